@@ -1,0 +1,5 @@
+"""`python -m presque` is `presque`."""
+
+from presque.cli.main import main
+
+main()

@@ -1,0 +1,62 @@
+"""config show and config check."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from presque.cli.groups import NearestGroup
+from presque.cli.settings import loaded
+from presque.cli.terminal import table
+from presque.config import Entry, check_bind
+from presque.setting_values import size_text
+
+
+@click.group(cls=NearestGroup, short_help="Show or check the settings.")
+def config() -> None:
+    """Show or check the settings that `presque serve` would use."""
+
+
+@config.command(short_help="Show every setting and where it comes from.")
+@click.option("--config", "file", metavar="FILE", help="Settings file, as for serve.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object.")
+def show(file: str | None, as_json: bool) -> None:
+    """Show every setting and where it comes from. Passwords are shown as ***."""
+    entries = loaded(config=file).entries()
+    if as_json:
+        said = {one.setting: {"value": _plain(one.value), "from": one.origin.short} for one in entries}
+        click.echo(json.dumps(said, indent=2))
+    else:
+        rows = [(one.setting, _cell(one), one.origin.short) for one in entries]
+        click.echo(table(("setting", "value", "from"), rows))
+
+
+@config.command(short_help="Say whether the settings are valid.")
+@click.option("--config", "file", metavar="FILE", help="Settings file, as for serve.")
+def check(file: str | None) -> None:
+    """Say whether `presque serve` would accept the settings. Nothing is started."""
+    settings = loaded(config=file).settings
+    warning = check_bind(settings)
+    if warning:
+        click.echo(f"presque: warning: {warning}", err=True)
+    click.echo("the settings are valid")
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _cell(entry: Entry) -> str:
+    value = entry.value
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(value) or "-"
+    if entry.setting == "maxmemory" and value == 0:
+        return "no limit"
+    return size_text(value) if entry.setting in ("max_body", "maxmemory") else str(value)

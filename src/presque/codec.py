@@ -1,0 +1,95 @@
+"""JSON in and out. The one module that knows the library (msgspec).
+
+A job's bytes are stored and handed out as they came, so they are checked and never decoded: decoding
+and encoding again would change large integers, the order of keys and every space.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from presque.errors import CallerError, NotJson
+
+T = TypeVar("T")
+
+_check = msgspec.json.Decoder(msgspec.Raw).decode
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+
+class _Batch(msgspec.Struct):
+    """The body of a batch push: the jobs as they came, whatever else the object may hold."""
+
+    jobs: list[msgspec.Raw]
+
+
+_decode_batch = msgspec.json.Decoder(_Batch).decode
+
+
+def check(body: bytes) -> None:
+    """Raise `NotJson` unless `body` is exactly one JSON document (RFC 8259) in UTF-8."""
+    try:
+        _check(body)
+        if not body.isascii():
+            body.decode()  # msgspec checks the syntax of a Raw, not its UTF-8
+    except msgspec.DecodeError as error:
+        raise NotJson(f"the body is not JSON: {_reason(error)}") from None
+    except UnicodeDecodeError as error:
+        raise NotJson(f"the body is not UTF-8: byte {error.start} cannot be read") from None
+    except RecursionError:
+        raise NotJson("the body is nested too deep") from None
+
+
+def decode(body: bytes) -> Any:
+    """Read a JSON document that presque itself looks into, such as the body of a control request."""
+    try:
+        return _decode(body)
+    except msgspec.DecodeError as error:
+        raise NotJson(f"the body is not JSON: {_reason(error)}") from None
+    except UnicodeDecodeError:
+        raise NotJson("the body is not UTF-8") from None
+    except RecursionError:
+        raise NotJson("the body is nested too deep") from None
+
+
+def decode_batch(body: bytes) -> list[bytes]:
+    """Take `{"jobs": [...]}` apart into the bytes of each job, untouched."""
+    check(body)
+    try:
+        return [bytes(job) for job in _decode_batch(body).jobs]
+    except msgspec.ValidationError:
+        raise CallerError("jobs should be an array of job") from None
+
+
+def decode_as(body: bytes, kind: type[T]) -> T:
+    """Read what `encode_typed` wrote of a value of this type."""
+    return msgspec.json.decode(body, type=kind, dec_hook=lambda wanted, text: wanted(text))
+
+
+def encode(value: Any) -> bytes:
+    """Write a JSON document, without spaces."""
+    return _encode(value)
+
+
+def encode_typed(value: Any) -> bytes:
+    """Write a value of one of our own types, for `decode_as`."""
+    return msgspec.json.encode(value, enc_hook=_plain)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise NotImplementedError(type(value))
+
+
+def text(body: bytes) -> str:
+    """The text of a stored job. Stored bodies were checked, so this cannot fail."""
+    return body.decode()
+
+
+def _reason(error: msgspec.DecodeError) -> str:
+    """The library's sentence without its name for the document's place."""
+    return str(error).removeprefix("JSON is malformed: ")

@@ -1,0 +1,1 @@
+"""The first floor: the queue itself, in the store."""

@@ -1,0 +1,87 @@
+"""Gathers what many callers ask of one queue into one call of the store.
+
+For each queue one call of a kind is under way at a time, and what is asked meanwhile goes out together
+when it comes back (group commit). Alone, a request goes out at the end of its turn of the event loop and
+pays nothing; with 64 connections some twenty pushes share one call and one write to disk, which is worth a
+factor of four in the store's time and an eighth of the throughput (bench/push_http.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+CALLS_MOST = 500
+BYTES_MOST = 1024 * 1024
+
+Send = Callable[[str, "Batch", Callable[[Any], None]], None]
+"""Sends the call for a batch of one queue; the reply, or a `PresqueError`, goes to the function."""
+
+Deliver = Callable[[str, "Batch", Any], None]
+"""Tells everybody in a batch of one queue what the reply means for them."""
+
+
+class Batch:
+    """What goes out together: the callers, in the order they came, and their encoded arguments."""
+
+    __slots__ = ("args", "callers", "size")
+
+    def __init__(self) -> None:
+        self.callers: list[Any] = []
+        self.args: list[bytes] = []
+        self.size = 0
+
+
+class _Queue:
+    __slots__ = ("batch", "scheduled", "under_way")
+
+    def __init__(self) -> None:
+        self.batch = Batch()
+        self.scheduled = False
+        self.under_way = 0
+
+
+class Batches:
+    """The calls of one kind, such as all pushes."""
+
+    def __init__(self, send: Send, deliver: Deliver) -> None:
+        self._send = send
+        self._deliver = deliver
+        self._loop = asyncio.get_running_loop()
+        self._queues: dict[str, _Queue] = {}
+
+    def add(self, queue: str, caller: Any, args: bytes = b"") -> None:
+        """Let `caller` take part in the next call for `queue`, with its encoded arguments."""
+        state = self._queues.get(queue)
+        if state is None:
+            state = self._queues[queue] = _Queue()
+        batch = state.batch
+        batch.callers.append(caller)
+        batch.args.append(args)
+        batch.size += len(args)
+        if len(batch.callers) >= CALLS_MOST or batch.size >= BYTES_MOST:
+            self._go(queue, state)
+        elif not state.scheduled and not state.under_way:
+            state.scheduled = True
+            self._loop.call_soon(self._turn_ends, queue, state)
+
+    def _turn_ends(self, queue: str, state: _Queue) -> None:
+        state.scheduled = False
+        if state.batch.callers:
+            self._go(queue, state)
+        elif not state.under_way:
+            del self._queues[queue]
+
+    def _go(self, queue: str, state: _Queue) -> None:
+        batch, state.batch = state.batch, Batch()
+        state.under_way += 1
+
+        def receive(reply: Any) -> None:
+            state.under_way -= 1
+            if not state.scheduled:
+                state.scheduled = True
+                self._loop.call_soon(self._turn_ends, queue, state)
+            self._deliver(queue, batch, reply)
+
+        self._send(queue, batch, receive)

@@ -1,0 +1,410 @@
+"""The engine: one method per verb, one call to the store each.
+
+The verbs on the hot path (`push`, `fetch`) tell their result to a function instead of returning a future,
+since a future costs half as much again as the rest of their work in Python (bench/push_http.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
+
+from presque.engine import keys, library, replies
+from presque.engine.batching import Batch, Batches
+from presque.engine.connection import Address, Store, StoreInfo
+from presque.engine.lines import Taker, Waiter
+from presque.engine.wakeups import Wakeups
+from presque.errors import PresqueError, QueueClosed, StoreUnavailable
+from presque.job import PLAIN, Fetched, PushOptions, QueueStats, WorkerStats
+from presque.names import QueueList
+
+log = logging.getLogger("presque.engine")
+
+FETCH_MOST = 1000
+ANSWER_BYTES = 8 * 1024 * 1024
+QUEUES_A_CALL = 100
+SWEEP_S = 1.0
+
+Pushed = Callable[[int | PresqueError], None]
+"""Gets the new job's id, or why it was not stored."""
+
+
+class Engine:
+    """The queues of one namespace in one store."""
+
+    def __init__(self, address: Address, namespace: str = "presque") -> None:
+        self.keys = keys.Keys(namespace)
+        self.store = Store(address, on_message=self._message, on_connected=self._connected)
+        self.wakeups = Wakeups(self)
+        self._loop = asyncio.get_running_loop()
+        self._known: set[str] = set()
+        self._registry = self.keys.registry()
+        self._pushes = Batches(self._send_pushes, self._deliver_pushes)
+        self._fetches = Batches(self._send_fetches, self._deliver_fetches)
+        self._worker_counts: dict[str, list[int]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    # --- life -----------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Reach the store and begin to sweep. Raises `SetupError` if the store will not do."""
+        self.store.subscribe([self._registry[1]])
+        await self.store.connect()
+        await self._learn_queues()
+        self._spawn(self._sweep())
+        self._spawn(self.wakeups.forget_channels())
+
+    def stop_waiting(self) -> None:
+        """Answer everybody who waits with "nothing", and let nobody wait from now on."""
+        self._stopping = True
+        self.wakeups.stop()
+
+    async def stop(self) -> None:
+        """End what runs in the background, then the connection."""
+        self.stop_waiting()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.store.close()
+
+    @property
+    def info(self) -> StoreInfo | None:
+        """What the store said of itself when it was last reached."""
+        return self.store.info
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- push -----------------------------------------------------------------------------------
+
+    def push(self, queue: str, body: bytes, options: PushOptions, done: Pushed) -> None:
+        """Store one job; `done` gets its id once the store has it as safely as it is set to.
+
+        The body must have been checked. `done` gets `JobExists`, `CallerError`, `StoreFull` or
+        `StoreUnavailable` otherwise, and then nothing was stored, except that with `sent=True` nobody
+        knows.
+        """
+        if options is PLAIN:
+            self._pushes.add(queue, done, b"$0\r\n\r\n$%d\r\n%b\r\n" % (len(body), body))
+        else:
+            self._pushes.add(queue, done, library.argument(pack(options)) + library.argument(body))
+
+    async def push_many(
+        self, queue: str, bodies: Sequence[bytes], options: PushOptions, failures: int = 0
+    ) -> list[int]:
+        """Store all of these jobs or none. Returns their ids in the same order.
+
+        `failures` counts that many failures for the queue in the same step.
+        """
+        self._register(queue)
+        packed = b"" if options is PLAIN else pack(options)
+        args = [part for body in bodies for part in (packed, body)]
+        reply = await self._call("push", self.keys.of(queue), failures, *args)
+        for job_id in reply:
+            if isinstance(job_id, bytes):
+                raise replies.REFUSALS[job_id]
+        return list(reply)
+
+    def _send_pushes(self, queue: str, batch: Batch, receive: Callable[[Any], None]) -> None:
+        self._register(queue)
+        count, args = 1 + 2 * len(batch.callers), b"$1\r\n0\r\n" + b"".join(batch.args)
+        self.store.send(library.call_encoded("push", self.keys.of(queue), count, args), receive)
+
+    def _deliver_pushes(self, _queue: str, batch: Batch, reply: Any) -> None:
+        if isinstance(reply, PresqueError):
+            reply = [reply] * len(batch.callers)
+        for done, result in zip(batch.callers, reply, strict=True):
+            done(replies.REFUSALS[result] if type(result) is bytes else result)
+
+    def _register(self, queue: str) -> None:
+        """Make a queue known before its first job: the next call on the connection comes after this one."""
+        if queue not in self._known:
+            self.store.send(
+                library.call("register", self._registry, queue),
+                lambda reply: None if isinstance(reply, PresqueError) else self._known.add(queue),
+            )
+
+    # --- fetch ----------------------------------------------------------------------------------
+
+    def fetch(self, queues: QueueList, wait: float, take: Taker) -> Waiter | None:
+        """Take one job off the first of `queues` that has one, for good; wait up to `wait` seconds for it.
+
+        `take` gets the job, None when there is nothing, or a `PresqueError` (`QueueClosed` when the one
+        queue named is stopped). If it answers False nobody was there any more: the job goes to the next
+        who waits, or back to the head of its queue. Who leaves before passes the returned waiter to
+        `leave`.
+        """
+        single = queues.single
+        if wait <= 0:
+            if single is not None:
+                self._fetches.add(single, take)
+            else:
+                self._spawn(self._look(queues, take))
+            return None
+        waiter = Waiter(queues, take)
+        if single is not None:
+            self.wakeups.listen((single,))
+            self._fetches.add(single, functools.partial(self._first_look, waiter, wait))
+        else:
+            # A job may arrive in a queue already looked at, so stand in line before looking.
+            self.wakeups.wait(waiter, wait, self._known)
+            if not waiter.gone:
+                self.wakeups.listen_for(waiter)
+                self._spawn(self._look(queues, functools.partial(self._found_at_first, waiter)))
+        return waiter
+
+    def leave(self, waiter: Waiter) -> None:
+        """The one who waits has gone."""
+        self.wakeups.leave(waiter)
+
+    async def fetch_many(self, queue: str, count: int) -> list[Fetched]:
+        """Take up to `count` jobs (1000 at most) off one queue for good. Raises `QueueClosed` if stopped.
+
+        Returns fewer than there are when their bodies are large: 8 MiB in one answer is the most.
+        """
+        while True:
+            reply = await self._fetch_call([queue], min(count, FETCH_MOST), ANSWER_BYTES)
+            if reply.stopped:
+                raise QueueClosed
+            if reply.jobs or not reply.more:
+                return reply.jobs
+
+    def _send_fetches(self, queue: str, batch: Batch, receive: Callable[[Any], None]) -> None:
+        self.take_jobs(queue, len(batch.callers), receive)
+
+    def _deliver_fetches(self, queue: str, batch: Batch, reply: Any) -> None:
+        """Deal out what one call fetched, in the order in which the takers asked."""
+        nothing: PresqueError | None = None
+        jobs: list[Fetched] = []
+        due_ms: dict[str, int] = {}
+        if isinstance(reply, PresqueError):
+            nothing = reply
+        else:
+            answer = replies.fetched(reply, (queue,))
+            jobs, due_ms = answer.jobs, answer.due_ms
+            if answer.stopped:
+                nothing = QueueClosed()
+        dealt = 0
+        for take in batch.callers:
+            if dealt == len(jobs):
+                take(nothing)
+            elif take(jobs[dealt]):
+                dealt += 1
+        self.give_back(jobs[dealt:])
+        for due in due_ms.values():
+            self.wakeups.due_in(queue, due)
+
+    def _first_look(self, waiter: Waiter, wait: float, found: Fetched | PresqueError | None) -> bool:
+        """What a waiter's first look at its one queue brought: take it, or stand in line for more."""
+        if waiter.gone:
+            return False
+        if found is None or isinstance(found, QueueClosed):
+            self.wakeups.wait_after_look(waiter, wait, self._known, found)
+            return True
+        waiter.gone = True
+        return waiter.take(found)
+
+    def _found_at_first(self, waiter: Waiter, found: Fetched | PresqueError | None) -> bool:
+        """What a waiter's look at its queue list brought, while it stood in line already."""
+        return True if found is None else self.wakeups.deal(waiter, found)
+
+    async def _look(self, queues: QueueList, take: Taker) -> None:
+        """Fetch from a queue list: ask for many queues in one call, again until one has a job."""
+        names = queues.expand(self._known)
+        try:
+            for first in range(0, len(names), QUEUES_A_CALL):
+                some = names[first : first + QUEUES_A_CALL]
+                while True:
+                    reply = await self._fetch_call(some, 1, 1)
+                    for queue, due in reply.due_ms.items():
+                        self.wakeups.due_in(queue, due)
+                    if reply.jobs:
+                        self.give_back([job for job in reply.jobs if not take(job)])
+                        return
+                    if not reply.more:
+                        break
+            take(None)
+        except PresqueError as error:
+            take(error)
+
+    async def _fetch_call(self, queues: Sequence[str], count: int, most_bytes: int) -> replies.Fetch:
+        return replies.fetched(await self._call("fetch", self._keys_of(queues), count, most_bytes), queues)
+
+    def take_jobs(self, queue: str, count: int, receive: Callable[[Any], None]) -> None:
+        """Fetch up to `count` jobs; `receive` gets the reply of `fetch` or a `PresqueError`."""
+        self.store.send(library.call("fetch", self.keys.of(queue), count, ANSWER_BYTES), receive)
+
+    def give_back(self, jobs: Iterable[Fetched]) -> None:
+        """Put jobs whose taker has gone back at the head of their queues."""
+        for job in jobs:
+            self._spawn(self._unfetch(job))
+
+    async def _unfetch(self, job: Fetched) -> None:
+        while True:
+            try:
+                await self._call("unfetch", self.keys.of(job.queue), job.id, job.record)
+            except PresqueError as error:
+                # Unsent, it is tried again; with its outcome unknown it must not be.
+                if self._stopping or not isinstance(error, StoreUnavailable) or error.sent:
+                    log.error("job.not_put_back queue=%s id=%s reason=%s", job.queue, job.id, error)
+                    return
+            else:
+                return
+
+    # --- what the wake-ups need -----------------------------------------------------------------
+
+    def listen(self, queues: Iterable[str]) -> None:
+        """Hear of jobs in these queues from now on."""
+        self.store.subscribe(map(self.keys.wake, queues))
+
+    def stop_listening(self, queues: Iterable[str]) -> None:
+        """Hear of them no longer."""
+        self.store.unsubscribe(map(self.keys.wake, queues))
+
+    def _message(self, channel: str, payload: bytes) -> None:
+        """The store tells of a new queue, or of jobs that became ready or will be due."""
+        if channel == self._registry[1]:
+            self._new_queue(payload.decode())
+            return
+        queue = self.keys.queue_of_channel(channel)
+        ready, _, due = payload.partition(b" ")
+        if ready != b"0":
+            self.wakeups.serve(queue)
+        if due:
+            self.wakeups.due_in(queue, int(due))
+
+    def _new_queue(self, queue: str) -> None:
+        self._known.add(queue)
+        self.wakeups.new_queue(queue)
+
+    def _connected(self) -> None:
+        """Messages may have been missed."""
+        self.wakeups.serve_all()
+        self._spawn(self._catch_up())
+
+    async def _catch_up(self) -> None:
+        with contextlib.suppress(PresqueError):  # then the next connection catches up
+            for queue in await self.queues():
+                self._new_queue(queue)
+
+    # --- queues ---------------------------------------------------------------------------------
+
+    async def queues(self) -> list[str]:
+        """The names of all queues, in alphabetical order."""
+        await self._learn_queues()
+        return sorted(self._known)
+
+    async def stats(self, queues: Sequence[str]) -> list[QueueStats]:
+        """The counts and counters of these queues, in their order; zeros for one never seen."""
+        found: list[QueueStats] = []
+        for first in range(0, len(queues), QUEUES_A_CALL):
+            some = queues[first : first + QUEUES_A_CALL]
+            found += replies.stats(await self._call("stats", self._keys_of(some)), some)
+        return found
+
+    async def peek(self, queue: str, count: int) -> tuple[int, list[bytes]]:
+        """How many jobs are ready, and the bodies of those that would be fetched next (8 MiB at most)."""
+        reply = await self._call("peek", self.keys.of(queue), count, ANSWER_BYTES)
+        return reply[0], [replies.body_of(record) for record in reply[1:]]
+
+    async def start_queue(self, queue: str) -> None:
+        """Let a stopped queue hand out jobs again."""
+        await self._call("control", self.keys.of(queue), "start")
+
+    async def stop_queue(self, queue: str) -> None:
+        """Hand out nothing from this queue until it is started again. Pushes go on."""
+        await self._call("control", self.keys.of(queue), "stop")
+
+    async def started(self, queue: str) -> bool:
+        """Whether the queue hands out jobs. One never seen does."""
+        return bool(await self._call("control", self.keys.of(queue), "ask"))
+
+    async def purge(self, queue: str) -> int:
+        """Delete all jobs of the queue, its counters and its uniq keys. Returns how many jobs went."""
+        return int(await self._call("purge", self.keys.of(queue)))
+
+    async def _learn_queues(self) -> None:
+        self._known = {name.decode() for name in await self.store.call("SMEMBERS", self._registry[0])}
+
+    async def _sweep(self) -> None:
+        """Let time do its work on queues that nobody fetches from, a few of them each second."""
+        turn: list[str] = []
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            if not turn:
+                turn = sorted(self._known)
+            some, turn = turn[:QUEUES_A_CALL], turn[QUEUES_A_CALL:]
+            try:
+                while some and await self._call("sweep", self._keys_of(some)):
+                    pass
+            except StoreUnavailable:
+                pass  # it is logged where the connection is kept, and the next turn comes
+            except PresqueError as error:
+                log.warning("sweep.failed reason=%s", error)
+
+    # --- workers --------------------------------------------------------------------------------
+
+    async def register_worker(self, worker: str, queue: str) -> None:
+        """The worker takes jobs of this queue from now on."""
+        await self._call("worker_register", self.keys.workers(), worker, queue)
+
+    async def unregister_worker(self, worker: str, queue: str) -> None:
+        """The worker takes no more jobs of this queue. After its last queue it is forgotten."""
+        await self._call("worker_unregister", self.keys.workers(), worker, queue)
+
+    async def workers(self) -> dict[str, list[str]]:
+        """The registered workers and the queues each of them takes jobs of."""
+        return replies.registered(await self._call("worker_list", self.keys.workers()))
+
+    async def worker(self, worker: str) -> WorkerStats | None:
+        """What is known of one worker; None for one never heard of."""
+        return replies.worker(await self._call("worker_show", self.keys.workers(), worker), worker)
+
+    def count_worker(self, worker: str, processed: int, failed: int) -> None:
+        """Add to a worker's counters, a moment later. A lost store may lose the count, never a job."""
+        if not self._worker_counts:
+            self._loop.call_soon(self._send_worker_counts)
+        counts = self._worker_counts.setdefault(worker, [0, 0])
+        counts[0] += processed
+        counts[1] += failed
+
+    def _send_worker_counts(self) -> None:
+        counts, self._worker_counts = self._worker_counts, {}
+        for worker, (processed, failed) in counts.items():
+            self.store.send(
+                library.call("worker_count", self.keys.workers(), worker, processed, failed), _ignore
+            )
+
+    # --- calls ----------------------------------------------------------------------------------
+
+    async def _call(self, name: str, names: tuple[str, ...], *args: str | bytes | int) -> Any:
+        return await self.store.ask(library.call(name, names, *args))
+
+    def _keys_of(self, queues: Iterable[str]) -> tuple[str, ...]:
+        return tuple(key for queue in queues for key in self.keys.of(queue))
+
+
+def pack(options: PushOptions) -> bytes:
+    """The options of a push as lua/push.lua reads them."""
+    numbers = (
+        options.priority,
+        options.delayed,
+        options.delay,
+        options.ttl,
+        options.attempts,
+        options.keep,
+    )
+    until = ("d" if options.uniq_until == "done" else "f") if options.uniq is not None else ""
+    fields = ["" if number is None else str(number) for number in numbers]
+    return "|".join([*fields, until, options.uniq or ""]).encode()
+
+
+def _ignore(_reply: Any) -> None:
+    pass

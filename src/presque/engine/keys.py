@@ -1,0 +1,42 @@
+"""Every key in the store, built here. lua/head.lua says what each one holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+PER_QUEUE = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one namespace. A namespace is a prefix: two of them in one store never meet."""
+
+    namespace: str
+
+    def of(self, queue: str) -> tuple[str, ...]:
+        """The keys of one queue, all under its hash tag, in the order the functions expect."""
+        return _of_queue(self.namespace, queue)
+
+    def registry(self) -> tuple[str, str]:
+        """The set of all queue names, and the channel that tells of new ones."""
+        return f"{self.namespace}:{{:queues}}", f"{self.namespace}:{{:queues}}:new"
+
+    def workers(self) -> tuple[str, ...]:
+        """The keys that hold what is known of the workers."""
+        prefix = f"{self.namespace}:{{:workers}}"
+        return tuple(f"{prefix}:{part}" for part in ("queues", "started", "processed", "failed", "seen"))
+
+    def wake(self, queue: str) -> str:
+        """The channel that tells of jobs becoming ready in one queue."""
+        return self.of(queue)[-1]
+
+    def queue_of_channel(self, channel: str) -> str:
+        """The queue whose `wake` channel this is."""
+        return channel[channel.index("{") + 1 : channel.rindex("}")]
+
+
+@lru_cache(maxsize=16384)
+def _of_queue(namespace: str, queue: str) -> tuple[str, ...]:
+    prefix = f"{namespace}:{{{queue}}}"
+    return tuple(f"{prefix}:{part}" for part in ("meta", "jobs", "ready", "due", "ttl", "uniq", "wake"))

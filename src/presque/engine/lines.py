@@ -1,0 +1,123 @@
+"""Who waits for a job, in which order, and for which queues.
+
+Who waits stands in the line of its queue list: all that ask for the same list share one line, so a
+thousand workers of `critical,*` are one entry for each queue, not a thousand. This module keeps the lines
+and does no I/O; wakeups.py serves them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from asyncio import TimerHandle
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from presque.errors import PresqueError
+from presque.job import Fetched
+from presque.names import QueueList
+
+Taker = Callable[[Fetched | PresqueError | None], bool]
+"""Gets a job, an error, or None when there is nothing; answers whether somebody was there to take it."""
+
+
+class Waiter:
+    """Somebody who waits for one job of a queue list."""
+
+    __slots__ = ("arrival", "gone", "queues", "take", "timer")
+
+    def __init__(self, queues: QueueList, take: Taker) -> None:
+        self.queues = queues
+        self.take = take
+        self.arrival = 0
+        self.gone = False
+        self.timer: TimerHandle | None = None
+
+
+class _Line:
+    """Those who wait for one queue list, in the order they came; the gone are skipped when met."""
+
+    __slots__ = ("live", "queues", "waiters", "watched")
+
+    def __init__(self, queues: QueueList) -> None:
+        self.queues = queues
+        self.waiters: deque[Waiter] = deque()
+        self.live = 0
+        self.watched: set[str] = set()
+
+    def first(self) -> Waiter | None:
+        while self.waiters and self.waiters[0].gone:
+            self.waiters.popleft()
+        return self.waiters[0] if self.waiters else None
+
+
+class Lines:
+    """The lines, found by queue list and by queue."""
+
+    def __init__(self) -> None:
+        self._lines: dict[QueueList, _Line] = {}
+        self._by_queue: dict[str, list[_Line]] = {}
+        self._arrivals = itertools.count()
+
+    def join(self, waiter: Waiter, known: Iterable[str]) -> None:
+        """Stand in line. `known` are the queues that exist, for the globs; later ones come by `new_queue`."""
+        waiter.arrival = next(self._arrivals)
+        line = self._lines.get(waiter.queues)
+        if line is None:
+            line = self._lines[waiter.queues] = _Line(waiter.queues)
+            for queue in waiter.queues.expand(known):
+                self._watch(line, queue)
+        line.waiters.append(waiter)
+        line.live += 1
+
+    def leave(self, waiter: Waiter) -> None:
+        """Step out of the line, served or not. Harmless when repeated."""
+        if waiter.gone:
+            return
+        waiter.gone = True
+        if waiter.timer is not None:
+            waiter.timer.cancel()
+        line = self._lines.get(waiter.queues)
+        if line is None:
+            return
+        line.live -= 1
+        if line.live == 0:
+            del self._lines[waiter.queues]
+            for queue in line.watched:
+                lines = self._by_queue[queue]
+                lines.remove(line)
+                if not lines:
+                    del self._by_queue[queue]
+
+    def queues_of(self, waiter: Waiter) -> set[str]:
+        """The queues whose jobs this waiter, who stands in line, would take."""
+        return self._lines[waiter.queues].watched
+
+    def new_queue(self, queue: str) -> bool:
+        """A queue exists that may not have been known. Returns whether somebody begins to wait for it."""
+        lines = [
+            line for line in self._lines.values() if queue not in line.watched and line.queues.matches(queue)
+        ]
+        for line in lines:
+            self._watch(line, queue)
+        return bool(lines)
+
+    def waiting(self, queue: str) -> int:
+        """How many wait for jobs of this queue."""
+        return sum(line.live for line in self._by_queue.get(queue, ()))
+
+    def next(self, queue: str) -> Waiter | None:
+        """Who has waited longest for a job of this queue. The caller takes it out with `leave`."""
+        firsts = [first for line in self._by_queue.get(queue, ()) if (first := line.first()) is not None]
+        return min(firsts, key=lambda waiter: waiter.arrival, default=None)
+
+    def queues(self) -> list[str]:
+        """The queues that somebody waits for."""
+        return list(self._by_queue)
+
+    def everybody(self) -> list[Waiter]:
+        """All who wait."""
+        return [waiter for line in self._lines.values() for waiter in line.waiters if not waiter.gone]
+
+    def _watch(self, line: _Line, queue: str) -> None:
+        line.watched.add(queue)
+        self._by_queue.setdefault(queue, []).append(line)

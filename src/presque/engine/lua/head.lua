@@ -1,0 +1,171 @@
+-- presque in the store: the data model, and what the functions share.
+--
+-- Every queue lives under one hash tag, {queue}, so in one slot of a cluster. `ns` is the namespace.
+--
+--   ns:{queue}:meta   hash  seq         the last id given out; never goes back, not even by a purge
+--                           processed   jobs fetched            failed   jobs put back
+--                           expired     jobs whose ttl ran out  stopped  since when (ms), if stopped
+--                           priorities  which priorities besides 5 were ever used, as digits: '91'
+--                           timed       '1' while `due` or `ttl` may hold something
+--                           rates       snapshots of the counters for the last minute, see `snapshot`
+--   ns:{queue}:jobs   hash  id -> record: every job of the queue, in whatever state
+--   ns:{queue}:ready  list  ids in the order they are handed out, for priority 5;
+--                           ready:9 … ready:1 beside it for the others
+--   ns:{queue}:due    zset  scheduled jobs: padded id, scored by when they become ready (ms)
+--   ns:{queue}:ttl    zset  jobs with a ttl: padded id, scored by when they are dropped (ms)
+--   ns:{queue}:uniq   hash  uniq key -> id of the job that holds it
+--   ns:{queue}:wake   sharded channel: '<jobs that became ready> <ms until the soonest new scheduled one>'
+--
+--   ns:{:queues}      set   the names of all queues (a queue's name cannot begin with a colon)
+--   ns:{:queues}:new  sharded channel: the name of a queue that was never seen before
+--   ns:{:workers}:…   hashes and a sorted set, see workers.lua
+--
+-- A job's state is the key that holds its id: `due` is scheduled; none of the sets is ready. An id in a
+-- ready list whose record is gone (expired) means nothing and is skipped when its turn comes: taking it
+-- out of the middle of a long list would cost time in proportion to the list.
+--
+-- A record is what is known of a job, as bytes: a header of 8 (flags, priority, pushed_at as 6), the
+-- fields that the flags announce, then the body as it came. 25 bytes of body make 33 of record; see
+-- bench/memory.py. replies.py reads the same layout.
+--
+-- The rules of every function here: read and check everything before the first write, since an error
+-- after it keeps the write; read the clock once; bound every loop; never look into a body.
+
+local MOST = 1000          -- jobs that one call may push or hand out
+local SWEEP = 500          -- jobs that one call may move because of the time
+local SNAPSHOT_MS = 10000  -- how often the counters are noted for the rates of the last minute
+local SNAPSHOTS = 7
+
+local UNIQ, UNTIL_DONE, TTL, RUN_AT, LIMITS = 1, 2, 4, 8, 16
+
+-- The store's clock in milliseconds. Called once by each function and passed on: on Redis 7.0 it moves
+-- while a function runs.
+local function clock()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- Ids as members of a sorted set, so that equal scores keep the order of the ids.
+local function padded(id) return string.format('%015.0f', id) end
+local function unpadded(member) return string.format('%.0f', tonumber(member)) end
+
+local KEYS_OF_A_QUEUE = 7
+
+-- The keys of the queue whose first key is keys[first], and what `meta` says of it. Reads each key once,
+-- so a key of a wrong type is an error here, before anything was written.
+local function open(keys, first)
+  local q = {
+    meta = keys[first], jobs = keys[first + 1], ready = keys[first + 2], due = keys[first + 3],
+    ttl = keys[first + 4], uniq = keys[first + 5], wake = keys[first + 6],
+  }
+  local meta = redis.call('HMGET', q.meta, 'seq', 'processed', 'failed', 'expired', 'stopped',
+    'priorities', 'timed', 'rates')
+  q.seq = tonumber(meta[1] or 0)
+  q.processed, q.failed, q.expired = tonumber(meta[2] or 0), tonumber(meta[3] or 0), tonumber(meta[4] or 0)
+  q.stopped, q.priorities, q.timed, q.rates = meta[5], meta[6] or '', meta[7], meta[8] or ''
+  q.size = redis.call('HLEN', q.jobs)
+  redis.call('LLEN', q.ready)
+  if q.timed then
+    redis.call('ZCARD', q.due)
+    redis.call('ZCARD', q.ttl)
+    redis.call('HLEN', q.uniq)
+  end
+  for digit in string.gmatch(q.priorities, '%d') do redis.call('LLEN', q.ready .. ':' .. digit) end
+  return q
+end
+
+-- The ready list of one priority.
+local function list_of(q, priority)
+  if priority == 5 then return q.ready end
+  return q.ready .. ':' .. priority
+end
+
+-- All priorities that this queue has used, the highest first.
+local function priorities_of(q)
+  local used = {}
+  if q.priorities == '' then return {5} end
+  for priority = 9, 1, -1 do
+    if priority == 5 or string.find(q.priorities, priority, 1, true) then used[#used + 1] = priority end
+  end
+  return used
+end
+
+-- What the header of a record says of a job beyond its priority and when it was pushed. Nearly all jobs
+-- say nothing, so they share one table: a table for each is a tenth of the time of a fetch.
+local NOTHING = {}
+local function parse(record)
+  local flags = string.byte(record)
+  if flags == 0 then return NOTHING end
+  local job, at = {}, 9
+  if bit.band(flags, UNIQ) ~= 0 then
+    local length = string.byte(record, at)
+    job.uniq = string.sub(record, at + 1, at + length)
+    job.until_done = bit.band(flags, UNTIL_DONE) ~= 0
+    at = at + 1 + length
+  end
+  if bit.band(flags, TTL) ~= 0 then
+    job.expires_at = struct.unpack('>I6', record, at)
+    at = at + 6
+  end
+  if bit.band(flags, RUN_AT) ~= 0 then job.run_at = struct.unpack('>I6', record, at) end
+  return job
+end
+
+local function priority_of(record) return string.byte(record, 2) end
+local function pushed_at_of(record) return (struct.unpack('>I6', record, 3)) end
+
+-- The rates of the last minute come from at most seven notes of the counters, a note being made by the
+-- first call that changes a counter 10 s after the note before. So counting costs a busy queue one write
+-- in 10 s, and an idle one nothing. Returns the notes to store if a new one is due, nil otherwise.
+local function snapshot(q, now)
+  local last = tonumber(string.match(q.rates, '^(%d+)') or 0)
+  if now >= last and now - last < SNAPSHOT_MS then return nil end
+  local notes = {string.format('%.0f:%.0f:%.0f:%.0f', now, q.seq, q.processed, q.failed)}
+  for note in string.gmatch(q.rates, '[^ ]+') do
+    if #notes == SNAPSHOTS then break end
+    notes[#notes + 1] = note
+  end
+  return table.concat(notes, ' ')
+end
+
+-- Write what changed of `meta`: a flat list of fields and values, the rates with them when due.
+local function write_meta(q, rates, fields)
+  if rates then
+    fields[#fields + 1] = 'rates'
+    fields[#fields + 1] = rates
+  end
+  if #fields > 0 then redis.call('HSET', q.meta, unpack(fields)) end
+end
+
+-- Tell every server that has somebody waiting here. Costs next to nothing when nobody has subscribed.
+local function wake(q, ready, due_in)
+  redis.call('SPUBLISH', q.wake, ready .. ' ' .. (due_in and string.format('%.0f', due_in) or ''))
+end
+
+-- Forget that these jobs held their uniq keys, but only where they still do.
+local function release_uniq(q, keys, ids)
+  if #keys == 0 then return end
+  local holders = redis.call('HMGET', q.uniq, unpack(keys))
+  local free = {}
+  for i, holder in ipairs(holders) do
+    if holder == ids[i] then free[#free + 1] = keys[i] end
+  end
+  if #free > 0 then redis.call('HDEL', q.uniq, unpack(free)) end
+end
+
+-- Take jobs out of the queue for good: record, ttl and uniq key. `ids` are strings, `jobs` what `parse`
+-- said of each; what lists or sets hold the ids is the caller's affair.
+local function forget(q, ids, jobs)
+  if #ids == 0 then return end
+  local timed, uniq_keys, uniq_ids = {}, {}, {}
+  for i, job in ipairs(jobs) do
+    if job.expires_at then timed[#timed + 1] = padded(ids[i]) end
+    if job.uniq then
+      uniq_keys[#uniq_keys + 1] = job.uniq
+      uniq_ids[#uniq_ids + 1] = ids[i]
+    end
+  end
+  redis.call('HDEL', q.jobs, unpack(ids))
+  if #timed > 0 then redis.call('ZREM', q.ttl, unpack(timed)) end
+  release_uniq(q, uniq_keys, uniq_ids)
+end

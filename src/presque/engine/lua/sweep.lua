@@ -1,0 +1,67 @@
+-- Drop jobs whose ttl has run out. Returns how many, SWEEP at most.
+local function expire(q, now)
+  local members = redis.call('ZRANGEBYSCORE', q.ttl, '-inf', now, 'LIMIT', 0, SWEEP)
+  if #members == 0 then return 0 end
+  local ids = {}
+  for i, member in ipairs(members) do ids[i] = unpadded(member) end
+  local gone, jobs = {}, {}
+  for i, record in ipairs(redis.call('HMGET', q.jobs, unpack(ids))) do
+    if record then
+      gone[#gone + 1] = ids[i]
+      jobs[#jobs + 1] = parse(record)
+    end
+  end
+  redis.call('ZREM', q.due, unpack(members))
+  redis.call('ZREM', q.ttl, unpack(members))
+  forget(q, gone, jobs)
+  if #gone > 0 then
+    q.expired = q.expired + #gone
+    redis.call('HSET', q.meta, 'expired', q.expired)
+  end
+  return #members
+end
+
+-- Move scheduled jobs whose time has come behind the ready ones. Returns how many, SWEEP at most.
+local function promote(q, now)
+  local members = redis.call('ZRANGEBYSCORE', q.due, '-inf', now, 'LIMIT', 0, SWEEP)
+  if #members == 0 then return 0 end
+  local ids, lists = {}, {}
+  for i, member in ipairs(members) do ids[i] = unpadded(member) end
+  for i, record in ipairs(redis.call('HMGET', q.jobs, unpack(ids))) do
+    if record then
+      local key = list_of(q, priority_of(record))
+      lists[key] = lists[key] or {}
+      table.insert(lists[key], ids[i])
+    end
+  end
+  for key, list in pairs(lists) do redis.call('RPUSH', key, unpack(list)) end
+  redis.call('ZREM', q.due, unpack(members))
+  return #members
+end
+
+-- Let time do its work on one queue, a bounded piece of it. Returns how many jobs became ready, whether
+-- more is left to do now, and in how many milliseconds the next scheduled job is due (nil for none).
+local function pass_time(q, now)
+  if not q.timed then return 0, false, nil end
+  local expired, promoted = expire(q, now), promote(q, now)
+  local more = expired == SWEEP or promoted == SWEEP
+  local next = redis.call('ZRANGE', q.due, 0, 0, 'WITHSCORES')
+  if next[2] then return promoted, more, math.max(0, tonumber(next[2]) - now) end
+  if redis.call('ZCARD', q.ttl) == 0 then redis.call('HDEL', q.meta, 'timed') end
+  return promoted, more, nil
+end
+
+-- sweep: let time do its work on some queues though nobody fetches from them.
+--
+-- keys   the keys of each queue
+-- reply  1 if another call would find more to do at once, else 0
+local function sweep(keys)
+  local now, more = clock(), 0
+  for first = 1, #keys, KEYS_OF_A_QUEUE do
+    local q = open(keys, first)
+    local promoted, left = pass_time(q, now)
+    if promoted > 0 then wake(q, promoted) end
+    if left then more = 1 end
+  end
+  return more
+end

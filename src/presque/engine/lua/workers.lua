@@ -1,0 +1,102 @@
+-- Workers, known by the id they send. All of them live in five keys:
+--
+--   ns:{:workers}:queues     hash  id -> the queues it registered for, separated by spaces
+--   ns:{:workers}:started    hash  id -> when it was first seen, in ms
+--   ns:{:workers}:processed  hash  id -> jobs it fetched
+--   ns:{:workers}:failed     hash  id -> jobs it put back
+--   ns:{:workers}:seen       zset  id -> when it was last heard of, in ms
+--
+-- A worker that only sends its id is counted without being listed. One that was not heard of for a week
+-- is forgotten, a few at each call, so ids made up on the way cost nothing for ever.
+
+local WEEK_MS = 7 * 24 * 3600 * 1000
+
+local function open_workers(keys)
+  local w = {queues = keys[1], started = keys[2], processed = keys[3], failed = keys[4], seen = keys[5]}
+  for _, key in ipairs({w.queues, w.started, w.processed, w.failed}) do redis.call('HLEN', key) end
+  redis.call('ZCARD', w.seen)
+  return w
+end
+
+local function forget_worker(w, id)
+  for _, key in ipairs({w.queues, w.started, w.processed, w.failed}) do redis.call('HDEL', key, id) end
+  redis.call('ZREM', w.seen, id)
+end
+
+local function hear_of(w, id, now)
+  redis.call('HSETNX', w.started, id, now)
+  redis.call('ZADD', w.seen, now, id)
+  for _, old in ipairs(redis.call('ZRANGEBYSCORE', w.seen, '-inf', now - WEEK_MS, 'LIMIT', 0, 10)) do
+    forget_worker(w, old)
+  end
+end
+
+-- worker_register: the worker takes jobs of this queue from now on.
+--
+-- keys   of the workers
+-- args   id, queue
+-- reply  1 if it was not registered for any queue before (its counters begin anew), else 0
+local function worker_register(keys, args)
+  local w, now, id, queue = open_workers(keys), clock(), args[1], args[2]
+  local queues = redis.call('HGET', w.queues, id)
+  if not queues then forget_worker(w, id) end
+  hear_of(w, id, now)
+  if not queues then
+    redis.call('HSET', w.queues, id, queue)
+    return 1
+  end
+  if not string.find(' ' .. queues .. ' ', ' ' .. queue .. ' ', 1, true) then
+    redis.call('HSET', w.queues, id, queues .. ' ' .. queue)
+  end
+  return 0
+end
+
+-- worker_unregister: the worker takes no more jobs of this queue; after its last one it is forgotten.
+--
+-- keys   of the workers
+-- args   id, queue
+-- reply  1 if it was registered for the queue, else 0
+local function worker_unregister(keys, args)
+  local w, id, queue = open_workers(keys), args[1], args[2]
+  local queues = redis.call('HGET', w.queues, id)
+  if not queues then return 0 end
+  local left, found = {}, 0
+  for name in string.gmatch(queues, '[^ ]+') do
+    if name == queue then found = 1 else left[#left + 1] = name end
+  end
+  if #left == 0 then forget_worker(w, id) else redis.call('HSET', w.queues, id, table.concat(left, ' ')) end
+  return found
+end
+
+-- worker_count: the worker fetched or put back jobs.
+--
+-- keys   of the workers
+-- args   id, how many it processed, how many failed
+-- reply  1
+local function worker_count(keys, args)
+  local w = open_workers(keys)
+  hear_of(w, args[1], clock())
+  redis.call('HINCRBY', w.processed, args[1], args[2])
+  redis.call('HINCRBY', w.failed, args[1], args[3])
+  return 1
+end
+
+-- worker_list: the registered workers.
+--
+-- keys   of the workers
+-- reply  id, its queues separated by spaces, …
+local function worker_list(keys)
+  return redis.call('HGETALL', open_workers(keys).queues)
+end
+
+-- worker_show: what is known of one worker.
+--
+-- keys   of the workers
+-- args   id
+-- reply  started (ms), processed, failed; nothing at all for a worker never heard of
+local function worker_show(keys, args)
+  local w, id = open_workers(keys), args[1]
+  local started = redis.call('HGET', w.started, id)
+  if not started then return {} end
+  return {started, redis.call('HGET', w.processed, id) or '0', redis.call('HGET', w.failed, id) or '0'}
+end

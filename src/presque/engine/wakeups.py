@@ -1,0 +1,173 @@
+"""Lets a waiting fetch sleep until a job arrives, at no cost per second.
+
+The store tells of jobs that became ready on a channel for each queue, and this server listens to the
+channels of the queues that somebody waits for here. A message names a queue; then as many jobs of it are
+taken as there are waiters, in one call, and dealt out in the order in which the waiters came. A scheduled
+job needs no message: every fetch learns when the next one is due, and a timer looks again then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from presque.engine import replies
+from presque.engine.lines import Lines, Waiter
+from presque.errors import PresqueError, QueueClosed, StoreUnavailable
+from presque.job import Fetched
+
+SERVE_MOST = 500
+FORGET_S = 30.0
+TIMER_MOST_S = 3600.0
+
+
+class Source(Protocol):
+    """What serving the lines needs of the engine."""
+
+    def listen(self, queues: Iterable[str]) -> None:
+        """Hear of jobs in these queues from now on."""
+
+    def stop_listening(self, queues: Iterable[str]) -> None:
+        """Hear of them no longer."""
+
+    def take_jobs(self, queue: str, count: int, receive: Callable[[Any], None]) -> None:
+        """Fetch up to `count` jobs; `receive` gets the reply of `fetch` or a `PresqueError`."""
+
+    def give_back(self, jobs: Iterable[Fetched]) -> None:
+        """Put fetched jobs back at the head of their queues."""
+
+
+class Wakeups:
+    """Serves those who wait."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._loop = asyncio.get_running_loop()
+        self._lines = Lines()
+        self._listening: set[str] = set()
+        self._serving: dict[str, bool] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._stopping = False
+
+    def wait(
+        self, waiter: Waiter, seconds: float, known: Iterable[str], otherwise: QueueClosed | None = None
+    ) -> None:
+        """Let `waiter` stand in line for so long, then answer it with `otherwise`."""
+        if self._stopping:
+            waiter.gone = True
+            waiter.take(otherwise)
+            return
+        self._lines.join(waiter, known)
+        waiter.timer = self._loop.call_later(seconds, self.deal, waiter, otherwise)
+
+    def wait_after_look(
+        self, waiter: Waiter, seconds: float, known: Iterable[str], otherwise: QueueClosed | None
+    ) -> None:
+        """The same for one that has just looked, after `listen`, and found nothing."""
+        self.wait(waiter, seconds, known, otherwise)
+        # Normally it listened since before its look. If the channel was dropped in between, look again.
+        for queue in self.listen(self._lines.queues_of(waiter)):
+            self.serve(queue)
+
+    def listen_for(self, waiter: Waiter) -> None:
+        """Hear of jobs that this waiter, who stands in line, would take."""
+        self.listen(self._lines.queues_of(waiter))
+
+    def listen(self, queues: Iterable[str]) -> set[str]:
+        """Hear of jobs in these queues from now on. Returns those that were not listened to before."""
+        new = set(queues) - self._listening
+        self._listening |= new
+        self._source.listen(new)
+        return new
+
+    def leave(self, waiter: Waiter) -> None:
+        """The one who waits has gone."""
+        self._lines.leave(waiter)
+
+    def deal(self, waiter: Waiter, found: Fetched | PresqueError | None) -> bool:
+        """Give a waiter its answer and take it out of the line. False if it has gone."""
+        if waiter.gone:
+            return False
+        self._lines.leave(waiter)
+        return waiter.take(found)
+
+    def stop(self) -> None:
+        """Answer everybody with "nothing", and let nobody wait from now on."""
+        self._stopping = True
+        for timer in self._timers.values():
+            timer.cancel()
+        for waiter in self._lines.everybody():
+            self.deal(waiter, None)
+
+    def serve(self, queue: str) -> None:
+        """Take as many jobs as there are waiters. One call at a time for each queue."""
+        waiting = min(self._lines.waiting(queue), SERVE_MOST)
+        if waiting == 0 or self._stopping:
+            return
+        if queue in self._serving:
+            self._serving[queue] = True
+            return
+        self._serving[queue] = False
+        self._source.take_jobs(queue, waiting, functools.partial(self._served, queue, waiting))
+
+    def serve_all(self) -> None:
+        """Messages may have been missed: look again wherever somebody waits."""
+        for queue in self._lines.queues():
+            self.serve(queue)
+
+    def new_queue(self, queue: str) -> None:
+        """Let those whose globs match a queue that may not have been known before have its jobs."""
+        if self._lines.new_queue(queue):
+            self.listen([queue])
+            self.serve(queue)
+
+    def due_in(self, queue: str, milliseconds: int) -> None:
+        """Look again when the next scheduled job is due, if somebody waits."""
+        if not self._lines.waiting(queue):
+            return
+        # A millisecond more, so that the store's clock has surely got there.
+        when = self._loop.time() + min((milliseconds + 1) / 1000, TIMER_MOST_S)
+        timer = self._timers.get(queue)
+        if timer is not None:
+            if timer.when() <= when:
+                return
+            timer.cancel()
+        self._timers[queue] = self._loop.call_at(when, self._due, queue)
+
+    async def forget_channels(self) -> None:
+        """Stop listening to queues that nobody waits for any more; not at once, since most come back."""
+        while True:
+            await asyncio.sleep(FORGET_S)
+            idle = self._listening.difference(self._lines.queues())
+            self._listening -= idle
+            self._source.stop_listening(idle)
+
+    def _due(self, queue: str) -> None:
+        del self._timers[queue]
+        self.serve(queue)
+
+    def _served(self, queue: str, asked: int, reply: Any) -> None:
+        again = self._serving.pop(queue)
+        if isinstance(reply, StoreUnavailable) and reply.sent:
+            # Jobs may have been taken for these waiters, so they are told.
+            for _ in range(asked):
+                waiter = self._lines.next(queue)
+                if waiter is not None:
+                    self.deal(waiter, reply)
+            return
+        if isinstance(reply, PresqueError):
+            return
+        answer = replies.fetched(reply, (queue,))
+        for position, job in enumerate(answer.jobs):
+            while (waiter := self._lines.next(queue)) is not None:
+                if self.deal(waiter, job):
+                    break
+            else:
+                self._source.give_back(answer.jobs[position:])
+                return
+        for due in answer.due_ms.values():
+            self.due_in(queue, due)
+        if again or answer.more or len(answer.jobs) == asked:
+            self.serve(queue)

@@ -1,0 +1,153 @@
+"""Every error presque raises, each with a code that never changes.
+
+Three families, so that a door can translate without knowing each one: the caller's mistake
+(`CallerError`), a state that is not what the caller thought (`StateError`), and trouble on our
+side of the wire (`OurFault`). Beside them stands `SetupError`: presque cannot start as told.
+
+The text of an error says what is wrong and what to do about it, and never holds a job's body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import ClassVar
+
+
+class PresqueError(Exception):
+    """Anything presque refuses to do. `str(error)` is a sentence for people, `code` a word for programs."""
+
+    code: ClassVar[str] = "error"
+
+
+class CallerError(PresqueError):
+    """The request itself is wrong. Sent again unchanged it will be refused again; nothing was stored."""
+
+    code = "invalid-request"
+
+
+class UnknownParameter(CallerError):
+    """A parameter that the route does not know, with its nearest neighbour if there is one."""
+
+    code = "unknown-parameter"
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"unknown parameter `{shown(name)}`, {nearest(name, known)}")
+
+
+class InvalidName(CallerError):
+    """A queue, worker or job is called something that it may not be called."""
+
+    code = "invalid-name"
+
+
+class JobMissing(CallerError):
+    """A push without a body."""
+
+    code = "job-missing"
+
+    def __init__(self) -> None:
+        super().__init__("job is missing")
+
+
+class NotJson(CallerError):
+    """The body is not one JSON document in UTF-8."""
+
+    code = "not-json"
+
+
+class BodyTooLarge(CallerError):
+    """The body is larger than this server takes."""
+
+    code = "body-too-large"
+
+
+class StateError(PresqueError):
+    """The request is right, but the queue or job is not in a state that allows it."""
+
+    code = "conflict"
+
+
+class JobExists(StateError):
+    """A job with the same `uniq` key still waits."""
+
+    code = "job-exists"
+
+    def __init__(self) -> None:
+        super().__init__("job already exists")
+
+
+class QueueClosed(StateError):
+    """The one queue that was asked for is stopped, so it hands out nothing."""
+
+    code = "queue-closed"
+
+    def __init__(self) -> None:
+        super().__init__("queue is closed")
+
+
+class NotFound(StateError):
+    """There is no such thing."""
+
+    code = "not-found"
+
+
+class OurFault(PresqueError):
+    """The request was right and could not be served now."""
+
+    code = "internal"
+
+
+class StoreUnavailable(OurFault):
+    """The store did not answer in time, or is not there.
+
+    `sent` tells whether the call may have reached it: if so the outcome is unknown, and presque does
+    not repeat it by itself, since a job could be stored twice or lost.
+    """
+
+    code = "store-unavailable"
+    retry_after = 1
+
+    def __init__(self, message: str, *, sent: bool = False) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class StoreFull(OurFault):
+    """The store is over its memory limit: pushes are refused, everything that frees memory goes on."""
+
+    code = "store-full"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the store has no memory left for another job; fetch or purge some, or raise its maxmemory"
+        )
+
+
+class StoreError(OurFault):
+    """The store answered with an error that presque did not expect."""
+
+    code = "store-error"
+
+
+class SetupError(PresqueError):
+    """presque cannot start, or a command cannot run, the way it was told to."""
+
+    code = "setup"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Finish the sentence about an unknown `name`: the known name that looks most like it, or all of them."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1)
+    if close:
+        return f"did you mean `{close[0]}`?"
+    if not names:
+        return "none is taken here"
+    return "known are " + ", ".join(f"`{n}`" for n in names)
+
+
+def shown(text: str) -> str:
+    """What a caller sent, made safe and short enough to be quoted in a sentence or a log line."""
+    printable = "".join(c if c.isprintable() else "?" for c in text[:64])
+    return printable + "…" if len(text) > 64 else printable

@@ -1,0 +1,291 @@
+"""Every HTTP route but the two that fast.py serves itself, on Starlette.
+
+push and fetch stand here, too, so that the whole door can be read in one table and works behind any ASGI
+server; the tests run the same scenarios through both lanes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from presque import codec, names
+from presque.commands import jobs, params, queues, workers
+from presque.engine.engine import Engine
+from presque.errors import NotFound, PresqueError
+from presque.http import head as heads
+from presque.http import problems
+from presque.job import Fetched
+
+WORKER = "x-presque-workerid"
+NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+Handler = Callable[["Call"], Awaitable[Response]]
+
+
+class Call:
+    """One request and what its handlers ask of it."""
+
+    def __init__(self, request: Request, about: dict[str, Any]) -> None:
+        self.request = request
+        self.engine: Engine = request.app.state.engine
+        self.about = about
+        self.fields = heads.fields(request.scope["query_string"].decode("latin-1"))
+        self.worker = request.headers.get(WORKER)
+
+    @property
+    def queue(self) -> str:
+        return names.queue(heads.segment(self.request.path_params["queue"]))
+
+    def no_fields(self) -> None:
+        params.only(self.fields, ())
+
+
+def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    body = value if isinstance(value, bytes) else codec.encode(value)
+    return Response(body, status, NO_STORE | (headers or {}), "application/json")
+
+
+def empty(status: int) -> Response:
+    """An answer without a body."""
+    return Response(None, status, NO_STORE)
+
+
+async def push(call: Call) -> Response:
+    """POST /q/{queue}"""
+    options = params.push_options(call.fields)
+    stored: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def done(result: int | PresqueError) -> None:
+        if isinstance(result, int):
+            stored.set_result(result)
+        else:
+            stored.set_exception(result)
+
+    jobs.push(call.engine, call.queue, await call.request.body(), options, done)
+    return _pushed(call.queue, await stored)
+
+
+async def fetch(call: Call) -> Response:
+    """GET /q/{queues}"""
+    wanted = names.queue_list(heads.segment(call.request.path_params["queue"]))
+    wait = params.wait(call.fields, call.request.headers.get("prefer"))
+    worker = names.worker(call.worker) if call.worker else None
+    found: asyncio.Future[Fetched | PresqueError | None] = asyncio.get_running_loop().create_future()
+
+    def take(job: Fetched | PresqueError | None) -> bool:
+        if found.done():
+            return False
+        found.set_result(job)
+        return True
+
+    waiter = jobs.fetch(call.engine, wanted, wait, worker, take)
+    gone = asyncio.create_task(_gone(call.request))
+    await asyncio.wait((found, gone), return_when=asyncio.FIRST_COMPLETED)
+    gone.cancel()
+    if waiter is not None:
+        call.engine.leave(waiter)
+    if not found.done():
+        found.cancel()
+        return empty(499)
+    job = found.result()
+    if isinstance(job, PresqueError):
+        raise job
+    if job is None:
+        raise NotFound("no job")
+    return answer(job.body, 200, {"Presque-Queue": job.queue, "Presque-Job-Id": job.id})
+
+
+async def put_back(call: Call) -> Response:
+    """PUT /q/{queue}"""
+    options = params.push_options(call.fields)
+    worker = names.worker(call.worker) if call.worker else None
+    body = await call.request.body()
+    return _pushed(call.queue, await jobs.put_back(call.engine, call.queue, body, options, worker))
+
+
+async def purge(call: Call) -> Response:
+    """DELETE /q/{queue}"""
+    call.no_fields()
+    await queues.purge(call.engine, call.queue)
+    return empty(204)
+
+
+async def fetch_many(call: Call) -> Response:
+    """GET /qb/{queue}"""
+    params.only(call.fields, ("batch_size",))
+    count = params.whole(call.fields, "batch_size", 1, params.BATCH_MOST) or params.BATCH
+    worker = names.worker(call.worker) if call.worker else None
+    found = await jobs.fetch_many(call.engine, call.queue, count, worker)
+    if not found:
+        raise NotFound("no job")
+    return answer([codec.text(job.body) for job in found])
+
+
+async def push_many(call: Call) -> Response:
+    """POST /qb/{queue}"""
+    options = params.push_options(call.fields, params.PUSH_MANY)
+    ids = await jobs.push_many(call.engine, call.queue, await call.request.body(), options)
+    return answer({"ids": [str(job_id) for job_id in ids], "queue": call.queue}, 201)
+
+
+async def info(call: Call) -> Response:
+    """GET /j/{queue}"""
+    call.no_fields()
+    return answer(await queues.info(call.engine, call.queue))
+
+
+async def status(call: Call) -> Response:
+    """GET /status/"""
+    call.no_fields()
+    return answer(await queues.status(call.engine))
+
+
+async def size(call: Call) -> Response:
+    """GET /status/{queue}"""
+    return answer(await queues.size(call.engine, call.queue, call.fields))
+
+
+async def started(call: Call) -> Response:
+    """GET /control/{queue}"""
+    call.no_fields()
+    return answer(await queues.started(call.engine, call.queue))
+
+
+async def control(call: Call) -> Response:
+    """POST /control/{queue}"""
+    call.no_fields()
+    return answer(await queues.control(call.engine, call.queue, await call.request.body()))
+
+
+async def register(call: Call) -> Response:
+    """POST /w/{queue}"""
+    call.no_fields()
+    await workers.register(call.engine, call.queue, call.worker)
+    return empty(201)
+
+
+async def unregister(call: Call) -> Response:
+    """DELETE /w/{queue}"""
+    call.no_fields()
+    await workers.unregister(call.engine, call.queue, call.worker)
+    return empty(204)
+
+
+async def show_workers(call: Call) -> Response:
+    """GET /w/"""
+    return answer(await workers.show(call.engine, call.fields))
+
+
+async def all_stats(call: Call) -> Response:
+    """GET /stats/"""
+    call.no_fields()
+    return answer(call.about | await queues.all_stats(call.engine))
+
+
+async def stats(call: Call) -> Response:
+    """GET /stats/{queue}"""
+    call.no_fields()
+    return answer(await queues.stats(call.engine, call.queue))
+
+
+# path -> method -> handler. The whole classic surface on one page.
+ROUTES: dict[str, dict[str, Handler]] = {
+    "/q/{queue}": {"POST": push, "GET": fetch, "PUT": put_back, "DELETE": purge},
+    "/qb/{queue}": {"POST": push_many, "GET": fetch_many},
+    "/j/{queue}": {"GET": info},
+    "/status/": {"GET": status},
+    "/status/{queue}": {"GET": size},
+    "/control/{queue}": {"GET": started, "POST": control},
+    "/w/": {"GET": show_workers},
+    "/w/{queue}": {"POST": register, "DELETE": unregister},
+    "/stats/": {"GET": all_stats},
+    "/stats/{queue}": {"GET": stats},
+}
+
+# A fetch takes a job, so HEAD, which must change nothing (RFC 9110), is not to be had from it.
+_TAKES = {"/q/{queue}", "/qb/{queue}"}
+
+
+def application(engine: Engine, about: dict[str, Any], pages: list[BaseRoute]) -> ASGIApp:
+    """The ASGI application. `about` is what /stats/ says of this server; `pages` are the dashboard's."""
+    routes: list[BaseRoute] = list(pages)
+    for path, methods in ROUTES.items():
+        routes.append(_route(path, path, methods, about))
+        if path.endswith("/"):
+            routes.append(_route(path.rstrip("/"), path, methods, about))
+    app = Starlette(
+        routes=routes,
+        exception_handlers={HTTPException: _http_error, PresqueError: _error, Exception: _crash},
+    )
+    app.router.redirect_slashes = False
+    app.state.engine = engine
+
+    async def on_raw_path(scope: Scope, receive: Receive, send: Send) -> None:
+        # Starlette would route on the decoded path, where %2F has become a slash.
+        if scope["type"] == "http":
+            scope["path"] = scope["raw_path"].decode("latin-1")
+        await app(scope, receive, send)
+
+    return on_raw_path
+
+
+def _route(path: str, known_as: str, methods: dict[str, Handler], about: dict[str, Any]) -> Route:
+    heads_too = "GET" in methods and known_as not in _TAKES
+    allowed = sorted([*methods, "HEAD"] if heads_too else methods)
+
+    async def endpoint(request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" and heads_too else request.method
+        handler = methods.get(method)
+        if handler is None:
+            raise HTTPException(405, headers={"Allow": ", ".join(allowed)})
+        return await handler(Call(request, about))
+
+    # Starlette is told no methods: it would add HEAD to every GET.
+    route = Route(path, endpoint)
+    route.methods = set()
+    return route
+
+
+def _pushed(queue: str, job_id: int) -> Response:
+    return answer({"id": str(job_id), "queue": queue}, 201, {"Location": f"/j/{queue}/{job_id}"})
+
+
+async def _gone(request: Request) -> None:
+    """Return when the client has closed its connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        text = f"{request.method} is not for this route; it takes {allowed}"
+    else:
+        text = f"there is no route {request.method} {request.scope['path'][:200]}"
+    return answer({"error": text}, error.status_code, dict(error.headers or {}))
+
+
+async def _error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PresqueError)
+    problems.note(error, request.method, request.scope["path"].split("/")[1])
+    return Response(
+        problems.body_of(error),
+        problems.status_of(error),
+        NO_STORE | problems.headers_of(error),
+        "application/json",
+    )
+
+
+async def _crash(_request: Request, _error: Exception) -> Response:
+    return answer({"error": "presque made a mistake; its log says more"}, 500)

@@ -1,0 +1,79 @@
+"""Finds the end of a chunked body (RFC 9112, section 7.1), strictly.
+
+Only to know where one request ends and the next begins: the parser that reads the body comes after.
+Anything unusual in the framing is refused, since two readers who disagree about it is how requests are
+smuggled.
+"""
+
+from __future__ import annotations
+
+import re
+
+from presque.http.head import BadHead
+
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[\x20-\x7e\t]*)?\Z").match
+_LINE_MOST = 256
+_TRAILERS_MOST = 16
+_OVERHEAD_MOST = 8
+
+
+class Framing:
+    """Follows one chunked body through a growing buffer."""
+
+    __slots__ = ("_at", "_start", "_trailers", "body", "end")
+
+    def __init__(self, start: int) -> None:
+        self._start = self._at = start
+        self._trailers: int | None = None
+        self.body = bytearray()
+        self.end: int | None = None
+
+    def advance(self, data: bytes, most: int) -> bool:
+        """Look at what has come so far; True once the body has ended, at `end`, with `body` as its bytes.
+
+        Raises `BadHead` for a framing error, and with status 413 when the body is longer than `most`.
+        """
+        if len(data) - self._start > _OVERHEAD_MOST * most:
+            raise BadHead("the chunks of the body are too small for what they carry", 413)
+        while self.end is None:
+            line_end = data.find(b"\r\n", self._at)
+            if line_end < 0:
+                if len(data) - self._at > _LINE_MOST:
+                    raise BadHead("a line between the chunks of the body is too long")
+                return False
+            line = data[self._at : line_end]
+            if self._trailers is not None:
+                self._read_trailer(line, line_end)
+                continue
+            size = self._size(line)
+            if size == 0:
+                self._trailers = 0
+                self._at = line_end + 2
+                continue
+            if len(self.body) + size > most:
+                raise BadHead(f"the body is larger than {most} bytes", 413)
+            after = line_end + 2 + size
+            if len(data) < after + 2:
+                return False
+            if data[after : after + 2] != b"\r\n":
+                raise BadHead("a chunk of the body does not end where it says")
+            self.body += data[line_end + 2 : after]
+            self._at = after + 2
+        return True
+
+    def _read_trailer(self, line: bytes, line_end: int) -> None:
+        self._at = line_end + 2
+        if not line:
+            self.end = self._at
+            return
+        assert self._trailers is not None
+        self._trailers += 1
+        if self._trailers > _TRAILERS_MOST:
+            raise BadHead("the body has too many trailers")
+
+    @staticmethod
+    def _size(line: bytes) -> int:
+        match = _SIZE(line)
+        if match is None or len(line) > _LINE_MOST:
+            raise BadHead("a chunk of the body has no proper size")
+        return int(match[1], 16)

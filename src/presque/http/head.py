@@ -1,0 +1,154 @@
+"""Reads the head of one request: the request line and the headers, up to the empty line.
+
+httptools (llhttp) parses; what it lets pass and should not is refused here (RFC 9112): two ways to tell a
+body's length at once, no Host or two, more headers than anybody needs. A head that was refused says
+nothing reliable about where the request ends, so the connection is closed after the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+import httptools
+
+from presque.errors import CallerError
+
+MOST_BYTES = 16 * 1024
+MOST_HEADERS = 64
+
+
+class BadHead(CallerError):
+    """The head cannot be understood, or must not be. `status` is the answer's status."""
+
+    code = "bad-request"
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """One request without its body. Header names are in lower case, values as they came."""
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    length: int
+    chunked: bool
+    keep_alive: bool
+    upgrade: bool
+    expects_continue: bool
+
+
+class _Collector:
+    """What httptools calls while it parses."""
+
+    def __init__(self) -> None:
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.completed = 0
+        self.overran = False
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.completed += 1
+
+    def on_body(self, _body: bytes) -> None:
+        self.overran = True
+
+
+def read(head: bytes) -> Head:
+    """Understand one head, which ends with its empty line. Raises `BadHead`."""
+    found = _Collector()
+    parser = httptools.HttpRequestParser(found)
+    upgrade = False
+    try:
+        parser.feed_data(head)
+    except httptools.HttpParserUpgrade:
+        upgrade = True
+    except httptools.HttpParserError as error:
+        raise BadHead(f"the request cannot be read: {_reason(error)}") from None
+    if found.completed != 1 or found.overran:
+        raise BadHead("the request cannot be read: the headers end in the middle")
+    if len(found.headers) > MOST_HEADERS:
+        raise BadHead(f"the request has more than {MOST_HEADERS} headers", 431)
+
+    version = parser.get_http_version()
+    headers: dict[str, str] = {}
+    lengths: list[bytes] = []
+    encodings: list[bytes] = []
+    hosts = 0
+    for name, value in found.headers:
+        if name == b"content-length":
+            lengths.append(value)
+        elif name == b"transfer-encoding":
+            encodings.append(value)
+        elif name == b"host":
+            hosts += 1
+        text = name.decode("latin-1")
+        headers[text] = (
+            f"{headers[text]}, {value.decode('latin-1')}" if text in headers else value.decode("latin-1")
+        )
+    if hosts != 1:
+        raise BadHead(f"the request should have exactly one Host header, not {hosts}")
+    if version not in ("1.0", "1.1"):
+        raise BadHead("the request is not HTTP/1.1", 505)
+    if encodings and (lengths or version == "1.0"):
+        raise BadHead("the request has a Transfer-Encoding that its Content-Length or version forbids")
+    if encodings and [e.strip().lower() for e in encodings] != [b"chunked"]:
+        raise BadHead("the only Transfer-Encoding taken is chunked", 501)
+    if len(lengths) > 1:
+        raise BadHead("the request has more than one Content-Length")
+    path, _, query = found.url.decode("latin-1").partition("?")
+    return Head(
+        method=parser.get_method().decode(),
+        path=path,
+        query=query,
+        headers=headers,
+        length=int(lengths[0]) if lengths else 0,
+        chunked=bool(encodings),
+        keep_alive=version == "1.1" and parser.should_keep_alive(),
+        upgrade=upgrade or parser.should_upgrade(),
+        expects_continue=headers.get("expect", "").lower() == "100-continue",
+    )
+
+
+def segment(raw: str) -> str:
+    """Decode one part of a path, once. The split on `/` has been made, so %2F becomes part of a name
+    (and is refused there), never a second route to the same queue."""
+    if "%" not in raw:
+        return raw
+    try:
+        return unquote_to_bytes(raw).decode()
+    except UnicodeDecodeError:
+        raise CallerError("the path is not UTF-8") from None
+
+
+def fields(query: str) -> dict[str, str]:
+    """Take a query string apart. A field given twice is an error: nobody can tell which one is meant."""
+    found: dict[str, str] = {}
+    for part in query.split("&"):
+        if not part:
+            continue
+        name, _, value = part.partition("=")
+        try:
+            key = unquote_to_bytes(name.replace("+", " ")).decode()
+            text = unquote_to_bytes(value.replace("+", " ")).decode()
+        except UnicodeDecodeError:
+            raise CallerError("the query is not UTF-8") from None
+        if key in found:
+            raise CallerError(f"`{key}` is given twice")
+        found[key] = text
+    return found
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().rstrip(".").lower() or "it is not HTTP"

@@ -1,0 +1,63 @@
+"""From an error to a status and a JSON body, on the classic routes: `{"error": "<text>"}`."""
+
+from __future__ import annotations
+
+import logging
+
+from presque import codec
+from presque.errors import (
+    BodyTooLarge,
+    CallerError,
+    JobExists,
+    NotFound,
+    OurFault,
+    PresqueError,
+    QueueClosed,
+    StateError,
+    StoreFull,
+    StoreUnavailable,
+)
+from presque.http.gate import NotAllowed
+from presque.http.head import BadHead
+
+log = logging.getLogger("presque.http")
+
+# The first class that fits decides, so the special ones stand before their families.
+_STATUS: tuple[tuple[type[PresqueError], int], ...] = (
+    (BodyTooLarge, 413),
+    (QueueClosed, 404),
+    (NotFound, 404),
+    (JobExists, 400),  # presque has always answered so
+    (StateError, 409),
+    (CallerError, 400),
+    (StoreFull, 507),
+    (StoreUnavailable, 503),
+    (OurFault, 500),
+)
+
+
+def status_of(error: PresqueError) -> int:
+    """The status that says what `error` says."""
+    if isinstance(error, (BadHead, NotAllowed)):
+        return error.status
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def body_of(error: PresqueError) -> bytes:
+    """The error as the classic routes write it."""
+    return codec.encode({"error": str(error)})
+
+
+def headers_of(error: PresqueError) -> dict[str, str]:
+    """Headers that go with the error."""
+    if isinstance(error, StoreUnavailable):
+        return {"Retry-After": str(error.retry_after)}
+    return {}
+
+
+def note(error: PresqueError, method: str, route: str) -> None:
+    """Log what is our fault; what is the caller's fault they know from the answer."""
+    if isinstance(error, OurFault):
+        log.warning(
+            "request.failed method=%s route=%s code=%s reason=%r", method, route, error.code, str(error)
+        )

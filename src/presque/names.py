@@ -1,0 +1,103 @@
+"""What a queue or a worker may be called, and how a queue list is read.
+
+A name becomes part of a store key, a URL, a header and a log line, so the rule is strict and checked
+once, at the door. Braces are out of the question: they would move the key to another cluster slot.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache
+
+from presque.errors import InvalidName, shown
+
+QUEUE_RULE = "1 to 128 letters, digits and . _ : @ ~ + -, beginning with a letter or digit"
+WORKER_RULE = "1 to 256 visible ASCII characters"
+LIST_MOST = 64
+
+_queue = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@~+-]{0,127}\Z").match
+_pattern = re.compile(r"[A-Za-z0-9*?][A-Za-z0-9._:@~+*?-]{0,127}\Z").match
+_worker = re.compile(r"[\x21-\x7e]{1,256}\Z").match
+
+
+def queue(name: str) -> str:
+    """Return `name` if a queue may be called so, raise `InvalidName` otherwise."""
+    if _queue(name):
+        return name
+    raise InvalidName(f"`{shown(name)}` is no name for a queue: use {QUEUE_RULE}")
+
+
+def worker(name: str) -> str:
+    """Return `name` if a worker may be called so, raise `InvalidName` otherwise."""
+    if _worker(name):
+        return name
+    raise InvalidName(f"`{shown(name)}` is no id for a worker: use {WORKER_RULE}")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueList:
+    """What a fetch or lease asks for: names and globs in order of preference, and what to leave out.
+
+    The semantics are resque's: a glob stands for the known queues that match it and were not named
+    before, in alphabetical order; `!glob` takes its matches out of every glob, but never takes out a
+    queue that is named in full.
+    """
+
+    items: tuple[str, ...]
+    excluded: tuple[str, ...] = ()
+    single: str | None = None
+    """The name of the queue if exactly one is asked for by name, as most callers do."""
+
+    @property
+    def globs(self) -> bool:
+        """Whether queues that do not exist yet could match."""
+        return any(has_glob(item) for item in self.items)
+
+    def matches(self, name: str) -> bool:
+        """Whether the queue `name` belongs to this list."""
+        if name in self.items:
+            return True
+        return any(has_glob(item) and fnmatchcase(name, item) for item in self.items) and not any(
+            fnmatchcase(name, pattern) for pattern in self.excluded
+        )
+
+    def expand(self, known: Iterable[str]) -> list[str]:
+        """The queues to look at, most preferred first, when `known` are the queues that exist."""
+        names = sorted(known) if self.globs else []
+        found: dict[str, None] = {}
+        for item in self.items:
+            if not has_glob(item):
+                found.setdefault(item)
+                continue
+            for name in names:
+                if fnmatchcase(name, item) and not any(fnmatchcase(name, out) for out in self.excluded):
+                    found.setdefault(name)
+        return list(found)
+
+
+def has_glob(item: str) -> bool:
+    """Whether `item` is a pattern and not a name."""
+    return "*" in item or "?" in item
+
+
+@lru_cache(maxsize=1024)
+def queue_list(text: str) -> QueueList:
+    """Read `critical,*,!bulk_*`. Raises `InvalidName` with the part that is wrong."""
+    items: list[str] = []
+    excluded: list[str] = []
+    parts = text.split(",")
+    if len(parts) > LIST_MOST:
+        raise InvalidName(f"a queue list has at most {LIST_MOST} parts, this one has {len(parts)}")
+    for part in parts:
+        bare = part.removeprefix("!")
+        if not _pattern(bare):
+            raise InvalidName(f"`{shown(part)}` is no name or pattern for a queue: use {QUEUE_RULE}; * ? ! ,")
+        (excluded if part.startswith("!") else items).append(bare)
+    if not items:
+        raise InvalidName("a queue list that only leaves out names no queue: put `*,` in front of it")
+    wanted = tuple(dict.fromkeys(items))
+    single = wanted[0] if len(wanted) == 1 and not has_glob(wanted[0]) else None
+    return QueueList(wanted, tuple(excluded), single)

@@ -1,0 +1,262 @@
+"""The roof: builds the store, the engine and the doors in order, and takes them down in reverse.
+
+One process does it all unless `workers` asks for more. Then this one keeps the store and the listening
+socket, and a `Fleet` of that many processes, each with a `Server`, shares them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, cast
+
+import uvicorn
+import uvloop
+
+from presque import __version__, codec, config
+from presque.config import Settings
+from presque.dashboard.pages import pages
+from presque.engine.connection import Address, StoreInfo
+from presque.engine.embedded import EmbeddedSettings, EmbeddedStore
+from presque.engine.engine import Engine
+from presque.errors import SetupError
+from presque.fleet import Fleet, Told
+from presque.http.app import application
+from presque.http.fast import Door, Protocol
+from presque.http.gate import Gate
+from presque.log import configure as log_to
+
+log = logging.getLogger("presque.server")
+
+DRAIN_S = 8
+BACKLOG = 2048
+
+
+def run(settings: Settings) -> int:
+    """Serve until a signal says stop. Returns the exit code. Raises `SetupError` if it cannot start."""
+    warning = config.check_bind(settings)
+    if warning:
+        log.warning("server.insecure reason=%s", warning)
+    _allow_many_connections()
+    return uvloop.run(_run(settings))
+
+
+async def _run(settings: Settings) -> int:
+    stop = stop_signal()
+    with listen(settings) as listener:
+        async with store(settings) as address:
+            server: Server | Fleet
+            if settings.workers == 1:
+                server = Server(settings, address, listener)
+            else:
+                server = Fleet(settings, address, listener)
+            about = await server.start()
+            print(welcome(listener, about), flush=True)  # noqa: T201
+            await stop.wait()
+            log.info("server.stopping")
+            await server.stop()
+    log.info("server.stopped")
+    return 0
+
+
+class Server:
+    """One process's part: an engine on the store, and the HTTP door on a listening socket."""
+
+    def __init__(self, settings: Settings, address: Address, listener: socket.socket) -> None:
+        self.settings = settings
+        self.engine = Engine(address, settings.namespace)
+        self._listener = listener
+        self._door: Door | None = None
+        self._uvicorn: _Uvicorn | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self) -> dict[str, Any]:
+        """Reach the store, then take requests. Returns what /stats/ says of this server."""
+        await self.engine.start()
+        assert self.engine.info is not None
+        about = describe(self.settings, self.engine.store.address, self.engine.info)
+        gate = Gate.of((*self.settings.hosts, self.settings.host), self.settings.origins)
+        self._door = Door(self.engine, gate, self.settings.max_body)
+        protocol = functools.partial(Protocol, self._door)
+        self._uvicorn = _Uvicorn(
+            uvicorn.Config(
+                application(self.engine, about, pages()),
+                http=cast(type[asyncio.Protocol], protocol),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=DRAIN_S,
+            )
+        )
+        self._serving = asyncio.create_task(self._uvicorn.serve(sockets=[self._listener]))
+        while not self._uvicorn.started:
+            await asyncio.sleep(0.001)
+        gc.freeze()  # what lives as long as the server need not be looked at again
+        return about
+
+    async def stop(self) -> None:
+        """Take no more connections, answer those who wait and those who are being served, then close."""
+        self.engine.stop_waiting()
+        if self._uvicorn is not None and self._serving is not None:
+            self._uvicorn.should_exit = True
+            await self._serving
+        if self._door is not None:
+            self._door.close()
+        await self.engine.stop()
+
+
+async def _serve_in_fleet() -> None:
+    """One process of a fleet. It also stops when its parent is gone, which its standard input shows."""
+    stop = stop_signal()
+    told = codec.decode_as(sys.stdin.buffer.readline(), Told)
+    log_to(told.settings.log_format, told.settings.log_level)
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)
+    server = Server(told.settings, told.address, socket.socket(fileno=told.listener))
+    try:
+        about = await server.start()
+    except SetupError as error:
+        about = {"error": str(error)}
+        stop.set()
+    sys.stdout.buffer.write(codec.encode(about) + b"\n")
+    sys.stdout.buffer.flush()
+    await stop.wait()
+    await server.stop()
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without its own ideas about signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def store(settings: Settings) -> AsyncIterator[Address]:
+    """The address of the store to use; while inside, our own one runs if none other was named."""
+    if settings.redis is not None:
+        theirs = settings.redis
+        yield Address(
+            host=theirs.host,
+            port=theirs.port,
+            unix=None if theirs.unix is None else str(theirs.unix),
+            db=theirs.db,
+            username=theirs.username,
+            password=theirs.password,
+            tls=theirs.tls,
+        )
+        return
+    embedded = EmbeddedStore(
+        EmbeddedSettings(
+            directory=config.data_directory(settings),
+            fsync=settings.fsync,
+            maxmemory=settings.maxmemory,
+            binary=settings.valkey_bin,
+        )
+    )
+    await embedded.start()
+    try:
+        yield Address(unix=str(embedded.socket))
+    finally:
+        await embedded.stop()
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Bind the address to serve on."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host.strip("[]"), settings.port))
+    except OSError as error:
+        listener.close()
+        raise SetupError(
+            f"cannot listen on {settings.host}:{settings.port}: {(error.strerror or str(error)).lower()}; "
+            "stop what uses it, or choose another with --port"
+        ) from None
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def stop_signal() -> asyncio.Event:
+    """Set by the first TERM or INT, to stop politely. The second one ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def asked(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)  # our own store follows by itself, cleanly: it gets a TERM when we die
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked, number)
+    return stop
+
+
+def describe(settings: Settings, address: Address, info: StoreInfo) -> dict[str, Any]:
+    """What /stats/ says of the server itself."""
+    return {
+        "redis": f"{info} at {address}" if settings.redis else f"embedded {info}, {place(settings)}",
+        "durability": durability(info),
+        "version": __version__,
+    }
+
+
+def place(settings: Settings) -> str:
+    """Where our own store keeps its data."""
+    directory = config.data_directory(settings)
+    return "in memory" if directory is None else f"data in {directory}"
+
+
+def durability(info: StoreInfo) -> str:
+    """What a crash can lose, in a sentence."""
+    if not info.persistent:
+        return "Nothing is kept: every job is lost when the store stops."
+    if info.fsync == "always":
+        return "Every job is on disk before its 201; a crash or a power cut loses none."
+    if info.fsync == "everysec":
+        return "A crash of presque or the store loses no job; a power cut can lose the last second or two."
+    return (
+        f"The store decides when jobs reach its disk (appendfsync {info.fsync}), and so what a crash loses."
+    )
+
+
+def welcome(listener: socket.socket, about: dict[str, Any]) -> str:
+    """What a person reads after `presque serve`."""
+    host, port = listener.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return (
+        f"presque {__version__} answers at {url}\n"
+        f"Store: {about['redis']}. {about['durability']}\n"
+        "\n"
+        "Try it:\n"
+        f'  curl {url}/q/hello -d \'{{"to": "you"}}\'\n'
+        f"  curl {url}/q/hello\n"
+        f"  curl {url}/stats/\n"
+        "\n"
+        "Ctrl-C stops it."
+    )
+
+
+def _allow_many_connections() -> None:
+    """Each connection is a file; the usual soft limit of 1024 would be a limit on waiting workers."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+if __name__ == "__main__":
+    uvloop.run(_serve_in_fleet())

@@ -1,0 +1,297 @@
+"""How the value of each setting is written: one reader a key.
+
+A reader takes a raw value, typed (from YAML) or text (from the environment or a flag), and returns the
+value that the rest of presque sees. What it refuses is a `ValueError` that holds the second half of a
+sentence, "should be … , not …": its caller knows who said the value and where, and begins it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from presque.errors import shown
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+LOG_FORMATS = ("auto", "plain", "json")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+Reader = Callable[[object], Any]
+
+
+def size(value: object) -> int:
+    """Read a number of bytes: `1048576`, `512KiB`, `2MiB`, `1GiB`. Raises `ValueError`."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    match = (
+        re.fullmatch(r"([0-9]{1,15})(|B|KiB|MiB|GiB)", value, re.IGNORECASE)
+        if isinstance(value, str)
+        else None
+    )
+    if match is None:
+        raise _should_be("a size such as 512KiB, 2MiB or 1GiB, or a number of bytes", value)
+    return int(match[1]) * {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB}[match[2].lower()]
+
+
+def size_text(count: int) -> str:
+    """Write a number of bytes the way `size` reads it, in the largest unit that is exact."""
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if count and count % unit == 0:
+            return f"{count // unit}{name}"
+    return str(count)
+
+
+def redis_url(value: object) -> dict[str, Any]:
+    """Read `redis://`, `rediss://` or `unix://` into fields of `RedisSettings`: those that it names.
+
+    Strict, and no error quotes any part of the URL: a misplaced character can make each of them a
+    piece of the password. Raises `ValueError`.
+    """
+    if not isinstance(value, str):
+        raise ValueError("should be a store URL such as redis://127.0.0.1:6379/0")
+    if not all(c.isprintable() and c != " " for c in value):
+        raise ValueError("is no store URL: it holds a space or an unprintable character")
+    if re.search(r"%(?![0-9A-Fa-f]{2})", value):
+        raise ValueError("is no store URL: a % must be followed by two hexadecimal digits; write %25 for %")
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        port, parts = None, urlsplit("")
+        if "@" in value:
+            raise ValueError(f"is no store URL: {_ENCODE}") from None
+        raise ValueError("is no store URL: the host or the port is not valid") from None
+    if parts.scheme not in ("redis", "rediss", "unix") or not value[len(parts.scheme) :].startswith("://"):
+        raise ValueError("is no store URL: it should begin with redis://, rediss:// or unix://")
+    if "@" in parts.path + parts.query + parts.fragment or parts.netloc.count("@") > 1:
+        raise ValueError(f"is no store URL: {_ENCODE}")
+    if parts.fragment or value.endswith("#"):
+        raise ValueError("is no store URL: it takes no #")
+    fields: dict[str, Any] = {}
+    if parts.username:
+        fields["username"] = _decoded(parts.username)
+    if parts.password:
+        fields["password"] = _decoded(parts.password)
+    if parts.scheme == "unix":
+        return fields | _unix_address(parts.netloc, parts.path, parts.query)
+    if parts.query or value.endswith("?"):
+        raise ValueError(
+            "is no store URL: it takes no ?; the database follows the host, as in redis://host/2"
+        )
+    if not parts.hostname or not _is_host(parts.hostname):
+        raise ValueError("is no store URL: the host is missing or not valid")
+    if port == 0:
+        raise ValueError("is no store URL: the port should be from 1 to 65535")
+    fields |= {"host": parts.hostname, "tls": parts.scheme == "rediss"}
+    if port is not None:
+        fields["port"] = port
+    if parts.path not in ("", "/"):
+        fields["db"] = _database(parts.path[1:])
+    return fields
+
+
+_ENCODE = "in a user or password write %40 for @, %2F for /, %3A for :, %3F for ?, %23 for # and %25 for %"
+
+
+def _unix_address(netloc: str, path: str, query: str) -> dict[str, Any]:
+    if netloc.rpartition("@")[2] or len(path) < 2:
+        raise ValueError(
+            "is no store URL: the path should begin with a third /, as in unix:///run/valkey.sock"
+        )
+    fields: dict[str, Any] = {"unix": Path(_decoded(path))}
+    if query:
+        pairs = parse_qsl(query, keep_blank_values=True)
+        if [name for name, _ in pairs] != ["db"]:
+            raise ValueError("is no store URL: after the ? it takes db=NUMBER and nothing else")
+        fields["db"] = _database(pairs[0][1])
+    return fields
+
+
+def _database(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,6}", text):
+        raise ValueError("is no store URL: the database should be a number, as in redis://host:6379/2")
+    return int(text)
+
+
+def _decoded(text: str) -> str:
+    try:
+        decoded = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise ValueError("is no store URL: what stands behind % is not UTF-8") from None
+    if "\0" in decoded:
+        raise ValueError("is no store URL: %00 is not taken")
+    return decoded
+
+
+def _should_be(wanted: str, value: object) -> ValueError:
+    return ValueError(f"should be {wanted}, not {_quoted(value)}")
+
+
+def _quoted(value: object) -> str:
+    """A raw value as the person who wrote it would recognise it."""
+    match value:
+        case bool():
+            return f"`{str(value).lower()}`"
+        case str():
+            return f"`{shown(value)}`" if value else "empty"
+        case int() | float():
+            return f"`{value}`"
+        case list() | tuple():
+            return "a list"
+        case dict():
+            return "a mapping"
+    return f"a {type(value).__name__}"
+
+
+def _whole(least: int, most: int, what: str = "a whole number") -> Reader:
+    def read(value: object) -> int:
+        number = int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,15}", value) else value
+        if isinstance(number, int) and not isinstance(number, bool) and least <= number <= most:
+            return number
+        raise _should_be(f"{what} from {least} to {most}", value)
+
+    return read
+
+
+def _choice(*choices: str) -> Reader:
+    def read(value: object) -> object:
+        if value in choices:
+            return value
+        raise _should_be(f"{', '.join(choices[:-1])} or {choices[-1]}", value)
+
+    return read
+
+
+def _yes_or_no(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = value.lower() if isinstance(value, str) else None
+    if word in ("true", "yes", "on", "1"):
+        return True
+    if word in ("false", "no", "off", "0"):
+        return False
+    raise _should_be("true or false", value)
+
+
+def _path(value: object) -> Path:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise _should_be("a path", value)
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError(
+            f"should be a path, and nobody here has the home directory of `{shown(value)}`"
+        ) from None
+
+
+def _namespace(value: object) -> str:
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+        return str(value)
+    wanted = "1 to 64 letters, digits and . _ -, beginning with a letter or digit"
+    if isinstance(value, int):
+        wanted += " (put it in quotes)"  # YAML reads 42 as a number and no as false.
+    raise _should_be(wanted, value)
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return re.fullmatch(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?", text) is not None
+    return True
+
+
+def _host(value: object) -> str:
+    bare = value[1:-1] if isinstance(value, str) and value.startswith("[") and value.endswith("]") else value
+    if isinstance(bare, str) and _is_host(bare):
+        return str(bare)
+    raise _should_be("a host name or an IP address", value)
+
+
+def _list_of(read_one: Reader, what: str) -> Reader:
+    def read(value: object) -> tuple[Any, ...]:
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",")]
+        if not isinstance(value, (list, tuple)):
+            raise _should_be(f"a list of {what}", value)
+        return tuple(dict.fromkeys(read_one(one) for one in value))
+
+    return read
+
+
+def _host_name(value: object) -> str:
+    if isinstance(value, str) and ":" in value and not _is_host(value.strip("[]")):
+        raise _should_be("host names without a port", value)
+    return _host(value).lower()
+
+
+def _web_origin(value: object) -> str:
+    match = (
+        re.fullmatch(r"https?://(\[[0-9a-f:.]+\]|[^/:@\s]+)(:[0-9]{1,5})?", value.lower())
+        if isinstance(value, str)
+        else None
+    )
+    if match is None or not _is_host(match[1].strip("[]")):
+        raise _should_be("web origins such as https://ui.example, without a path", value)
+    return match[0]
+
+
+def _body_size(value: object) -> int:
+    count = size(value)
+    if not 1 <= count <= 512 * MIB:  # A string in the store ends at 512 MiB.
+        raise _should_be("a size from 1 byte to 512MiB", value)
+    return count
+
+
+def _memory_size(value: object) -> int:
+    count = size(value)
+    if 0 < count < MIB:
+        raise _should_be("0 for no limit, or at least 1MiB", value)
+    return count
+
+
+def _username(value: object) -> str:
+    if isinstance(value, str) and value and value.isprintable():
+        return str(value)
+    raise ValueError("should be text; in YAML put it in quotes")
+
+
+def _password(value: object) -> str:
+    if isinstance(value, str) and value:
+        return str(value)
+    raise ValueError("should be text, which is not repeated here; in YAML put it in quotes")
+
+
+READERS: dict[str, Reader] = {
+    "host": _host,
+    "port": _whole(0, 65535),
+    "workers": _whole(1, 64),
+    "namespace": _namespace,
+    "insecure": _yes_or_no,
+    "hosts": _list_of(_host_name, "host names"),
+    "origins": _list_of(_web_origin, "web origins"),
+    "max_body": _body_size,
+    "data": _path,
+    "memory": _yes_or_no,
+    "fsync": _choice("always", "everysec"),
+    "maxmemory": _memory_size,
+    "valkey_bin": _path,
+    "log_format": _choice(*LOG_FORMATS),
+    "log_level": _choice(*LOG_LEVELS),
+    "redis.url": redis_url,
+    "redis.host": _host,
+    "redis.port": _whole(1, 65535),
+    "redis.unix": _path,
+    "redis.db": _whole(0, 999_999),
+    "redis.username": _username,
+    "redis.password": _password,
+    "redis.password_file": _path,
+    "redis.tls": _yes_or_no,
+}

@@ -1,0 +1,68 @@
+"""What tests share: a store of each kind, an engine on it, a server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import uvloop
+
+from presque.engine.connection import Address
+from presque.engine.engine import Engine
+from tests import rig
+
+
+@pytest.fixture(scope="session")
+def event_loop_policy() -> uvloop.EventLoopPolicy:
+    return uvloop.EventLoopPolicy()
+
+
+@pytest.fixture(scope="session", params=sorted(rig.STORES))
+def store(request: pytest.FixtureRequest) -> Iterator[rig.Store]:
+    """A store that a whole run shares. Tests keep apart by namespace."""
+    with rig.store(request.param) as found:
+        yield found
+
+
+@pytest.fixture
+async def engine(store: rig.Store) -> AsyncIterator[Engine]:
+    """An engine in a namespace of its own. Afterwards every key there must be one that we know."""
+    namespace = f"t{uuid4().hex[:8]}"
+    found = Engine(Address(unix=store.socket), namespace)
+    await found.start()
+    yield found
+    await found.stop()
+    with store.client() as client:
+        names = [key.decode() for key in client.scan_iter(f"{namespace}:*")]
+        assert [name for name in names if not _known(name, namespace)] == []
+        if names:
+            client.delete(*names)
+
+
+def _known(name: str, namespace: str) -> bool:
+    queue = r"\{[^{}:][^{}]*\}:(meta|jobs|ready(:[1-9])?|due|ttl|uniq)"
+    shared = r"\{:queues\}|\{:workers\}:(queues|started|processed|failed|seen)"
+    return re.fullmatch(rf"{re.escape(namespace)}:({queue}|{shared})", name) is not None
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[rig.Server]:
+    """A server with its embedded store on disk, shared by all tests that only need one."""
+    with rig.server("--data", str(tmp_path_factory.mktemp("data") / "presque")) as found:
+        yield found
+
+
+@pytest.fixture
+def queue_name() -> str:
+    """The name of a queue that no other test uses."""
+    return f"q-{uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def new_data(tmp_path: Path) -> Callable[[], str]:
+    """Makes fresh data directories, as flags take them."""
+    count = iter(range(100))
+    return lambda: str(tmp_path / f"data{next(count)}")

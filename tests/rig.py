@@ -1,0 +1,201 @@
+"""Real processes for the tests: stores and presque servers, each in a directory of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from presque.engine.embedded import find_binary
+
+PATIENCE = 10.0
+
+
+def eventually(condition: Callable[[], Any], within: float = PATIENCE) -> Any:
+    """Return the first true answer of `condition`; fail when none comes in time."""
+    deadline = time.monotonic() + within
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"did not happen within {within} s"
+        time.sleep(0.01)
+
+
+def require(name: str) -> str:
+    """A program that a test needs: skip without it on a laptop, fail without it in CI."""
+    path = shutil.which(name)
+    if path is None:
+        message = f"{name} is not installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+STORES = {"valkey": lambda: str(find_binary(None)), "redis-7.0": lambda: require("redis-server")}
+
+
+@dataclass
+class Store:
+    """A store of the given kind on a unix socket, keeping nothing."""
+
+    kind: str
+    binary: str
+    directory: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def socket(self) -> str:
+        return str(self.directory / "s")
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.socket}"
+
+    def client(self) -> redis.Redis:
+        """An independent client, to look at what presque wrote."""
+        return redis.Redis(unix_socket_path=self.socket)
+
+
+@contextlib.contextmanager
+def store(kind: str, *options: str) -> Iterator[Store]:
+    """Run a store; `options` are further settings, as on its command line."""
+    binary = STORES[kind]()
+    directory = Path(tempfile.mkdtemp(prefix="store-"))
+    process = subprocess.Popen(
+        [binary, "--port", "0", "--unixsocket", str(directory / "s"), "--dir", str(directory), "--save", "",
+         "--loglevel", "warning", *options],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    found = Store(kind, binary, directory, process)
+    try:
+        with found.client() as client:
+            eventually(lambda: _answers(client))
+        yield found
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Server:
+    """A `presque serve` process."""
+
+    def __init__(self, process: subprocess.Popen[str], lines: queue.SimpleQueue[str]) -> None:
+        self.process = process
+        self.log: list[str] = []
+        self._lines = lines
+        self.welcome = lines.get(timeout=PATIENCE)
+        assert "answers at" in self.welcome, self.said()
+        self.url = self.welcome.split()[-1]
+        self.port = int(self.url.rpartition(":")[2])
+
+    def said(self) -> str:
+        """All that the server has printed since the last call, its log included."""
+        while not self._lines.empty():
+            self.log.append(self._lines.get())
+        return "\n".join(self.log)
+
+    def ask(
+        self, method: str, path: str, body: bytes | str | None = None, timeout: float = 30, **headers: str
+    ) -> Answer:
+        """One request on a connection of its own. Header names are given with underscores."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            names = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body, names)
+            response = connection.getresponse()
+            return Answer(
+                response.status,
+                {name.lower(): value for name, value in response.getheaders()},
+                response.read(),
+            )
+        finally:
+            connection.close()
+
+    def raw(self, data: bytes, within: float = PATIENCE) -> bytes:
+        """Send bytes as they are, and return all that comes until the server closes or falls silent."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=within) as connection:
+            connection.sendall(data)
+            received = b""
+            with contextlib.suppress(TimeoutError, ConnectionResetError):
+                while part := connection.recv(65536):
+                    received += part
+            return received
+
+    def stop(self, number: int = signal.SIGTERM, within: float = PATIENCE) -> int:
+        """Send a signal and wait for the end. Returns the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(within)
+
+
+@contextlib.contextmanager
+def server(*flags: str, **environment: str) -> Iterator[Server]:
+    """Run `presque serve` with these flags on a free port."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "presque", "serve", "--port", "0", "--log-format", "plain", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if " info " not in line or "answers at" in line:
+                lines.put(line.rstrip("\n"))
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        yield Server(process, lines)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        reader.join(5)
+        assert process.stdout is not None
+        process.stdout.close()
