@@ -114,23 +114,10 @@ class Answer:
         return json.loads(self.body)
 
 
-class Server:
-    """A `presque serve` process."""
+class Door:
+    """Something that answers HTTP on a port of 127.0.0.1."""
 
-    def __init__(self, process: subprocess.Popen[str], lines: queue.SimpleQueue[str]) -> None:
-        self.process = process
-        self.log: list[str] = []
-        self._lines = lines
-        self.welcome = lines.get(timeout=PATIENCE)
-        assert "answers at" in self.welcome, self.said()
-        self.url = self.welcome.split()[-1]
-        self.port = int(self.url.rpartition(":")[2])
-
-    def said(self) -> str:
-        """All that the server has printed since the last call, its log included."""
-        while not self._lines.empty():
-            self.log.append(self._lines.get())
-        return "\n".join(self.log)
+    port: int
 
     def ask(
         self, method: str, path: str, body: bytes | str | None = None, timeout: float = 30, **headers: str
@@ -158,6 +145,25 @@ class Server:
                 while part := connection.recv(65536):
                     received += part
             return received
+
+
+class Server(Door):
+    """A `presque serve` process."""
+
+    def __init__(self, process: subprocess.Popen[str], lines: queue.SimpleQueue[str]) -> None:
+        self.process = process
+        self.log: list[str] = []
+        self._lines = lines
+        self.welcome = lines.get(timeout=PATIENCE)
+        assert "answers at" in self.welcome, self.said()
+        self.url = self.welcome.split()[-1]
+        self.port = int(self.url.rpartition(":")[2])
+
+    def said(self) -> str:
+        """All that the server has printed since the last call, its log included."""
+        while not self._lines.empty():
+            self.log.append(self._lines.get())
+        return "\n".join(self.log)
 
     def stop(self, number: int = signal.SIGTERM, within: float = PATIENCE) -> int:
         """Send a signal and wait for the end. Returns the exit code."""

@@ -54,7 +54,8 @@ def fetched(reply: Any, queues: Sequence[str]) -> Fetch:
     more, stopped, due, flat = reply
     jobs = [
         Fetched(queues[position - 1], job_id.decode(), body_of(record), record)
-        for position, job_id, record in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+        for position, ids, records in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+        for job_id, record in zip(ids, records, strict=True)
     ]
     return Fetch(
         jobs,

@@ -9,7 +9,7 @@ local function take_ready(q, now, count, bytes)
   for _, priority in ipairs(priorities_of(q)) do
     local list = list_of(q, priority)
     while found < count and bytes > 0 and not unfinished do
-      local next_ids = redis.call('LRANGE', list, 0, math.min(count - found, MOST - looked) - 1)
+      local next_ids = redis.call('LRANGE', list, 0, math.min(count - found, LOOK) - 1)
       if #next_ids == 0 then break end
       local gone = 0
       for i, record in ipairs(redis.call('HMGET', q.jobs, unpack(next_ids))) do
@@ -44,7 +44,7 @@ end
 -- reply  { 1 if another call would find more at once, else 0,
 --          the positions (from 1) of the queues that are stopped,
 --          position, ms until its next scheduled job is due, … for queues that hand out nothing more now,
---          position, id, record, … }
+--          for each queue that gave any: position, ids, records }
 local function fetch(keys, args)
   local count, bytes = math.min(tonumber(args[1]), MOST), tonumber(args[2])
   local now, more = clock(), 0
@@ -75,10 +75,10 @@ local function fetch(keys, args)
       forget(q, ready.late, ready.late_jobs)
       forget(q, ready.ids, ready.jobs)
       if #fields > 0 then write_meta(q, rates, fields) end
-      for i, id in ipairs(ready.ids) do
+      if #ready.ids > 0 then
         jobs[#jobs + 1] = position
-        jobs[#jobs + 1] = id
-        jobs[#jobs + 1] = ready.records[i]
+        jobs[#jobs + 1] = ready.ids
+        jobs[#jobs + 1] = ready.records
       end
       taken = taken + #ready.ids
     end

@@ -33,6 +33,7 @@
 
 local MOST = 1000          -- jobs that one call may push or hand out
 local SWEEP = 500          -- jobs that one call may move because of the time
+local LOOK = 64            -- records read at once: bodies may be large, and each is copied to be looked at
 local SNAPSHOT_MS = 10000  -- how often the counters are noted for the rates of the last minute
 local SNAPSHOTS = 7
 
@@ -54,24 +55,28 @@ local KEYS_OF_A_QUEUE = 7
 -- The keys of the queue whose first key is keys[first], and what `meta` says of it. Reads each key once,
 -- so a key of a wrong type is an error here, before anything was written.
 local function open(keys, first)
-  local q = {
-    meta = keys[first], jobs = keys[first + 1], ready = keys[first + 2], due = keys[first + 3],
-    ttl = keys[first + 4], uniq = keys[first + 5], wake = keys[first + 6],
-  }
-  local meta = redis.call('HMGET', q.meta, 'seq', 'processed', 'failed', 'expired', 'stopped',
+  local meta_key, jobs, ready, due = keys[first], keys[first + 1], keys[first + 2], keys[first + 3]
+  local ttl, uniq = keys[first + 4], keys[first + 5]
+  local meta = redis.call('HMGET', meta_key, 'seq', 'processed', 'failed', 'expired', 'stopped',
     'priorities', 'timed', 'rates')
-  q.seq = tonumber(meta[1] or 0)
-  q.processed, q.failed, q.expired = tonumber(meta[2] or 0), tonumber(meta[3] or 0), tonumber(meta[4] or 0)
-  q.stopped, q.priorities, q.timed, q.rates = meta[5], meta[6] or '', meta[7], meta[8] or ''
-  q.size = redis.call('HLEN', q.jobs)
-  redis.call('LLEN', q.ready)
-  if q.timed then
-    redis.call('ZCARD', q.due)
-    redis.call('ZCARD', q.ttl)
-    redis.call('HLEN', q.uniq)
+  local priorities, timed = meta[6] or '', meta[7]
+  local size = redis.call('HLEN', jobs)
+  redis.call('LLEN', ready)
+  if priorities ~= '' then
+    for digit in string.gmatch(priorities, '%d') do redis.call('LLEN', ready .. ':' .. digit) end
   end
-  for digit in string.gmatch(q.priorities, '%d') do redis.call('LLEN', q.ready .. ':' .. digit) end
-  return q
+  if timed then
+    redis.call('ZCARD', due)
+    redis.call('ZCARD', ttl)
+    redis.call('HLEN', uniq)
+  end
+  -- One constructor: a table that grows field by field is allocated four times over.
+  return {
+    meta = meta_key, jobs = jobs, ready = ready, due = due, ttl = ttl, uniq = uniq, wake = keys[first + 6],
+    seq = tonumber(meta[1] or 0), processed = tonumber(meta[2] or 0), failed = tonumber(meta[3] or 0),
+    expired = tonumber(meta[4] or 0), stopped = meta[5], priorities = priorities, timed = timed,
+    rates = meta[8] or '', size = size,
+  }
 end
 
 -- The ready list of one priority.
@@ -135,6 +140,17 @@ local function write_meta(q, rates, fields)
     fields[#fields + 1] = rates
   end
   if #fields > 0 then redis.call('HSET', q.meta, unpack(fields)) end
+end
+
+-- Go through the records of many jobs, LOOK of them at a time. `visit` gets the id and the record (false if
+-- there is none), and may return true to stop.
+local function each_record(q, ids, visit)
+  for first = 1, #ids, LOOK do
+    local last = math.min(first + LOOK - 1, #ids)
+    for i, record in ipairs(redis.call('HMGET', q.jobs, unpack(ids, first, last))) do
+      if visit(ids[first + i - 1], record) then return end
+    end
+  end
 end
 
 -- Tell every server that has somebody waiting here. Costs next to nothing when nobody has subscribed.

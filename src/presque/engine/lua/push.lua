@@ -34,6 +34,32 @@ local function read_options(text, now)
   return job
 end
 
+-- Whether a waiting job holds this uniq key. One whose ttl has run out waits no more, swept or not.
+local function held_by_waiting(q, key, now)
+  local holder = redis.call('HGET', q.uniq, key)
+  if not holder then return false end
+  local record = redis.call('HGET', q.jobs, holder)
+  local expires_at = record and parse(record).expires_at
+  return record and not (expires_at and expires_at <= now)
+end
+
+-- What a push with options asks for, or nil and why it is refused. `held` are the uniq keys that jobs of
+-- the same call have taken. Writes nothing, and reads each key that will be written.
+local function consider(q, options, now, held)
+  local job = read_options(options, now)
+  if job.expires_at and job.run_at and job.expires_at <= job.run_at then return nil, 'late' end
+  if job.uniq and (held[job.uniq] or held_by_waiting(q, job.uniq, now)) then return nil, 'exists' end
+  if job.priority ~= 5 then redis.call('LLEN', list_of(q, job.priority)) end
+  if job.run_at then redis.call('ZCARD', q.due) end
+  if job.expires_at then redis.call('ZCARD', q.ttl) end
+  return job
+end
+
+local function add(list, one, other)
+  list[#list + 1] = one
+  list[#list + 1] = other
+end
+
 -- push: put jobs on one queue, each refused or stored on its own.
 --
 -- keys   the keys of the queue
@@ -45,87 +71,63 @@ local function push(keys, args)
   local q = open(keys, 1)
   local now, failures = clock(), tonumber(args[1])
   local rates = snapshot(q, now)
-  local seq, priorities = q.seq, q.priorities
-  local reply, records, ready, due, ttl, held, holds = {}, {}, {}, {}, {}, {}, {}
-  local count, soonest = 0, nil
-  local plain = struct.pack('>BBI6', 0, 5, now)
-
+  local seq, priorities, soonest = q.seq, q.priorities, nil
+  local reply, records, ready, others = {}, {}, {}, {}
+  local due, ttl, held, holds = {}, {}, {}, {}
+  local stored, plain = 0, struct.pack('>BBI6', 0, 5, now)
   if #args > 2 * MOST + 1 then return redis.error_reply('ERR too many jobs in one push') end
+
   for i = 2, #args, 2 do
-    local options, record, refused, list = args[i], nil, nil, q.ready
-    local id = seq + 1
-    if options == '' then
+    local record, list, refused = nil, ready, nil
+    if args[i] == '' then
       record = plain .. args[i + 1]
     else
-      local job = read_options(options, now)
-      if job.uniq then
-        local holder = held[job.uniq] or redis.call('HGET', q.uniq, job.uniq)
-        if holder then refused = 'exists' end
-      end
-      if job.expires_at and job.run_at and job.expires_at <= job.run_at then refused = 'late' end
-      if not refused then
+      local job
+      job, refused = consider(q, args[i], now, held)
+      if job then
         record = header(job, now) .. args[i + 1]
-        if job.uniq then
-          held[job.uniq] = id
-          holds[#holds + 1] = job.uniq
-          holds[#holds + 1] = id
+        if job.priority ~= 5 then
+          if not string.find(priorities, job.priority, 1, true) then priorities = priorities .. job.priority end
+          others[job.priority] = others[job.priority] or {}
+          list = others[job.priority]
         end
-        if job.expires_at then
-          ttl[#ttl + 1] = job.expires_at
-          ttl[#ttl + 1] = padded(id)
-        end
-        if job.priority ~= 5 and not string.find(priorities, job.priority, 1, true) then
-          redis.call('LLEN', list_of(q, job.priority))
-          priorities = priorities .. job.priority
-        end
-        list = list_of(q, job.priority)
         if job.run_at then
-          due[#due + 1] = job.run_at
-          due[#due + 1] = padded(id)
-          soonest = math.min(soonest or job.run_at, job.run_at)
           list = nil
+          soonest = math.min(soonest or job.run_at, job.run_at)
+          add(due, job.run_at, padded(seq + 1))
+        end
+        if job.expires_at then add(ttl, job.expires_at, padded(seq + 1)) end
+        if job.uniq then
+          held[job.uniq] = true
+          add(holds, job.uniq, seq + 1)
         end
       end
     end
-    if refused then
-      reply[#reply + 1] = refused
-    else
-      seq = id
-      reply[#reply + 1] = id
-      records[#records + 1] = id
-      records[#records + 1] = record
-      if list then
-        ready[list] = ready[list] or {}
-        table.insert(ready[list], id)
-        count = count + 1
-      end
+    if record then
+      seq, stored = seq + 1, stored + 1
+      records[2 * stored - 1], records[2 * stored] = seq, record
+      if list then list[#list + 1] = seq end
     end
+    reply[i / 2] = refused or seq
   end
-  if #due > 0 then redis.call('ZCARD', q.due) end
-  if #ttl > 0 then redis.call('ZCARD', q.ttl) end
 
   -- Nothing below can fail: every key was read above as what it is written to here.
-  local fields = {}
-  if seq > q.seq then
-    fields[1], fields[2] = 'seq', seq
+  local fields, count = {}, #ready
+  if stored > 0 then
+    fields = {'seq', seq}
     redis.call('HSET', q.jobs, unpack(records))
   end
-  for list, ids in pairs(ready) do redis.call('RPUSH', list, unpack(ids)) end
+  if #ready > 0 then redis.call('RPUSH', q.ready, unpack(ready)) end
+  for priority, ids in pairs(others) do
+    if #ids > 0 then redis.call('RPUSH', list_of(q, priority), unpack(ids)) end
+    count = count + #ids
+  end
   if #due > 0 then redis.call('ZADD', q.due, unpack(due)) end
   if #ttl > 0 then redis.call('ZADD', q.ttl, unpack(ttl)) end
   if #holds > 0 then redis.call('HSET', q.uniq, unpack(holds)) end
-  if failures > 0 then
-    fields[#fields + 1] = 'failed'
-    fields[#fields + 1] = q.failed + failures
-  end
-  if priorities ~= q.priorities then
-    fields[#fields + 1] = 'priorities'
-    fields[#fields + 1] = priorities
-  end
-  if (#due > 0 or #ttl > 0) and not q.timed then
-    fields[#fields + 1] = 'timed'
-    fields[#fields + 1] = '1'
-  end
+  if failures > 0 then add(fields, 'failed', q.failed + failures) end
+  if priorities ~= q.priorities then add(fields, 'priorities', priorities) end
+  if (#due > 0 or #ttl > 0) and not q.timed then add(fields, 'timed', '1') end
   write_meta(q, rates, fields)
   if count > 0 or soonest then wake(q, count, soonest and soonest - now) end
   return reply

@@ -3,10 +3,12 @@
 local function oldest_of(q, list)
   local ids = redis.call('LRANGE', list, 0, 19)
   if #ids == 0 then return nil end
-  for _, record in ipairs(redis.call('HMGET', q.jobs, unpack(ids))) do
-    if record then return parse(record).run_at or pushed_at_of(record) end
-  end
-  return nil
+  local since = nil
+  each_record(q, ids, function(_, record)
+    if record then since = parse(record).run_at or pushed_at_of(record) end
+    return since
+  end)
+  return since
 end
 
 -- What a counter was a minute ago, from the notes that `snapshot` made.
@@ -67,12 +69,13 @@ local function peek(keys, args)
     while #reply <= count and bytes > 0 and looked < 2 * MOST do
       local ids = redis.call('LRANGE', list_of(q, priority), start, start + count - 1)
       if #ids == 0 then break end
-      for _, record in ipairs(redis.call('HMGET', q.jobs, unpack(ids))) do
-        if record and #reply <= count and bytes > 0 then
+      each_record(q, ids, function(_, record)
+        if record then
           reply[#reply + 1] = record
           bytes = bytes - #record
         end
-      end
+        return #reply > count or bytes <= 0
+      end)
       start, looked = start + #ids, looked + #ids
     end
   end

@@ -5,12 +5,12 @@ local function expire(q, now)
   local ids = {}
   for i, member in ipairs(members) do ids[i] = unpadded(member) end
   local gone, jobs = {}, {}
-  for i, record in ipairs(redis.call('HMGET', q.jobs, unpack(ids))) do
+  each_record(q, ids, function(id, record)
     if record then
-      gone[#gone + 1] = ids[i]
+      gone[#gone + 1] = id
       jobs[#jobs + 1] = parse(record)
     end
-  end
+  end)
   redis.call('ZREM', q.due, unpack(members))
   redis.call('ZREM', q.ttl, unpack(members))
   forget(q, gone, jobs)
@@ -27,13 +27,13 @@ local function promote(q, now)
   if #members == 0 then return 0 end
   local ids, lists = {}, {}
   for i, member in ipairs(members) do ids[i] = unpadded(member) end
-  for i, record in ipairs(redis.call('HMGET', q.jobs, unpack(ids))) do
+  each_record(q, ids, function(id, record)
     if record then
       local key = list_of(q, priority_of(record))
       lists[key] = lists[key] or {}
-      table.insert(lists[key], ids[i])
+      table.insert(lists[key], id)
     end
-  end
+  end)
   for key, list in pairs(lists) do redis.call('RPUSH', key, unpack(list)) end
   redis.call('ZREM', q.due, unpack(members))
   return #members

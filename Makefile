@@ -1,0 +1,29 @@
+.DEFAULT_GOAL := help
+.PHONY: help serve check test lint format bench faults clean
+
+help:  ## Show what can be done
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+serve:  ## Install presque and start the server on its embedded store
+	python3 dev.py serve
+
+check:  ## All that CI runs: lint, types, every test
+	python3 dev.py test
+
+test:  ## The tests alone; ARGS="-k name" chooses
+	python3 dev.py run pytest $(ARGS)
+
+lint:  ## Lint, format and type checks alone
+	python3 dev.py run sh -c 'ruff check . && ruff format --check . && mypy'
+
+format:  ## Rewrite the code as the formatter likes it
+	python3 dev.py run sh -c 'ruff check --fix . && ruff format .'
+
+bench:  ## Every benchmark, each beside its reference (needs wrk, nginx, webdis)
+	python3 dev.py run python bench/all.py
+
+faults:  ## The long fault runs: kills by the hundred
+	PRESQUE_FAULTS=long python3 dev.py run pytest tests/faults $(ARGS)
+
+clean:  ## Remove the environment and all caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""From nothing but Python 3.11: an environment in .venv, presque in it, then the server or the tests.
+
+python3 dev.py serve [FLAGS]   install presque and start the server
+python3 dev.py test [FLAGS]    install what the tests need; lint, check types, run every test
+python3 dev.py run COMMAND     install the same and run COMMAND in the environment
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+VENV = HERE / ".venv"
+PYTHON = VENV / "bin" / "python"
+CHECKS = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"])
+
+
+def main(arguments: list[str]) -> int:
+    if sys.version_info < (3, 11):  # noqa: UP036 (whoever runs this has not read pyproject.toml)
+        return complain(f"presque needs Python 3.11 or later, and this is {sys.version.split()[0]}")
+    command, rest = (arguments[0] if arguments else ""), arguments[1:]
+    if command == "serve":
+        install(".")
+        os.execv(PYTHON, [str(PYTHON), "-m", "presque", "serve", *rest])
+    if command == "test":
+        install(".[dev]")
+        for check in CHECKS:
+            print("+", *check, flush=True)
+            if status := subprocess.call([str(PYTHON), "-m", *check], cwd=HERE):
+                return status
+        return subprocess.call([str(PYTHON), "-m", "pytest", *rest], cwd=HERE)
+    if command == "run" and rest:
+        install(".[dev]")
+        paths = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+        os.execvpe(rest[0], rest, {**os.environ, "PATH": paths, "VIRTUAL_ENV": str(VENV)})
+    print(__doc__.strip() if __doc__ else "", file=sys.stderr)
+    return 2
+
+
+def install(what: str) -> None:
+    """Put presque into .venv, from this folder, unless exactly that was done before."""
+    wanted = hashlib.sha256(
+        (what + sys.version).encode() + (HERE / "pyproject.toml").read_bytes()
+    ).hexdigest()
+    done = VENV / "installed"
+    marks = done.read_text().split() if done.exists() else []
+    if wanted in marks:
+        return
+    print(f"Installing presque into {VENV} …", file=sys.stderr, flush=True)
+    if not PYTHON.exists():
+        try:
+            venv.create(VENV, with_pip=True)
+        except (subprocess.CalledProcessError, ImportError):
+            sys.exit(complain("this Python cannot make environments; on Debian: apt install python3-venv"))
+    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", what]
+    if status := subprocess.call(pip, cwd=HERE):
+        sys.exit(status)
+    done.write_text("\n".join([*marks, wanted]))
+
+
+def complain(text: str) -> int:
+    print(f"dev.py: {text}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
