@@ -154,18 +154,19 @@ def valkey(directory: Path) -> Iterator[Valkey]:
         yield Valkey(pid, path)
 
 
-# The best of webdis. Tried on two cores with 64 connections: 1, 2 and 4 threads, pool_size 1 to 64, Redis by
-# unix socket and by TCP. Logging is off, as everywhere here.
+# The best of webdis: tried on two cores with 64 connections, everything with 1, 2, 3 and 4 threads and 1, 2, 10,
+# 20 and 64 connections to the store for each. More of either than this costs it up to a third; a unix socket
+# gives a few per cent over TCP. Debian's webdis.json (2 threads, the default pool, TCP) is a tenth slower.
 WEBDIS_THREADS = 2
-WEBDIS_POOL = 20
+WEBDIS_POOL = 1
 
 
 @contextlib.contextmanager
-def webdis(directory: Path, store: Valkey) -> Iterator[Program]:
-    """A webdis in front of `store`, set up for speed."""
+def webdis(directory: Path, behind: Valkey) -> Iterator[Program]:
+    """A webdis in front of a Valkey, set up for speed."""
     program, port = need("webdis", "webdis"), free_port()
     settings = {
-        "redis_host": str(store.socket),  # a path means a unix socket
+        "redis_host": str(behind.socket),  # a path means a unix socket
         "http_host": "127.0.0.1",
         "http_port": port,
         "threads": WEBDIS_THREADS,
@@ -290,8 +291,8 @@ def answers(port: int, path: str) -> Callable[[], bool]:
 
 def _pings(path: Path) -> bool:
     try:
-        with contextlib.closing(Store(path)) as store:
-            return store("PING") == b"PONG"
+        with store(path) as one:
+            return bool(one("PING") == b"PONG")
     except (OSError, hiredis.ReplyError):
         return False
 
@@ -439,6 +440,13 @@ class Store:
         self._socket.close()
 
 
+@contextlib.contextmanager
+def store(path: Path) -> Iterator[Store]:
+    """A connection to the Valkey that listens on `path`."""
+    with contextlib.closing(Store(path)) as one:
+        yield one
+
+
 # --- processes --------------------------------------------------------------------------------------------
 
 
@@ -543,7 +551,9 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> None:
     width = max(len(verdict.what) for verdict in verdicts)
     print()
     for verdict in verdicts:
-        print(f"  {verdict.word:<4}  {verdict.what:<{width}}  {verdict.measured:>14}  {verdict.owed}".rstrip())
+        print(
+            f"  {verdict.word:<4}  {verdict.what:<{width}}  {verdict.measured:>14}  {verdict.owed}".rstrip()
+        )
 
 
 def machine(directory: Path) -> str:
@@ -552,7 +562,7 @@ def machine(directory: Path) -> str:
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.processor(),
     )
-    where = f"{os.cpu_count()} cores ({model}), Linux {platform.release()}, data on {_filesystem(directory)}"
+    where = f"{os.cpu_count()} cores ({model}), Linux {platform.release()}, data on {filesystem(directory)}"
     versions = [
         f"Python {platform.python_version()}",
         _version("valkey", [valkey_binary(), "--version"], "v="),
@@ -573,7 +583,7 @@ def _version(name: str, command: list[str], before: str) -> str:
     return f"{name} {behind[0] if behind else 'of unknown version'}"
 
 
-def _filesystem(directory: Path) -> str:
+def filesystem(directory: Path) -> str:
     """The kind of file system that holds a directory: what lies on tmpfs costs no fsync."""
     best, kind = "", "unknown"
     for line in _lines("/proc/mounts"):

@@ -173,7 +173,7 @@ class EmbeddedStore:
             self._process.pid,
             self.settings.directory or "none",
             self.settings.fsync if self.settings.directory else "none",
-            (asyncio.get_running_loop().time() - began) * 1000,
+            int((asyncio.get_running_loop().time() - began) * 1000),
         )
 
     async def _answers(self, log_file: Path) -> None:

@@ -253,7 +253,7 @@ class Engine:
             except PresqueError as error:
                 # Unsent, it is tried again; with its outcome unknown it must not be.
                 if self._stopping or not isinstance(error, StoreUnavailable) or error.sent:
-                    log.error("job.not_put_back queue=%s id=%s reason=%s", job.queue, job.id, error)
+                    log.error("job.not_put_back id=%s reason=%s", job.id, error)
                     return
             else:
                 return

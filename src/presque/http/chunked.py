@@ -28,7 +28,7 @@ class Framing:
         self.body = bytearray()
         self.end: int | None = None
 
-    def advance(self, data: bytes, most: int) -> bool:
+    def advance(self, data: bytes | bytearray, most: int) -> bool:
         """Look at what has come so far; True once the body has ended, at `end`, with `body` as its bytes.
 
         Raises `BadHead` for a framing error, and with status 413 when the body is longer than `most`.
@@ -61,7 +61,7 @@ class Framing:
             self._at = after + 2
         return True
 
-    def _read_trailer(self, line: bytes, line_end: int) -> None:
+    def _read_trailer(self, line: bytes | bytearray, line_end: int) -> None:
         self._at = line_end + 2
         if not line:
             self.end = self._at
@@ -72,7 +72,7 @@ class Framing:
             raise BadHead("the body has too many trailers")
 
     @staticmethod
-    def _size(line: bytes) -> int:
+    def _size(line: bytes | bytearray) -> int:
         match = _SIZE(line)
         if match is None or len(line) > _LINE_MOST:
             raise BadHead("a chunk of the body has no proper size")

@@ -63,7 +63,7 @@ class Plan:
         self.method = head.method
         self.length = head.length
         self.chunked = head.chunked
-        self.close = not head.keep_alive
+        self.close = not head.keep_alive or head.upgrade
         self.continues = head.expects_continue
         self.hot = False
         self.error: PresqueError | None = None
@@ -129,7 +129,7 @@ class Protocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.door = door
         self.deadline = 0.0  # when to give up on what the client owes us; 0 while we owe the client
-        self._buffer = b""  # what has come of the next request, and what was pipelined behind it
+        self._buffer = bytearray()  # what has come of the next request, and what was pipelined behind it
         self._plan: Plan | None = None  # of the request whose body is awaited
         self._served: Plan  # of the request that is being served
         self._head_end = 0
@@ -137,6 +137,7 @@ class Protocol(HttpToolsProtocol):
         self._busy = False  # a request is being served
         self._cutting = False  # `_advance` is at work
         self._last = False  # the connection closes after the current answer
+        self._ended = False  # the client has said that it sends nothing more
         self._refused = False  # what still comes is thrown away
         self._waiter: Waiter | None = None
 
@@ -158,7 +159,7 @@ class Protocol(HttpToolsProtocol):
         if not self._busy or self._waiter is not None:
             self._leave()
             return None
-        self._last = True
+        self._ended = True
         return True
 
     def shutdown(self) -> None:
@@ -228,22 +229,23 @@ class Protocol(HttpToolsProtocol):
             end = start + plan.length
             if len(buffer) < end:
                 return self._await_body(plan)
-            body = buffer[start:end]
-        self._buffer = buffer[end:]
+            body = bytes(buffer[start:end])
+        # The slow lane parses again, so it gets the request as it came.
+        sent = bytes(buffer[:end]) if plan.serve is Protocol.serve_slowly else body
+        del buffer[:end]
         self._plan = None
         self._served = plan
         self._busy = True
         self.deadline = 0.0
         if plan.close:
             self._last = True
-        # The slow lane parses again, so it gets the request as it came.
-        plan.serve(self, plan, buffer[:end] if plan.serve is Protocol.serve_slowly else body)
+        plan.serve(self, plan, sent)
         return True
 
     def _next_head(self) -> Plan | None:
         buffer = self._buffer
-        if buffer.startswith(b"\r\n"):
-            buffer = self._buffer = buffer.lstrip(b"\r\n")  # RFC 9112, section 2.2
+        while buffer.startswith(b"\r\n"):
+            del buffer[:2]  # RFC 9112, section 2.2
         end = buffer.find(b"\r\n\r\n")
         if end < 0:
             if len(buffer) > heads.MOST_BYTES:
@@ -253,7 +255,7 @@ class Protocol(HttpToolsProtocol):
             self.deadline = min(self.deadline, self.door.now + HEAD_WITHIN_S)
             return None
         self._head_end = end + 4
-        head = buffer[: end + 4]
+        head = bytes(buffer[: end + 4])
         return self.door.plans.get(head) or self._understand(head)
 
     def _await_body(self, plan: Plan) -> bool:
@@ -376,7 +378,7 @@ class Protocol(HttpToolsProtocol):
         """Answer a request whose end cannot be known, then close. What the client still sends is read and
         thrown away for a moment, since a reset could destroy the answer on its way."""
         self._refused = self._last = True
-        self._buffer = b""
+        self._buffer.clear()
         self.deadline = self.door.now + LINGER_S
         self.transport.write(_problem(error, close=True))
         if self.transport.can_write_eof():
@@ -385,12 +387,13 @@ class Protocol(HttpToolsProtocol):
     def _finish(self) -> None:
         """The current request is answered; go on with the next."""
         self._busy = False
-        if self._last:
+        if self._last or (self._ended and not self._buffer):
             self.transport.close()
             return
         self.deadline = self.door.now + IDLE_S
-        if self._buffer and not self._cutting:
+        if self.flow.read_paused:
             self.flow.resume_reading()
+        if self._buffer and not self._cutting:
             self._advance()
 
 
