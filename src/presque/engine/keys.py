@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-PER_QUEUE = 7
+PER_QUEUE = 13
+_PARTS = (
+    "meta", "jobs", "ready", "due", "ttl", "uniq", "wake",
+    "leased", "runs", "dead", "done", "memo", "ends",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class Keys:
 
     def wake(self, queue: str) -> str:
         """The channel that tells of jobs becoming ready in one queue."""
-        return self.of(queue)[-1]
+        return self.of(queue)[6]
 
     def queue_of_channel(self, channel: str) -> str:
         """The queue whose `wake` channel this is."""
@@ -39,4 +43,4 @@ class Keys:
 @lru_cache(maxsize=16384)
 def _of_queue(namespace: str, queue: str) -> tuple[str, ...]:
     prefix = f"{namespace}:{{{queue}}}"
-    return tuple(f"{prefix}:{part}" for part in ("meta", "jobs", "ready", "due", "ttl", "uniq", "wake"))
+    return tuple(f"{prefix}:{part}" for part in _PARTS)

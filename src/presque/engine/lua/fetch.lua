@@ -1,3 +1,14 @@
+-- The ids that the entries of a ready list stand for.
+local function ids_of(q, entries)
+  if not string.find(q.priorities, 'v', 1, true) then return entries end
+  local ids = {}
+  for i, entry in ipairs(entries) do ids[i] = string.match(entry, '^%d+') end
+  return ids
+end
+
+-- Whether a job was handed out before. Its ttl means nothing then: somebody took it in time.
+local function was_leased(q, id) return q.leases and redis.call('HEXISTS', q.runs, id) == 1 end
+
 -- The next ready jobs of one queue, highest priority first, taken off their lists: `count` at most, and no
 -- more once they fill `bytes`. Looks at MOST ids at most.
 --
@@ -9,15 +20,15 @@ local function take_ready(q, now, count, bytes)
   for _, priority in ipairs(priorities_of(q)) do
     local list = list_of(q, priority)
     while found < count and bytes > 0 and not unfinished do
-      local next_ids = redis.call('LRANGE', list, 0, math.min(count - found, LOOK) - 1)
-      if #next_ids == 0 then break end
-      local gone = 0
+      local entries = redis.call('LRANGE', list, 0, math.min(count - found, LOOK) - 1)
+      if #entries == 0 then break end
+      local next_ids, gone = ids_of(q, entries), 0
       for i, record in ipairs(redis.call('HMGET', q.jobs, unpack(next_ids))) do
         if bytes <= 0 then break end
         gone = i
-        if record then
+        if record and (next_ids == entries or entry_of(next_ids[i], record) == entries[i]) then
           local job = parse(record)
-          if job.expires_at and job.expires_at <= now then
+          if job.expires_at and job.expires_at <= now and not was_leased(q, next_ids[i]) then
             late[#late + 1], late_jobs[#late_jobs + 1] = next_ids[i], job
           else
             found = found + 1

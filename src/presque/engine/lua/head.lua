@@ -5,8 +5,14 @@
 --   ns:{queue}:meta   hash  seq         the last id given out; never goes back, not even by a purge
 --                           processed   jobs fetched            failed   jobs put back
 --                           expired     jobs whose ttl ran out  stopped  since when (ms), if stopped
---                           priorities  which priorities besides 5 were ever used, as digits: '91'
+--                           priorities  which priorities besides 5 were ever used, as digits: '91';
+--                                       with a 'v' in it once a job was moved within the queue
 --                           timed       '1' while `due` or `ttl` may hold something
+--                           leases      '1' once a job was leased: `leased`, `runs` and the rest are in use
+--                           leased_ever how many leases were given; the number in each token
+--                           clock, skew see `lease_clock`
+--                           memo_at     since when `memo` is the younger one
+--                           policy      what differs from the defaults, see policy.lua
 --                           rates       snapshots of the counters for the last minute, see `snapshot`
 --   ns:{queue}:jobs   hash  id -> record: every job of the queue, in whatever state
 --   ns:{queue}:ready  list  ids in the order they are handed out, for priority 5;
@@ -14,6 +20,13 @@
 --   ns:{queue}:due    zset  scheduled jobs: padded id, scored by when they become ready (ms)
 --   ns:{queue}:ttl    zset  jobs with a ttl: padded id, scored by when they are dropped (ms)
 --   ns:{queue}:uniq   hash  uniq key -> id of the job that holds it
+--   ns:{queue}:leased zset  leased jobs: padded id, scored by when the lease ends (ms of the lease clock)
+--   ns:{queue}:runs   hash  id -> what happened to a job since it was first leased (MessagePack): see `run_of`
+--   ns:{queue}:dead   zset  dead jobs: padded id, scored by when they died (ms)
+--   ns:{queue}:done   zset  finished jobs that are kept: padded id, scored by until when (ms)
+--   ns:{queue}:memo   hash  what was answered a moment ago, so that a repeated call gets the same answer;
+--                           memo:old beside it holds the minute before
+--   ns:{queue}:ends   sharded channel: ids of jobs that are done or dead, separated by spaces
 --   ns:{queue}:wake   sharded channel: '<jobs that became ready> <ms until the soonest new scheduled one>'
 --
 --   ns:{:queues}      set   the names of all queues (a queue's name cannot begin with a colon)
@@ -37,7 +50,7 @@ local LOOK = 64            -- records read at once: bodies may be large, and eac
 local SNAPSHOT_MS = 10000  -- how often the counters are noted for the rates of the last minute
 local SNAPSHOTS = 7
 
-local UNIQ, UNTIL_DONE, TTL, RUN_AT, LIMITS = 1, 2, 4, 8, 16
+local UNIQ, UNTIL_DONE, TTL, RUN_AT, LIMITS, PLACED = 1, 2, 4, 8, 16, 32
 
 -- The store's clock in milliseconds. Called once by each function and passed on: on Redis 7.0 it moves
 -- while a function runs.
@@ -50,33 +63,48 @@ end
 local function padded(id) return string.format('%015.0f', id) end
 local function unpadded(member) return string.format('%.0f', tonumber(member)) end
 
-local KEYS_OF_A_QUEUE = 7
+local KEYS_OF_A_QUEUE = 13
 
--- The keys of the queue whose first key is keys[first], and what `meta` says of it. Reads each key once,
--- so a key of a wrong type is an error here, before anything was written.
+-- Read the keys that only queues with leases use.
+local function check_leases(q)
+  q.in_flight = redis.call('ZCARD', q.leased)
+  redis.call('HLEN', q.runs)
+  redis.call('ZCARD', q.dead)
+  redis.call('ZCARD', q.done)
+  redis.call('HLEN', q.memo)
+  redis.call('HLEN', q.memo .. ':old')
+  redis.call('ZCARD', q.due)
+  redis.call('HLEN', q.uniq)
+end
+
+-- The keys of the queue whose first key is keys[first], and what `meta` says of it. Reads each key that is
+-- in use once, so a key of a wrong type is an error here, before anything was written.
 local function open(keys, first)
-  local meta_key, jobs, ready, due = keys[first], keys[first + 1], keys[first + 2], keys[first + 3]
-  local ttl, uniq = keys[first + 4], keys[first + 5]
-  local meta = redis.call('HMGET', meta_key, 'seq', 'processed', 'failed', 'expired', 'stopped',
-    'priorities', 'timed', 'rates')
-  local priorities, timed = meta[6] or '', meta[7]
-  local size = redis.call('HLEN', jobs)
-  redis.call('LLEN', ready)
-  if priorities ~= '' then
-    for digit in string.gmatch(priorities, '%d') do redis.call('LLEN', ready .. ':' .. digit) end
-  end
-  if timed then
-    redis.call('ZCARD', due)
-    redis.call('ZCARD', ttl)
-    redis.call('HLEN', uniq)
-  end
-  -- One constructor: a table that grows field by field is allocated four times over.
-  return {
-    meta = meta_key, jobs = jobs, ready = ready, due = due, ttl = ttl, uniq = uniq, wake = keys[first + 6],
+  local meta = redis.call('HMGET', keys[first], 'seq', 'processed', 'failed', 'expired', 'stopped',
+    'priorities', 'timed', 'rates', 'leases', 'leased_ever', 'clock', 'skew', 'memo_at', 'policy')
+  local q = {
+    -- One constructor: a table that grows field by field is allocated four times over.
+    meta = keys[first], jobs = keys[first + 1], ready = keys[first + 2], due = keys[first + 3],
+    ttl = keys[first + 4], uniq = keys[first + 5], wake = keys[first + 6], leased = keys[first + 7],
+    runs = keys[first + 8], dead = keys[first + 9], done = keys[first + 10], memo = keys[first + 11],
+    ends = keys[first + 12],
     seq = tonumber(meta[1] or 0), processed = tonumber(meta[2] or 0), failed = tonumber(meta[3] or 0),
-    expired = tonumber(meta[4] or 0), stopped = meta[5], priorities = priorities, timed = timed,
-    rates = meta[8] or '', size = size,
+    expired = tonumber(meta[4] or 0), stopped = meta[5], priorities = meta[6] or '', timed = meta[7],
+    rates = meta[8] or '', leases = meta[9], leased_ever = tonumber(meta[10] or 0),
+    clock = tonumber(meta[11] or 0), skew = tonumber(meta[12] or 0), memo_at = tonumber(meta[13] or 0),
+    policy = meta[14], size = redis.call('HLEN', keys[first + 1]), in_flight = 0, ended = {},
   }
+  redis.call('LLEN', q.ready)
+  if q.priorities ~= '' then
+    for digit in string.gmatch(q.priorities, '%d') do redis.call('LLEN', q.ready .. ':' .. digit) end
+  end
+  if q.timed then
+    redis.call('ZCARD', q.due)
+    redis.call('ZCARD', q.ttl)
+    redis.call('HLEN', q.uniq)
+  end
+  if q.leases then check_leases(q) end
+  return q
 end
 
 -- The ready list of one priority.
@@ -93,6 +121,11 @@ local function priorities_of(q)
     if priority == 5 or string.find(q.priorities, priority, 1, true) then used[#used + 1] = priority end
   end
   return used
+end
+
+local function add(list, one, other)
+  list[#list + 1] = one
+  list[#list + 1] = other
 end
 
 -- What the header of a record says of a job beyond its priority and when it was pushed. Nearly all jobs
@@ -112,8 +145,25 @@ local function parse(record)
     job.expires_at = struct.unpack('>I6', record, at)
     at = at + 6
   end
-  if bit.band(flags, RUN_AT) ~= 0 then job.run_at = struct.unpack('>I6', record, at) end
+  if bit.band(flags, RUN_AT) ~= 0 then
+    job.run_at = struct.unpack('>I6', record, at)
+    at = at + 6
+  end
+  if bit.band(flags, LIMITS) ~= 0 then
+    local attempts, keep = struct.unpack('>I2I4', record, at)
+    if attempts > 0 then job.attempts = attempts end
+    if keep > 0 then job.keep = keep - 1 end
+    at = at + 6
+  end
+  if bit.band(flags, PLACED) ~= 0 then job.place = string.byte(record, at) end
   return job
+end
+
+-- What stands for a job in a ready list: its id, and once it was moved within the queue (PATCH) also how
+-- often, so that what it left behind in another place is known for nothing.
+local function entry_of(id, record)
+  local place = parse(record).place
+  return place and id .. 'v' .. place or id
 end
 
 local function priority_of(record) return string.byte(record, 2) end
@@ -182,6 +232,7 @@ local function forget(q, ids, jobs)
     end
   end
   redis.call('HDEL', q.jobs, unpack(ids))
+  if q.leases then redis.call('HDEL', q.runs, unpack(ids)) end
   if #timed > 0 then redis.call('ZREM', q.ttl, unpack(timed)) end
   release_uniq(q, uniq_keys, uniq_ids)
 end

@@ -55,11 +55,6 @@ local function consider(q, options, now, held)
   return job
 end
 
-local function add(list, one, other)
-  list[#list + 1] = one
-  list[#list + 1] = other
-end
-
 -- push: put jobs on one queue, each refused or stored on its own.
 --
 -- keys   the keys of the queue

@@ -6,6 +6,8 @@ end
 
 offer('push', push, {})
 offer('fetch', fetch, {'allow-oom'})
+offer('lease', lease, {'allow-oom'})
+offer('settle', settle, {'allow-oom'})
 offer('unfetch', unfetch, {'allow-oom'})
 offer('sweep', sweep, {'allow-oom'})
 offer('stats', stats, {'no-writes'})

@@ -31,7 +31,7 @@ local function promote(q, now)
     if record then
       local key = list_of(q, priority_of(record))
       lists[key] = lists[key] or {}
-      table.insert(lists[key], id)
+      table.insert(lists[key], entry_of(id, record))
     end
   end)
   for key, list in pairs(lists) do redis.call('RPUSH', key, unpack(list)) end
@@ -40,15 +40,27 @@ local function promote(q, now)
 end
 
 -- Let time do its work on one queue, a bounded piece of it. Returns how many jobs became ready, whether
--- more is left to do now, and in how many milliseconds the next scheduled job is due (nil for none).
+-- more is left to do now, and in how many milliseconds something is due next (nil for nothing).
 local function pass_time(q, now)
-  if not q.timed then return 0, false, nil end
-  local expired, promoted = expire(q, now), promote(q, now)
-  local more = expired == SWEEP or promoted == SWEEP
-  local next = redis.call('ZRANGE', q.due, 0, 0, 'WITHSCORES')
-  if next[2] then return promoted, more, math.max(0, tonumber(next[2]) - now) end
-  if redis.call('ZCARD', q.ttl) == 0 then redis.call('HDEL', q.meta, 'timed') end
-  return promoted, more, nil
+  local ready, more, next_due = 0, false, nil
+  if q.leases then
+    local back, ended = reclaim(q, now)
+    ready, more = back, ended == SWEEP or drop_done(q, now) == SWEEP
+    local next = redis.call('ZRANGE', q.leased, 0, 0, 'WITHSCORES')
+    if next[2] then next_due = math.max(0, tonumber(next[2]) - q.clock) end
+  end
+  if q.timed then
+    local expired, promoted = expire(q, now), promote(q, now)
+    ready, more = ready + promoted, more or expired == SWEEP or promoted == SWEEP
+    local next = redis.call('ZRANGE', q.due, 0, 0, 'WITHSCORES')
+    if next[2] then
+      next_due = math.min(next_due or math.huge, math.max(0, tonumber(next[2]) - now))
+    elseif redis.call('ZCARD', q.ttl) == 0 then
+      redis.call('HDEL', q.meta, 'timed')
+      q.timed = false
+    end
+  end
+  return ready, more, next_due
 end
 
 -- sweep: let time do its work on some queues though nobody fetches from them.
@@ -61,6 +73,8 @@ local function sweep(keys)
     local q = open(keys, first)
     local promoted, left = pass_time(q, now)
     if promoted > 0 then wake(q, promoted) end
+    tell_ends(q)
+    if q.leases then keep_clock(q) end
     if left then more = 1 end
   end
   return more

@@ -1,0 +1,131 @@
+-- Settling: how a lease ends before its time, or is made longer.
+
+-- After how many ms a job that failed for the n-th time is tried again. `random` is from 0 to 1.
+local function backoff(q, attempt, random)
+  local policy = policy_of(q)
+  local delay = policy.backoff_first * policy.backoff_factor ^ (attempt - 1)
+  delay = math.min(delay, policy.backoff_most)
+  return math.floor(delay * (1 + policy.backoff_jitter * (2 * random - 1)))
+end
+
+-- Let a job whose lease is over be ready after `delay` ms. Returns the word and the moment for the answer.
+local function again(q, id, record, run, now, delay)
+  run.token = ''
+  save_run(q, id, run)
+  if delay <= 0 then
+    back_to_ready(q, id, record)
+    q.freed = q.freed + 1
+    return 'ready'
+  end
+  redis.call('ZADD', q.due, now + delay, padded(id))
+  if not q.timed then
+    redis.call('HSET', q.meta, 'timed', '1')
+    q.timed = '1'
+  end
+  q.soonest = math.min(q.soonest or delay, delay)
+  return 'scheduled', now + delay
+end
+
+local function remove_cancelled(q, id, record)
+  table.insert(q.ended, id)
+  forget(q, {id}, {parse(record)})
+  return 'deleted'
+end
+
+-- What each verb does to a job that the caller holds. Returns the word and the number for the answer.
+local verbs = {}
+
+function verbs.ack(q, id, record, run, now, result)
+  if result ~= '' then run.result = result end
+  q.processed = q.processed + 1
+  finish(q, id, record, run, now)
+  return 'done'
+end
+
+function verbs.fail(q, id, record, run, now, text, backtrace, retry_in, retry, random)
+  add_error(run, now, text, backtrace ~= '' and backtrace or nil)
+  q.failed = q.failed + 1
+  if run.cancel then return remove_cancelled(q, id, record) end
+  if retry == '0' then
+    die(q, id, record, run, now, 'failed for good')
+    return 'dead'
+  end
+  if run.attempt >= max_attempts(q, parse(record)) then
+    die(q, id, record, run, now, 'attempts used up')
+    return 'dead'
+  end
+  return again(q, id, record, run, now, tonumber(retry_in) or backoff(q, run.attempt, random))
+end
+
+function verbs.release(q, id, record, run, now, delay)
+  if run.cancel then return remove_cancelled(q, id, record) end
+  run.attempt = run.attempt - 1  -- giving back is no failure
+  return again(q, id, record, run, now, tonumber(delay) or 0)
+end
+
+function verbs.extend(q, id, _, run, now, ms, progress)
+  run.ends = lease_clock(q, now) + (tonumber(ms) or run.ms)
+  if progress ~= '' then run.progress = progress end
+  redis.call('ZADD', q.leased, run.ends, padded(id))
+  save_run(q, id, run)
+  return run.cancel and 'cancel' or 'leased', run.ends - q.skew
+end
+
+-- Whether this token holds the job now.
+local function holds(q, id, run, token, logical)
+  if not run or run.token ~= token or token == '' then return false end
+  local ends = redis.call('ZSCORE', q.leased, padded(id))
+  return ends and tonumber(ends) > logical
+end
+
+-- settle: end or extend leases of one queue.
+--
+-- keys   the keys of the queue
+-- args   a random number from 0 to 1, then for each lease seven: verb, id, token, and
+--        ack      result, '', '', ''               (JSON, or '')
+--        fail     error, backtrace, ms until retried ('' for the policy), '0' to retry no more
+--        release  ms until ready, '', '', ''
+--        extend   ms ('' for as long as it was given), progress (JSON, or ''), '', ''
+-- reply  for each {200, state, moment}: 'done', 'dead', 'deleted', 'ready', 'scheduled' (until), 'leased' or
+--        'cancel' (until); or {409} the lease is another's by now, {410} the job is finished, {404} it never was
+--
+-- A call that is repeated gets the same answer again for a minute or two, and has no further effect.
+local function settle(keys, args)
+  local q, now = open(keys, 1), clock()
+  if not q.leases then check_leases(q) end
+  local rates, logical = snapshot(q, now), lease_clock(q, now)
+  local random, replies, memo = tonumber(args[1]), {}, {}
+  q.freed, q.soonest = 0, nil
+  if #args > 7 * MOST + 1 then return redis.error_reply('ERR too many leases in one settle') end
+
+  for i = 2, #args, 7 do
+    local verb, id, token = args[i], args[i + 1], args[i + 2]
+    local record, run = redis.call('HGET', q.jobs, id), run_of(q, id)
+    if record and holds(q, id, run, token, logical) then
+      if verb ~= 'extend' then redis.call('ZREM', q.leased, padded(id)) end
+      local word, moment = verbs[verb](q, id, record, run, now, args[i + 3], args[i + 4], args[i + 5],
+        args[i + 6], random)
+      replies[#replies + 1] = {200, word, moment}
+      if verb ~= 'extend' then add(memo, 'settle:' .. token, cmsgpack.pack({word, moment})) end
+    else
+      local before = recall(q, 'settle:' .. token)
+      if before then
+        replies[#replies + 1] = {200, unpack(cmsgpack.unpack(before))}
+      elseif record and not redis.call('ZSCORE', q.done, padded(id)) then
+        replies[#replies + 1] = {409}
+      elseif tonumber(id) <= q.seq then
+        replies[#replies + 1] = {410}
+      else
+        replies[#replies + 1] = {404}
+      end
+    end
+  end
+
+  remember(q, now, memo)
+  write_meta(q, rates, {'processed', q.processed, 'failed', q.failed, 'clock', q.clock, 'skew', q.skew})
+  local freed = #memo / 2
+  if policy_of(q).max_leased > 0 and freed > 0 then q.freed = freed end
+  if q.freed > 0 or q.soonest then wake(q, q.freed, q.soonest) end
+  tell_ends(q)
+  return replies
+end
