@@ -56,6 +56,56 @@ class Fetched(NamedTuple):
     record: bytes
 
 
+class Leased(NamedTuple):
+    """A job that is held for a while: until `ends_at` (ms since the epoch), proven by `token`.
+
+    `attempt` is how many times it has been handed out, this time included.
+    """
+
+    queue: str
+    id: str
+    body: bytes
+    record: bytes
+    attempt: int
+    max_attempts: int
+    token: str
+    ends_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseAsk:
+    """What a lease asks for: up to `count` jobs for `ms` milliseconds (None: as the policy says).
+
+    The same `attempt_id` a moment later gets the same jobs again.
+    """
+
+    count: int = 1
+    ms: int | None = None
+    worker: str = ""
+    attempt_id: str = ""
+
+
+class Settle(NamedTuple):
+    """One lease to end or extend. What `first` to `fourth` mean is the verb's: see lua/settle.lua."""
+
+    verb: str
+    queue: str
+    id: str
+    token: str
+    first: str = ""
+    second: str = ""
+    third: str = ""
+    fourth: str = ""
+
+
+class Settled(NamedTuple):
+    """What became of it: a status as of HTTP, and for 200 the job's new state and the moment it speaks of."""
+
+    status: int
+    state: str = ""
+    moment: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class QueueStats:
     """The counts and counters of one queue at one moment."""

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import logging
+import random
+import secrets
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
@@ -19,7 +22,17 @@ from presque.engine.connection import Address, Store, StoreInfo
 from presque.engine.lines import Taker, Waiter
 from presque.engine.wakeups import Wakeups
 from presque.errors import PresqueError, QueueClosed, StoreUnavailable
-from presque.job import PLAIN, Fetched, PushOptions, QueueStats, WorkerStats
+from presque.job import (
+    PLAIN,
+    Fetched,
+    LeaseAsk,
+    Leased,
+    PushOptions,
+    QueueStats,
+    Settle,
+    Settled,
+    WorkerStats,
+)
 from presque.names import QueueList
 
 log = logging.getLogger("presque.engine")
@@ -45,6 +58,7 @@ class Engine:
         self._registry = self.keys.registry()
         self._pushes = Batches(self._send_pushes, self._deliver_pushes)
         self._fetches = Batches(self._send_fetches, self._deliver_fetches)
+        self._settles = Batches(self._send_settles, self._deliver_settles)
         self._worker_counts: dict[str, list[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -164,6 +178,79 @@ class Engine:
         """The one who waits has gone."""
         self.wakeups.leave(waiter)
 
+    def lease(self, queues: QueueList, ask: LeaseAsk, wait: float, take: Taker) -> Waiter | None:
+        """Lease jobs off the first of `queues` that have any; wait up to `wait` seconds for the first.
+
+        `take` gets a list of `Leased` jobs, an empty one when there is nothing, or a `PresqueError`. If it
+        answers False nobody was there any more, and the jobs are released at once.
+        """
+        if wait <= 0:
+            self._spawn(self._look_to_lease(queues, ask, take))
+            return None
+        waiter = Waiter(queues, take, ask)
+        self.wakeups.wait(waiter, wait, self._known)
+        if not waiter.gone:
+            self.wakeups.listen_for(waiter)
+            self._spawn(self._look_to_lease(queues, ask, functools.partial(self._found_at_first, waiter)))
+        return waiter
+
+    async def _look_to_lease(self, queues: QueueList, ask: LeaseAsk, take: Taker) -> None:
+        names = queues.expand(self._known)
+        found: list[Leased] = []
+        try:
+            for first in range(0, len(names), QUEUES_A_CALL):
+                some = names[first : first + QUEUES_A_CALL]
+                more = True
+                while more and len(found) < ask.count:
+                    part = dataclasses.replace(ask, count=ask.count - len(found))
+                    reply = replies.leased(await self.store.ask(self._lease_command(some, part)), some)
+                    found += reply.jobs
+                    more = reply.more and not reply.jobs
+                    for queue, due in reply.due_ms.items():
+                        self.wakeups.due_in(queue, due)
+        except PresqueError as error:
+            if not found:
+                take(error)
+                return
+        if not take(found or None):
+            self.give_back(found)
+
+    def _lease_command(self, queues: Sequence[str], ask: LeaseAsk) -> bytes:
+        ms, nonce = "" if ask.ms is None else str(ask.ms), secrets.token_hex(8)
+        args = (ask.count, ANSWER_BYTES, ms, ask.worker, nonce, ask.attempt_id)
+        return library.call("lease", self._keys_of(queues), *args)
+
+    def lease_jobs(self, queue: str, ask: LeaseAsk, receive: Callable[[Any], None]) -> None:
+        """Lease jobs; `receive` gets the reply of `lease` or a `PresqueError`."""
+        self.store.send(self._lease_command((queue,), ask), receive)
+
+    def settle(self, lease: Settle, done: Callable[[Settled | PresqueError], None]) -> None:
+        """End or extend one lease; `done` gets what became of it. Harmless when repeated."""
+        args = (lease.verb, lease.id, lease.token, lease.first, lease.second, lease.third, lease.fourth)
+        self._settles.add(lease.queue, done, b"".join(library.argument(arg.encode()) for arg in args))
+
+    async def settle_many(self, leases: Sequence[Settle]) -> list[Settled]:
+        """End or extend leases of any queues. Returns what became of each, in their order."""
+        futures: list[asyncio.Future[Settled]] = []
+        for lease in leases:
+            future: asyncio.Future[Settled] = self._loop.create_future()
+            futures.append(future)
+            self.settle(lease, functools.partial(_resolve, future))
+        return list(await asyncio.gather(*futures))
+
+    def _send_settles(self, queue: str, batch: Batch, receive: Callable[[Any], None]) -> None:
+        args = library.argument(f"{random.random():.6f}".encode()) + b"".join(batch.args)  # noqa: S311 (jitter)
+        count = 1 + 7 * len(batch.callers)
+        self.store.send(library.call_encoded("settle", self.keys.of(queue), count, args), receive)
+
+    def _deliver_settles(self, _queue: str, batch: Batch, reply: Any) -> None:
+        if isinstance(reply, PresqueError):
+            for done in batch.callers:
+                done(reply)
+            return
+        for done, one in zip(batch.callers, reply, strict=True):
+            done(replies.settled(one))
+
     async def fetch_many(self, queue: str, count: int) -> list[Fetched]:
         """Take up to `count` jobs (1000 at most) off one queue for good. Raises `QueueClosed` if stopped.
 
@@ -211,7 +298,7 @@ class Engine:
         waiter.gone = True
         return waiter.take(found)
 
-    def _found_at_first(self, waiter: Waiter, found: Fetched | PresqueError | None) -> bool:
+    def _found_at_first(self, waiter: Waiter, found: Any) -> bool:
         """What a waiter's look at its queue list brought, while it stood in line already."""
         return True if found is None else self.wakeups.deal(waiter, found)
 
@@ -241,10 +328,13 @@ class Engine:
         """Fetch up to `count` jobs; `receive` gets the reply of `fetch` or a `PresqueError`."""
         self.store.send(library.call("fetch", self.keys.of(queue), count, ANSWER_BYTES), receive)
 
-    def give_back(self, jobs: Iterable[Fetched]) -> None:
+    def give_back(self, jobs: Iterable[Fetched | Leased]) -> None:
         """Put jobs whose taker has gone back at the head of their queues."""
         for job in jobs:
-            self._spawn(self._unfetch(job))
+            if isinstance(job, Leased):
+                self.settle(Settle("release", job.queue, job.id, job.token), _ignore)
+            else:
+                self._spawn(self._unfetch(job))
 
     async def _unfetch(self, job: Fetched) -> None:
         while True:
@@ -408,3 +498,12 @@ def pack(options: PushOptions) -> bytes:
 
 def _ignore(_reply: Any) -> None:
     pass
+
+
+def _resolve(future: asyncio.Future[Settled], result: Settled | PresqueError) -> None:
+    if future.done():
+        return
+    if isinstance(result, PresqueError):
+        future.set_exception(result)
+    else:
+        future.set_result(result)

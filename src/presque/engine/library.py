@@ -15,7 +15,19 @@ VERSION = 1
 NAME = f"presque_{VERSION}"
 
 # Each file may use what stands in those before it.
-_FILES = ("head", "policy", "lease_state", "sweep", "push", "fetch", "lease", "settle", "queues", "workers", "register")
+_FILES = (
+    "head",
+    "policy",
+    "lease_state",
+    "sweep",
+    "push",
+    "fetch",
+    "lease",
+    "settle",
+    "queues",
+    "workers",
+    "register",
+)
 
 
 def source() -> str:

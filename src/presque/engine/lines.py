@@ -11,23 +11,25 @@ import itertools
 from asyncio import TimerHandle
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Any
 
-from presque.errors import PresqueError
-from presque.job import Fetched
+from presque.job import LeaseAsk
 from presque.names import QueueList
 
-Taker = Callable[[Fetched | PresqueError | None], bool]
-"""Gets a job, an error, or None when there is nothing; answers whether somebody was there to take it."""
+Taker = Callable[[Any], bool]
+"""Gets a `Fetched` job or a list of `Leased` ones, as it asked, an error, or None when there is nothing;
+answers whether somebody was there to take it."""
 
 
 class Waiter:
-    """Somebody who waits for one job of a queue list."""
+    """Somebody who waits for a job of a queue list, or for leases on some if `ask` says how many."""
 
-    __slots__ = ("arrival", "gone", "queues", "take", "timer")
+    __slots__ = ("arrival", "ask", "gone", "queues", "take", "timer")
 
-    def __init__(self, queues: QueueList, take: Taker) -> None:
+    def __init__(self, queues: QueueList, take: Taker, ask: LeaseAsk | None = None) -> None:
         self.queues = queues
         self.take = take
+        self.ask = ask
         self.arrival = 0
         self.gone = False
         self.timer: TimerHandle | None = None
@@ -36,10 +38,11 @@ class Waiter:
 class _Line:
     """Those who wait for one queue list, in the order they came; the gone are skipped when met."""
 
-    __slots__ = ("live", "queues", "waiters", "watched")
+    __slots__ = ("leasing", "live", "queues", "waiters", "watched")
 
-    def __init__(self, queues: QueueList) -> None:
+    def __init__(self, queues: QueueList, *, leasing: bool) -> None:
         self.queues = queues
+        self.leasing = leasing
         self.waiters: deque[Waiter] = deque()
         self.live = 0
         self.watched: set[str] = set()
@@ -54,16 +57,16 @@ class Lines:
     """The lines, found by queue list and by queue."""
 
     def __init__(self) -> None:
-        self._lines: dict[QueueList, _Line] = {}
+        self._lines: dict[tuple[QueueList, bool], _Line] = {}
         self._by_queue: dict[str, list[_Line]] = {}
         self._arrivals = itertools.count()
 
     def join(self, waiter: Waiter, known: Iterable[str]) -> None:
         """Stand in line. `known` are the queues that exist, for the globs; later ones come by `new_queue`."""
         waiter.arrival = next(self._arrivals)
-        line = self._lines.get(waiter.queues)
+        line = self._lines.get(_place(waiter))
         if line is None:
-            line = self._lines[waiter.queues] = _Line(waiter.queues)
+            line = self._lines[_place(waiter)] = _Line(waiter.queues, leasing=waiter.ask is not None)
             for queue in waiter.queues.expand(known):
                 self._watch(line, queue)
         line.waiters.append(waiter)
@@ -76,12 +79,12 @@ class Lines:
         waiter.gone = True
         if waiter.timer is not None:
             waiter.timer.cancel()
-        line = self._lines.get(waiter.queues)
+        line = self._lines.get(_place(waiter))
         if line is None:
             return
         line.live -= 1
         if line.live == 0:
-            del self._lines[waiter.queues]
+            del self._lines[_place(waiter)]
             for queue in line.watched:
                 lines = self._by_queue[queue]
                 lines.remove(line)
@@ -90,7 +93,7 @@ class Lines:
 
     def queues_of(self, waiter: Waiter) -> set[str]:
         """The queues whose jobs this waiter, who stands in line, would take."""
-        return self._lines[waiter.queues].watched
+        return self._lines[_place(waiter)].watched
 
     def new_queue(self, queue: str) -> bool:
         """A queue exists that may not have been known. Returns whether somebody begins to wait for it."""
@@ -101,13 +104,21 @@ class Lines:
             self._watch(line, queue)
         return bool(lines)
 
-    def waiting(self, queue: str) -> int:
-        """How many wait for jobs of this queue."""
-        return sum(line.live for line in self._by_queue.get(queue, ()))
+    def anybody(self, queue: str) -> bool:
+        """Whether somebody waits for jobs of this queue."""
+        return queue in self._by_queue
 
-    def next(self, queue: str) -> Waiter | None:
-        """Who has waited longest for a job of this queue. The caller takes it out with `leave`."""
-        firsts = [first for line in self._by_queue.get(queue, ()) if (first := line.first()) is not None]
+    def waiting(self, queue: str) -> int:
+        """How many wait to fetch a job of this queue."""
+        return sum(line.live for line in self._by_queue.get(queue, ()) if not line.leasing)
+
+    def next(self, queue: str, *, leasing: bool) -> Waiter | None:
+        """Who has waited longest to fetch or to lease here. The caller takes it out with `leave`."""
+        firsts = [
+            first
+            for line in self._by_queue.get(queue, ())
+            if line.leasing is leasing and (first := line.first()) is not None
+        ]
         return min(firsts, key=lambda waiter: waiter.arrival, default=None)
 
     def queues(self) -> list[str]:
@@ -121,3 +132,7 @@ class Lines:
     def _watch(self, line: _Line, queue: str) -> None:
         line.watched.add(queue)
         self._by_queue.setdefault(queue, []).append(line)
+
+
+def _place(waiter: Waiter) -> tuple[QueueList, bool]:
+    return waiter.queues, waiter.ask is not None

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from presque.errors import CallerError, JobExists, PresqueError
-from presque.job import Fetched, QueueStats, WorkerStats
+from presque.job import Fetched, Leased, QueueStats, Settled, WorkerStats
 
 HEADER = 8
-UNIQ, TTL, RUN_AT, LIMITS = 1, 4, 8, 16
+UNIQ, TTL, RUN_AT, LIMITS, PLACED = 1, 4, 8, 16, 32
 
 REFUSALS: dict[bytes, PresqueError] = {
     b"exists": JobExists(),
@@ -46,6 +46,8 @@ def body_of(record: bytes) -> bytes:
         at += 6
     if flags & LIMITS:
         at += 6
+    if flags & PLACED:
+        at += 1
     return record[at:]
 
 
@@ -65,24 +67,74 @@ def fetched(reply: Any, queues: Sequence[str]) -> Fetch:
     )
 
 
-STATS_FIELDS = 10
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The answer of one call of `lease`; as `Fetch`."""
+
+    jobs: list[Leased]
+    stopped: list[str]
+    due_ms: dict[str, int]
+    more: bool
+
+
+def leased(reply: Any, queues: Sequence[str]) -> Lease:
+    """The jobs that a lease from `queues` took."""
+    more, stopped, due, flat = reply
+    jobs = []
+    for position, ids, records, told in zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True):
+        queue = queues[position - 1]
+        for job_id, record, attempt, most, token, ends_at in zip(
+            ids, records, told[::4], told[1::4], told[2::4], told[3::4], strict=True
+        ):
+            jobs.append(
+                Leased(
+                    queue, job_id.decode(), body_of(record), record, attempt, most, token.decode(), ends_at
+                )
+            )
+    return Lease(
+        jobs,
+        [queues[position - 1] for position in stopped],
+        {queues[due[i] - 1]: due[i + 1] for i in range(0, len(due), 2)},
+        more == 1,
+    )
+
+
+def settled(reply: Any) -> Settled:
+    """What became of one lease."""
+    status, *rest = reply
+    return Settled(status, rest[0].decode() if rest else "", rest[1] if len(rest) > 1 else None)
+
+
+STATS_FIELDS = 13
 
 
 def stats(reply: Sequence[int], queues: Sequence[str]) -> list[QueueStats]:
     """The counts of each of `queues`, in their order."""
     found = []
     for position, queue in enumerate(queues):
-        ready, scheduled, processed, failed, expired, oldest, started, pushed, taken, lost = reply[
-            position * STATS_FIELDS : (position + 1) * STATS_FIELDS
-        ]
+        (
+            ready,
+            scheduled,
+            leased,
+            done,
+            dead,
+            processed,
+            failed,
+            expired,
+            oldest,
+            started,
+            pushed,
+            taken,
+            lost,
+        ) = reply[position * STATS_FIELDS : (position + 1) * STATS_FIELDS]
         found.append(
             QueueStats(
                 queue=queue,
                 ready=ready,
                 scheduled=scheduled,
-                leased=0,
-                done=0,
-                dead=0,
+                leased=leased,
+                done=done,
+                dead=dead,
                 processed=processed,
                 failed=failed,
                 expired=expired,

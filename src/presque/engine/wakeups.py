@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from presque.engine import replies
 from presque.engine.lines import Lines, Waiter
 from presque.errors import PresqueError, QueueClosed, StoreUnavailable
-from presque.job import Fetched
+from presque.job import Fetched, LeaseAsk, Leased
 
 SERVE_MOST = 500
 FORGET_S = 30.0
@@ -35,8 +35,11 @@ class Source(Protocol):
     def take_jobs(self, queue: str, count: int, receive: Callable[[Any], None]) -> None:
         """Fetch up to `count` jobs; `receive` gets the reply of `fetch` or a `PresqueError`."""
 
-    def give_back(self, jobs: Iterable[Fetched]) -> None:
-        """Put fetched jobs back at the head of their queues."""
+    def lease_jobs(self, queue: str, ask: LeaseAsk, receive: Callable[[Any], None]) -> None:
+        """Lease jobs; `receive` gets the reply of `lease` or a `PresqueError`."""
+
+    def give_back(self, jobs: Iterable[Fetched | Leased]) -> None:
+        """Put fetched or leased jobs back at the head of their queues."""
 
 
 class Wakeups:
@@ -46,6 +49,7 @@ class Wakeups:
         self._source = source
         self._loop = asyncio.get_running_loop()
         self._lines = Lines()
+        self._leasing: dict[str, bool] = {}
         self._listening: set[str] = set()
         self._serving: dict[str, bool] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -86,7 +90,7 @@ class Wakeups:
         """The one who waits has gone."""
         self._lines.leave(waiter)
 
-    def deal(self, waiter: Waiter, found: Fetched | PresqueError | None) -> bool:
+    def deal(self, waiter: Waiter, found: Any) -> bool:
         """Give a waiter its answer and take it out of the line. False if it has gone."""
         if waiter.gone:
             return False
@@ -102,7 +106,12 @@ class Wakeups:
             self.deal(waiter, None)
 
     def serve(self, queue: str) -> None:
-        """Take as many jobs as there are waiters. One call at a time for each queue."""
+        """Take jobs for those who wait."""
+        self._serve_fetches(queue)
+        self._serve_lease(queue)
+
+    def _serve_fetches(self, queue: str) -> None:
+        """Fetch as many jobs as there are waiters. One call at a time for each queue."""
         waiting = min(self._lines.waiting(queue), SERVE_MOST)
         if waiting == 0 or self._stopping:
             return
@@ -111,6 +120,17 @@ class Wakeups:
             return
         self._serving[queue] = False
         self._source.take_jobs(queue, waiting, functools.partial(self._served, queue, waiting))
+
+    def _serve_lease(self, queue: str) -> None:
+        """Lease what the first in line asks for. One call at a time for each queue."""
+        waiter = self._lines.next(queue, leasing=True)
+        if waiter is None or waiter.ask is None or self._stopping:
+            return
+        if queue in self._leasing:
+            self._leasing[queue] = True
+            return
+        self._leasing[queue] = False
+        self._source.lease_jobs(queue, waiter.ask, functools.partial(self._leased, queue, waiter))
 
     def serve_all(self) -> None:
         """Messages may have been missed: look again wherever somebody waits."""
@@ -125,7 +145,7 @@ class Wakeups:
 
     def due_in(self, queue: str, milliseconds: int) -> None:
         """Look again when the next scheduled job is due, if somebody waits."""
-        if not self._lines.waiting(queue):
+        if not self._lines.anybody(queue):
             return
         # A millisecond more, so that the store's clock has surely got there.
         when = self._loop.time() + min((milliseconds + 1) / 1000, TIMER_MOST_S)
@@ -153,7 +173,7 @@ class Wakeups:
         if isinstance(reply, StoreUnavailable) and reply.sent:
             # Jobs may have been taken for these waiters, so they are told.
             for _ in range(asked):
-                waiter = self._lines.next(queue)
+                waiter = self._lines.next(queue, leasing=False)
                 if waiter is not None:
                     self.deal(waiter, reply)
             return
@@ -161,7 +181,7 @@ class Wakeups:
             return
         answer = replies.fetched(reply, (queue,))
         for position, job in enumerate(answer.jobs):
-            while (waiter := self._lines.next(queue)) is not None:
+            while (waiter := self._lines.next(queue, leasing=False)) is not None:
                 if self.deal(waiter, job):
                     break
             else:
@@ -170,4 +190,18 @@ class Wakeups:
         for due in answer.due_ms.values():
             self.due_in(queue, due)
         if again or answer.more or len(answer.jobs) == asked:
-            self.serve(queue)
+            self._serve_fetches(queue)
+
+    def _leased(self, queue: str, waiter: Waiter, reply: Any) -> None:
+        again = self._leasing.pop(queue)
+        if isinstance(reply, PresqueError):
+            if isinstance(reply, StoreUnavailable) and reply.sent:
+                self.deal(waiter, reply)
+            return
+        answer = replies.leased(reply, (queue,))
+        if answer.jobs and not self.deal(waiter, answer.jobs):
+            self._source.give_back(answer.jobs)
+        for due in answer.due_ms.values():
+            self.due_in(queue, due)
+        if again or answer.more or answer.jobs:
+            self._serve_lease(queue)

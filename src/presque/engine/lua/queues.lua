@@ -25,7 +25,7 @@ end
 -- stats: what there is to know about some queues; changes nothing.
 --
 -- keys   the keys of each queue
--- reply  for each queue: ready, scheduled, processed, failed, expired, ms that the oldest ready job has
+-- reply  for each queue: ready, scheduled, leased, done, dead, processed, failed, expired, ms that the oldest ready job has
 --        waited (-1 for none), 1 if started else 0, and pushed, processed, failed in the last minute
 local function stats(keys)
   local now, reply = clock(), {}
@@ -43,9 +43,11 @@ local function stats(keys)
       if since then oldest = math.min(oldest or since, since) end
     end
     local seq, processed, failed = a_minute_ago(q, now)
-    local ready = q.size - scheduled - late
+    local done, dead = 0, 0
+    if q.leases then done, dead = redis.call('ZCARD', q.done), redis.call('ZCARD', q.dead) end
+    local ready = q.size - scheduled - late - q.in_flight - done - dead
     for _, number in ipairs({
-      ready, scheduled, q.processed, q.failed, q.expired + late,
+      ready, scheduled, q.in_flight, done, dead, q.processed, q.failed, q.expired + late,
       (oldest and ready > 0) and math.max(0, now - oldest) or -1, q.stopped and 0 or 1,
       q.seq - seq, math.max(0, q.processed - processed), q.failed - failed,
     }) do reply[#reply + 1] = number end
@@ -63,7 +65,11 @@ local function peek(keys, args)
   local count, bytes = math.min(tonumber(args[1]), MOST), tonumber(args[2])
   pass_time(q, now)
   local late, scheduled = redis.call('ZCOUNT', q.ttl, '-inf', now), redis.call('ZCOUNT', q.due, '(' .. now, '+inf')
-  local reply, looked = {redis.call('HLEN', q.jobs) - late - scheduled}, 0
+  local ready = redis.call('HLEN', q.jobs) - late - scheduled
+  if q.leases then
+    ready = ready - redis.call('ZCARD', q.leased) - redis.call('ZCARD', q.done) - redis.call('ZCARD', q.dead)
+  end
+  local reply, looked = {ready}, 0
   for _, priority in ipairs(priorities_of(q)) do
     local start = 0
     while #reply <= count and bytes > 0 and looked < 2 * MOST do
@@ -112,8 +118,9 @@ local function purge(keys)
   local q = open(keys, 1)
   local lists = {}
   for _, priority in ipairs(priorities_of(q)) do lists[#lists + 1] = list_of(q, priority) end
-  redis.call('UNLINK', q.jobs, q.due, q.ttl, q.uniq, unpack(lists))
-  redis.call('HDEL', q.meta, 'processed', 'failed', 'expired', 'priorities', 'timed', 'rates')
+  redis.call('UNLINK', q.jobs, q.due, q.ttl, q.uniq, q.leased, q.runs, q.dead, q.done, q.memo,
+    q.memo .. ':old', unpack(lists))
+  redis.call('HDEL', q.meta, 'processed', 'failed', 'expired', 'priorities', 'timed', 'rates', 'leases')
   return q.size
 end
 
