@@ -15,6 +15,12 @@ from presque.errors import CallerError, NotJson
 
 T = TypeVar("T")
 
+Raw = msgspec.Raw
+"""A piece of JSON that is passed on as it came."""
+
+Struct = msgspec.Struct
+"""The base of request bodies that presque reads: a field that is not known is an error."""
+
 _check = msgspec.json.Decoder(msgspec.Raw).decode
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -67,6 +73,26 @@ def decode_batch(body: bytes) -> list[bytes]:
 def decode_as(body: bytes, kind: type[T]) -> T:
     """Read what `encode_typed` wrote of a value of this type."""
     return msgspec.json.decode(body, type=kind, dec_hook=lambda wanted, text: wanted(text))
+
+
+def decode_request(body: bytes, kind: type[T]) -> T:
+    """Read a request body of a known shape; no body at all is one without fields."""
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except msgspec.ValidationError as error:
+        raise CallerError(f"the body is not as it should be: {_wrong(error)}") from None
+    except msgspec.DecodeError as error:
+        raise NotJson(f"the body is not JSON: {_reason(error)}") from None
+    except UnicodeDecodeError:
+        raise NotJson("the body is not UTF-8") from None
+    except RecursionError:
+        raise NotJson("the body is nested too deep") from None
+
+
+def _wrong(error: msgspec.ValidationError) -> str:
+    """`Object contains unknown field `x` - at `$.y`` as the rest of a sentence."""
+    text = str(error).replace("Object contains unknown field", "there is an unknown field")
+    return text.replace(" - at `$", ", at `").replace("`.", "`")
 
 
 def encode(value: Any) -> bytes:

@@ -86,6 +86,24 @@ class QueueClosed(StateError):
         super().__init__("queue is closed")
 
 
+class LeaseLost(StateError):
+    """The token is of a lease that has ended: the job may be somebody else's by now."""
+
+    code = "lease-lost"
+
+    def __init__(self) -> None:
+        super().__init__("the lease has ended; the job may be somebody else's by now")
+
+
+class JobGone(StateError):
+    """The job has been finished or deleted."""
+
+    code = "job-gone"
+
+    def __init__(self) -> None:
+        super().__init__("the job is finished or deleted")
+
+
 class NotFound(StateError):
     """There is no such thing."""
 

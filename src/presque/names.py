@@ -20,6 +20,7 @@ LIST_MOST = 64
 
 _queue = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@~+-]{0,127}\Z").match
 _pattern = re.compile(r"[A-Za-z0-9*?][A-Za-z0-9._:@~+*?-]{0,127}\Z").match
+_job = re.compile(r"[1-9][0-9]{0,14}\Z").match
 _worker = re.compile(r"[\x21-\x7e]{1,256}\Z").match
 
 
@@ -28,6 +29,13 @@ def queue(name: str) -> str:
     if _queue(name):
         return name
     raise InvalidName(f"`{shown(name)}` is no name for a queue: use {QUEUE_RULE}")
+
+
+def job(job_id: str) -> str:
+    """Return `job_id` if it can be a job's id, raise `InvalidName` otherwise."""
+    if _job(job_id):
+        return job_id
+    raise InvalidName(f"`{shown(job_id)}` is no id of a job: ids are numbers")
 
 
 def worker(name: str) -> str:

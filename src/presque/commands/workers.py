@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from presque import names
 from presque.commands import params
+from presque.commands.times import moment
 from presque.engine.engine import Engine
 from presque.errors import CallerError, NotFound, shown
 
@@ -45,10 +45,9 @@ async def _one(engine: Engine, worker: str) -> dict[str, Any]:
     found = await engine.worker(worker)
     if found is None:
         raise NotFound(f"no worker is called `{shown(worker)}`")
-    started = datetime.fromtimestamp(found.started_at / 1000, UTC)
     return {
         "worker_id": worker,
-        "started_at": started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "started_at": moment(found.started_at),
         "processed": found.processed,
         "failed": found.failed,
     }

@@ -1,0 +1,227 @@
+"""Verbs on leases: lease, settle (ack, fail, release, extend)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from presque import codec, names
+from presque.commands import params
+from presque.commands.times import moment
+from presque.engine.engine import Engine
+from presque.engine.lines import Taker, Waiter
+from presque.errors import CallerError, JobGone, LeaseLost, NotFound, PresqueError
+from presque.job import LeaseAsk, Leased, Settle, Settled
+from presque.names import QueueList
+
+COUNT_MOST = 1000
+SECONDS_MOST = 12 * 3600
+SETTLE_MOST = 1000
+TEXT_MOST = 64 * 1024
+ATTEMPT_ID_MOST = 128
+
+
+class LeaseRequest(codec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The body of a lease. Every field may also be a parameter, but `settle`."""
+
+    count: int | None = None
+    seconds: float | None = None
+    wait: float | None = None
+    attempt_id: str | None = None
+    settle: SettleRequest | None = None
+
+
+class _Lease(codec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    queue: str
+    id: str
+    lease: str
+
+
+class Ack(_Lease, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The job is done."""
+
+    result: codec.Raw | None = None
+
+
+class Fail(_Lease, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The job did not work: it is tried again later, or dead."""
+
+    error: str = ""
+    backtrace: str = ""
+    retry_in: float | None = None
+    retry: bool = True
+
+
+class Release(_Lease, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The job is given back; that is no failure."""
+
+    delay: float = 0
+
+
+class Extend(_Lease, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The job takes longer: the lease ends so many seconds from now."""
+
+    seconds: float | None = None
+    progress: codec.Raw | None = None
+
+
+class SettleRequest(codec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The body of /settle: any number of leases, answered in this order."""
+
+    ack: tuple[Ack, ...] = ()
+    fail: tuple[Fail, ...] = ()
+    release: tuple[Release, ...] = ()
+    extend: tuple[Extend, ...] = ()
+
+
+def lease_ask(request: LeaseRequest, fields: Mapping[str, str], worker: str | None) -> tuple[LeaseAsk, float]:
+    """What a lease asks for, and for how long it waits."""
+    params.only(fields, ("count", "seconds", "wait", "attempt_id"))
+    for name in fields:
+        if getattr(request, name) is not None:
+            raise CallerError(f"`{name}` is given in the body and in the query: give it once")
+    count = _first(request.count, params.whole(fields, "count", 1, COUNT_MOST), 1)
+    seconds = _first(request.seconds, params.seconds(fields, "seconds", 1, SECONDS_MOST), None)
+    wait = _first(request.wait, params.seconds(fields, "wait", 0, params.WAIT_MOST), 0.0)
+    attempt_id = _first(request.attempt_id, fields.get("attempt_id"), "")
+    _within("count", count, 1, COUNT_MOST)
+    if seconds is not None:
+        _within("seconds", seconds, 1, SECONDS_MOST)
+    _within("wait", wait, 0, params.WAIT_MOST)
+    if len(attempt_id.encode()) > ATTEMPT_ID_MOST:
+        raise CallerError(f"`attempt_id` should be at most {ATTEMPT_ID_MOST} bytes")
+    return LeaseAsk(count, None if seconds is None else int(seconds * 1000), worker or "", attempt_id), wait
+
+
+def lease(engine: Engine, queues: QueueList, ask: LeaseAsk, wait: float, take: Taker) -> Waiter | None:
+    """Lease jobs, waiting up to `wait` seconds for the first. See `Engine.lease` for the promises."""
+    return engine.lease(queues, ask, wait, take)
+
+
+def settles(request: SettleRequest) -> list[Settle]:
+    """The leases of a settle request, checked, in the order in which they are answered."""
+    found = [
+        *(_settle("ack", one, _json("result", one.result)) for one in request.ack),
+        *(
+            _settle(
+                "fail",
+                one,
+                _text("error", one.error),
+                _text("backtrace", one.backtrace),
+                _milliseconds("retry_in", one.retry_in),
+                "" if one.retry else "0",
+            )
+            for one in request.fail
+        ),
+        *(_settle("release", one, _milliseconds("delay", one.delay)) for one in request.release),
+        *(
+            _settle(
+                "extend",
+                one,
+                _milliseconds("seconds", one.seconds, 1, SECONDS_MOST),
+                _json("progress", one.progress),
+            )
+            for one in request.extend
+        ),
+    ]
+    if len(found) > SETTLE_MOST:
+        raise CallerError(f"at most {SETTLE_MOST} leases can be settled at once, not {len(found)}")
+    return found
+
+
+async def settle(engine: Engine, leases: Sequence[Settle], worker: str | None) -> list[dict[str, Any]]:
+    """End or extend leases of any queues. Returns what became of each, in their order."""
+    results = await engine.settle_many(leases)
+    if worker is not None:
+        done = sum(
+            one.verb == "ack" and result.status == 200 for one, result in zip(leases, results, strict=True)
+        )
+        failed = sum(
+            one.verb == "fail" and result.status == 200 for one, result in zip(leases, results, strict=True)
+        )
+        if done or failed:
+            engine.count_worker(worker, done, failed)
+    return [
+        {"queue": one.queue, "id": one.id, "status": result.status} | outcome(result)
+        for one, result in zip(leases, results, strict=True)
+    ]
+
+
+def outcome(result: Settled) -> dict[str, Any]:
+    """What became of one lease, without its queue and id."""
+    if result.status != 200:
+        error = refusal(result.status)
+        return {"error": str(error), "code": error.code}
+    answer: dict[str, Any] = {"state": "leased" if result.state == "cancel" else result.state}
+    if result.state == "scheduled" and result.moment is not None:
+        answer["run_at"] = moment(result.moment)
+    elif result.moment is not None:
+        answer["lease_until"] = moment(result.moment)
+    if result.state == "cancel":
+        answer["cancel"] = True
+    return answer
+
+
+def refusal(status: int) -> PresqueError:
+    """Why a lease was not settled."""
+    if status == 409:
+        return LeaseLost()
+    return JobGone() if status == 410 else NotFound("there is no such job in this queue")
+
+
+def answer_of(leased: Sequence[Leased]) -> bytes:
+    """Leased jobs as the answer lists them, each body as its own bytes."""
+    return b"[" + b",".join(map(_leased, leased)) + b"]"
+
+
+def _leased(job: Leased) -> bytes:
+    priority, pushed_at = job.record[1], int.from_bytes(job.record[2:8], "big")
+    return (
+        b'{"queue":"%b","id":"%b","body":%b,"attempt":%d,"max_attempts":%d,"priority":%d,'
+        b'"pushed_at":"%b","lease":"%b","lease_until":"%b"}'
+        % (
+            job.queue.encode(),
+            job.id.encode(),
+            job.body,
+            job.attempt,
+            job.max_attempts,
+            priority,
+            moment(pushed_at).encode(),
+            job.token.encode(),
+            moment(job.ends_at).encode(),
+        )
+    )
+
+
+def _settle(verb: str, one: _Lease, *values: str) -> Settle:
+    names.queue(one.queue)
+    names.job(one.id)
+    return Settle(verb, one.queue, one.id, one.lease[:64], *values)
+
+
+def _first(inside: Any, outside: Any, default: Any) -> Any:
+    if inside is not None:
+        return inside
+    return default if outside is None else outside
+
+
+def _within(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise CallerError(f"`{name}` should be from {least:g} to {most:g}, not {value:g}")
+
+
+def _milliseconds(name: str, value: float | None, least: float = 0, most: float = params.DELAY_MOST) -> str:
+    if value is None:
+        return ""
+    _within(name, value, least, most)
+    return str(int(value * 1000))
+
+
+def _text(name: str, value: str) -> str:
+    if len(value.encode()) > TEXT_MOST:
+        raise CallerError(f"`{name}` should be at most {TEXT_MOST} bytes")
+    return value
+
+
+def _json(name: str, value: codec.Raw | None) -> str:
+    return "" if value is None else _text(name, codec.text(bytes(value)))
