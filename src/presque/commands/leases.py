@@ -129,6 +129,23 @@ def settles(request: SettleRequest) -> list[Settle]:
     return found
 
 
+def single(
+    verb: str, queue: str, job: str, body: bytes, fields: Mapping[str, str], header: str | None
+) -> Settle:
+    """One lease to settle by its own route. Its token comes in the header, the query or the body."""
+    params.only(fields, ("lease",))
+    given = codec.decode_request(body, dict[str, codec.Raw])
+    tokens = [header, fields.get("lease")]
+    if sum(token is not None for token in tokens) + ("lease" in given) != 1:
+        raise CallerError("give the token of the lease once: in Presque-Lease, ?lease= or the body")
+    token = next((t for t in tokens if t is not None), None)
+    whole: dict[str, Any] = {**given, "queue": queue, "id": job}
+    if token is not None:
+        whole["lease"] = token
+    request = codec.decode_request(codec.encode({verb: [whole]}), SettleRequest)
+    return settles(request)[0]
+
+
 async def settle(engine: Engine, leases: Sequence[Settle], worker: str | None) -> list[dict[str, Any]]:
     """End or extend leases of any queues. Returns what became of each, in their order."""
     results = await engine.settle_many(leases)

@@ -416,6 +416,11 @@ class Engine:
         """Whether the queue hands out jobs. One never seen does."""
         return bool(await self._call("control", self.keys.of(queue), "ask"))
 
+    async def stopped(self, queues: QueueList) -> list[str]:
+        """Which of these queues are stopped."""
+        stats = await self.stats(queues.expand(self._known))
+        return [one.queue for one in stats if not one.started]
+
     async def purge(self, queue: str) -> int:
         """Delete all jobs of the queue, its counters and its uniq keys. Returns how many jobs went."""
         return int(await self._call("purge", self.keys.of(queue)))

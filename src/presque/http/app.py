@@ -7,8 +7,9 @@ server; the tests run the same scenarios through both lanes.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,12 +19,15 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from presque import codec, names
-from presque.commands import jobs, params, queues, workers
+from presque.commands import jobs, leases, params, queues, workers
 from presque.engine.engine import Engine
+from presque.engine.lines import Waiter
 from presque.errors import NotFound, PresqueError
 from presque.http import head as heads
 from presque.http import problems
-from presque.job import Fetched
+from presque.job import Fetched, Leased
+
+T = TypeVar("T")
 
 WORKER = "x-presque-workerid"
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -44,6 +48,10 @@ class Call:
     @property
     def queue(self) -> str:
         return names.queue(heads.segment(self.request.path_params["queue"]))
+
+    @property
+    def job(self) -> str:
+        return names.job(heads.segment(self.request.path_params["id"]))
 
     def no_fields(self) -> None:
         params.only(self.fields, ())
@@ -82,22 +90,8 @@ async def fetch(call: Call) -> Response:
     worker = names.worker(call.worker) if call.worker else None
     found: asyncio.Future[Fetched | PresqueError | None] = asyncio.get_running_loop().create_future()
 
-    def take(job: Fetched | PresqueError | None) -> bool:
-        if found.done():
-            return False
-        found.set_result(job)
-        return True
-
-    waiter = jobs.fetch(call.engine, wanted, wait, worker, take)
-    gone = asyncio.create_task(_gone(call.request))
-    await asyncio.wait((found, gone), return_when=asyncio.FIRST_COMPLETED)
-    gone.cancel()
-    if waiter is not None:
-        call.engine.leave(waiter)
-    if not found.done():
-        found.cancel()
-        return empty(499)
-    job = found.result()
+    waiter = jobs.fetch(call.engine, wanted, wait, worker, functools.partial(_take, found))
+    job = await _unless_gone(call, found, waiter)
     if isinstance(job, PresqueError):
         raise job
     if job is None:
@@ -198,6 +192,52 @@ async def stats(call: Call) -> Response:
     return answer(await queues.stats(call.engine, call.queue))
 
 
+async def lease(call: Call) -> Response:
+    """POST /q/{queues}/lease"""
+    wanted = names.queue_list(heads.segment(call.request.path_params["queue"]))
+    request = codec.decode_request(await call.request.body(), leases.LeaseRequest)
+    worker = names.worker(call.worker) if call.worker else None
+    ask, wait = leases.lease_ask(request, call.fields, worker)
+    settled = b""
+    if request.settle is not None:
+        done = await leases.settle(call.engine, leases.settles(request.settle), worker)
+        settled = b',"settled":' + codec.encode(done)
+    found: asyncio.Future[list[Leased] | PresqueError | None] = asyncio.get_running_loop().create_future()
+    waiter = leases.lease(call.engine, wanted, ask, wait, functools.partial(_take, found))
+    jobs_found = await _unless_gone(call, found, waiter)
+    if isinstance(jobs_found, PresqueError):
+        raise jobs_found
+    if not jobs_found and not settled:
+        stopped = await call.engine.stopped(wanted)
+        return Response(None, 204, NO_STORE | ({"Presque-Paused": ",".join(stopped)} if stopped else {}))
+    return answer(b'{"jobs":' + leases.answer_of(jobs_found or []) + settled + b"}")
+
+
+async def settle(call: Call) -> Response:
+    """POST /settle"""
+    call.no_fields()
+    request = codec.decode_request(await call.request.body(), leases.SettleRequest)
+    worker = names.worker(call.worker) if call.worker else None
+    return answer({"settled": await leases.settle(call.engine, leases.settles(request), worker)})
+
+
+def settle_one(verb: str) -> Handler:
+    """POST /j/{queue}/{id}/{verb}, with the token in a header, the query or the body."""
+
+    async def handler(call: Call) -> Response:
+        body = await call.request.body()
+        token = call.request.headers.get("presque-lease")
+        one = leases.single(verb, call.queue, call.job, body, call.fields, token)
+        worker = names.worker(call.worker) if call.worker else None
+        [told] = await leases.settle(call.engine, [one], worker)
+        if told["status"] != 200:
+            raise leases.refusal(told["status"])
+        return answer(told)
+
+    handler.__doc__ = f"POST /j/{{queue}}/{{id}}/{verb}"
+    return handler
+
+
 # path -> method -> handler. The whole classic surface on one page.
 ROUTES: dict[str, dict[str, Handler]] = {
     "/q/{queue}": {"POST": push, "GET": fetch, "PUT": put_back, "DELETE": purge},
@@ -212,6 +252,16 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/stats/{queue}": {"GET": stats},
 }
 
+# The same for leases and jobs; their errors are RFC 9457 problems.
+JOB_ROUTES: dict[str, dict[str, Handler]] = {
+    "/q/{queue}/lease": {"POST": lease},
+    "/settle": {"POST": settle},
+    "/j/{queue}/{id}/ack": {"POST": settle_one("ack")},
+    "/j/{queue}/{id}/fail": {"POST": settle_one("fail")},
+    "/j/{queue}/{id}/release": {"POST": settle_one("release")},
+    "/j/{queue}/{id}/extend": {"POST": settle_one("extend")},
+}
+
 # A fetch takes a job, so HEAD, which must change nothing (RFC 9110), is not to be had from it.
 _TAKES = {"/q/{queue}", "/qb/{queue}"}
 
@@ -219,7 +269,7 @@ _TAKES = {"/q/{queue}", "/qb/{queue}"}
 def application(engine: Engine, about: dict[str, Any], pages: list[BaseRoute]) -> ASGIApp:
     """The ASGI application. `about` is what /stats/ says of this server; `pages` are the dashboard's."""
     routes: list[BaseRoute] = list(pages)
-    for path, methods in ROUTES.items():
+    for path, methods in (ROUTES | JOB_ROUTES).items():
         routes.append(_route(path, path, methods, about))
         if path.endswith("/"):
             routes.append(_route(path.rstrip("/"), path, methods, about))
@@ -260,6 +310,27 @@ def _pushed(queue: str, job_id: int) -> Response:
     return answer({"id": str(job_id), "queue": queue}, 201, {"Location": f"/j/{queue}/{job_id}"})
 
 
+def _take(found: asyncio.Future[T], result: T) -> bool:
+    """Give a waiting handler what it waits for; False if it waits no more."""
+    if found.done():
+        return False
+    found.set_result(result)
+    return True
+
+
+async def _unless_gone(call: Call, found: asyncio.Future[T], waiter: Waiter | None) -> T:
+    """Wait for the result as long as the client is there; a job must not be taken for one that has gone."""
+    gone = asyncio.create_task(_gone(call.request))
+    await asyncio.wait((found, gone), return_when=asyncio.FIRST_COMPLETED)
+    gone.cancel()
+    if waiter is not None:
+        call.engine.leave(waiter)
+    if not found.done():
+        found.cancel()
+        raise NotFound("the client has gone")  # nobody reads it
+    return found.result()
+
+
 async def _gone(request: Request) -> None:
     """Return when the client has closed its connection."""
     while (await request.receive())["type"] != "http.disconnect":
@@ -279,11 +350,12 @@ async def _http_error(request: Request, error: Exception) -> Response:
 async def _error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PresqueError)
     problems.note(error, request.method, request.scope["path"].split("/")[1])
+    classic = request.scope["route"].path not in JOB_ROUTES
     return Response(
-        problems.body_of(error),
+        problems.body_of(error) if classic else problems.problem_of(error),
         problems.status_of(error),
         NO_STORE | problems.headers_of(error),
-        "application/json",
+        "application/json" if classic else "application/problem+json",
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from http import HTTPStatus
 
 from presque import codec
 from presque.errors import (
     BodyTooLarge,
     CallerError,
     JobExists,
+    JobGone,
     NotFound,
     OurFault,
     PresqueError,
@@ -27,6 +29,7 @@ _STATUS: tuple[tuple[type[PresqueError], int], ...] = (
     (BodyTooLarge, 413),
     (QueueClosed, 404),
     (NotFound, 404),
+    (JobGone, 410),
     (JobExists, 400),  # presque has always answered so
     (StateError, 409),
     (CallerError, 400),
@@ -46,6 +49,22 @@ def status_of(error: PresqueError) -> int:
 def body_of(error: PresqueError) -> bytes:
     """The error as the classic routes write it."""
     return codec.encode({"error": str(error)})
+
+
+def problem_of(error: PresqueError) -> bytes:
+    """The error as the routes of leases and jobs write it (RFC 9457). `error` repeats `detail`, so that one
+    field can be read on every route; `code` is a word that never changes."""
+    status = status_of(error)
+    return codec.encode(
+        {
+            "type": f"urn:presque:problem:{error.code}",
+            "title": HTTPStatus(status).phrase,
+            "status": status,
+            "detail": str(error),
+            "error": str(error),
+            "code": error.code,
+        }
+    )
 
 
 def headers_of(error: PresqueError) -> dict[str, str]:
