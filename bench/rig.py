@@ -1,6 +1,6 @@
 """What every script here shares: start and stop the programs, load them, count CPU, print the result.
 
-A script is a docstring and one function `measure(bench) -> list[Verdict]`, handed to `rig.main`. It measures
+A script is a docstring and one function `measure(bench) -> list[Verdict]`, together a `Script`. It measures
 two things in turn, A B A B …, and judges the median of the ratios of neighbouring rounds: a slow minute
 of the machine then hits both sides alike.
 
@@ -154,9 +154,9 @@ def valkey(directory: Path) -> Iterator[Valkey]:
         yield Valkey(pid, path)
 
 
-# The best of webdis: tried on two cores with 64 connections, everything with 1, 2, 3 and 4 threads and 1, 2, 10,
-# 20 and 64 connections to the store for each. More of either than this costs it up to a third; a unix socket
-# gives a few per cent over TCP. Debian's webdis.json (2 threads, the default pool, TCP) is a tenth slower.
+# The best of webdis: tried on two cores with 64 connections, with 1, 2, 3 and 4 threads and 1, 2, 10, 20 and
+# 64 connections to the store for each. More of either than this costs it up to a third; a unix socket gives
+# a few per cent over TCP. Debian's webdis.json (2 threads, the default pool, TCP) is a tenth slower.
 WEBDIS_THREADS = 2
 WEBDIS_POOL = 1
 
@@ -421,7 +421,8 @@ class Store:
 
     def __call__(self, *command: str | int) -> Any:
         """One command, one reply. An error reply raises `hiredis.ReplyError`."""
-        self._socket.sendall(hiredis.pack_command(tuple(map(str, command))))
+        words: Any = tuple(map(str, command))  # hiredis declares a tuple of one
+        self._socket.sendall(hiredis.pack_command(words))
         while (reply := self._reader.gets()) is False:
             received = self._socket.recv(65536)
             if not received:
@@ -451,7 +452,7 @@ def store(path: Path) -> Iterator[Store]:
 
 
 def cpu_s(pid: int) -> float:
-    """CPU seconds, user and system, of one process with all its threads, and of children it has waited for."""
+    """CPU seconds, user and system: all threads of one process, and the children that it has waited for."""
     # Its own time in nanoseconds: the clock id is how Linux spells "the CPU clock of process pid", see
     # clock_getcpuclockid(3). /proc would give it in ticks of 10 ms, too coarse for an idle server.
     own = time.clock_gettime((~pid << 3) | 2)
@@ -514,7 +515,7 @@ def _stat(pid: int) -> list[str]:
 
 
 def _birth(pid: int) -> str:
-    """When a process began, in ticks since the machine did; empty if there is none. Process ids come again."""
+    """When a process began, in ticks; empty if there is none. Tells a process from a later one of that id."""
     try:
         return _stat(pid)[19]
     except OSError:
@@ -597,31 +598,57 @@ def _lines(path: str) -> list[str]:
     return Path(path).read_text().splitlines()
 
 
-def main(measure: Callable[[Bench], list[Verdict]], about: str | None) -> int:
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One question: how to answer it, in words and in code, and how long that takes unless told."""
+
+    measure: Callable[[Bench], list[Verdict]]
+    about: str | None
+    rounds: int = 5
+    seconds: int = 3
+
+    @property
+    def question(self) -> str:
+        assert self.about is not None
+        return self.about.splitlines()[0]
+
+
+def main(scripts: Sequence[Script], about: str | None) -> int:
     """The command line of every script. Exit codes: 0 nothing missed, 1 missed or broken, 2 cannot run."""
-    assert about is not None
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each side is measured [5]")
-    parser.add_argument("--seconds", type=int, default=3, help="how long one measurement takes [3]")
-    parser.add_argument("--dir", type=Path, default=None, help="where data is kept while it runs [$TMPDIR]")
+    parser.add_argument("--rounds", type=int, help=f"how often each side is measured [{scripts[0].rounds}]")
+    parser.add_argument("--seconds", type=int, help=f"how long one measurement takes [{scripts[0].seconds}]")
+    parser.add_argument("--dir", type=Path, help="where data is kept while it runs [$TMPDIR]")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, _end)
     try:
-        with tempfile.TemporaryDirectory(prefix="presque-bench-", dir=asked.dir) as directory:
-            print(about.splitlines()[0])
-            print(machine(Path(directory)))
-            verdicts = measure(Bench(asked.rounds, asked.seconds, Path(directory)))
-            print_verdicts(verdicts)
+        verdicts = [verdict for script in scripts for verdict in perform(script, asked)]
     except Missing as missing:
         print(missing, file=sys.stderr)
         return 2
-    except Broken as broken:
-        print(f"broken: {broken}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    if len(scripts) > 1:
+        print("\nall of them")
+        print_verdicts(verdicts)
     return 1 if any(verdict.passed is False for verdict in verdicts) else 0
+
+
+def perform(script: Script, asked: argparse.Namespace) -> list[Verdict]:
+    """Run one script in a directory of its own, and print what came out. Broken is a miss."""
+    with tempfile.TemporaryDirectory(prefix="presque-bench-", dir=asked.dir) as name:
+        directory = Path(name)
+        print(f"\n{script.question}\n{machine(directory)}", flush=True)
+        bench = Bench(asked.rounds or script.rounds, asked.seconds or script.seconds, directory)
+        try:
+            verdicts = script.measure(bench)
+        except Broken as broken:
+            print(f"broken: {broken}", file=sys.stderr)
+            verdicts = [Verdict(script.question, "broken", "", False)]
+    print_verdicts(verdicts)
+    sys.stdout.flush()
+    return verdicts
 
 
 def _end(number: int, frame: FrameType | None) -> None:

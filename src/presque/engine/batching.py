@@ -2,8 +2,8 @@
 
 For each queue one call of a kind is under way at a time, and what is asked meanwhile goes out together
 when it comes back (group commit). Alone, a request goes out at the end of its turn of the event loop and
-pays nothing; with 64 connections some twenty pushes share one call and one write to disk, which is worth a
-factor of four in the store's time and an eighth of the throughput (bench/push_http.py).
+waits for nobody; with 64 connections some twenty pushes share one call, one reading of the clock and one
+write to disk. bench/gathering.py prints what that is worth.
 """
 
 from __future__ import annotations
@@ -68,9 +68,11 @@ class Batches:
 
     def _turn_ends(self, queue: str, state: _Queue) -> None:
         state.scheduled = False
+        if state.under_way:
+            return
         if state.batch.callers:
             self._go(queue, state)
-        elif not state.under_way:
+        else:
             del self._queues[queue]
 
     def _go(self, queue: str, state: _Queue) -> None:
@@ -79,7 +81,10 @@ class Batches:
 
         def receive(reply: Any) -> None:
             state.under_way -= 1
-            if not state.scheduled:
+            # The next call first: the store works on it while the answers to this one are written.
+            if state.batch.callers and not state.under_way:
+                self._go(queue, state)
+            elif not state.scheduled:
                 state.scheduled = True
                 self._loop.call_soon(self._turn_ends, queue, state)
             self._deliver(queue, batch, reply)

@@ -28,7 +28,7 @@ local function take_ready(q, now, count, bytes)
       end
       looked = looked + gone
       redis.call('LTRIM', list, gone, -1)
-      unfinished = looked >= MOST and found < count
+      unfinished = found < count and (looked >= MOST or bytes <= 0)
     end
   end
   return {
@@ -86,48 +86,51 @@ local function fetch(keys, args)
   return {more, stopped, due, jobs}
 end
 
--- unfetch: undo the fetch of jobs whose taker has gone before it got them.
---
--- keys   the keys of the queue
--- args   id, record, … in the order they were fetched
--- reply  how many were put back: a job whose uniq key another job holds by now goes back without it
-local function unfetch(keys, args)
-  local q = open(keys, 1)
-  local records, ttl, holds = {}, {}, {}
-  local lists = {}
-  for i = 1, #args, 2 do
-    local id, record = args[i], args[i + 1]
-    local job = parse(record)
-    local list = list_of(q, priority_of(record))
-    redis.call('LLEN', list)
-    if redis.call('HEXISTS', q.jobs, id) == 0 then
-      records[#records + 1] = id
-      records[#records + 1] = record
-      lists[list] = lists[list] or {}
-      table.insert(lists[list], 1, id)
-      if job.expires_at then
-        ttl[#ttl + 1] = job.expires_at
-        ttl[#ttl + 1] = padded(id)
-      end
-      if job.uniq and not redis.call('HGET', q.uniq, job.uniq) then
-        holds[#holds + 1] = job.uniq
-        holds[#holds + 1] = id
-      end
+-- Put an id back into a ready list before the first one that is higher, so that jobs that come back one
+-- after the other keep their order. Looks at LOOK ids: what was fetched stood at the head.
+local function insert(list, id)
+  local first = redis.call('LRANGE', list, 0, LOOK - 1)
+  for _, other in ipairs(first) do
+    if tonumber(other) > tonumber(id) then
+      redis.call('LINSERT', list, 'BEFORE', other, id)
+      return
     end
   end
-  if #records == 0 then return 0 end
-  redis.call('ZCARD', q.ttl)
+  if #first < LOOK then
+    redis.call('RPUSH', list, id)
+  else
+    redis.call('LINSERT', list, 'AFTER', first[LOOK], id)
+  end
+end
 
-  local count = #records / 2
-  redis.call('HSET', q.jobs, unpack(records))
-  for list, ids in pairs(lists) do redis.call('LPUSH', list, unpack(ids)) end
-  if #ttl > 0 then redis.call('ZADD', q.ttl, unpack(ttl)) end
-  if #holds > 0 then redis.call('HSET', q.uniq, unpack(holds)) end
-  local fields = {'processed', math.max(0, q.processed - count)}
-  if #ttl > 0 then
-    fields[3], fields[4] = 'timed', '1'
+-- unfetch: undo the fetch of a job whose taker has gone before it got it.
+--
+-- keys   the keys of the queue
+-- args   id, record
+-- reply  1 if it was put back, 0 if it is there already. If another job holds its uniq key by now, it goes
+--        back without it.
+local function unfetch(keys, args)
+  local q, id, record = open(keys, 1), args[1], args[2]
+  local job, priority = parse(record), priority_of(record)
+  local list = list_of(q, priority)
+  redis.call('LLEN', list)
+  redis.call('ZCARD', q.ttl)
+  local held = job.uniq and redis.call('HGET', q.uniq, job.uniq)
+  if redis.call('HEXISTS', q.jobs, id) == 1 then return 0 end
+
+  redis.call('HSET', q.jobs, id, record)
+  insert(list, id)
+  local fields = {'processed', math.max(0, q.processed - 1)}
+  if job.expires_at then
+    redis.call('ZADD', q.ttl, job.expires_at, padded(id))
+    add(fields, 'timed', '1')
+  end
+  if job.uniq and not held then redis.call('HSET', q.uniq, job.uniq, id) end
+  -- A purge since the fetch has forgotten which priorities are in use.
+  if priority ~= 5 and not string.find(q.priorities, priority, 1, true) then
+    add(fields, 'priorities', q.priorities .. priority)
   end
   redis.call('HSET', q.meta, unpack(fields))
-  wake(q, count)
-  return count
+  wake(q, 1)
+  return 1
 end

@@ -62,13 +62,13 @@ local function open(keys, first)
   local priorities, timed = meta[6] or '', meta[7]
   local size = redis.call('HLEN', jobs)
   redis.call('LLEN', ready)
+  redis.call('HLEN', uniq)
   if priorities ~= '' then
     for digit in string.gmatch(priorities, '%d') do redis.call('LLEN', ready .. ':' .. digit) end
   end
   if timed then
     redis.call('ZCARD', due)
     redis.call('ZCARD', ttl)
-    redis.call('HLEN', uniq)
   end
   -- One constructor: a table that grows field by field is allocated four times over.
   return {
