@@ -104,10 +104,11 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Valkey:
-    """A running Valkey on a unix socket."""
+    """A running Valkey on a unix socket and on a port."""
 
     pid: int
     socket: Path
+    port: int
 
 
 def need(name: str, package: str) -> str:
@@ -148,29 +149,31 @@ def valkey(directory: Path) -> Iterator[Valkey]:
     """A Valkey that persists as presque's own store does with `--fsync everysec`, and is empty."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "valkey.sock"
-    settings = ["--port", "0", "--unixsocket", str(path), "--dir", str(directory), "--save", ""]
+    port = free_port()
+    where = ["--bind", "127.0.0.1", "--port", str(port), "--unixsocket", str(path)]
+    settings = [*where, "--dir", str(directory), "--save", ""]
     persistence = ["--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"]
     with started([valkey_binary(), *settings, *persistence], directory, lambda: _pings(path)) as pid:
-        yield Valkey(pid, path)
+        yield Valkey(pid, path, port)
 
 
-# The best of webdis: tried on two cores with 64 connections, with 1, 2, 3 and 4 threads and 1, 2, 10, 20 and
-# 64 connections to the store for each. More of either than this costs it up to a third; a unix socket gives
-# a few per cent over TCP. Debian's webdis.json (2 threads, the default pool, TCP) is a tenth slower.
-WEBDIS_THREADS = 2
-WEBDIS_POOL = 1
+# As Debian's webdis.json has it: two threads, the pool that webdis makes by itself, TCP to the store.
+WEBDIS_SHIPPED = {"threads": 2}
+# The fastest of all that was tried on two cores with 64 connections: 1 to 4 threads, 1 to 64 connections to
+# the store for each, TCP and a unix socket. More threads or connections than this cost it up to a third.
+WEBDIS_TUNED = {"threads": 2, "pool_size": 1}
 
 
 @contextlib.contextmanager
-def webdis(directory: Path, behind: Valkey) -> Iterator[Program]:
-    """A webdis in front of a Valkey, set up for speed."""
+def webdis(directory: Path, behind: Valkey, *, tuned: bool = False) -> Iterator[Program]:
+    """A webdis in front of a Valkey: set up as it is shipped, or as it is fastest."""
     program, port = need("webdis", "webdis"), free_port()
     settings = {
-        "redis_host": str(behind.socket),  # a path means a unix socket
+        **(WEBDIS_TUNED if tuned else WEBDIS_SHIPPED),
+        "redis_host": str(behind.socket) if tuned else "127.0.0.1",  # a path means a unix socket
+        "redis_port": behind.port,
         "http_host": "127.0.0.1",
         "http_port": port,
-        "threads": WEBDIS_THREADS,
-        "pool_size": WEBDIS_POOL,
         "daemonize": False,
         "websockets": False,
         "database": 0,

@@ -504,13 +504,15 @@ def test_a_waiter_that_is_gone_before_the_push_takes_no_job(server: Server, queu
 
 
 def test_a_job_given_back_is_for_the_next_who_waits(server: Server, queue_name: str) -> None:
-    with wire(server) as stays:
-        for _ in range(20):
-            with wire(server) as leaves:
-                leaves.send(get(f"/q/{queue_name}?wait=20"))
-        stays.send(get(f"/q/{queue_name}?wait=20"))
-        server.ask("POST", f"/q/{queue_name}", "1")
-        assert stays.reply().body == b"1"
+    for number in range(50):
+        queue = f"{queue_name}-{number}"
+        with wire(server) as stays:
+            for _ in range(20):
+                with wire(server) as leaves:
+                    leaves.send(get(f"/q/{queue}?wait=20"))
+            stays.send(get(f"/q/{queue}?wait=20"))
+            server.ask("POST", f"/q/{queue}", "1")
+            assert stays.reply().body == b"1"
 
 
 # --- pipelining -------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 from tests import rig
 from tests.faults.load import Load, store_of
 
-KILLS = int(os.environ.get("PRESQUE_TEST_KILLS", "3"))
+KILLS = int(os.environ.get("TEST_KILLS", "3"))
 """More of them make the same tests long."""
 
 

@@ -48,6 +48,14 @@ def test_one_who_left_is_never_next() -> None:
     assert lines.everybody() == [stays]
 
 
+def test_one_who_leaves_before_joining_takes_nobody_elses_place() -> None:
+    lines = Lines()
+    stays, never_joined = join(lines, "a"), waiter("a")
+    lines.leave(never_joined)
+    assert lines.next("a") is stays
+    assert lines.waiting("a") == 1
+
+
 def test_a_glob_waits_for_the_queues_that_exist_and_for_new_ones() -> None:
     lines = Lines()
     everyone = join(lines, "*,!b*", ("a", "b"))

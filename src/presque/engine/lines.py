@@ -23,13 +23,14 @@ Taker = Callable[[Fetched | PresqueError | None], bool]
 class Waiter:
     """Somebody who waits for one job of a queue list."""
 
-    __slots__ = ("arrival", "gone", "queues", "take", "timer")
+    __slots__ = ("arrival", "gone", "line", "queues", "take", "timer")
 
     def __init__(self, queues: QueueList, take: Taker) -> None:
         self.queues = queues
         self.take = take
         self.arrival = 0
         self.gone = False
+        self.line: _Line | None = None  # while it stands in one
         self.timer: TimerHandle | None = None
 
 
@@ -68,15 +69,16 @@ class Lines:
                 self._watch(line, queue)
         line.waiters.append(waiter)
         line.live += 1
+        waiter.line = line
 
     def leave(self, waiter: Waiter) -> None:
-        """Step out of the line, served or not. Harmless when repeated."""
+        """Step out of the line, served or not. Harmless when repeated, or for one that never joined."""
         if waiter.gone:
             return
         waiter.gone = True
         if waiter.timer is not None:
             waiter.timer.cancel()
-        line = self._lines.get(waiter.queues)
+        line, waiter.line = waiter.line, None
         if line is None:
             return
         line.live -= 1
@@ -90,7 +92,7 @@ class Lines:
 
     def queues_of(self, waiter: Waiter) -> set[str]:
         """The queues whose jobs this waiter, who stands in line, would take."""
-        return self._lines[waiter.queues].watched
+        return waiter.line.watched if waiter.line is not None else set()
 
     def new_queue(self, queue: str) -> bool:
         """A queue exists that may not have been known. Returns whether somebody begins to wait for it."""

@@ -1,38 +1,41 @@
 -- The next ready jobs of one queue, highest priority first, taken off their lists: `count` at most, and no
--- more once they fill `bytes`. Looks at MOST ids at most.
+-- more once they fill `bytes`. Looks at MOST ids at most. Every key was read when the queue was opened.
 --
--- Returns {ids=, records=, jobs=, late=, late_jobs=, unfinished=, bytes=}: the jobs, those whose ttl has run
--- out instead, whether it stopped before it had looked at all there is, and the bytes left.
+-- Returns {ids=, records=, special=, late=, late_jobs=, unfinished=, bytes=}: the jobs, what `parse` says of
+-- those with options, by position, the jobs whose ttl has run out instead, whether it stopped before it had
+-- looked at all there is, and the bytes left.
 local function take_ready(q, now, count, bytes)
-  local ids, records, jobs, late, late_jobs = {}, {}, {}, {}, {}
+  local ids, records, special, late, late_jobs = {}, {}, {}, {}, {}
   local found, looked, unfinished = 0, 0, false
   for _, priority in ipairs(priorities_of(q)) do
     local list = list_of(q, priority)
     while found < count and bytes > 0 and not unfinished do
-      local next_ids = redis.call('LRANGE', list, 0, math.min(count - found, LOOK) - 1)
-      if #next_ids == 0 then break end
-      local gone = 0
+      local next_ids = redis.call('LPOP', list, math.min(count - found, LOOK))
+      if not next_ids then break end
       for i, record in ipairs(redis.call('HMGET', q.jobs, unpack(next_ids))) do
-        if bytes <= 0 then break end
-        gone = i
+        if bytes <= 0 then
+          -- The rest goes back in its order.
+          for j = #next_ids, i, -1 do redis.call('LPUSH', list, next_ids[j]) end
+          break
+        end
+        looked = looked + 1
         if record then
           local job = parse(record)
           if job.expires_at and job.expires_at <= now then
             late[#late + 1], late_jobs[#late_jobs + 1] = next_ids[i], job
           else
             found = found + 1
-            ids[found], records[found], jobs[found] = next_ids[i], record, job
+            ids[found], records[found] = next_ids[i], record
+            if job ~= NOTHING then special[found] = job end
             bytes = bytes - #record
           end
         end
       end
-      looked = looked + gone
-      redis.call('LTRIM', list, gone, -1)
       unfinished = found < count and (looked >= MOST or bytes <= 0)
     end
   end
   return {
-    ids = ids, records = records, jobs = jobs, late = late, late_jobs = late_jobs,
+    ids = ids, records = records, special = special, late = late, late_jobs = late_jobs,
     unfinished = unfinished, bytes = bytes,
   }
 end
@@ -73,7 +76,7 @@ local function fetch(keys, args)
         fields[#fields + 1] = q.expired + #ready.late
       end
       forget(q, ready.late, ready.late_jobs)
-      forget(q, ready.ids, ready.jobs)
+      forget(q, ready.ids, ready.special)
       if #fields > 0 then write_meta(q, rates, fields) end
       if #ready.ids > 0 then
         jobs[#jobs + 1] = position

@@ -170,11 +170,11 @@ local function release_uniq(q, keys, ids)
 end
 
 -- Take jobs out of the queue for good: record, ttl and uniq key. `ids` are strings, `jobs` what `parse`
--- said of each; what lists or sets hold the ids is the caller's affair.
+-- said of them by position, where it said anything; what lists or sets hold the ids is the caller's affair.
 local function forget(q, ids, jobs)
   if #ids == 0 then return end
   local timed, uniq_keys, uniq_ids = {}, {}, {}
-  for i, job in ipairs(jobs) do
+  for i, job in pairs(jobs) do
     if job.expires_at then timed[#timed + 1] = padded(ids[i]) end
     if job.uniq then
       uniq_keys[#uniq_keys + 1] = job.uniq

@@ -27,7 +27,9 @@ end
 local function read_options(text, now)
   local priority, delayed, delay, ttl, attempts, keep, hold, uniq = string.match(text, OPTIONS)
   local job = {priority = tonumber(priority) or 5, attempts = tonumber(attempts), keep = tonumber(keep)}
-  local run_at = tonumber(delayed) or (delay ~= '' and now + tonumber(delay)) or now
+  local run_at = tonumber(delayed) or now
+  -- One more, since `now` was cut to whole milliseconds and nothing may be early.
+  if delay ~= '' and tonumber(delay) > 0 then run_at = now + tonumber(delay) + 1 end
   if run_at > now then job.run_at = run_at end
   if ttl ~= '' then job.expires_at = now + tonumber(ttl) end
   if uniq ~= '' then job.uniq, job.until_done = uniq, hold == 'd' end
