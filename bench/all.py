@@ -1,6 +1,6 @@
 """Run every bench in order, and print one table of what came out.
 
-Takes about five minutes. Exit codes: 0 nothing missed, 1 something missed or broken, 2 a program is missing.
+Takes about seven minutes. Exit codes: 0 nothing missed, 1 something missed or broken, 2 a program is missing.
 
 run:          python bench/all.py
 """
@@ -12,6 +12,7 @@ import sys
 import cpu
 import fetch_http
 import fsync
+import gathering
 import many_queues
 import memory
 import push_http
@@ -19,7 +20,7 @@ import rig
 import startup
 import waiters
 
-MODULES = (push_http, fetch_http, fsync, cpu, memory, waiters, startup, many_queues)
+MODULES = (push_http, fetch_http, fsync, cpu, memory, waiters, startup, many_queues, gathering)
 
 if __name__ == "__main__":
     sys.exit(rig.main([module.SCRIPT for module in MODULES], __doc__))

@@ -132,15 +132,20 @@ def valkey_binary() -> str:
 
 
 @contextlib.contextmanager
-def presque(directory: Path, *, fsync: str = "everysec") -> Iterator[Program]:
-    """A presque server with its own store, data in `directory`. Ready when the block begins."""
+def presque(directory: Path, *, fsync: str = "everysec", change: str = "") -> Iterator[Program]:
+    """A presque server with its own store, data in `directory`. Ready when the block begins.
+
+    `change` is a statement that runs in the server first, to turn off what is to be measured.
+    """
     port = free_port()
-    with started(presque_command(directory, port, fsync), directory, answers(port, "/status/")) as pid:
+    command = presque_command(directory, port, fsync, change)
+    with started(command, directory, answers(port, "/status/")) as pid:
         yield Program(pid, port)
 
 
-def presque_command(directory: Path, port: int, fsync: str) -> list[str]:
-    serve = [sys.executable, "-m", "presque", "serve", "--port", str(port), "--fsync", fsync]
+def presque_command(directory: Path, port: int, fsync: str, change: str = "") -> list[str]:
+    run = ["-c", f"{change}; from presque.cli.main import main; main()"] if change else ["-m", "presque"]
+    serve = [sys.executable, *run, "serve", "--port", str(port), "--fsync", fsync]
     return [*serve, "--data", str(directory / "data"), "--log-level", "warning"]
 
 
