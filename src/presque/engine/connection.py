@@ -208,8 +208,10 @@ class Store:
         try:
             async with asyncio.timeout(PATIENCE):
                 self.info = await _greet(wire, self.address)
-            # The functions may take long to load after a restart with much data; LOADING is an error above.
-            await _load(wire)
+            async with asyncio.timeout(PATIENCE):
+                await _load(wire)
+                if self._channels:
+                    await _may_listen(wire, min(self._channels))
         except (PresqueError, TimeoutError, OSError) as error:
             wire.abort("the handshake failed")
             if isinstance(error, TimeoutError):
@@ -288,7 +290,6 @@ class _Wire(asyncio.Protocol):
         self.lost = False
         self._reader = hiredis.Reader()
         self._loop = asyncio.get_running_loop()
-        self._outgoing: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._heard = 0.0
         self._asked = 0.0
@@ -325,20 +326,17 @@ class _Wire(asyncio.Protocol):
         return self._transport.get_write_buffer_size()
 
     def send(self, command: bytes, receiver: Receiver, *, last_try: bool = False) -> None:
-        """Queue a command for this turn's write."""
+        """Write a command whose reply is for `receiver`."""
         self.calls.append((command, receiver, last_try))
         self.write(command)
 
     def write(self, command: bytes) -> None:
-        """Queue bytes that get no reply of their own (subscriptions are answered by push messages)."""
-        if not self._outgoing:
-            self._loop.call_soon(self._flush)
-        self._outgoing.append(command)
+        """Write bytes that get no reply of their own (subscriptions are answered by push messages).
 
-    def _flush(self) -> None:
-        outgoing, self._outgoing = self._outgoing, []
+        uvloop joins what is written to one connection during a turn of the loop.
+        """
         if not self.lost and self._transport is not None:
-            self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
+            self._transport.write(command)
 
     def data_received(self, data: bytes) -> None:
         self._heard = self._loop.time()
@@ -356,7 +354,11 @@ class _Wire(asyncio.Protocol):
                 if reply[0] == b"smessage" and self.owner is not None:
                     self.owner.message(reply[1].decode(), reply[2])
                 continue
-            sent, receiver, last_try = calls.popleft()
+            try:
+                sent, receiver, last_try = calls.popleft()
+            except IndexError:
+                self.abort("it answered what nobody had asked")
+                return
             if isinstance(reply, hiredis.ReplyError):
                 text = str(reply)
                 if text.startswith("ERR Function not found") and not last_try and self.owner is not None:
@@ -486,6 +488,18 @@ async def _load(wire: _Wire) -> None:
         await _ask(wire, "FUNCTION", "LOAD", "REPLACE", source)
     except StoreError as error:
         raise SetupError(f"the store does not take presque's functions: {error}") from None
+
+
+async def _may_listen(wire: _Wire, channel: str) -> None:
+    """Find out whether our user may subscribe. A refusal later would be an error that answers no call."""
+    wire.write(command("SSUBSCRIBE", channel))
+    try:
+        await _ask(wire, "PING")
+    except StoreError as error:
+        namespace = channel.partition(":")[0]
+        raise SetupError(
+            f"the store's user may not listen to channels: {error}; allow it with `&{namespace}:*`"
+        ) from None
 
 
 def _code(entry: Any) -> bytes:

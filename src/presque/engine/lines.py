@@ -24,7 +24,7 @@ answers whether somebody was there to take it."""
 class Waiter:
     """Somebody who waits for a job of a queue list, or for leases on some if `ask` says how many."""
 
-    __slots__ = ("arrival", "ask", "gone", "queues", "take", "timer")
+    __slots__ = ("arrival", "ask", "gone", "line", "queues", "take", "timer")
 
     def __init__(self, queues: QueueList, take: Taker, ask: LeaseAsk | None = None) -> None:
         self.queues = queues
@@ -32,6 +32,7 @@ class Waiter:
         self.ask = ask
         self.arrival = 0
         self.gone = False
+        self.line: _Line | None = None  # while it stands in one
         self.timer: TimerHandle | None = None
 
 
@@ -71,15 +72,16 @@ class Lines:
                 self._watch(line, queue)
         line.waiters.append(waiter)
         line.live += 1
+        waiter.line = line
 
     def leave(self, waiter: Waiter) -> None:
-        """Step out of the line, served or not. Harmless when repeated."""
+        """Step out of the line, served or not. Harmless when repeated, or for one that never joined."""
         if waiter.gone:
             return
         waiter.gone = True
         if waiter.timer is not None:
             waiter.timer.cancel()
-        line = self._lines.get(_place(waiter))
+        line, waiter.line = waiter.line, None
         if line is None:
             return
         line.live -= 1
@@ -93,7 +95,7 @@ class Lines:
 
     def queues_of(self, waiter: Waiter) -> set[str]:
         """The queues whose jobs this waiter, who stands in line, would take."""
-        return self._lines[_place(waiter)].watched
+        return waiter.line.watched if waiter.line is not None else set()
 
     def new_queue(self, queue: str) -> bool:
         """A queue exists that may not have been known. Returns whether somebody begins to wait for it."""
@@ -112,7 +114,7 @@ class Lines:
         """How many wait to fetch a job of this queue."""
         return sum(line.live for line in self._by_queue.get(queue, ()) if not line.leasing)
 
-    def next(self, queue: str, *, leasing: bool) -> Waiter | None:
+    def next(self, queue: str, *, leasing: bool = False) -> Waiter | None:
         """Who has waited longest to fetch or to lease here. The caller takes it out with `leave`."""
         firsts = [
             first

@@ -71,6 +71,8 @@ class Wakeups:
     ) -> None:
         """The same for one that has just looked, after `listen`, and found nothing."""
         self.wait(waiter, seconds, known, otherwise)
+        if waiter.gone:
+            return  # the server is stopping: it has been answered
         # Normally it listened since before its look. If the channel was dropped in between, look again.
         for queue in self.listen(self._lines.queues_of(waiter)):
             self.serve(queue)

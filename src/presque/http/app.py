@@ -33,17 +33,18 @@ WORKER = "x-presque-workerid"
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 Handler = Callable[["Call"], Awaitable[Response]]
+About = Callable[[], dict[str, Any]]
 
 
 class Call:
     """One request and what its handlers ask of it."""
 
-    def __init__(self, request: Request, about: dict[str, Any]) -> None:
+    def __init__(self, request: Request, about: About) -> None:
         self.request = request
         self.engine: Engine = request.app.state.engine
         self.about = about
         self.fields = heads.fields(request.scope["query_string"].decode("latin-1"))
-        self.worker = request.headers.get(WORKER)
+        self.worker = request.headers.get(WORKER, "").strip(" \t")
 
     @property
     def queue(self) -> str:
@@ -86,7 +87,7 @@ async def push(call: Call) -> Response:
 async def fetch(call: Call) -> Response:
     """GET /q/{queues}"""
     wanted = names.queue_list(heads.segment(call.request.path_params["queue"]))
-    wait = params.wait(call.fields, call.request.headers.get("prefer"))
+    wait, preferred = params.wait(call.fields, call.request.headers.get("prefer"))
     worker = names.worker(call.worker) if call.worker else None
     found: asyncio.Future[Fetched | PresqueError | None] = asyncio.get_running_loop().create_future()
 
@@ -96,7 +97,10 @@ async def fetch(call: Call) -> Response:
         raise job
     if job is None:
         raise NotFound("no job")
-    return answer(job.body, 200, {"Presque-Queue": job.queue, "Presque-Job-Id": job.id})
+    headers = {"Presque-Queue": job.queue, "Presque-Job-Id": job.id}
+    if preferred:
+        headers["Preference-Applied"] = f"wait={int(wait)}"
+    return answer(job.body, 200, headers)
 
 
 async def put_back(call: Call) -> Response:
@@ -183,7 +187,7 @@ async def show_workers(call: Call) -> Response:
 async def all_stats(call: Call) -> Response:
     """GET /stats/"""
     call.no_fields()
-    return answer(call.about | await queues.all_stats(call.engine))
+    return answer(call.about() | await queues.all_stats(call.engine))
 
 
 async def stats(call: Call) -> Response:
@@ -266,7 +270,7 @@ JOB_ROUTES: dict[str, dict[str, Handler]] = {
 _TAKES = {"/q/{queue}", "/qb/{queue}"}
 
 
-def application(engine: Engine, about: dict[str, Any], pages: list[BaseRoute]) -> ASGIApp:
+def application(engine: Engine, about: About, pages: list[BaseRoute]) -> ASGIApp:
     """The ASGI application. `about` is what /stats/ says of this server; `pages` are the dashboard's."""
     routes: list[BaseRoute] = list(pages)
     for path, methods in (ROUTES | JOB_ROUTES).items():
@@ -289,7 +293,7 @@ def application(engine: Engine, about: dict[str, Any], pages: list[BaseRoute]) -
     return on_raw_path
 
 
-def _route(path: str, known_as: str, methods: dict[str, Handler], about: dict[str, Any]) -> Route:
+def _route(path: str, known_as: str, methods: dict[str, Handler], about: About) -> Route:
     heads_too = "GET" in methods and known_as not in _TAKES
     allowed = sorted([*methods, "HEAD"] if heads_too else methods)
 

@@ -12,6 +12,7 @@ import re
 from presque.http.head import BadHead
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[\x20-\x7e\t]*)?\Z").match
+_TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\Z").match
 _LINE_MOST = 256
 _TRAILERS_MOST = 16
 _OVERHEAD_MOST = 8
@@ -70,6 +71,8 @@ class Framing:
         self._trailers += 1
         if self._trailers > _TRAILERS_MOST:
             raise BadHead("the body has too many trailers")
+        if _TRAILER(line) is None or len(line) > _LINE_MOST:
+            raise BadHead("the body has a trailer that is no header")
 
     @staticmethod
     def _size(line: bytes | bytearray) -> int:

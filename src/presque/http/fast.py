@@ -16,6 +16,7 @@ Both lanes call the same verbs in commands/. What stands here and nowhere else i
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -47,7 +48,10 @@ PLAN_BYTES_MOST = 2048
 PIPELINED_BYTES_MOST = 64 * 1024
 LINGER_S = 2.0
 CLOSE = b"Connection: close\r\n"
+NO_STORE = b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
 NO_JOB = NotFound("no job")
+
+_UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[^\r]*", re.IGNORECASE).sub
 
 
 class Plan:
@@ -55,7 +59,7 @@ class Plan:
 
     __slots__ = (
         "chunked", "close", "continues", "error", "extra", "hot", "length", "method", "name", "options",
-        "queue", "queues", "serve", "wait", "worker",
+        "queue", "queues", "serve", "upgrade", "wait", "worker",
     )  # fmt: skip
 
     def __init__(self, head: Head) -> None:
@@ -65,6 +69,7 @@ class Plan:
         self.chunked = head.chunked
         self.close = not head.keep_alive or head.upgrade
         self.continues = head.expects_continue
+        self.upgrade = head.upgrade
         self.hot = False
         self.error: PresqueError | None = None
         self.queue = ""
@@ -96,7 +101,7 @@ class Door:
         self._ticker = loop.call_later(1, self.tick)
         self.now = loop.time()
         self.created = _start(b"201 Created")
-        self.ok = _start(b"200 OK")
+        self.ok = _start(b"200 OK") + NO_STORE
         for connection in [c for c in self.connections if 0 < c.deadline <= self.now]:
             connection.time_is_up()
 
@@ -109,10 +114,7 @@ class Door:
 def _start(status: bytes) -> bytes:
     """The first lines of an answer, up to what differs between answers."""
     date = formatdate(time.time(), usegmt=True).encode()
-    return (
-        b"HTTP/1.1 %b\r\nDate: %b\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n"
-        b"X-Content-Type-Options: nosniff\r\n" % (status, date)
-    )
+    return b"HTTP/1.1 %b\r\nDate: %b\r\nContent-Type: application/json\r\n" % (status, date)
 
 
 class Protocol(HttpToolsProtocol):
@@ -139,6 +141,7 @@ class Protocol(HttpToolsProtocol):
         self._last = False  # the connection closes after the current answer
         self._ended = False  # the client has said that it sends nothing more
         self._refused = False  # what still comes is thrown away
+        self._held = False  # the next request waits until the client has read some of its answers
         self._waiter: Waiter | None = None
 
     # --- the connection -------------------------------------------------------------------------
@@ -180,6 +183,12 @@ class Protocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def resume_writing(self) -> None:
+        """The client reads its answers. Called by the transport."""
+        super().resume_writing()
+        if self._held:
+            self._finish()
+
     # --- from bytes to requests -----------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
@@ -211,6 +220,8 @@ class Protocol(HttpToolsProtocol):
             self._refuse(error)
         finally:
             self._cutting = False
+        if not self._busy or len(self._buffer) <= PIPELINED_BYTES_MOST:
+            self.flow.resume_reading()
 
     def _serve_next(self) -> bool:
         """Cut the next request off the buffer and serve it; False if a part of it is still to come."""
@@ -347,8 +358,12 @@ class Protocol(HttpToolsProtocol):
             self.door.engine.leave(self._waiter)
             self._waiter = None
 
-    def serve_slowly(self, _plan: Plan, message: bytes) -> None:
+    def serve_slowly(self, plan: Plan, message: bytes) -> None:
         """Everything else: uvicorn parses again and runs the Starlette application."""
+        if plan.upgrade:
+            # None is on offer, and uvicorn would take the body for the other protocol's bytes.
+            head, end, body = message.partition(b"\r\n\r\n")
+            message = _UPGRADE(b"", head) + end + body
         super().data_received(message)
         if self.cycle is not None:
             self.cycle.waiting_for_100_continue = False  # the body is here already
@@ -386,13 +401,14 @@ class Protocol(HttpToolsProtocol):
 
     def _finish(self) -> None:
         """The current request is answered; go on with the next."""
-        self._busy = False
+        self._busy = self._held = self.flow.write_paused and not self._last
+        if self._held:
+            self.deadline = self.door.now + IDLE_S
+            return
         if self._last or (self._ended and not self._buffer):
             self.transport.close()
             return
         self.deadline = self.door.now + IDLE_S
-        if self.flow.read_paused:
-            self.flow.resume_reading()
         if self._buffer and not self._cutting:
             self._advance()
 
@@ -409,9 +425,8 @@ def _route(plan: Plan, head: Head) -> None:
         plan.serve = Protocol.serve_push
     elif head.method == "GET":
         plan.queues = names.queue_list(heads.segment(parts[2]))
-        prefer = head.headers.get("prefer")
-        plan.wait = params.wait(heads.fields(head.query), prefer)
-        if prefer is not None and plan.wait > 0:
+        plan.wait, preferred = params.wait(heads.fields(head.query), head.headers.get("prefer"))
+        if preferred:
             plan.extra = b"Preference-Applied: wait=%d\r\n" % plan.wait
         worker = head.headers.get("x-presque-workerid")
         plan.worker = names.worker(worker) if worker else None
@@ -422,8 +437,9 @@ def _problem(error: PresqueError, *, close: bool) -> bytes:
     """A whole answer that says what is wrong."""
     status, body = problems.status_of(error), problems.body_of(error)
     headers = "".join(f"{name}: {value}\r\n" for name, value in problems.headers_of(error).items())
-    return b"%b%b%bContent-Length: %d\r\n\r\n%b" % (
+    return b"%b%b%b%bContent-Length: %d\r\n\r\n%b" % (
         _start(b"%d %b" % (status, HTTPStatus(status).phrase.encode())),
+        NO_STORE,
         headers.encode(),
         CLOSE if close else b"",
         len(body),

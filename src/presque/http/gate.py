@@ -7,11 +7,13 @@ our own, and what the browser says of the request (Fetch Metadata) must not be c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from presque.errors import CallerError, shown
+
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::[0-9]*)?\Z").match
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
@@ -60,7 +62,7 @@ class Gate:
             raise NotAllowed("compressed bodies are not taken; send the JSON as it is", 415)
 
     def _own(self, origin: str, host: str) -> bool:
-        return origin in self.origins or urlsplit(origin).netloc == host
+        return origin in self.origins or origin in (f"http://{host}", f"https://{host}")
 
 
 def _opens_page(method: str, path: str, headers: Mapping[str, str]) -> bool:
@@ -69,6 +71,5 @@ def _opens_page(method: str, path: str, headers: Mapping[str, str]) -> bool:
 
 
 def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host[: host.find("]") + 1]
-    return host.partition(":")[0]
+    match = _HOST(host)
+    return match[1] if match else ""

@@ -50,16 +50,20 @@ class _Collector:
         self.url = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.completed = 0
+        self.keep_alive = False
+        self.parser: httptools.HttpRequestParser | None = None
         self.overran = False
 
     def on_url(self, url: bytes) -> None:
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
+        self.headers.append((name.lower(), value.strip(b" \t")))  # llhttp leaves what is behind
 
     def on_headers_complete(self) -> None:
         self.completed += 1
+        # Asked now, since the parser forgets it at the end of a message, which for a GET is here, too.
+        self.keep_alive = self.parser is not None and self.parser.should_keep_alive()
 
     def on_body(self, _body: bytes) -> None:
         self.overran = True
@@ -68,7 +72,7 @@ class _Collector:
 def read(head: bytes) -> Head:
     """Understand one head, which ends with its empty line. Raises `BadHead`."""
     found = _Collector()
-    parser = httptools.HttpRequestParser(found)
+    parser = found.parser = httptools.HttpRequestParser(found)
     upgrade = False
     try:
         parser.feed_data(head)
@@ -107,6 +111,8 @@ def read(head: bytes) -> Head:
         raise BadHead("the only Transfer-Encoding taken is chunked", 501)
     if len(lengths) > 1:
         raise BadHead("the request has more than one Content-Length")
+    if parser.get_method() == b"CONNECT":
+        raise BadHead("this is no proxy", 501)
     path, _, query = found.url.decode("latin-1").partition("?")
     return Head(
         method=parser.get_method().decode(),
@@ -115,7 +121,7 @@ def read(head: bytes) -> Head:
         headers=headers,
         length=int(lengths[0]) if lengths else 0,
         chunked=bool(encodings),
-        keep_alive=version == "1.1" and parser.should_keep_alive(),
+        keep_alive=version == "1.1" and found.keep_alive,
         upgrade=upgrade or parser.should_upgrade(),
         expects_continue=headers.get("expect", "").lower() == "100-continue",
     )

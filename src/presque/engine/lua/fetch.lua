@@ -10,40 +10,44 @@ end
 local function was_leased(q, id) return q.leases and redis.call('HEXISTS', q.runs, id) == 1 end
 
 -- The next ready jobs of one queue, highest priority first, taken off their lists: `count` at most, and no
--- more once they fill `bytes`. Looks at MOST ids at most.
+-- more once they fill `bytes`. Looks at MOST ids at most. Every key was read when the queue was opened.
 --
--- Returns {ids=, records=, jobs=, late=, late_jobs=, unfinished=, bytes=}: the jobs, those whose ttl has run
--- out instead, whether it stopped before it had looked at all there is, and the bytes left.
+-- Returns {ids=, records=, special=, late=, late_jobs=, unfinished=, bytes=}: the jobs, what `parse` says of
+-- those with options, by position, the jobs whose ttl has run out instead, whether it stopped before it had
+-- looked at all there is, and the bytes left.
 local function take_ready(q, now, count, bytes)
-  local ids, records, jobs, late, late_jobs = {}, {}, {}, {}, {}
+  local ids, records, special, late, late_jobs = {}, {}, {}, {}, {}
   local found, looked, unfinished = 0, 0, false
   for _, priority in ipairs(priorities_of(q)) do
     local list = list_of(q, priority)
     while found < count and bytes > 0 and not unfinished do
-      local entries = redis.call('LRANGE', list, 0, math.min(count - found, LOOK) - 1)
-      if #entries == 0 then break end
-      local next_ids, gone = ids_of(q, entries), 0
+      local entries = redis.call('LPOP', list, math.min(count - found, LOOK))
+      if not entries then break end
+      local next_ids = ids_of(q, entries)
       for i, record in ipairs(redis.call('HMGET', q.jobs, unpack(next_ids))) do
-        if bytes <= 0 then break end
-        gone = i
+        if bytes <= 0 then
+          -- The rest goes back in its order.
+          for j = #entries, i, -1 do redis.call('LPUSH', list, entries[j]) end
+          break
+        end
+        looked = looked + 1
         if record and (next_ids == entries or entry_of(next_ids[i], record) == entries[i]) then
           local job = parse(record)
           if job.expires_at and job.expires_at <= now and not was_leased(q, next_ids[i]) then
             late[#late + 1], late_jobs[#late_jobs + 1] = next_ids[i], job
           else
             found = found + 1
-            ids[found], records[found], jobs[found] = next_ids[i], record, job
+            ids[found], records[found] = next_ids[i], record
+            if job ~= NOTHING then special[found] = job end
             bytes = bytes - #record
           end
         end
       end
-      looked = looked + gone
-      redis.call('LTRIM', list, gone, -1)
-      unfinished = looked >= MOST and found < count
+      unfinished = found < count and (looked >= MOST or bytes <= 0)
     end
   end
   return {
-    ids = ids, records = records, jobs = jobs, late = late, late_jobs = late_jobs,
+    ids = ids, records = records, special = special, late = late, late_jobs = late_jobs,
     unfinished = unfinished, bytes = bytes,
   }
 end
@@ -84,7 +88,7 @@ local function fetch(keys, args)
         fields[#fields + 1] = q.expired + #ready.late
       end
       forget(q, ready.late, ready.late_jobs)
-      forget(q, ready.ids, ready.jobs)
+      forget(q, ready.ids, ready.special)
       if #fields > 0 then write_meta(q, rates, fields) end
       if #ready.ids > 0 then
         jobs[#jobs + 1] = position
@@ -97,48 +101,51 @@ local function fetch(keys, args)
   return {more, stopped, due, jobs}
 end
 
--- unfetch: undo the fetch of jobs whose taker has gone before it got them.
---
--- keys   the keys of the queue
--- args   id, record, … in the order they were fetched
--- reply  how many were put back: a job whose uniq key another job holds by now goes back without it
-local function unfetch(keys, args)
-  local q = open(keys, 1)
-  local records, ttl, holds = {}, {}, {}
-  local lists = {}
-  for i = 1, #args, 2 do
-    local id, record = args[i], args[i + 1]
-    local job = parse(record)
-    local list = list_of(q, priority_of(record))
-    redis.call('LLEN', list)
-    if redis.call('HEXISTS', q.jobs, id) == 0 then
-      records[#records + 1] = id
-      records[#records + 1] = record
-      lists[list] = lists[list] or {}
-      table.insert(lists[list], 1, id)
-      if job.expires_at then
-        ttl[#ttl + 1] = job.expires_at
-        ttl[#ttl + 1] = padded(id)
-      end
-      if job.uniq and not redis.call('HGET', q.uniq, job.uniq) then
-        holds[#holds + 1] = job.uniq
-        holds[#holds + 1] = id
-      end
+-- Put an id back into a ready list before the first one that is higher, so that jobs that come back one
+-- after the other keep their order. Looks at LOOK ids: what was fetched stood at the head.
+local function insert(list, id)
+  local first = redis.call('LRANGE', list, 0, LOOK - 1)
+  for _, other in ipairs(first) do
+    if tonumber(other) > tonumber(id) then
+      redis.call('LINSERT', list, 'BEFORE', other, id)
+      return
     end
   end
-  if #records == 0 then return 0 end
-  redis.call('ZCARD', q.ttl)
+  if #first < LOOK then
+    redis.call('RPUSH', list, id)
+  else
+    redis.call('LINSERT', list, 'AFTER', first[LOOK], id)
+  end
+end
 
-  local count = #records / 2
-  redis.call('HSET', q.jobs, unpack(records))
-  for list, ids in pairs(lists) do redis.call('LPUSH', list, unpack(ids)) end
-  if #ttl > 0 then redis.call('ZADD', q.ttl, unpack(ttl)) end
-  if #holds > 0 then redis.call('HSET', q.uniq, unpack(holds)) end
-  local fields = {'processed', math.max(0, q.processed - count)}
-  if #ttl > 0 then
-    fields[3], fields[4] = 'timed', '1'
+-- unfetch: undo the fetch of a job whose taker has gone before it got it.
+--
+-- keys   the keys of the queue
+-- args   id, record
+-- reply  1 if it was put back, 0 if it is there already. If another job holds its uniq key by now, it goes
+--        back without it.
+local function unfetch(keys, args)
+  local q, id, record = open(keys, 1), args[1], args[2]
+  local job, priority = parse(record), priority_of(record)
+  local list = list_of(q, priority)
+  redis.call('LLEN', list)
+  redis.call('ZCARD', q.ttl)
+  local held = job.uniq and redis.call('HGET', q.uniq, job.uniq)
+  if redis.call('HEXISTS', q.jobs, id) == 1 then return 0 end
+
+  redis.call('HSET', q.jobs, id, record)
+  insert(list, id)
+  local fields = {'processed', math.max(0, q.processed - 1)}
+  if job.expires_at then
+    redis.call('ZADD', q.ttl, job.expires_at, padded(id))
+    add(fields, 'timed', '1')
+  end
+  if job.uniq and not held then redis.call('HSET', q.uniq, job.uniq, id) end
+  -- A purge since the fetch has forgotten which priorities are in use.
+  if priority ~= 5 and not string.find(q.priorities, priority, 1, true) then
+    add(fields, 'priorities', q.priorities .. priority)
   end
   redis.call('HSET', q.meta, unpack(fields))
-  wake(q, count)
-  return count
+  wake(q, 1)
+  return 1
 end

@@ -74,7 +74,6 @@ local function check_leases(q)
   redis.call('HLEN', q.memo)
   redis.call('HLEN', q.memo .. ':old')
   redis.call('ZCARD', q.due)
-  redis.call('HLEN', q.uniq)
 end
 
 -- The keys of the queue whose first key is keys[first], and what `meta` says of it. Reads each key that is
@@ -98,10 +97,10 @@ local function open(keys, first)
   if q.priorities ~= '' then
     for digit in string.gmatch(q.priorities, '%d') do redis.call('LLEN', q.ready .. ':' .. digit) end
   end
+  redis.call('HLEN', q.uniq)
   if q.timed then
     redis.call('ZCARD', q.due)
     redis.call('ZCARD', q.ttl)
-    redis.call('HLEN', q.uniq)
   end
   if q.leases then check_leases(q) end
   return q
@@ -220,11 +219,11 @@ local function release_uniq(q, keys, ids)
 end
 
 -- Take jobs out of the queue for good: record, ttl and uniq key. `ids` are strings, `jobs` what `parse`
--- said of each; what lists or sets hold the ids is the caller's affair.
+-- said of them by position, where it said anything; what lists or sets hold the ids is the caller's affair.
 local function forget(q, ids, jobs)
   if #ids == 0 then return end
   local timed, uniq_keys, uniq_ids = {}, {}, {}
-  for i, job in ipairs(jobs) do
+  for i, job in pairs(jobs) do
     if job.expires_at then timed[#timed + 1] = padded(ids[i]) end
     if job.uniq then
       uniq_keys[#uniq_keys + 1] = job.uniq

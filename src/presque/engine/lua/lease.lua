@@ -11,7 +11,7 @@ local function hold(q, now, ready, ms, worker, nonce)
   local earlier = q.leases and redis.call('HMGET', q.runs, unpack(ready.ids)) or {}
   local ends = lease_clock(q, now) + ms
   for i, id in ipairs(ready.ids) do
-    local job = ready.jobs[i]
+    local job = ready.special[i] or NOTHING
     local run = earlier[i] and cmsgpack.unpack(earlier[i]) or {attempt = 0}
     run.attempt, run.token = run.attempt + 1, string.format('%.0f-%s', q.leased_ever + i, nonce)
     run.ends, run.ms, run.worker, run.at = ends, ms, worker, now

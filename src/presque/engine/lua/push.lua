@@ -27,7 +27,9 @@ end
 local function read_options(text, now)
   local priority, delayed, delay, ttl, attempts, keep, hold, uniq = string.match(text, OPTIONS)
   local job = {priority = tonumber(priority) or 5, attempts = tonumber(attempts), keep = tonumber(keep)}
-  local run_at = tonumber(delayed) or (delay ~= '' and now + tonumber(delay)) or now
+  local run_at = tonumber(delayed) or now
+  -- One more, since `now` was cut to whole milliseconds and nothing may be early.
+  if delay ~= '' and tonumber(delay) > 0 then run_at = now + tonumber(delay) + 1 end
   if run_at > now then job.run_at = run_at end
   if ttl ~= '' then job.expires_at = now + tonumber(ttl) end
   if uniq ~= '' then job.uniq, job.until_done = uniq, hold == 'd' end
@@ -58,8 +60,8 @@ end
 -- push: put jobs on one queue, each refused or stored on its own.
 --
 -- keys   the keys of the queue
--- args   how many failures to count (a push that puts a failed job back says 1), then for each job its
---        options ('' for none) and its body
+-- args   how many failures to count if a job is stored (a push that puts a failed job back says 1), then
+--        for each job its options ('' for none) and its body
 -- reply  for each job its id, or a word: 'exists' (a waiting job holds its uniq key), 'late' (its ttl
 --        would end before it is due)
 local function push(keys, args)
@@ -120,7 +122,7 @@ local function push(keys, args)
   if #due > 0 then redis.call('ZADD', q.due, unpack(due)) end
   if #ttl > 0 then redis.call('ZADD', q.ttl, unpack(ttl)) end
   if #holds > 0 then redis.call('HSET', q.uniq, unpack(holds)) end
-  if failures > 0 then add(fields, 'failed', q.failed + failures) end
+  if failures > 0 and seq > q.seq then add(fields, 'failed', q.failed + failures) end
   if priorities ~= q.priorities then add(fields, 'priorities', priorities) end
   if (#due > 0 or #ttl > 0) and not q.timed then add(fields, 'timed', '1') end
   write_meta(q, rates, fields)

@@ -1,0 +1,26 @@
+"""Run every bench in order, and print one table of what came out.
+
+Takes about seven minutes. Exit codes: 0 nothing missed, 1 something missed or broken, 2 a program is missing.
+
+run:          python bench/all.py
+"""
+
+from __future__ import annotations
+
+import sys
+
+import cpu
+import fetch_http
+import fsync
+import gathering
+import many_queues
+import memory
+import push_http
+import rig
+import startup
+import waiters
+
+MODULES = (push_http, fetch_http, fsync, cpu, memory, waiters, startup, many_queues, gathering)
+
+if __name__ == "__main__":
+    sys.exit(rig.main([module.SCRIPT for module in MODULES], __doc__))

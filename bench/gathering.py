@@ -1,0 +1,61 @@
+"""What is it worth to gather pushes and fetches into calls, and to stay awake while such a call is under way?
+
+Three servers that differ in one number of engine/batching.py: as it is; never staying awake (SPIN_FROM); and
+one call for each request (CALLS_MOST). 64 connections push, then fetch what was pushed.
+
+Nothing is owed: this is the measure of a decision, docs/decisions/0002-group-commit.md.
+
+run:          python bench/gathering.py
+last result:  2026-11-23, 2 cores: push 1.98 x, fetch 2.38 x; staying awake 1.04 x, 1.05 x
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+
+import rig
+
+PUSH = rig.Request("POST", "/q/bench", rig.BODY)
+FETCH = rig.Request("GET", "/q/bench")
+MOST_PER_S = 150_000
+CHANGE = "import presque.engine.batching as batching; batching."
+
+
+def measure(bench: rig.Bench) -> list[rig.Verdict]:
+    with (
+        rig.presque(bench.directory / "gathered") as gathered,
+        rig.presque(bench.directory / "asleep", change=f"{CHANGE}SPIN_FROM = 1_000_000") as asleep,
+        rig.presque(bench.directory / "single", change=f"{CHANGE}CALLS_MOST = 1") as single,
+    ):
+        servers = {"as it is": gathered, "never staying awake": asleep, "not gathered": single}
+
+        def fetch(server: rig.Program, seconds: int) -> float:
+            rig.top_up(server, "bench", seconds * MOST_PER_S)
+            return rig.load(server, FETCH, seconds).rate
+
+        def push(server: rig.Program, seconds: int) -> float:
+            return rig.load(server, PUSH, seconds).rate
+
+        for server in servers.values():
+            push(server, rig.WARM_UP_S)
+        verdicts = []
+        for verb, measured in (("push", push), ("fetch", fetch)):
+            rates = rig.in_turns(
+                bench.rounds,
+                {
+                    name: functools.partial(measured, server, bench.seconds)
+                    for name, server in servers.items()
+                },
+            )
+            rig.table(f"{verb}: requests a second", rates)
+            for other in ("never staying awake", "not gathered"):
+                ratio = rig.median_ratio(rates["as it is"], rates[other])
+                verdicts.append(rig.noted(f"{verb}: as it is / {other}", f"{ratio:.2f} x"))
+    return verdicts
+
+
+SCRIPT = rig.Script(measure, __doc__)
+
+if __name__ == "__main__":
+    sys.exit(rig.main([SCRIPT], __doc__))

@@ -1,0 +1,201 @@
+"""Who may ask at all, in both lanes of the real server, and that nothing sent to us is found in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import rig
+from tests.rig import Answer, Server
+
+# One request of each lane that would take, store or change something.
+FAST = [("GET", "/q/{}"), ("POST", "/q/{}")]
+SLOW = [("PUT", "/q/{}"), ("DELETE", "/q/{}"), ("GET", "/qb/{}"), ("POST", "/qb/{}"), ("POST", "/control/{}")]
+SHOWING = [("GET", "/stats/"), ("GET", "/status/{}"), ("GET", "/"), ("GET", "/w/")]
+EVERY = FAST + SLOW + SHOWING
+BODY_OF = {"/q/{}": "2", "/qb/{}": '{"jobs":[2]}', "/control/{}": '{"status":"stop"}'}
+
+HOST = "this server does not answer to the host `{}`; --allow-host makes it do so"
+SITE = "requests that another site makes through a browser are refused"
+PREFETCH = "prefetching is refused: a fetch takes a job"
+
+PORT = "PORT"
+
+
+def ask_all(server: Server, queue: str, requests: list[tuple[str, str]], **headers: str) -> list[Answer]:
+    """Send each request with these headers; PORT in them is the server's."""
+    headers = {name: value.replace(PORT, str(server.port)) for name, value in headers.items()}
+    answers = []
+    for method, path in requests:
+        body = BODY_OF.get(path) if method in ("POST", "PUT") else None
+        answers.append(server.ask(method, path.format(queue), body, timeout=30, **headers))
+    return answers
+
+
+@pytest.fixture
+def one_job(server: Server, queue_name: str) -> Iterator[str]:
+    """A queue with one job, which must be all that there is afterwards."""
+    assert server.ask("POST", f"/q/{queue_name}", "1").status == 201
+    yield queue_name
+    found = server.ask("GET", f"/stats/{queue_name}").json
+    assert (found["ready"], found["processed"], found["failed"], found["status"]) == (1, 0, 0, 1)
+    assert server.ask("GET", f"/q/{queue_name}").body == b"1"
+
+
+BAD_HOSTS = [
+    "evil.example", "evil.example:5000", "localhost.evil.example", "127.0.0.1.evil.example", "127.0.0.2",
+    "0.0.0.0", "[::]", "[::1", "::1", "", "local host", "localhost@evil.example", "evil.example@localhost",
+    "2130706433", "localhost,evil.example", "localhost:1@evil.example", "[::1]evil.example", "localhost:x",
+    "localhost/", "[]", ":5000",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", BAD_HOSTS)
+def test_a_host_that_is_not_ours_is_refused(server: Server, one_job: str, host: str) -> None:
+    for answer in ask_all(server, one_job, EVERY, Host=host):
+        assert (answer.status, answer.json) == (421, {"error": HOST.format(host)})
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LocalHost:PORT", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:5000", "localhost:"]
+)
+def test_a_loopback_host_passes_whatever_its_port(server: Server, queue_name: str, host: str) -> None:
+    answers = ask_all(server, queue_name, [("POST", "/q/{}"), ("GET", "/q/{}"), *SHOWING], Host=host)
+    assert [answer.status for answer in answers] == [201, 200, 200, 200, 200, 200]
+
+
+BAD_ORIGINS = [
+    "http://evil.example", "https://localhost.evil.example", "null", "", "http://localhost", "http://[",
+    "http://[::1", "http://127.0.0.1:1", "http://evil.example@127.0.0.1:PORT", "127.0.0.1:PORT",
+    "file://",
+    "//127.0.0.1:PORT", "ftp://127.0.0.1:PORT", "http://127.0.0.1:PORT/",
+    "http://127.0.0.1:PORT.evil.example", "https://evil.example/127.0.0.1:PORT", "http://\u0661", "a b",
+    "chrome-extension://aaaa",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("origin", BAD_ORIGINS)
+def test_a_page_of_another_origin_is_refused(server: Server, one_job: str, origin: str) -> None:
+    sent = origin.encode().decode("latin-1")
+    for site in {}, {"Sec_Fetch_Site": "same-origin"}, {"Sec_Fetch_Site": "none"}:
+        for answer in ask_all(server, one_job, EVERY, Origin=sent, **site):
+            assert answer.status == 403
+            assert answer.json["error"].startswith("requests from pages of `")
+            assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://127.0.0.1:PORT"},
+        {"Origin": "HTTP://127.0.0.1:PORT", "Sec_Fetch_Site": "same-origin"},
+        {"Origin": "http://localhost:PORT", "Host": "LOCALHOST:PORT"},
+        {"Sec_Fetch_Site": "same-origin"},
+        {"Sec_Fetch_Site": "none", "Sec_Fetch_Mode": "navigate"},
+        {"Sec_Purpose": ""},
+        {"Purpose": "other"},
+    ],
+)
+def test_our_own_pages_and_people_may_ask(server: Server, queue_name: str, headers: dict[str, str]) -> None:
+    answers = ask_all(server, queue_name, [("POST", "/q/{}"), ("GET", "/q/{}"), *SHOWING], **headers)
+    assert [answer.status for answer in answers] == [201, 200, 200, 200, 200, 200]
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "Cross-Site", "", "none, cross-site", "x"])
+@pytest.mark.parametrize("mode", ["no-cors", "cors", "navigate", ""])
+def test_what_another_site_makes_a_browser_ask_is_refused(
+    server: Server, one_job: str, site: str, mode: str
+) -> None:
+    headers = {"Sec_Fetch_Site": site, "Sec_Fetch_Mode": mode}
+    requests = [(method, path) for method, path in EVERY if path != "/"]
+    for answer in ask_all(server, one_job, requests, **headers):
+        assert (answer.status, answer.json) == (403, {"error": SITE})
+
+
+def test_a_link_elsewhere_may_open_the_first_page_only_by_going_there(server: Server) -> None:
+    for mode, status in ("navigate", 200), ("no-cors", 403), ("cors", 403):
+        answer = server.ask("GET", "/", None, 30, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode=mode)
+        assert answer.status == status
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec_Purpose": "prefetch"},
+        {"Sec_Purpose": "prefetch;prerender"},
+        {"Sec_Purpose": "prefetch;anonymous-client-ip"},
+        {"Purpose": "prefetch"},
+        {"Sec_Purpose": "prefetch", "Sec_Fetch_Site": "same-origin", "Origin": "http://127.0.0.1:PORT"},
+    ],
+)
+def test_a_prefetch_is_refused(server: Server, one_job: str, headers: dict[str, str]) -> None:
+    for answer in ask_all(server, one_job, EVERY, **headers):
+        assert (answer.status, answer.json) == (403, {"error": PREFETCH})
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "HEAD"])
+def test_a_preflight_is_never_granted(server: Server, one_job: str, method: str) -> None:
+    answer = server.ask(
+        method, f"/q/{one_job}", None, 30,
+        Origin=f"http://127.0.0.1:{server.port}", Access_Control_Request_Method="PUT",
+    )  # fmt: skip
+    assert answer.status == 405
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+def test_further_hosts_and_origins_can_be_allowed() -> None:
+    with rig.server(
+        "--memory", "--allow-host", "Queue.Example", PRESQUE_ORIGINS="https://ui.example"
+    ) as found:
+        for headers, status in [
+            ({"Host": "queue.example:81"}, 200),
+            ({"Host": "other.example"}, 421),
+            ({"Origin": "https://UI.example"}, 200),
+            ({"Origin": "http://ui.example"}, 403),
+            ({"Origin": "https://ui.example:444"}, 403),
+            ({"Host": "queue.example", "Origin": "http://queue.example"}, 200),
+        ]:
+            [answer] = ask_all(found, "q", [("GET", "/stats/")], **headers)
+            assert answer.status == status, headers
+
+
+# --- the log ----------------------------------------------------------------------------------------
+
+CANARY = "canary-5417-secret"
+
+
+@pytest.mark.parametrize("form", ["plain", "json"])
+def test_no_body_name_or_header_is_ever_logged(form: str) -> None:
+    with rig.server("--memory", "--log-format", form, "--log-level", "debug") as found:
+        queue, body = f"q-{CANARY}", f'{{"password":"{CANARY}"}}'
+        for path in (
+            f"/q/{queue}", f"/qb/{queue}", f"/{CANARY}", f"/status/{queue}", f"/control/{queue}",
+            f"/w/{queue}",
+        ):  # fmt: skip
+            for method in "POST", "PUT", "GET", "DELETE", "HEAD", "PATCH":
+                for sent in body, f'{{"jobs":[{body}]}}', CANARY, f'{{"status":"{CANARY}"}}', None:
+                    for query in "", f"?uniq={CANARY}", f"?{CANARY}=1", f"?priority={CANARY}":
+                        found.ask(method, path + query, sent, 30, X_presque_workerid=f"w-{CANARY}",
+                                  Authorization=f"Bearer {CANARY}")  # fmt: skip
+        for headers in (
+            {"Origin": f"http://{CANARY}"}, {"Host": CANARY}, {"Content_Encoding": CANARY},
+            {"Prefer": CANARY},
+            {"X_presque_workerid": f"a {CANARY}"}, {"Origin": "http://["},
+            {"Upgrade": CANARY, "Connection": "upgrade"},
+        ):  # fmt: skip
+            for path in f"/q/{queue}", f"/stats/{queue}":
+                found.ask("GET", path, None, 30, **headers)
+        for raw in (
+            f"GET /q/{CANARY} HTTP/9.9\r\n\r\n", f"{CANARY}\r\n\r\n",
+            f"GET /stats/ HTTP/1.1\r\nHost: localhost\r\nX: {CANARY}\x00\r\n\r\n",
+            f"CONNECT {CANARY}:1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            f"PUT /q/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{CANARY}\r\n",
+        ):  # fmt: skip
+            found.raw(raw.encode())
+        waiting = found.send("GET", f"/q/{queue}?wait=20")
+        assert found.stop() == 0
+        waiting.leave()
+    said = "".join(found.everything)  # all of it, now that the process is gone
+    assert CANARY not in said
+    assert "Traceback" not in said

@@ -1,0 +1,65 @@
+"""A store over its memory limit refuses pushes and nothing else."""
+
+from __future__ import annotations
+
+from tests import rig
+
+BODY = b'"' + b"x" * 50_000 + b'"'
+
+
+def fill(server: rig.Server, queue: str) -> tuple[int, rig.Answer]:
+    """Push until the store is full. Returns how many jobs it took, and the refusal."""
+    for count in range(1000):
+        answer = server.ask("POST", f"/q/{queue}", BODY)
+        if answer.status != 201:
+            return count, answer
+    raise AssertionError("the store is never full")
+
+
+def test_a_full_store_can_be_drained_and_then_takes_jobs_again() -> None:
+    with rig.server("--memory", "--maxmemory", "8MiB") as server:
+        assert server.ask("POST", "/q/delayed?delay=0.1", "1").status == 201
+        assert server.ask("POST", "/w/full", X_presque_workerid="w").status == 201
+        count, refusal = fill(server, "full")
+
+        assert count > 20
+        assert refusal.status == 507
+        assert refusal.json["error"].startswith("the store has no memory left for another job; ")
+        assert server.ask("POST", "/qb/full", b'{"jobs": [1, %b]}' % BODY).status == 507
+        assert server.ask("PUT", "/q/full", BODY).status == 507
+        assert server.ask("POST", "/q/new", BODY).status == 507
+
+        assert server.ask("GET", "/stats/full").json["ready"] == count
+        assert server.ask("GET", "/stats/").status == 200
+        assert server.ask("GET", "/status/full?with_desc=1").json["size"] == count
+        assert server.ask("GET", "/w/").json == ["w"]
+        assert server.ask("POST", "/control/full", '{"status": "stop"}').status == 200
+        assert server.ask("POST", "/control/full", '{"status": "start"}').status == 200
+        assert server.ask("GET", "/q/delayed?wait=5").body == b"1"
+        assert server.ask("DELETE", "/w/full", X_presque_workerid="w").status == 204
+
+        for _ in range(count):
+            answer = server.ask("GET", "/q/full", X_presque_workerid="stranger")
+            assert (answer.status, answer.body) == (200, BODY)
+        assert server.ask("GET", "/q/full").status == 404
+        assert server.ask("POST", "/q/full", BODY).status == 201
+
+
+def test_a_full_store_can_be_purged() -> None:
+    with rig.server("--memory", "--maxmemory", "8MiB") as server:
+        fill(server, "full")
+
+        assert server.ask("DELETE", "/q/full").status == 204
+
+        rig.eventually(lambda: server.ask("POST", "/q/full", BODY).status == 201)
+
+
+def test_a_full_store_can_be_emptied_in_batches() -> None:
+    with rig.server("--memory", "--maxmemory", "8MiB") as server:
+        count, _ = fill(server, "full")
+
+        found = 0
+        while (answer := server.ask("GET", "/qb/full?batch_size=10")).status == 200:
+            found += len(answer.json)
+
+        assert found == count

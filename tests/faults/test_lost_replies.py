@@ -1,0 +1,156 @@
+"""A reply that is lost on its way from the store: the client is told, and nothing is done twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests import rig
+from tests.faults.proxy import Fate, Proxy, proxy
+
+
+@dataclass
+class Setting:
+    """A server whose calls to the store go through a proxy."""
+
+    server: rig.Server
+    proxy: Proxy
+    store: rig.Store
+
+    def ready(self, queue: str) -> int:
+        """How many jobs the store holds, asked past the proxy."""
+        with self.store.client() as client:
+            return int(client.hlen(f"presque:{{{queue}}}:jobs"))
+
+    def resumed(self) -> None:
+        """Wait until presque has found its store again."""
+        rig.eventually(lambda: self.server.ask("GET", "/stats/").status == 200)
+
+    def push_caught(self, queue: str, fate: Fate, times: int = 1) -> rig.Answer:
+        self.server.ask("POST", f"/q/{queue}", "0")
+        self.server.ask("GET", f"/q/{queue}")
+        self.proxy.catch(b"presque_1_push", fate, times)
+        return self.server.ask("POST", f"/q/{queue}", "1")
+
+
+@pytest.fixture(scope="module")
+def setting() -> Iterator[Setting]:
+    with (
+        rig.store("valkey") as store,
+        proxy(store.socket) as between,
+        rig.server("--redis", f"redis://127.0.0.1:{between.port}") as server,
+    ):
+        yield Setting(server, between, store)
+
+
+@pytest.mark.parametrize("fate", ["cut", "drop"])
+def test_a_push_whose_reply_is_lost_answers_503_and_is_not_repeated(
+    setting: Setting, queue_name: str, fate: Fate
+) -> None:
+    began = time.monotonic()
+    answer = setting.push_caught(queue_name, fate)
+
+    assert answer.status == 503
+    assert "whether the request took effect is unknown" in answer.json["error"]
+    assert answer.headers["retry-after"] == "1"
+    assert time.monotonic() - began < 5
+    setting.resumed()
+    assert setting.ready(queue_name) == 1
+
+
+@pytest.mark.parametrize("fate", ["blackhole", "reset"])
+def test_a_push_that_never_reached_the_store_answers_503_and_stores_nothing(
+    setting: Setting, queue_name: str, fate: Fate
+) -> None:
+    assert setting.push_caught(queue_name, fate).status == 503
+
+    setting.resumed()
+    assert setting.ready(queue_name) == 0
+
+
+def test_a_call_sent_twice_would_be_noticed(setting: Setting, queue_name: str) -> None:
+    """The control of the tests above: with a repeated call they count two jobs."""
+    setting.push_caught(queue_name, "cut", times=2)
+
+    setting.resumed()
+    assert setting.ready(queue_name) == 2
+
+
+@pytest.mark.parametrize("wait", ["", "?wait=5"])
+@pytest.mark.parametrize("fate", ["cut", "drop"])
+def test_a_fetch_whose_reply_is_lost_answers_503_and_is_not_repeated(
+    setting: Setting, queue_name: str, fate: Fate, wait: str
+) -> None:
+    for number in range(3):
+        setting.server.ask("POST", f"/q/{queue_name}", str(number))
+    setting.proxy.catch(b"presque_1_fetch", fate)
+
+    answer = setting.server.ask("GET", f"/q/{queue_name}{wait}")
+
+    assert answer.status == 503
+    assert "unknown" in answer.json["error"]
+    setting.resumed()
+    assert setting.ready(queue_name) == 2, "one job was taken, and the client knows that it may have been"
+    assert setting.server.ask("GET", f"/q/{queue_name}").body == b"1"
+
+
+def test_who_waits_is_told_when_the_reply_that_may_hold_its_job_is_lost(
+    setting: Setting, queue_name: str
+) -> None:
+    waiting = setting.server.send("GET", f"/q/{queue_name}?wait=20")
+    rig.eventually(lambda: _waits(setting, queue_name))
+    setting.proxy.catch(b"presque_1_fetch", "cut")
+    setting.server.ask("POST", f"/q/{queue_name}", "1")
+
+    assert waiting.answer().status == 503
+    setting.resumed()
+    assert setting.ready(queue_name) == 0
+
+
+def _waits(setting: Setting, queue: str) -> bool:
+    with setting.store.client() as client:
+        calls = client.execute_command("PUBSUB", "SHARDNUMSUB", f"presque:{{{queue}}}:wake")
+        return bool(calls[1])
+
+
+def test_a_batch_whose_reply_is_lost_is_all_there_once(setting: Setting, queue_name: str) -> None:
+    setting.server.ask("POST", f"/qb/{queue_name}", '{"jobs": [0]}')
+    setting.server.ask("GET", f"/q/{queue_name}")
+    setting.proxy.catch(b"presque_1_push", "cut")
+
+    assert setting.server.ask("POST", f"/qb/{queue_name}", '{"jobs": [1, 2, 3]}').status == 503
+
+    setting.resumed()
+    assert setting.ready(queue_name) == 3
+
+
+def test_a_connection_that_falls_silent_while_it_is_made_is_given_up(setting: Setting) -> None:
+    setting.server.ask("POST", "/q/silent", "1")
+    caught = setting.proxy.caught
+    assert setting.push_caught("silent", "cut").status == 503
+    setting.proxy.catch(b"LIBRARYNAME", "blackhole")
+    rig.eventually(lambda: setting.proxy.caught == caught + 2)
+
+    setting.resumed()
+
+
+def test_lost_replies_one_after_the_other_double_nothing(setting: Setting, queue_name: str) -> None:
+    unclear = acknowledged = 0
+    caught = setting.proxy.caught
+    for number in range(40):
+        if number % 2:
+            setting.proxy.catch(b"presque_1_push", "cut")
+        status = setting.server.ask("POST", f"/q/{queue_name}", str(number)).status
+        acknowledged += status == 201
+        unclear += status == 503
+        setting.resumed()
+
+    found = []
+    while (answer := setting.server.ask("GET", f"/q/{queue_name}")).status == 200:
+        found.append(int(answer.body))
+    assert setting.proxy.caught - caught == unclear == 20
+    assert acknowledged == 20
+    assert found == list(range(40)), "each of them reached the store exactly once"

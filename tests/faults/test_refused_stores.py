@@ -1,0 +1,125 @@
+"""Stores that would lose jobs or cannot do what presque needs are refused with a sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests import rig
+
+
+def refusal(url: str) -> str:
+    """What `presque serve` says before it ends, when it refuses this store."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "presque", "serve", "--port", "0", "--redis", url],
+        capture_output=True, text=True, timeout=10, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1, ended
+    assert "Traceback" not in ended.stderr
+    assert "answers at" not in ended.stdout
+    return ended.stderr
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
+def test_a_store_that_throws_keys_away_is_refused(policy: str) -> None:
+    with rig.store("valkey", "--maxmemory-policy", policy) as store:
+        said = refusal(store.url)
+
+    assert f"has maxmemory-policy {policy}, which throws jobs away" in said
+    assert "set it to noeviction" in said
+
+
+def test_a_replica_is_refused() -> None:
+    with rig.store("valkey", "--replicaof", "127.0.0.1 1") as store:
+        assert "it is a replica; name its primary" in refusal(store.url)
+
+
+def test_a_wrong_password_is_refused_and_not_shown() -> None:
+    with rig.store("valkey") as store:
+        with store.client() as client:
+            client.config_set("requirepass", "right")
+
+        for url in (store.url, store.url.replace("unix://", "unix://:wrong-secret@")):
+            said = refusal(url)
+            assert "does not let presque in: check user and password" in said
+            assert "wrong-secret" not in said
+
+
+def test_a_user_that_may_do_too_little_is_refused() -> None:
+    with rig.store("valkey") as store:
+        with store.client() as client:
+            client.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~*", "&*", "+@all", "-function")
+
+        assert "does not take presque's functions" in refusal(store.url.replace("unix://", "unix://app:pw@"))
+
+
+def test_a_user_that_may_not_listen_is_refused() -> None:
+    with rig.store("valkey") as store:
+        with store.client() as client:
+            client.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~*", "resetchannels", "+@all")
+
+        said = refusal(store.url.replace("unix://", "unix://app:pw@"))
+
+    assert "may not listen" in said
+    assert "&presque:*" in said
+
+
+@pytest.mark.parametrize("version", ["6.2.0", "5.0.14"])
+def test_a_redis_without_functions_is_refused(version: str) -> None:
+    with pretending(as_redis(version)) as port:
+        assert "presque needs Redis 7.0 or later, or Valkey" in refusal(f"redis://127.0.0.1:{port}")
+
+
+def test_something_that_is_no_store_is_refused() -> None:
+    with pretending({b"HELLO": b"HTTP/1.1 400 Bad Request\r\n\r\n"}) as port:
+        assert "it does not speak RESP" in refusal(f"redis://127.0.0.1:{port}")
+
+
+def test_a_store_that_keeps_nothing_is_used_and_warned_about(store: rig.Store) -> None:
+    with rig.server("--redis", store.url, "--namespace", "unkept") as server:
+        rig.eventually(lambda: "store.not_persistent" in server.said())
+        stats = server.ask("GET", "/stats/").json
+
+    assert stats["durability"].startswith("The store keeps no log of its writes: jobs are lost when it stops")
+
+
+def test_presque_in_memory_warns_about_nothing() -> None:
+    with rig.server("--memory") as server:
+        assert server.ask("GET", "/stats/").status == 200
+        assert "store.not_persistent" not in server.said()
+
+
+def as_redis(version: str) -> dict[bytes, bytes]:
+    """What a Redis of this version answers, as far as it is asked."""
+    info = f"redis_version:{version}\r\nmaxmemory_policy:noeviction\r\nrole:master\r\n"
+    return {
+        b"HELLO": b"+OK\r\n" if version >= "6" else b"-ERR unknown command `HELLO`, with args\r\n",
+        b"INFO": f"${len(info)}\r\n{info}\r\n".encode(),
+        b"CONFIG": b"*2\r\n$11\r\nappendfsync\r\n$8\r\neverysec\r\n",
+        b"CLIENT": b"+OK\r\n",
+    }
+
+
+@contextlib.contextmanager
+def pretending(answers: dict[bytes, bytes]) -> Iterator[int]:
+    """A port where these answers are given. Such stores are not to be had any more, so these are the only
+    ones that tests pretend to have."""
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            while data := connection.recv(65536):
+                name = data.split(b"\r\n")[2].upper()
+                connection.sendall(answers.get(name, b"-ERR unknown command\r\n"))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join(5)

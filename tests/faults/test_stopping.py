@@ -1,0 +1,99 @@
+"""Stopping: those who wait are answered, what was promised is kept, and everything goes."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import rig
+from tests.faults.load import Load, store_of
+
+
+def waiting(server: rig.Server, count: int) -> list[socket.socket]:
+    """Connections that each wait for a job."""
+    connections = []
+    for number in range(count):
+        connection = socket.create_connection(("127.0.0.1", server.port), timeout=15)
+        path = "/q/idle" if number % 2 else "/q/idle,other*"
+        connection.sendall(f"GET {path}?wait=60 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        connections.append(connection)
+    return connections
+
+
+def everything(connection: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    received = b""
+    with connection:
+        while part := connection.recv(65536):
+            received += part
+    return received
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sigterm_answers_those_who_wait_and_loses_nothing(new_data: Callable[[], str], workers: str) -> None:
+    data = new_data()
+    with rig.server("--data", data, "--workers", workers) as server:
+        idle = waiting(server, 200)
+        with Load(server, writers=4, fetchers=2) as load:
+            load.more_acknowledged(300)
+            began = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            answers = [everything(connection) for connection in idle]
+            assert server.process.wait(10) == 0
+            assert time.monotonic() - began < 10
+            load._over.set()
+
+    for answer in answers:
+        assert answer.startswith(b"HTTP/1.1 404 "), answer
+        assert answer.endswith(b'{"error":"no job"}')
+    assert set(load.statuses) <= {200, 201, 404}, "no client was told of our troubles"
+    with rig.server("--data", data) as again:
+        load.server = again
+        load.check()
+
+
+def test_an_idle_server_stops_at_once(new_data: Callable[[], str]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with rig.server("--data", new_data()) as server:
+            kept_alive = http.client.HTTPConnection("127.0.0.1", server.port)
+            kept_alive.request("GET", "/stats/")
+            kept_alive.getresponse().read()
+            began = time.monotonic()
+
+            assert server.stop(number) == 0
+
+            assert time.monotonic() - began < 2
+            kept_alive.close()
+
+
+def test_a_second_signal_ends_it_at_once_and_the_store_goes_too(new_data: Callable[[], str]) -> None:
+    with rig.server("--data", new_data()) as server:
+        assert server.ask("POST", "/q/q", "1").status == 201
+        store = store_of(server)
+        os.kill(store, signal.SIGSTOP)  # so that a request cannot be answered, and stopping takes long
+        try:
+            pending = server.send("POST", "/q/q", "2")
+            server.process.send_signal(signal.SIGTERM)
+            rig.eventually(lambda: not _listens(server))
+            began = time.monotonic()
+            assert server.stop(signal.SIGTERM) == 128 + signal.SIGTERM
+            assert time.monotonic() - began < 1
+            pending.leave()
+        finally:
+            os.kill(store, signal.SIGCONT)
+        rig.eventually(lambda: not Path(f"/proc/{store}").exists(), within=2)
+
+
+def _listens(server: rig.Server) -> bool:
+    with contextlib.suppress(OSError):
+        socket.create_connection(("127.0.0.1", server.port), timeout=1).close()
+        return True
+    return False
