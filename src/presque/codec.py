@@ -34,6 +34,12 @@ class _Batch(msgspec.Struct):
 
 _decode_batch = msgspec.json.Decoder(_Batch).decode
 
+pack = msgspec.msgpack.Encoder().encode
+"""A value as MessagePack, which the functions in the store read."""
+
+unpack = msgspec.msgpack.Decoder().decode
+"""The value that `pack`, or a function in the store, wrote."""
+
 
 def check(body: bytes) -> None:
     """Raise `NotJson` unless `body` is exactly one JSON document (RFC 8259) in UTF-8."""

@@ -77,6 +77,30 @@ class JobExists(StateError):
         super().__init__("job already exists")
 
 
+class KeyReused(StateError):
+    """The Idempotency-Key was used within the last day for a push that asked for something else."""
+
+    code = "idempotency-key-reused"
+
+    def __init__(self) -> None:
+        super().__init__("this Idempotency-Key was used for another push; use a new key for each job")
+
+
+class QueueFull(StateError):
+    """The queue holds as many waiting jobs as its policy allows."""
+
+    code = "queue-full"
+
+    def __init__(self) -> None:
+        super().__init__("the queue is as long as its policy allows (`max_length`); push again later")
+
+
+class WrongState(StateError):
+    """What was asked cannot be done to a job in its present state."""
+
+    code = "wrong-state"
+
+
 class QueueClosed(StateError):
     """The one queue that was asked for is stopped, so it hands out nothing."""
 

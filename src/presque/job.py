@@ -18,6 +18,8 @@ class JobState(StrEnum):
     LEASED = "leased"
     DONE = "done"
     DEAD = "dead"
+    DELETED = "deleted"
+    """Only told to those who wait for the end of a job: a deleted job is not in the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,9 @@ class PushOptions:
     `delayed` is a moment since the epoch, `delay` and `ttl` count from the store's now. A job with a
     `uniq` key is refused while another job with that key waits; the key is free again when the job is
     fetched (`uniq_until="fetch"`) or finished (`"done"`). `attempts` and `keep` (seconds) override the
-    policy of the queue.
+    policy of the queue. Jobs of different `group`s are handed out in turn. `traceparent` (W3C Trace Context)
+    is kept for whoever takes the job. Of all pushes with one `idempotency` key within a day only the first
+    stores anything; `fingerprint` tells whether the others ask for the same.
     """
 
     priority: int = PRIORITY
@@ -38,10 +42,18 @@ class PushOptions:
     keep: int | None = None
     uniq: str | None = None
     uniq_until: str = "fetch"
+    group: str | None = None
+    traceparent: str | None = None
+    idempotency: str | None = None
+    fingerprint: str | None = None
 
 
 PLAIN = PushOptions()
 """The options of a push that asks for nothing special, as nearly all do."""
+
+
+class Replayed(int):
+    """The id of a job that an earlier push with the same Idempotency-Key stored: nothing was stored now."""
 
 
 class Fetched(NamedTuple):
@@ -70,6 +82,73 @@ class Leased(NamedTuple):
     max_attempts: int
     token: str
     ends_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One attempt that failed. `at` is milliseconds since the epoch."""
+
+    at: int
+    worker: str
+    error: str
+    backtrace: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job in the store. Moments are milliseconds since the epoch; None means that there is none.
+
+    `run_at` is when a scheduled job is due, or when one that was scheduled became ready. `progress` and
+    `result` are JSON as it came. `attempt` is 0 until the job is leased.
+    """
+
+    queue: str
+    id: str
+    state: JobState
+    body: bytes
+    priority: int
+    attempt: int
+    max_attempts: int
+    pushed_at: int
+    run_at: int | None = None
+    lease_until: int | None = None
+    kept_until: int | None = None
+    expires_at: int | None = None
+    finished_at: int | None = None
+    group: str | None = None
+    uniq: str | None = None
+    traceparent: str | None = None
+    worker: str | None = None
+    progress: bytes | None = None
+    result: bytes | None = None
+    reason: str | None = None
+    cancelled: bool = False
+    errors: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What a job and its queue wait for. Moments are milliseconds since the epoch, as in `Job`.
+
+    `ahead` is how many ready jobs come before it, None for too many to count. `free_in_ms` is how long the
+    queue's rate allows nothing. `listeners` is how many servers have somebody waiting for a job of the queue.
+    """
+
+    state: JobState
+    moment: int | None
+    stopped_at: int | None
+    ahead: int | None
+    leased: int
+    max_leased: int
+    free_in_ms: int | None
+    rate_count: int
+    rate_ms: int
+    group: str | None
+    group_held: int
+    group_leased: int
+    attempt: int
+    max_attempts: int
+    listeners: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,11 @@ import secrets
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
+from presque import codec
 from presque.engine import keys, library, replies
 from presque.engine.batching import Batch, Batches
 from presque.engine.connection import Address, Store, StoreInfo
+from presque.engine.jobs import Jobs
 from presque.engine.lines import Taker, Waiter
 from presque.engine.wakeups import Wakeups
 from presque.errors import PresqueError, QueueClosed, StoreUnavailable
@@ -52,6 +54,7 @@ class Engine:
     def __init__(self, address: Address, namespace: str = "presque") -> None:
         self.keys = keys.Keys(namespace)
         self.store = Store(address, on_message=self._message, on_connected=self._connected)
+        self.jobs = Jobs(self.store, self.keys)
         self.wakeups = Wakeups(self)
         self._loop = asyncio.get_running_loop()
         self._known: set[str] = set()
@@ -120,28 +123,32 @@ class Engine:
         self._register(queue)
         packed = b"" if options is PLAIN else pack(options)
         args = [part for body in bodies for part in (packed, body)]
-        reply = await self._call("push", self.keys.of(queue), failures, *args)
+        reply = await self._call("push", self.keys.of(queue), failures, 1, *args)
         if reply[0] == 1:
             self._send_register(queue)  # as in `_deliver_pushes`
-        for job_id in reply:
-            if isinstance(job_id, bytes):
-                raise replies.REFUSALS[job_id]
-        return list(reply)
+        found = []
+        for one in map(replies.pushed, reply):
+            if isinstance(one, PresqueError):
+                raise one
+            found.append(one)
+        return found
 
     def _send_pushes(self, queue: str, batch: Batch, receive: Callable[[Any], None]) -> None:
         self._register(queue)
-        count, args = 1 + 2 * len(batch.callers), b"$1\r\n0\r\n" + b"".join(batch.args)
+        count, args = 2 + 2 * len(batch.callers), b"$1\r\n0\r\n$1\r\n0\r\n" + b"".join(batch.args)
         self.store.send(library.call_encoded("push", self.keys.of(queue), count, args), receive)
 
     def _deliver_pushes(self, queue: str, batch: Batch, reply: Any) -> None:
         if isinstance(reply, PresqueError):
-            reply = [reply] * len(batch.callers)
-        elif reply[0] == 1:
+            for done in batch.callers:
+                done(reply)
+            return
+        if reply[0] == 1:
             # A queue that begins to count is new to the store, though we may have known it: the store may
             # have been emptied meanwhile.
             self._send_register(queue)
         for done, result in zip(batch.callers, reply, strict=True):
-            done(replies.REFUSALS[result] if type(result) is bytes else result)
+            done(result if type(result) is int else replies.pushed(result))
 
     def _register(self, queue: str) -> None:
         """Make a queue known before its first job: the next call on the connection comes after this one."""
@@ -376,6 +383,9 @@ class Engine:
         if channel == self._registry[1]:
             self._new_queue(payload.decode())
             return
+        if channel.endswith(":ends"):
+            self.jobs.ended(channel, payload)
+            return
         queue = self.keys.queue_of_channel(channel)
         ready, _, due = payload.partition(b" ")
         if ready != b"0":
@@ -500,17 +510,21 @@ class Engine:
 
 def pack(options: PushOptions) -> bytes:
     """The options of a push as lua/push.lua reads them."""
-    numbers = (
-        options.priority,
-        options.delayed,
-        options.delay,
-        options.ttl,
-        options.attempts,
-        options.keep,
-    )
-    until = ("d" if options.uniq_until == "done" else "f") if options.uniq is not None else ""
-    fields = ["" if number is None else str(number) for number in numbers]
-    return "|".join([*fields, until, options.uniq or ""]).encode()
+    asked = {
+        "p": options.priority,
+        "at": options.delayed,
+        "d": options.delay,
+        "ttl": options.ttl,
+        "a": options.attempts,
+        "k": options.keep,
+        "u": options.uniq,
+        "h": True if options.uniq_until == "done" else None,
+        "g": options.group,
+        "t": options.traceparent,
+        "i": options.idempotency,
+        "f": options.fingerprint,
+    }
+    return codec.pack({name: value for name, value in asked.items() if value is not None})
 
 
 def _ignore(_reply: Any) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-PER_QUEUE = 13
+PER_QUEUE = 17
 _PARTS = (
     "meta", "jobs", "ready", "due", "ttl", "uniq", "wake",
-    "leased", "runs", "dead", "done", "memo", "ends",
+    "leased", "runs", "dead", "done", "memo", "ends", "groups", "ring", "rate", "idem",
 )  # fmt: skip
 
 
@@ -34,6 +34,10 @@ class Keys:
     def wake(self, queue: str) -> str:
         """The channel that tells of jobs becoming ready in one queue."""
         return self.of(queue)[6]
+
+    def ends(self, queue: str) -> str:
+        """The channel that tells of jobs that are finished."""
+        return self.of(queue)[12]
 
     def queue_of_channel(self, channel: str) -> str:
         """The queue whose `wake` channel this is."""

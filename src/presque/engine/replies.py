@@ -6,16 +6,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from presque.errors import CallerError, JobExists, PresqueError
-from presque.job import Fetched, Leased, QueueStats, Settled, WorkerStats
+from presque import codec
+from presque.errors import CallerError, JobExists, KeyReused, PresqueError, QueueFull
+from presque.job import (
+    Explained,
+    Failure,
+    Fetched,
+    Job,
+    JobState,
+    Leased,
+    QueueStats,
+    Replayed,
+    Settled,
+    WorkerStats,
+)
 
 HEADER = 8
-UNIQ, TTL, RUN_AT, LIMITS, PLACED = 1, 4, 8, 16, 32
+UNIQ, TTL, RUN_AT, LIMITS, PLACED, GROUP, TRACE = 1, 4, 8, 16, 32, 64, 128
 
 REFUSALS: dict[bytes, PresqueError] = {
     b"exists": JobExists(),
     b"late": CallerError("`ttl` ends before the job is due: nobody could ever take it"),
+    b"differs": KeyReused(),
+    b"full": QueueFull(),
 }
+
+
+def pushed(result: Any) -> int | PresqueError:
+    """What became of one pushed job: its id, or why it was not stored."""
+    if type(result) is int:
+        return result
+    return Replayed(result[0]) if isinstance(result, list) else REFUSALS[result]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +58,47 @@ def body_of(record: bytes) -> bytes:
     flags = record[0]
     if flags == 0:
         return record[HEADER:]
-    at = HEADER
+    return _fields_of(record)[1]
+
+
+def traceparent_of(record: bytes) -> str | None:
+    """The traceparent that came with a job."""
+    if not record[0] & TRACE:
+        return None
+    found: str = _fields_of(record)[0]["traceparent"]
+    return found
+
+
+def _fields_of(record: bytes) -> tuple[dict[str, Any], bytes]:
+    """What the header of a record says, and the body. Its counterpart is `parse` in lua/head.lua."""
+    flags, at = record[0], HEADER
+    found: dict[str, Any] = {}
+
+    def number() -> int:
+        nonlocal at
+        at += 6
+        return int.from_bytes(record[at - 6 : at], "big")
+
     if flags & UNIQ:
-        at += 1 + record[at]
+        found["uniq"], at = _text(record, at)
     if flags & TTL:
-        at += 6
+        found["expires_at"] = number()
     if flags & RUN_AT:
-        at += 6
+        found["run_at"] = number()
     if flags & LIMITS:
         at += 6
     if flags & PLACED:
         at += 1
-    return record[at:]
+    if flags & GROUP:
+        found["group"], at = _text(record, at)
+    if flags & TRACE:
+        found["traceparent"], at = _text(record, at)
+    return found, record[at:]
+
+
+def _text(record: bytes, at: int) -> tuple[str, int]:
+    end = at + 1 + record[at]
+    return record[at + 1 : end].decode(), end
 
 
 def fetched(reply: Any, queues: Sequence[str]) -> Fetch:
@@ -103,6 +153,66 @@ def settled(reply: Any) -> Settled:
     """What became of one lease."""
     status, *rest = reply
     return Settled(status, rest[0].decode() if rest else "", rest[1] if len(rest) > 1 else None)
+
+
+def job(queue: str, reply: Sequence[Any]) -> Job:
+    """A job as `show` and `list` tell it."""
+    job_id, word, moment, record, packed, max_attempts = reply
+    header, body = _fields_of(record)
+    state = JobState(word.decode())
+    when = int(moment) if moment else None
+    run: dict[str, Any] = codec.unpack(packed) if packed else {}
+    if state is JobState.SCHEDULED:
+        header["run_at"] = when
+    return Job(
+        queue=queue,
+        id=job_id.decode(),
+        state=state,
+        body=body,
+        priority=record[1],
+        attempt=run.get("attempt", 0),
+        max_attempts=max_attempts,
+        pushed_at=int.from_bytes(record[2:8], "big"),
+        lease_until=when if state is JobState.LEASED else None,
+        kept_until=when if state is JobState.DONE else None,
+        finished_at=run.get("finished"),
+        worker=run.get("worker") or None,
+        progress=_bytes(run.get("progress")),
+        result=_bytes(run.get("result")),
+        reason=run.get("reason"),
+        cancelled=bool(run.get("cancel")),
+        errors=tuple(
+            Failure(int(one["at"]), one["worker"], one["error"], one.get("backtrace"))
+            for one in run.get("errors", ())
+        ),
+        **header,
+    )
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()
+
+
+def explained(reply: Sequence[Any], listeners: int) -> Explained:
+    """What `explain` replies."""
+    state, moment, stopped, ahead, leased, most, free_in, count, ms, group, held, group_most, *tries = reply
+    return Explained(
+        state=JobState(state.decode()),
+        moment=int(moment) if moment else None,
+        stopped_at=int(stopped) if stopped else None,
+        ahead=None if ahead < 0 else ahead,
+        leased=leased,
+        max_leased=most,
+        free_in_ms=int(free_in) if free_in else None,
+        rate_count=count,
+        rate_ms=ms,
+        group=group.decode() or None,
+        group_held=held,
+        group_leased=group_most,
+        attempt=tries[0],
+        max_attempts=tries[1],
+        listeners=listeners,
+    )
 
 
 STATS_FIELDS = 13

@@ -11,10 +11,12 @@ from presque.errors import (
     CallerError,
     JobExists,
     JobGone,
+    KeyReused,
     NotFound,
     OurFault,
     PresqueError,
     QueueClosed,
+    QueueFull,
     StateError,
     StoreFull,
     StoreUnavailable,
@@ -30,6 +32,8 @@ _STATUS: tuple[tuple[type[PresqueError], int], ...] = (
     (QueueClosed, 404),
     (NotFound, 404),
     (JobGone, 410),
+    (QueueFull, 429),
+    (KeyReused, 422),
     (JobExists, 400),  # presque has always answered so
     (StateError, 409),
     (CallerError, 400),
@@ -71,6 +75,8 @@ def headers_of(error: PresqueError) -> dict[str, str]:
     """Headers that go with the error."""
     if isinstance(error, StoreUnavailable):
         return {"Retry-After": str(error.retry_after)}
+    if isinstance(error, QueueFull):
+        return {"Retry-After": "1"}
     return {}
 
 

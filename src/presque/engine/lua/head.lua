@@ -11,12 +11,14 @@
 --                           leases      '1' once a job was leased: `leased`, `runs` and the rest are in use
 --                           leased_ever how many leases were given; the number in each token
 --                           clock, skew see `lease_clock`
---                           memo_at     since when `memo` is the younger one
+--                           memo_at     since when `memo` is the younger one; idem_at the same for `idem`
+--                           grouped     '1' once a job with a group was pushed, see ready.lua
+--                           rated       how many hand-outs the notes in `rate` stand for
 --                           policy      what differs from the defaults, see policy.lua
 --                           rates       snapshots of the counters for the last minute, see `snapshot`
 --   ns:{queue}:jobs   hash  id -> record: every job of the queue, in whatever state
 --   ns:{queue}:ready  list  ids in the order they are handed out, for priority 5;
---                           ready:9 … ready:1 beside it for the others
+--                           ready:9 … ready:1 beside it for the others; ready:9:acme, ready::acme for groups
 --   ns:{queue}:due    zset  scheduled jobs: padded id, scored by when they become ready (ms)
 --   ns:{queue}:ttl    zset  jobs with a ttl: padded id, scored by when they are dropped (ms)
 --   ns:{queue}:uniq   hash  uniq key -> id of the job that holds it
@@ -26,7 +28,11 @@
 --   ns:{queue}:done   zset  finished jobs that are kept: padded id, scored by until when (ms)
 --   ns:{queue}:memo   hash  what was answered a moment ago, so that a repeated call gets the same answer;
 --                           memo:old beside it holds the minute before
---   ns:{queue}:ends   sharded channel: ids of jobs that are done or dead, separated by spaces
+--   ns:{queue}:ends   sharded channel: '<id>:<done, dead or deleted>', separated by spaces
+--   ns:{queue}:groups hash  group -> how many of its jobs are leased, where any are
+--   ns:{queue}:ring   zset  groups with ready jobs of priority 5, scored by whose turn it is; ring:9 … ring:1
+--   ns:{queue}:rate   list  '<ms>:<jobs>': what was handed out within the window of the policy `rate`
+--   ns:{queue}:idem   hash  Idempotency-Key -> id and fingerprint; idem:old beside it holds the day before
 --   ns:{queue}:wake   sharded channel: '<jobs that became ready> <ms until the soonest new scheduled one>'
 --
 --   ns:{:queues}      set   the names of all queues (a queue's name cannot begin with a colon)
@@ -50,7 +56,7 @@ local LOOK = 64            -- records read at once: bodies may be large, and eac
 local SNAPSHOT_MS = 10000  -- how often the counters are noted for the rates of the last minute
 local SNAPSHOTS = 7
 
-local UNIQ, UNTIL_DONE, TTL, RUN_AT, LIMITS, PLACED = 1, 2, 4, 8, 16, 32
+local UNIQ, UNTIL_DONE, TTL, RUN_AT, LIMITS, PLACED, GROUP, TRACE = 1, 2, 4, 8, 16, 32, 64, 128
 
 -- The store's clock in milliseconds. Called once by each function and passed on: on Redis 7.0 it moves
 -- while a function runs.
@@ -63,9 +69,9 @@ end
 local function padded(id) return string.format('%015.0f', id) end
 local function unpadded(member) return string.format('%.0f', tonumber(member)) end
 
-local KEYS_OF_A_QUEUE = 13
+local KEYS_OF_A_QUEUE = 17
 
--- Read the keys that only queues with leases use.
+-- Read the keys that only queues with leases use. `open` does so once a queue has had one.
 local function check_leases(q)
   q.in_flight = redis.call('ZCARD', q.leased)
   redis.call('HLEN', q.runs)
@@ -76,27 +82,39 @@ local function check_leases(q)
   redis.call('ZCARD', q.due)
 end
 
+-- Read the keys that only queues with groups use. The list of a group is read where it is used.
+local function check_groups(q)
+  redis.call('HLEN', q.groups)
+  redis.call('ZCARD', q.ring)
+  for digit in string.gmatch(q.priorities, '%d') do redis.call('ZCARD', q.ring .. ':' .. digit) end
+end
+
 -- The keys of the queue whose first key is keys[first], and what `meta` says of it. Reads each key that is
 -- in use once, so a key of a wrong type is an error here, before anything was written.
 local function open(keys, first)
   local meta = redis.call('HMGET', keys[first], 'seq', 'processed', 'failed', 'expired', 'stopped',
-    'priorities', 'timed', 'rates', 'leases', 'leased_ever', 'clock', 'skew', 'memo_at', 'policy')
+    'priorities', 'timed', 'rates', 'leases', 'leased_ever', 'clock', 'skew', 'memo_at', 'policy', 'grouped',
+    'rated', 'idem_at')
   local q = {
     -- One constructor: a table that grows field by field is allocated four times over.
     meta = keys[first], jobs = keys[first + 1], ready = keys[first + 2], due = keys[first + 3],
     ttl = keys[first + 4], uniq = keys[first + 5], wake = keys[first + 6], leased = keys[first + 7],
     runs = keys[first + 8], dead = keys[first + 9], done = keys[first + 10], memo = keys[first + 11],
-    ends = keys[first + 12],
+    ends = keys[first + 12], groups = keys[first + 13], ring = keys[first + 14], rate = keys[first + 15],
+    idem = keys[first + 16],
     seq = tonumber(meta[1] or 0), processed = tonumber(meta[2] or 0), failed = tonumber(meta[3] or 0),
     expired = tonumber(meta[4] or 0), stopped = meta[5], priorities = meta[6] or '', timed = meta[7],
     rates = meta[8] or '', leases = meta[9], leased_ever = tonumber(meta[10] or 0),
     clock = tonumber(meta[11] or 0), skew = tonumber(meta[12] or 0), memo_at = tonumber(meta[13] or 0),
-    policy = meta[14], size = redis.call('HLEN', keys[first + 1]), in_flight = 0, ended = {},
+    policy = meta[14], grouped = meta[15], rated = tonumber(meta[16] or 0), idem_at = tonumber(meta[17] or 0),
+    size = redis.call('HLEN', keys[first + 1]), in_flight = 0, ended = {},
   }
   redis.call('LLEN', q.ready)
   if q.priorities ~= '' then
     for digit in string.gmatch(q.priorities, '%d') do redis.call('LLEN', q.ready .. ':' .. digit) end
   end
+  if q.grouped then check_groups(q) end
+  if q.policy then redis.call('LLEN', q.rate) end
   redis.call('HLEN', q.uniq)
   if q.timed then
     redis.call('ZCARD', q.due)
@@ -106,8 +124,9 @@ local function open(keys, first)
   return q
 end
 
--- The ready list of one priority.
-local function list_of(q, priority)
+-- The ready list of one priority, and of one group if there is one.
+local function list_of(q, priority, group)
+  if group then return q.ready .. ':' .. (priority == 5 and '' or priority) .. ':' .. group end
   if priority == 5 then return q.ready end
   return q.ready .. ':' .. priority
 end
@@ -127,9 +146,10 @@ local function add(list, one, other)
   list[#list + 1] = other
 end
 
--- What the header of a record says of a job beyond its priority and when it was pushed. Nearly all jobs
--- say nothing, so they share one table: a table for each is a tenth of the time of a fetch.
-local NOTHING = {}
+-- What the header of a record says of a job beyond its priority and when it was pushed, and at which byte
+-- its body begins. Nearly all jobs say nothing, so they share one table: a table for each is a tenth of the
+-- time of a fetch.
+local NOTHING = {body = 9}
 local function parse(record)
   local flags = string.byte(record)
   if flags == 0 then return NOTHING end
@@ -154,8 +174,57 @@ local function parse(record)
     if keep > 0 then job.keep = keep - 1 end
     at = at + 6
   end
-  if bit.band(flags, PLACED) ~= 0 then job.place = string.byte(record, at) end
+  if bit.band(flags, PLACED) ~= 0 then
+    job.place = string.byte(record, at)
+    at = at + 1
+  end
+  if bit.band(flags, GROUP) ~= 0 then
+    local length = string.byte(record, at)
+    job.group = string.sub(record, at + 1, at + length)
+    at = at + 1 + length
+  end
+  if bit.band(flags, TRACE) ~= 0 then
+    local length = string.byte(record, at)
+    job.trace = string.sub(record, at + 1, at + length)
+    at = at + 1 + length
+  end
+  job.body = at
   return job
+end
+
+-- The record of a job: the counterpart of `parse`.
+local function record_of(job, pushed_at, body)
+  local flags, parts = 0, {}
+  if job.uniq then
+    flags = flags + UNIQ + (job.until_done and UNTIL_DONE or 0)
+    parts[#parts + 1] = string.char(#job.uniq) .. job.uniq
+  end
+  if job.expires_at then
+    flags = flags + TTL
+    parts[#parts + 1] = struct.pack('>I6', job.expires_at)
+  end
+  if job.run_at then
+    flags = flags + RUN_AT
+    parts[#parts + 1] = struct.pack('>I6', job.run_at)
+  end
+  if job.attempts or job.keep then
+    flags = flags + LIMITS
+    -- Zero means that the policy of the queue decides, so `keep` is stored one too high.
+    parts[#parts + 1] = struct.pack('>I2I4', job.attempts or 0, job.keep and job.keep + 1 or 0)
+  end
+  if job.place then
+    flags = flags + PLACED
+    parts[#parts + 1] = string.char(job.place)
+  end
+  if job.group then
+    flags = flags + GROUP
+    parts[#parts + 1] = string.char(#job.group) .. job.group
+  end
+  if job.trace then
+    flags = flags + TRACE
+    parts[#parts + 1] = string.char(#job.trace) .. job.trace
+  end
+  return struct.pack('>BBI6', flags, job.priority, pushed_at) .. table.concat(parts) .. body
 end
 
 -- What stands for a job in a ready list: its id, and once it was moved within the queue (PATCH) also how
@@ -191,13 +260,13 @@ local function write_meta(q, rates, fields)
   if #fields > 0 then redis.call('HSET', q.meta, unpack(fields)) end
 end
 
--- Go through the records of many jobs, LOOK of them at a time. `visit` gets the id and the record (false if
--- there is none), and may return true to stop.
+-- Go through the records of many jobs, LOOK of them at a time. `visit` gets the id, the record (false if
+-- there is none) and the position in `ids`, and may return true to stop.
 local function each_record(q, ids, visit)
   for first = 1, #ids, LOOK do
     local last = math.min(first + LOOK - 1, #ids)
     for i, record in ipairs(redis.call('HMGET', q.jobs, unpack(ids, first, last))) do
-      if visit(ids[first + i - 1], record) then return end
+      if visit(ids[first + i - 1], record, first + i - 1) then return end
     end
   end
 end

@@ -1,8 +1,11 @@
--- How many jobs may be leased from a queue now, and if none, in how many ms to ask again (nil: when told).
-local function room(q, wanted)
+-- How many of `wanted` jobs may be leased from a queue now; if none, in how many ms to ask again, unless it
+-- will be told.
+local function room(q, logical, wanted)
+  if not q.policy then return wanted, nil end
   local most = policy_of(q).max_leased
-  if most > 0 then wanted = math.min(wanted, most - q.in_flight) end
-  return math.max(0, wanted)
+  if most > 0 then wanted = math.max(0, math.min(wanted, most - q.in_flight)) end
+  if wanted == 0 then return 0, nil end
+  return rate_room(q, logical, wanted)
 end
 
 -- Note the lease of each of these jobs. Returns attempt, attempts allowed, token, end (wall) for each.
@@ -22,6 +25,7 @@ local function hold(q, now, ready, ms, worker, nonce)
       free_keys[#free_keys + 1] = job.uniq
       free_ids[#free_ids + 1] = id
     end
+    if job.group then redis.call('HINCRBY', q.groups, job.group, 1) end
     add(told, run.attempt, max_attempts(q, job))
     add(told, run.token, ends - q.skew)
   end
@@ -85,16 +89,21 @@ local function lease(keys, args)
     else
       local rates = snapshot(q, now)
       local _, left, due_in = pass_time(q, now)
-      local wanted = room(q, count - taken)
-      local ready = take_ready(q, now, wanted, wanted > 0 and bytes or 0)
-      if wanted > 0 then bytes = ready.bytes end
+      local wanted, free_in = room(q, lease_clock(q, now), count - taken)
+      local group_most = q.policy and policy_of(q).group_leased or 0
+      local ready = take_ready(q, now, wanted, bytes, group_most > 0 and group_most or nil)
+      bytes = ready.bytes
       if left or ready.unfinished then more = 1 end
+      if free_in then due_in = math.min(due_in or free_in, free_in) end
+      if q.policy then note_rate(q, q.clock, #ready.ids) end
       if due_in then add(due, position, due_in) end
       local fields = {}
       if #ready.late > 0 then fields = {'expired', q.expired + #ready.late} end
       forget(q, ready.late, ready.late_jobs)
       if #ready.ids > 0 then
-        local told = hold(q, now, ready, ms or policy_of(q).lease, worker, nonce)
+        local for_ms = ms or policy_of(q).lease
+        local told = hold(q, now, ready, for_ms, worker, nonce)
+        wake(q, 0, for_ms)  -- who waits here looks again when the lease ends
         if attempt_id ~= '' then
           local held = {}
           for i, id in ipairs(ready.ids) do held[id] = told[4 * i - 1] end
@@ -103,7 +112,7 @@ local function lease(keys, args)
         add(jobs, position, ready.ids)
         add(jobs, ready.records, told)
         taken = taken + #ready.ids
-      elseif q.leases then
+      elseif q.in_flight > 0 then
         keep_clock(q)
       end
       tell_ends(q)

@@ -41,7 +41,7 @@ local function remember(q, now, entries)
   if #entries == 0 then return end
   if now - q.memo_at > MEMO_MS or now < q.memo_at or redis.call('HLEN', q.memo) > MEMO_MOST then
     redis.call('UNLINK', q.memo .. ':old')
-    if redis.call('EXISTS', q.memo) == 1 then redis.call('RENAME', q.memo, q.memo .. ':old') end
+    if redis.call('HLEN', q.memo) > 0 then redis.call('RENAME', q.memo, q.memo .. ':old') end
     redis.call('HSET', q.meta, 'memo_at', now)
     q.memo_at = now
   end
@@ -62,8 +62,21 @@ end
 
 -- Put a job that was leased back: to the head of its list, where it came from.
 local function back_to_ready(q, id, record)
-  redis.call('LPUSH', list_of(q, priority_of(record)), entry_of(id, record))
+  put_ready(q, priority_of(record), parse(record).group, {entry_of(id, record)}, true)
 end
+
+-- A lease of this job has ended, so its group has room for another.
+local function leave_group(q, job)
+  if not job.group then return end
+  if redis.call('HINCRBY', q.groups, job.group, -1) <= 0 then redis.call('HDEL', q.groups, job.group) end
+  if policy_of(q).group_leased == 0 then return end
+  for _, priority in ipairs(priorities_of(q)) do
+    if redis.call('LLEN', list_of(q, priority, job.group)) > 0 then join_ring(q, priority, job.group) end
+  end
+end
+
+-- The end of a job, for those who wait for it.
+local function ended(q, id, how) q.ended[#q.ended + 1] = id .. ':' .. how end
 
 -- A job that will not be tried again. The oldest dead ones go when there are too many.
 local function die(q, id, record, run, now, reason)
@@ -71,7 +84,7 @@ local function die(q, id, record, run, now, reason)
   redis.call('ZADD', q.dead, now, padded(id))
   save_run(q, id, run)
   release_uniq(q, {parse(record).uniq}, {id})
-  table.insert(q.ended, id)
+  ended(q, id, 'dead')
   local over = redis.call('ZCARD', q.dead) - policy_of(q).dead_most
   if over > 0 then
     for _, member in ipairs(redis.call('ZRANGE', q.dead, 0, math.min(over, LOOK) - 1)) do
@@ -86,7 +99,7 @@ end
 local function finish(q, id, record, run, now)
   local job = parse(record)
   local keep = job.keep or policy_of(q).keep
-  table.insert(q.ended, id)
+  ended(q, id, 'done')
   if keep == 0 then
     forget(q, {id}, {job})
     return
@@ -113,8 +126,9 @@ local function reclaim(q, now)
     if record and run then
       add_error(run, now, 'lease expired')
       q.failed = q.failed + 1
+      leave_group(q, parse(record))
       if run.cancel then
-        table.insert(q.ended, id)
+        ended(q, id, 'deleted')
         forget(q, {id}, {parse(record)})
       elseif run.attempt >= max_attempts(q, parse(record)) then
         die(q, id, record, run, now, 'lease expired')

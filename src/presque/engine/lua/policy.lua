@@ -14,6 +14,7 @@ local DEFAULTS = {
   max_leased = 0,
   rate_count = 0,
   rate_ms = 0,
+  group_leased = 0,
 }
 
 local with_defaults = {__index = DEFAULTS}

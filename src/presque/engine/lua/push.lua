@@ -1,38 +1,17 @@
--- The options of one push, as engine.py writes them: every field but the last a number or nothing.
-local OPTIONS = '^(%d*)|(%d*)|(%d*)|(%d*)|(%d*)|(%d*)|([fd]?)|(.*)$'
-
--- The header of a record with options.
-local function header(job, now)
-  local flags, parts = 0, {}
-  if job.uniq then
-    flags = flags + UNIQ + (job.until_done and UNTIL_DONE or 0)
-    parts[#parts + 1] = string.char(#job.uniq) .. job.uniq
-  end
-  if job.expires_at then
-    flags = flags + TTL
-    parts[#parts + 1] = struct.pack('>I6', job.expires_at)
-  end
-  if job.run_at then
-    flags = flags + RUN_AT
-    parts[#parts + 1] = struct.pack('>I6', job.run_at)
-  end
-  if job.attempts or job.keep then
-    flags = flags + LIMITS
-    -- Zero means that the policy of the queue decides, so `keep` is stored one too high.
-    parts[#parts + 1] = struct.pack('>I2I4', job.attempts or 0, job.keep and job.keep + 1 or 0)
-  end
-  return struct.pack('>BBI6', flags, job.priority, now) .. table.concat(parts)
-end
-
-local function read_options(text, now)
-  local priority, delayed, delay, ttl, attempts, keep, hold, uniq = string.match(text, OPTIONS)
-  local job = {priority = tonumber(priority) or 5, attempts = tonumber(attempts), keep = tonumber(keep)}
-  local run_at = tonumber(delayed) or now
+-- What one push asks for, as engine/options.py packs it (MessagePack): {p=priority, at=moment, d=delay, ttl=,
+-- a=attempts, k=keep, u=uniq key, h=true if it is held until done, g=group, t=traceparent,
+-- i=Idempotency-Key, f=fingerprint of the whole request}. Only what was asked for is there.
+local function read_options(q, packed, now)
+  local asked = cmsgpack.unpack(packed)
+  local job = {
+    priority = asked.p or 5, attempts = asked.a, keep = asked.k, uniq = asked.u, until_done = asked.h,
+    group = asked.g, trace = asked.t, idem = asked.i, fingerprint = asked.f,
+  }
+  local run_at = asked.at or now
   -- One more, since `now` was cut to whole milliseconds and nothing may be early.
-  if delay ~= '' and tonumber(delay) > 0 then run_at = now + tonumber(delay) + 1 end
+  if asked.d and asked.d > 0 then run_at = now + asked.d + 1 end
   if run_at > now then job.run_at = run_at end
-  if ttl ~= '' then job.expires_at = now + tonumber(ttl) end
-  if uniq ~= '' then job.uniq, job.until_done = uniq, hold == 'd' end
+  if asked.ttl then job.expires_at = now + asked.ttl end
   return job
 end
 
@@ -42,88 +21,157 @@ local function held_by_waiting(q, key, now)
   if not holder then return false end
   local record = redis.call('HGET', q.jobs, holder)
   local expires_at = record and parse(record).expires_at
-  return record and not (expires_at and expires_at <= now)
+  return record and not (expires_at and expires_at <= now and not was_leased(q, holder))
 end
 
--- What a push with options asks for, or nil and why it is refused. `held` are the uniq keys that jobs of
--- the same call have taken. Writes nothing, and reads each key that will be written.
-local function consider(q, options, now, held)
-  local job = read_options(options, now)
+-- What was stored under an Idempotency-Key within the last day: {id, fingerprint}, or nil.
+local function stored_before(q, key)
+  local found = redis.call('HGET', q.idem, key) or redis.call('HGET', q.idem .. ':old', key)
+  return found and cmsgpack.unpack(found)
+end
+
+local IDEM_MS = 24 * 3600 * 1000
+
+-- Remember what was stored under which key: in two generations, so that each is kept for a day at least.
+local function remember_keys(q, now, entries)
+  if #entries == 0 then return end
+  if now - q.idem_at > IDEM_MS or now < q.idem_at then
+    redis.call('UNLINK', q.idem .. ':old')
+    if redis.call('HLEN', q.idem) > 0 then redis.call('RENAME', q.idem, q.idem .. ':old') end
+    redis.call('HSET', q.meta, 'idem_at', now)
+  end
+  redis.call('HSET', q.idem, unpack(entries))
+end
+
+-- What a push asks for, or nil and the answer instead: why it is refused, or {id} of the job that an earlier
+-- push with its Idempotency-Key stored. `seen` knows the uniq keys and Idempotency-Keys of the same call.
+-- Writes nothing, and reads each key that will be written.
+local function consider(q, options, now, seen)
+  local job = read_options(q, options, now)
+  if job.idem then
+    local before = seen.idem[job.idem] or stored_before(q, job.idem)
+    if before then return nil, before[2] == job.fingerprint and {before[1]} or 'differs' end
+  end
+  local ttl = q.policy and policy_of(q).ttl or 0
+  if ttl > 0 and not job.expires_at then job.expires_at = (job.run_at or now) + ttl end
   if job.expires_at and job.run_at and job.expires_at <= job.run_at then return nil, 'late' end
-  if job.uniq and (held[job.uniq] or held_by_waiting(q, job.uniq, now)) then return nil, 'exists' end
-  if job.priority ~= 5 then redis.call('LLEN', list_of(q, job.priority)) end
+  if job.uniq and (seen.uniq[job.uniq] or held_by_waiting(q, job.uniq, now)) then return nil, 'exists' end
+  redis.call('LLEN', list_of(q, job.priority))
+  if job.group then
+    check_groups(q)
+    redis.call('LLEN', list_of(q, job.priority, job.group))
+    redis.call('ZCARD', ring_of(q, job.priority))
+  end
   if job.run_at then redis.call('ZCARD', q.due) end
   if job.expires_at then redis.call('ZCARD', q.ttl) end
   return job
 end
 
+local NO_OPTIONS = '\128'  -- an empty map: cmsgpack is not there yet while the library is loaded
+
 -- push: put jobs on one queue, each refused or stored on its own.
 --
 -- keys   the keys of the queue
--- args   how many failures to count if a job is stored (a push that puts a failed job back says 1), then
---        for each job its options ('' for none) and its body
--- reply  for each job its id, or a word: 'exists' (a waiting job holds its uniq key), 'late' (its ttl
---        would end before it is due)
+-- args   how many failures to count if a job is stored (a push that puts a failed job back says 1), '1' if
+--        all are to be stored or none, then for each job its options ('' for none) and its body
+-- reply  for each job its id, or {id} if it is there since an earlier push with its Idempotency-Key, or a word:
+--        'exists'   a waiting job holds its uniq key
+--        'late'     its ttl would end before it is due
+--        'differs'  its Idempotency-Key was used for something else
+--        'full'     the queue is as long as its policy allows
 local function push(keys, args)
   local q = open(keys, 1)
-  local now, failures = clock(), tonumber(args[1])
+  local now, failures, together = clock(), tonumber(args[1]), args[2] == '1'
   local rates = snapshot(q, now)
   local seq, priorities, soonest = q.seq, q.priorities, nil
-  local reply, records, ready, others = {}, {}, {}, {}
-  local due, ttl, held, holds = {}, {}, {}, {}
-  local stored, plain = 0, struct.pack('>BBI6', 0, 5, now)
-  if #args > 2 * MOST + 1 then return redis.error_reply('ERR too many jobs in one push') end
+  local reply, records, ready, lists, grouped = {}, {}, {}, {}, false
+  local due, ttl, holds, keys_used, seen = {}, {}, {}, {}, {uniq = {}, idem = {}}
+  local stored, count, refusals, plain = 0, 0, 0, struct.pack('>BBI6', 0, 5, now)
+  local room = math.huge
+  if #args > 2 * MOST + 2 then return redis.error_reply('ERR too many jobs in one push') end
+  if q.policy and policy_of(q).max_length > 0 then
+    if not q.leases then check_leases(q) end
+    room = policy_of(q).max_length - (q.size - q.in_flight - redis.call('ZCARD', q.done) - redis.call('ZCARD', q.dead))
+  end
+  local default_ttl = q.policy and policy_of(q).ttl > 0
 
-  for i = 2, #args, 2 do
-    local record, list, refused = nil, ready, nil
-    if args[i] == '' then
+  for i = 3, #args, 2 do
+    local options = args[i]
+    if options == '' and default_ttl then options = NO_OPTIONS end
+    local job, refused, record = nil, nil, nil
+    if stored >= room then
+      refused = 'full'
+    elseif options == '' then
       record = plain .. args[i + 1]
     else
-      local job
-      job, refused = consider(q, args[i], now, held)
-      if job then
-        record = header(job, now) .. args[i + 1]
-        if job.priority ~= 5 then
-          if not string.find(priorities, job.priority, 1, true) then priorities = priorities .. job.priority end
-          others[job.priority] = others[job.priority] or {}
-          list = others[job.priority]
-        end
-        if job.run_at then
-          list = nil
-          soonest = math.min(soonest or job.run_at, job.run_at)
-          add(due, job.run_at, padded(seq + 1))
-        end
-        if job.expires_at then add(ttl, job.expires_at, padded(seq + 1)) end
-        if job.uniq then
-          held[job.uniq] = true
-          add(holds, job.uniq, seq + 1)
-        end
-      end
+      job, refused = consider(q, options, now, seen)
+      if job then record = record_of(job, now, args[i + 1]) end
     end
     if record then
       seq, stored = seq + 1, stored + 1
       records[2 * stored - 1], records[2 * stored] = seq, record
-      if list then list[#list + 1] = seq end
+      if not job then
+        ready[#ready + 1] = seq
+      else
+        if job.priority ~= 5 and not string.find(priorities, job.priority, 1, true) then
+          priorities = priorities .. job.priority
+        end
+        if job.group then grouped = true end
+        if job.run_at then
+          soonest = math.min(soonest or job.run_at, job.run_at)
+          add(due, job.run_at, padded(seq))
+        else
+          lists[#lists + 1] = {job.priority, job.group, seq}
+        end
+        if job.expires_at then add(ttl, job.expires_at, padded(seq)) end
+        if job.uniq then
+          seen.uniq[job.uniq] = true
+          add(holds, job.uniq, seq)
+        end
+        if job.idem then
+          seen.idem[job.idem] = {seq, job.fingerprint}
+          add(keys_used, job.idem, cmsgpack.pack(seen.idem[job.idem]))
+        end
+      end
+    elseif type(refused) == 'string' then
+      refusals = refusals + 1
     end
-    reply[i / 2] = refused or seq
+    reply[(i - 1) / 2] = refused or seq
   end
+  if together and refusals > 0 then return reply end
 
   -- Nothing below can fail: every key was read above as what it is written to here.
-  local fields, count = {}, #ready
+  local fields = {}
   if stored > 0 then
     fields = {'seq', seq}
     redis.call('HSET', q.jobs, unpack(records))
   end
-  if #ready > 0 then redis.call('RPUSH', q.ready, unpack(ready)) end
-  for priority, ids in pairs(others) do
-    if #ids > 0 then redis.call('RPUSH', list_of(q, priority), unpack(ids)) end
-    count = count + #ids
+  if priorities ~= q.priorities then
+    add(fields, 'priorities', priorities)
+    q.priorities = priorities
+  end
+  if grouped then begin_groups(q) end
+  count = #ready + #lists
+  if #lists > 0 then
+    -- In the order in which they came, whatever their options.
+    local collected, of_plain = {}, 1
+    for _, one in ipairs(lists) do
+      while of_plain <= #ready and ready[of_plain] < one[3] do
+        collect(q, collected, 5, nil, ready[of_plain])
+        of_plain = of_plain + 1
+      end
+      collect(q, collected, one[1], one[2], one[3])
+    end
+    for j = of_plain, #ready do collect(q, collected, 5, nil, ready[j]) end
+    put_collected(q, collected)
+  elseif #ready > 0 then
+    put_ready(q, 5, nil, ready)
   end
   if #due > 0 then redis.call('ZADD', q.due, unpack(due)) end
   if #ttl > 0 then redis.call('ZADD', q.ttl, unpack(ttl)) end
   if #holds > 0 then redis.call('HSET', q.uniq, unpack(holds)) end
-  if failures > 0 and seq > q.seq then add(fields, 'failed', q.failed + failures) end
-  if priorities ~= q.priorities then add(fields, 'priorities', priorities) end
+  remember_keys(q, now, keys_used)
+  if failures > 0 and stored > 0 then add(fields, 'failed', q.failed + failures) end
   if (#due > 0 or #ttl > 0) and not q.timed then add(fields, 'timed', '1') end
   write_meta(q, rates, fields)
   if count > 0 or soonest then wake(q, count, soonest and soonest - now) end

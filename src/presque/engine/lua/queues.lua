@@ -1,12 +1,28 @@
--- When the oldest ready job of one list began to wait, or nil. Looks at 20 ids at most, since ids of
+-- The entries of one priority that will be handed out next, from `start` on: with groups in turn, and then
+-- only those of the first LOOK groups and no further than LOOK each.
+local function look_ahead(q, priority, start, count)
+  if not q.grouped then return redis.call('LRANGE', list_of(q, priority), start, start + count - 1) end
+  local entries, lists = {}, {}
+  if start > 0 then return entries end
+  for i, group in ipairs(redis.call('ZRANGE', ring_of(q, priority), 0, LOOK - 1)) do
+    lists[i] = redis.call('LRANGE', list_for(q, priority, group), 0, math.min(count, LOOK) - 1)
+  end
+  for turn = 1, LOOK do
+    for _, list in ipairs(lists) do
+      if #entries < count then entries[#entries + 1] = list[turn] end
+    end
+  end
+  return entries
+end
+
+-- When the oldest ready job of one priority began to wait, or nil. Looks at 20 ids at most, since ids of
 -- dropped jobs may lie in front.
-local function oldest_of(q, list)
-  local ids = redis.call('LRANGE', list, 0, 19)
-  if #ids == 0 then return nil end
-  local since = nil
+local function oldest_of(q, priority)
+  local ids, since = ids_of(q, look_ahead(q, priority, 0, 20)), nil
   each_record(q, ids, function(_, record)
-    if record then since = parse(record).run_at or pushed_at_of(record) end
-    return since
+    local began = record and (parse(record).run_at or pushed_at_of(record))
+    since = began and math.min(since or began, began) or since
+    return since and not q.grouped
   end)
   return since
 end
@@ -39,7 +55,7 @@ local function stats(keys)
       if due[2] and tonumber(due[2]) <= now then oldest = tonumber(due[2]) end
     end
     for _, priority in ipairs(priorities_of(q)) do
-      local since = oldest_of(q, list_of(q, priority))
+      local since = oldest_of(q, priority)
       if since then oldest = math.min(oldest or since, since) end
     end
     local seq, processed, failed = a_minute_ago(q, now)
@@ -73,10 +89,11 @@ local function peek(keys, args)
   for _, priority in ipairs(priorities_of(q)) do
     local start = 0
     while #reply <= count and bytes > 0 and looked < 2 * MOST do
-      local ids = redis.call('LRANGE', list_of(q, priority), start, start + count - 1)
-      if #ids == 0 then break end
-      each_record(q, ids, function(_, record)
-        if record then
+      local entries = look_ahead(q, priority, start, count)
+      if #entries == 0 then break end
+      local ids = ids_of(q, entries)
+      each_record(q, ids, function(id, record, i)
+        if record and (ids == entries or entry_of(id, record) == entries[i]) then
           reply[#reply + 1] = record
           bytes = bytes - #record
         end
@@ -109,18 +126,30 @@ local function control(keys, args)
   return q.stopped and 0 or 1
 end
 
--- purge: jobs of every state, counters and uniq keys go; the name, the id sequence and whether the queue
--- is stopped stay, so that the id of a purged job is never given to another.
+local function unlink_group(q, priority, group)
+  if group ~= '' then redis.call('UNLINK', list_of(q, priority, group)) end
+end
+
+-- purge: jobs of every state, counters, uniq keys and Idempotency-Keys go; the name, the policy, the id
+-- sequence and whether the queue is stopped stay, so that the id of a purged job is never given to another.
 --
 -- keys   the keys of the queue
 -- reply  how many jobs went
 local function purge(keys)
   local q = open(keys, 1)
   local lists = {}
-  for _, priority in ipairs(priorities_of(q)) do lists[#lists + 1] = list_of(q, priority) end
+  for _, priority in ipairs(priorities_of(q)) do
+    lists[#lists + 1] = list_of(q, priority)
+    if q.grouped then
+      local ring = ring_of(q, priority)
+      for _, group in ipairs(redis.call('ZRANGE', ring, 0, -1)) do unlink_group(q, priority, group) end
+      for _, group in ipairs(redis.call('HKEYS', q.groups)) do unlink_group(q, priority, group) end
+      lists[#lists + 1] = ring
+    end
+  end
   redis.call('UNLINK', q.jobs, q.due, q.ttl, q.uniq, q.leased, q.runs, q.dead, q.done, q.memo,
-    q.memo .. ':old', unpack(lists))
-  redis.call('HDEL', q.meta, 'processed', 'failed', 'expired', 'priorities', 'timed', 'rates', 'leases')
+    q.memo .. ':old', q.groups, q.idem, q.idem .. ':old', unpack(lists))
+  redis.call('HDEL', q.meta, 'processed', 'failed', 'expired', 'priorities', 'timed', 'rates', 'leases', 'grouped')
   return q.size
 end
 

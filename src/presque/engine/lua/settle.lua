@@ -27,7 +27,7 @@ local function again(q, id, record, run, now, delay)
 end
 
 local function remove_cancelled(q, id, record)
-  table.insert(q.ended, id)
+  ended(q, id, 'deleted')
   forget(q, {id}, {parse(record)})
   return 'deleted'
 end
@@ -95,14 +95,17 @@ local function settle(keys, args)
   if not q.leases then check_leases(q) end
   local rates, logical = snapshot(q, now), lease_clock(q, now)
   local random, replies, memo = tonumber(args[1]), {}, {}
-  q.freed, q.soonest = 0, nil
+  q.freed, q.soonest, q.left = 0, nil, {}
   if #args > 7 * MOST + 1 then return redis.error_reply('ERR too many leases in one settle') end
 
   for i = 2, #args, 7 do
     local verb, id, token = args[i], args[i + 1], args[i + 2]
     local record, run = redis.call('HGET', q.jobs, id), run_of(q, id)
     if record and holds(q, id, run, token, logical) then
-      if verb ~= 'extend' then redis.call('ZREM', q.leased, padded(id)) end
+      if verb ~= 'extend' then
+        redis.call('ZREM', q.leased, padded(id))
+        q.left[#q.left + 1] = parse(record)
+      end
       local word, moment = verbs[verb](q, id, record, run, now, args[i + 3], args[i + 4], args[i + 5],
         args[i + 6], random)
       replies[#replies + 1] = {200, word, moment}
@@ -121,10 +124,11 @@ local function settle(keys, args)
     end
   end
 
+  for _, job in ipairs(q.left) do leave_group(q, job) end
   remember(q, now, memo)
   write_meta(q, rates, {'processed', q.processed, 'failed', q.failed, 'clock', q.clock, 'skew', q.skew})
   local freed = #memo / 2
-  if policy_of(q).max_leased > 0 and freed > 0 then q.freed = freed end
+  if (policy_of(q).max_leased > 0 or policy_of(q).group_leased > 0) and freed > 0 then q.freed = freed end
   if q.freed > 0 or q.soonest then wake(q, q.freed, q.soonest) end
   tell_ends(q)
   return replies

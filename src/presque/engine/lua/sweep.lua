@@ -28,13 +28,9 @@ local function promote(q, now)
   local ids, lists = {}, {}
   for i, member in ipairs(members) do ids[i] = unpadded(member) end
   each_record(q, ids, function(id, record)
-    if record then
-      local key = list_of(q, priority_of(record))
-      lists[key] = lists[key] or {}
-      table.insert(lists[key], entry_of(id, record))
-    end
+    if record then collect(q, lists, priority_of(record), parse(record).group, entry_of(id, record)) end
   end)
-  for key, list in pairs(lists) do redis.call('RPUSH', key, unpack(list)) end
+  put_collected(q, lists)
   redis.call('ZREM', q.due, unpack(members))
   return #members
 end
@@ -74,7 +70,7 @@ local function sweep(keys)
     local promoted, left = pass_time(q, now)
     if promoted > 0 then wake(q, promoted) end
     tell_ends(q)
-    if q.leases then keep_clock(q) end
+    if q.in_flight > 0 then keep_clock(q) end
     if left then more = 1 end
   end
   return more

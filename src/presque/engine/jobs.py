@@ -1,0 +1,165 @@
+"""Verbs on single jobs that are in the store, and on the policy of a queue: one call to the store each."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from presque import codec
+from presque.engine import library, replies
+from presque.engine.connection import Store
+from presque.engine.keys import Keys
+from presque.errors import JobGone, NotFound, WrongState
+from presque.job import Explained, Job, JobState
+
+ANSWER_BYTES = 8 * 1024 * 1024
+LOOK_AGAIN_S = 5.0
+RETRY_A_CALL = 500
+
+MISSING = "there is no such job: it was never pushed, or is finished and was not kept"
+
+
+class Jobs:
+    """The jobs of one namespace, one at a time."""
+
+    def __init__(self, store: Store, keys: Keys) -> None:
+        self._store = store
+        self._keys = keys
+        self._waiting: dict[tuple[str, str], set[asyncio.Future[str]]] = {}
+
+    async def show(self, queue: str, job: str) -> Job:
+        """What there is to know of a job. Raises `NotFound`."""
+        reply = await self._call("show", queue, job)
+        if not reply:
+            raise NotFound(MISSING)
+        return replies.job(queue, reply)
+
+    async def page(self, queue: str, state: JobState, limit: int, cursor: str) -> tuple[list[Job], str]:
+        """Some jobs of one state, newest first, and the cursor for the next page ("" after the last).
+
+        A page may hold fewer than `limit` jobs, or none, and still have a next.
+        """
+        reply = await self._call("list", queue, state.value, limit, cursor, ANSWER_BYTES)
+        return [replies.job(queue, one) for one in reply[1:]], reply[0].decode()
+
+    async def patch(
+        self,
+        queue: str,
+        job: str,
+        *,
+        priority: int | None,
+        delayed: int | None,
+        delay: int | None,
+        body: bytes | None,
+    ) -> None:
+        """Change a job that waits. Raises `NotFound`, or `WrongState` for one that does not."""
+        numbers = ("" if number is None else number for number in (priority, delayed, delay))
+        reply = await self._call("patch", queue, job, *numbers, "" if body is None else 1, body or b"")
+        if reply == b"missing":
+            raise NotFound(MISSING)
+        if reply == b"moved":
+            raise WrongState("the job was moved 255 times already; delete it and push it anew")
+        if reply != b"ok":
+            raise WrongState(
+                f"the job is {reply.decode()}; only one that is scheduled or ready can be changed"
+            )
+
+    async def remove(self, queue: str, job: str) -> bool:
+        """Take a job away. False if it is leased: then its holder is told and it is not tried again.
+
+        Raises `NotFound`.
+        """
+        reply = await self._call("remove", queue, job)
+        if reply == b"missing":
+            raise NotFound(MISSING)
+        return bool(reply == b"deleted")
+
+    async def retry(self, queue: str, job: str) -> None:
+        """Let a dead job be tried again, its attempts anew. Raises `NotFound` or `WrongState`."""
+        reply = await self._call("retry", queue, job, 0, 0, 0)
+        if reply == b"missing":
+            raise NotFound(MISSING)
+        if reply != b"ready":
+            raise WrongState(f"the job is {reply.decode()}; only a dead one can be tried again")
+
+    async def retry_all(self, queue: str, limit: int | None, rate: float | None) -> int:
+        """Let dead jobs be tried again, those that died first, at most `rate` a second. Returns how many."""
+        gap = 0.0 if rate is None else 1000 / rate
+        done = 0
+        while limit is None or done < limit:
+            some = RETRY_A_CALL if limit is None else min(RETRY_A_CALL, limit - done)
+            found = await self._call("retry", queue, "", some, f"{gap:.3f}", int(done * gap))
+            done += found
+            if found < some:
+                break
+        return done
+
+    async def explain(self, queue: str, job: str) -> Explained:
+        """What a job waits for. Raises `NotFound`."""
+        reply = await self._call("explain", queue, job)
+        if not reply:
+            raise NotFound(MISSING)
+        [_, listeners] = await self._store.call("PUBSUB", "SHARDNUMSUB", self._keys.wake(queue))
+        return replies.explained(reply, listeners=listeners)
+
+    async def policy(self, queue: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What differs from the defaults in the policy of a queue, after these changes.
+
+        The words are those of lua/policy.lua; False goes back to the default.
+        """
+        packed = codec.pack(dict(changes)) if changes else b""
+        found: dict[str, Any] = codec.unpack(await self._call("policy", queue, packed)) or {}
+        return found
+
+    async def end(self, queue: str, job: str, seconds: float) -> Job:
+        """The job once it is done, dead or deleted, or as it is after `seconds`.
+
+        One that ends and is not kept is told as it was last seen, in the state that it ended in. Raises
+        `NotFound` for a job that is not there, `JobGone` for one whose end nobody heard of.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        heard: asyncio.Future[str] = loop.create_future()
+        channel = self._keys.ends(queue)
+        self._waiting.setdefault((channel, job), set()).add(heard)
+        self._store.subscribe([channel])
+        try:
+            found = await self.show(queue, job)
+            while found.state not in (JobState.DONE, JobState.DEAD):
+                left = deadline - loop.time()
+                if left <= 0:
+                    break
+                # A message may get lost with the connection, so look again now and then.
+                await asyncio.wait((heard,), timeout=min(left, LOOK_AGAIN_S))
+                try:
+                    found = await self.show(queue, job)
+                except NotFound:
+                    if not heard.done():
+                        raise JobGone from None
+                    return dataclasses.replace(found, state=JobState(heard.result()), lease_until=None)
+                if heard.done():
+                    break  # it is alive again, or its end is kept
+            return found
+        finally:
+            self._stop_waiting(channel, job, heard)
+
+    def _stop_waiting(self, channel: str, job: str, heard: asyncio.Future[str]) -> None:
+        waiting = self._waiting[channel, job]
+        waiting.discard(heard)
+        if not waiting:
+            del self._waiting[channel, job]
+            if not any(other == channel for other, _ in self._waiting):
+                self._store.unsubscribe([channel])
+
+    def ended(self, channel: str, payload: bytes) -> None:
+        """A message of an `ends` channel: which jobs ended, and how."""
+        for one in payload.decode().split():
+            job, _, how = one.partition(":")
+            for future in self._waiting.get((channel, job), ()):
+                if not future.done():
+                    future.set_result(how)
+
+    async def _call(self, name: str, queue: str, *args: str | bytes | int) -> Any:
+        return await self._store.ask(library.call(name, self._keys.of(queue), *args))

@@ -1,0 +1,192 @@
+-- The ready lists: jobs that wait for somebody to take them, in the order in which they are handed out.
+--
+-- Once a job with a group was pushed to a queue, each group has lists of its own there, and those without a
+-- group are one more group, with an empty name. They are served in turn: `ring` scores each group that has
+-- ready jobs, the lowest is next, and who was served goes to the back. A group that holds as many leases as
+-- policy `group_leased` allows is taken out of the ring until one of them ends.
+
+-- The ring of groups of one priority.
+local function ring_of(q, priority)
+  if priority == 5 then return q.ring end
+  return q.ring .. ':' .. priority
+end
+
+-- The ready list of a job in its queue.
+local function list_for(q, priority, group)
+  if q.grouped and group and group ~= '' then return list_of(q, priority, group) end
+  return list_of(q, priority)
+end
+
+-- The score that puts a group at the back of a ring.
+local function back_of(ring)
+  local last = redis.call('ZRANGE', ring, -1, -1, 'WITHSCORES')
+  return tonumber(last[2] or 0) + 1
+end
+
+-- Give a group its place in the ring, unless it has one.
+local function join_ring(q, priority, group)
+  local ring = ring_of(q, priority)
+  redis.call('ZADD', ring, 'NX', back_of(ring), group)
+end
+
+-- From now on this queue serves groups in turn.
+local function begin_groups(q)
+  if q.grouped then return end
+  redis.call('HSET', q.meta, 'grouped', '1')
+  q.grouped = '1'
+  for _, priority in ipairs(priorities_of(q)) do
+    if redis.call('LLEN', list_of(q, priority)) > 0 then join_ring(q, priority, '') end
+  end
+end
+
+-- Put entries of one priority and group behind what is ready, or before it.
+local function put_ready(q, priority, group, entries, at_head)
+  if #entries == 0 then return end
+  redis.call(at_head and 'LPUSH' or 'RPUSH', list_for(q, priority, group), unpack(entries))
+  if q.grouped then join_ring(q, priority, group or '') end
+end
+
+-- The same for jobs of many priorities and groups: `collect` each, then `put_collected`.
+local function collect(q, lists, priority, group, entry)
+  local key = list_for(q, priority, group)
+  local list = lists[key]
+  if not list then
+    list = {priority = priority, group = group, entries = {}}
+    lists[key] = list
+    lists[#lists + 1] = list
+  end
+  list.entries[#list.entries + 1] = entry
+end
+
+local function put_collected(q, lists)
+  for _, list in ipairs(lists) do put_ready(q, list.priority, list.group, list.entries) end
+end
+
+-- The ids that the entries of a ready list stand for.
+local function ids_of(q, entries)
+  if not string.find(q.priorities, 'v', 1, true) then return entries end
+  local ids = {}
+  for i, entry in ipairs(entries) do ids[i] = string.match(entry, '^%d+') end
+  return ids
+end
+
+-- Take up to `wanted` entries of one priority, each group in its turn; with `most`, none of a group that has
+-- so many leased. Returns the entries and the group of each.
+local function pop_in_turn(q, priority, wanted, most)
+  local ring = ring_of(q, priority)
+  local entries, groups, taken = {}, {}, {}
+  local back, looked = back_of(ring), 0
+  while #entries < wanted and looked < 4 * LOOK do
+    local next_groups = redis.call('ZRANGE', ring, 0, wanted - #entries - 1)
+    local before = #entries
+    for _, group in ipairs(next_groups) do
+      looked = looked + 1
+      local held = most and group ~= '' and tonumber(redis.call('HGET', q.groups, group) or 0) or 0
+      if most and held >= most then
+        redis.call('ZREM', ring, group)
+      else
+        if not most or group == '' or held + (taken[group] or 0) < most then
+          local list = list_for(q, priority, group)
+          local entry = redis.call('LPOP', list)
+          if entry then
+            entries[#entries + 1], groups[#groups + 1] = entry, group
+            taken[group] = (taken[group] or 0) + 1
+          end
+          if redis.call('LLEN', list) == 0 then
+            redis.call('ZREM', ring, group)
+            group = nil
+          end
+        end
+        if group then
+          redis.call('ZADD', ring, back, group)
+          back = back + 1
+        end
+      end
+    end
+    if #next_groups == 0 or (#entries == before and looked >= redis.call('ZCARD', ring)) then break end
+  end
+  return entries, groups
+end
+
+-- Take up to `wanted` entries of one priority off the queue.
+local function pop(q, priority, wanted, most)
+  if q.grouped then return pop_in_turn(q, priority, wanted, most) end
+  return redis.call('LPOP', list_of(q, priority), wanted) or {}
+end
+
+-- Put entries that were popped last back to where they came from, in their order.
+local function unpop(q, priority, entries, groups, first)
+  for i = #entries, first, -1 do put_ready(q, priority, groups and groups[i], {entries[i]}, true) end
+end
+
+-- Whether a job was handed out before. Its ttl means nothing then: somebody took it in time.
+local function was_leased(q, id) return q.leases and redis.call('HEXISTS', q.runs, id) == 1 end
+
+-- The next ready jobs of one queue, highest priority first, taken off their lists: `count` at most, and no
+-- more once they fill `bytes`. Looks at MOST ids at most. `most` is how many leases a group may hold, if that
+-- matters. Every key was read when the queue was opened.
+--
+-- Returns {ids=, records=, special=, late=, late_jobs=, unfinished=, bytes=}: the jobs, what `parse` says of
+-- those with options, by position, the jobs whose ttl has run out instead, whether it stopped before it had
+-- looked at all there is, and the bytes left.
+local function take_ready(q, now, count, bytes, most)
+  local ids, records, special, late, late_jobs = {}, {}, {}, {}, {}
+  local found, looked, unfinished = 0, 0, false
+  for _, priority in ipairs(priorities_of(q)) do
+    while found < count and bytes > 0 and not unfinished do
+      local entries, groups = pop(q, priority, math.min(count - found, LOOK), most)
+      if #entries == 0 then break end
+      local next_ids = ids_of(q, entries)
+      for i, record in ipairs(redis.call('HMGET', q.jobs, unpack(next_ids))) do
+        if bytes <= 0 then
+          unpop(q, priority, entries, groups, i)
+          break
+        end
+        looked = looked + 1
+        if record and (next_ids == entries or entry_of(next_ids[i], record) == entries[i]) then
+          local job = parse(record)
+          if job.expires_at and job.expires_at <= now and not was_leased(q, next_ids[i]) then
+            late[#late + 1], late_jobs[#late_jobs + 1] = next_ids[i], job
+          else
+            found = found + 1
+            ids[found], records[found] = next_ids[i], record
+            if job ~= NOTHING then special[found] = job end
+            bytes = bytes - #record
+          end
+        end
+      end
+      unfinished = found < count and (looked >= MOST or bytes <= 0)
+    end
+  end
+  return {
+    ids = ids, records = records, special = special, late = late, late_jobs = late_jobs,
+    unfinished = unfinished, bytes = bytes,
+  }
+end
+
+-- How many of `wanted` jobs the policy `rate` lets go now; if none, in how many ms the next one may. Exact:
+-- no window of that length ever sees more, whatever servers ask. `logical` is the lease clock.
+local function rate_room(q, logical, wanted)
+  local policy = policy_of(q)
+  if policy.rate_count == 0 then return wanted, nil end
+  for _ = 1, SWEEP do
+    local note = redis.call('LINDEX', q.rate, 0)
+    local at, jobs = string.match(note or '', '^(%d+):(%d+)$')
+    -- Moments are cut to whole milliseconds, so a note leaves the window one later.
+    if not at or tonumber(at) + policy.rate_ms >= logical then break end
+    redis.call('LPOP', q.rate)
+    q.rated = q.rated - tonumber(jobs)
+  end
+  local room = math.min(wanted, policy.rate_count - q.rated)
+  if room > 0 then return room, nil end
+  local oldest = string.match(redis.call('LINDEX', q.rate, 0) or '', '^%d+')
+  return 0, oldest and tonumber(oldest) + policy.rate_ms + 1 - logical
+end
+
+-- Note that jobs were handed out, for `rate_room`.
+local function note_rate(q, logical, jobs)
+  if policy_of(q).rate_count == 0 then return end
+  if jobs > 0 then redis.call('RPUSH', q.rate, string.format('%.0f:%d', logical, jobs)) end
+  q.rated = q.rated + jobs
+  redis.call('HSET', q.meta, 'rated', q.rated, 'clock', q.clock, 'skew', q.skew)
+end
