@@ -18,6 +18,10 @@ T = TypeVar("T")
 Raw = msgspec.Raw
 """A piece of JSON that is passed on as it came."""
 
+UNSET = msgspec.UNSET
+Unset = msgspec.UnsetType
+"""The value, and its type, of a field that a request does not have; not the same as null."""
+
 Struct = msgspec.Struct
 """The base of request bodies that presque reads: a field that is not known is an error."""
 

@@ -100,7 +100,7 @@ def test_the_protocol_states_the_limits_that_hold(what: str, written: str) -> No
     [
         ("delay", f"seconds, 0 to {params.DELAY_MOST} (10 years)"),
         ("ttl", f"seconds, 0.001 to {params.DELAY_MOST}"),
-        ("uniq", f"a key of 1 to {params.UNIQ_MOST} bytes"),
+        ("uniq", f"a key of 1 to {params.KEY_MOST} bytes"),
         ("attempts", f"1 to {params.ATTEMPTS_MOST}"),
         ("keep", f"seconds, 0 to {params.KEEP_MOST} (1 year), whole"),
     ],

@@ -473,7 +473,9 @@ def fill(functions: Functions, queue: str, filling: str) -> None:
             limits = {"rate_count": 100, "rate_ms": 1, "max_leased": 90, "group_leased": 50, "max_length": 99}
             functions.call("policy", functions.of(queue), codec.pack(limits))
         for number in range(4):
-            functions.push(queue, b"%d" % number, keep=60, attempts=2, uniq=f"key {number}", uniq_until="done")
+            functions.push(
+                queue, b"%d" % number, keep=60, attempts=2, uniq=f"key {number}", uniq_until="done"
+            )
         functions.push(queue, b"5", ttl=1000, idempotency="key", fingerprint="f")
         functions.push(queue, b"6", delay=1000)
         if filling == "limits":

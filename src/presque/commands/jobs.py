@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from collections.abc import Callable
 
 from presque import codec
@@ -16,6 +18,8 @@ from presque.names import QueueList
 def push(engine: Engine, queue: str, body: bytes, options: PushOptions, done: Pushed) -> None:
     """Store one job. `done` gets its id once the store has it; a body that is no JSON raises at once."""
     check_job(body)
+    if options.idempotency is not None:
+        options = with_fingerprint(options, body)
     engine.push(queue, body, options, done)
 
 
@@ -35,6 +39,8 @@ async def push_many(engine: Engine, queue: str, body: bytes, options: PushOption
     jobs = codec.decode_batch(body)
     if len(jobs) > params.BATCH_MOST:
         raise CallerError(f"jobs should be at most {params.BATCH_MOST} at once, not {len(jobs)}")
+    if options.idempotency is not None:
+        options = with_fingerprint(options, body)
     return await engine.push_many(queue, jobs, options) if jobs else []
 
 
@@ -49,6 +55,12 @@ async def fetch_many(engine: Engine, queue: str, count: int, worker: str | None)
     if worker is not None and jobs:
         engine.count_worker(worker, processed=len(jobs), failed=0)
     return jobs
+
+
+def with_fingerprint(options: PushOptions, body: bytes) -> PushOptions:
+    """The options of a push with an Idempotency-Key, with what tells this request from any other."""
+    asked = repr(dataclasses.replace(options, idempotency=None, traceparent=None)).encode()
+    return dataclasses.replace(options, fingerprint=hashlib.sha256(asked + b"\0" + body).hexdigest()[:32])
 
 
 def check_job(body: bytes) -> None:

@@ -10,6 +10,7 @@ from presque.commands import params
 from presque.commands.times import moment
 from presque.engine.engine import Engine
 from presque.engine.lines import Taker, Waiter
+from presque.engine.replies import traceparent_of
 from presque.errors import CallerError, JobGone, LeaseLost, NotFound, PresqueError
 from presque.job import LeaseAsk, Leased, Settle, Settled
 from presque.names import QueueList
@@ -195,7 +196,7 @@ def _leased(job: Leased) -> bytes:
     priority, pushed_at = job.record[1], int.from_bytes(job.record[2:8], "big")
     return (
         b'{"queue":"%b","id":"%b","body":%b,"attempt":%d,"max_attempts":%d,"priority":%d,'
-        b'"pushed_at":"%b","lease":"%b","lease_until":"%b"}'
+        b'"pushed_at":"%b","lease":"%b","lease_until":"%b"%b}'
         % (
             job.queue.encode(),
             job.id.encode(),
@@ -206,6 +207,7 @@ def _leased(job: Leased) -> bytes:
             moment(pushed_at).encode(),
             job.token.encode(),
             moment(job.ends_at).encode(),
+            b',"traceparent":"%b"' % trace.encode() if (trace := traceparent_of(job.record)) else b"",
         )
     )
 

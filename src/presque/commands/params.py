@@ -6,6 +6,7 @@ Every door hands over what it was sent as text; what comes back is typed and wit
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
@@ -20,13 +21,14 @@ BATCH_MOST = 1000
 DELAY_MOST = 10 * 365 * 24 * 3600
 KEEP_MOST = 365 * 24 * 3600
 ATTEMPTS_MOST = 1000
-UNIQ_MOST = 255
+KEY_MOST = 255
 EPOCH_MOST = 9_999_999_999
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-PUSH = ("delayed", "delay", "priority", "ttl", "attempts", "keep", "uniq", "uniq_until")
-PUSH_MANY = ("delayed", "delay", "priority", "ttl", "attempts", "keep")
+PUSH = ("delayed", "delay", "priority", "ttl", "attempts", "keep", "uniq", "uniq_until", "group")
+PUSH_MANY = ("delayed", "delay", "priority", "ttl", "attempts", "keep", "group")
 
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z").match
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?\Z").match
 # A plus sign in a query string is a space to most programs, so both are taken before the offset.
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d(?:\.\d{1,6})?)([Zz]|[+ -]\d\d:\d\d)\Z").match
@@ -48,9 +50,27 @@ def push_options(fields: Mapping[str, str], known: tuple[str, ...] = PUSH) -> Pu
         ttl=_milliseconds(fields, "ttl", 0.001, DELAY_MOST),
         attempts=whole(fields, "attempts", 1, ATTEMPTS_MOST),
         keep=whole(fields, "keep", 0, KEEP_MOST),
-        uniq=_uniq(fields),
+        uniq=_key(fields, "uniq"),
         uniq_until=one_of(fields, "uniq_until", ("fetch", "done"), "fetch"),
+        group=_key(fields, "group"),
     )
+
+
+def with_headers(options: PushOptions, idempotency: str | None, traceparent: str | None) -> PushOptions:
+    """The options with what the headers of a push add: `Idempotency-Key` and `traceparent`.
+
+    A traceparent that is none is left out, as W3C Trace Context asks.
+    """
+    if idempotency is None and traceparent is None:
+        return options
+    if idempotency is not None:
+        if len(idempotency) > 1 and idempotency.startswith('"') and idempotency.endswith('"'):
+            idempotency = idempotency[1:-1]  # as a structured field writes it
+        if not 1 <= len(idempotency.encode()) <= KEY_MOST:
+            raise CallerError(f"`Idempotency-Key` should be a key of 1 to {KEY_MOST} bytes")
+    if traceparent is not None and not _TRACEPARENT(traceparent):
+        traceparent = None
+    return dataclasses.replace(options, idempotency=idempotency, traceparent=traceparent)
 
 
 def wait(fields: Mapping[str, str], prefer: str | None = None) -> tuple[float, bool]:
@@ -138,8 +158,8 @@ def _moment(fields: Mapping[str, str], name: str) -> int | None:
     )
 
 
-def _uniq(fields: Mapping[str, str]) -> str | None:
-    text = fields.get("uniq")
-    if text is not None and not 1 <= len(text.encode()) <= UNIQ_MOST:
-        raise CallerError(f"`uniq` should be a key of 1 to {UNIQ_MOST} bytes")
+def _key(fields: Mapping[str, str], name: str) -> str | None:
+    text = fields.get(name)
+    if text is not None and not 1 <= len(text.encode()) <= KEY_MOST:
+        raise CallerError(f"`{name}` should be a key of 1 to {KEY_MOST} bytes")
     return text

@@ -121,8 +121,13 @@ class Engine:
         `failures` counts that many failures for the queue in the same step.
         """
         self._register(queue)
-        packed = b"" if options is PLAIN else pack(options)
-        args = [part for body in bodies for part in (packed, body)]
+        args: list[bytes] = []
+        for number, body in enumerate(bodies):
+            key = options.idempotency
+            if key is not None and len(bodies) > 1:  # each job of a batch has a key of its own
+                args += (pack(dataclasses.replace(options, idempotency=f"{key}#{number}")), body)
+            else:
+                args += (b"" if options is PLAIN else pack(options), body)
         reply = await self._call("push", self.keys.of(queue), failures, 1, *args)
         if reply[0] == 1:
             self._send_register(queue)  # as in `_deliver_pushes`

@@ -19,17 +19,19 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from presque import codec, names
-from presque.commands import jobs, leases, params, queues, workers
+from presque.commands import job, jobs, leases, params, policies, queues, workers
 from presque.engine.engine import Engine
 from presque.engine.lines import Waiter
+from presque.engine.replies import traceparent_of
 from presque.errors import NotFound, PresqueError
 from presque.http import head as heads
 from presque.http import problems
-from presque.job import Fetched, Leased
+from presque.job import Fetched, Leased, PushOptions, Replayed
 
 T = TypeVar("T")
 
 WORKER = "x-presque-workerid"
+REPLAYED = {"Idempotent-Replayed": "true"}
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 Handler = Callable[["Call"], Awaitable[Response]]
@@ -54,6 +56,11 @@ class Call:
     def job(self) -> str:
         return names.job(heads.segment(self.request.path_params["id"]))
 
+    def push_options(self, known: tuple[str, ...]) -> PushOptions:
+        headers = self.request.headers
+        options = params.push_options(self.fields, known)
+        return params.with_headers(options, headers.get("idempotency-key"), headers.get("traceparent"))
+
     def no_fields(self) -> None:
         params.only(self.fields, ())
 
@@ -71,7 +78,7 @@ def empty(status: int) -> Response:
 
 async def push(call: Call) -> Response:
     """POST /q/{queue}"""
-    options = params.push_options(call.fields)
+    options = call.push_options(params.PUSH)
     stored: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def done(result: int | PresqueError) -> None:
@@ -92,20 +99,23 @@ async def fetch(call: Call) -> Response:
     found: asyncio.Future[Fetched | PresqueError | None] = asyncio.get_running_loop().create_future()
 
     waiter = jobs.fetch(call.engine, wanted, wait, worker, functools.partial(_take, found))
-    job = await _unless_gone(call, found, waiter)
-    if isinstance(job, PresqueError):
-        raise job
-    if job is None:
+    fetched = await _unless_gone(call, found, waiter)
+    if isinstance(fetched, PresqueError):
+        raise fetched
+    if fetched is None:
         raise NotFound("no job")
-    headers = {"Presque-Queue": job.queue, "Presque-Job-Id": job.id}
+    headers = {"Presque-Queue": fetched.queue, "Presque-Job-Id": fetched.id}
+    trace = traceparent_of(fetched.record)
+    if trace is not None:
+        headers["traceparent"] = trace
     if preferred:
         headers["Preference-Applied"] = f"wait={int(wait)}"
-    return answer(job.body, 200, headers)
+    return answer(fetched.body, 200, headers)
 
 
 async def put_back(call: Call) -> Response:
     """PUT /q/{queue}"""
-    options = params.push_options(call.fields)
+    options = call.push_options(params.PUSH)
     worker = names.worker(call.worker) if call.worker else None
     body = await call.request.body()
     return _pushed(call.queue, await jobs.put_back(call.engine, call.queue, body, options, worker))
@@ -131,13 +141,16 @@ async def fetch_many(call: Call) -> Response:
 
 async def push_many(call: Call) -> Response:
     """POST /qb/{queue}"""
-    options = params.push_options(call.fields, params.PUSH_MANY)
+    options = call.push_options(params.PUSH_MANY)
     ids = await jobs.push_many(call.engine, call.queue, await call.request.body(), options)
-    return answer({"ids": [str(job_id) for job_id in ids], "queue": call.queue}, 201)
+    headers = REPLAYED if ids and all(isinstance(job_id, Replayed) for job_id in ids) else None
+    return answer({"ids": [str(job_id) for job_id in ids], "queue": call.queue}, 201, headers)
 
 
 async def info(call: Call) -> Response:
     """GET /j/{queue}"""
+    if "state" in call.fields:
+        return answer(await job.page(call.engine, call.queue, call.fields))
     call.no_fields()
     return answer(await queues.info(call.engine, call.queue))
 
@@ -242,6 +255,53 @@ def settle_one(verb: str) -> Handler:
     return handler
 
 
+async def show(call: Call) -> Response:
+    """GET /j/{queue}/{id}"""
+    return answer(await job.show(call.engine, call.queue, call.job, call.fields))
+
+
+async def patch(call: Call) -> Response:
+    """PATCH /j/{queue}/{id}"""
+    call.no_fields()
+    return answer(await job.patch(call.engine, call.queue, call.job, await call.request.body()))
+
+
+async def delete(call: Call) -> Response:
+    """DELETE /j/{queue}/{id}"""
+    call.no_fields()
+    return empty(204 if await job.delete(call.engine, call.queue, call.job) else 202)
+
+
+async def retry(call: Call) -> Response:
+    """POST /j/{queue}/{id}/retry"""
+    call.no_fields()
+    return answer(await job.retry(call.engine, call.queue, call.job))
+
+
+async def retry_all(call: Call) -> Response:
+    """POST /j/{queue}/retry"""
+    call.no_fields()
+    return answer(await job.retry_all(call.engine, call.queue, await call.request.body()))
+
+
+async def explain(call: Call) -> Response:
+    """GET /j/{queue}/{id}/explain"""
+    call.no_fields()
+    return answer(await job.explain(call.engine, call.queue, call.job))
+
+
+async def policy(call: Call) -> Response:
+    """GET /p/{queue}"""
+    call.no_fields()
+    return answer(await policies.show(call.engine, call.queue))
+
+
+async def change_policy(call: Call) -> Response:
+    """PATCH /p/{queue}"""
+    call.no_fields()
+    return answer(await policies.change(call.engine, call.queue, await call.request.body()))
+
+
 # path -> method -> handler. The whole classic surface on one page.
 ROUTES: dict[str, dict[str, Handler]] = {
     "/q/{queue}": {"POST": push, "GET": fetch, "PUT": put_back, "DELETE": purge},
@@ -260,6 +320,11 @@ ROUTES: dict[str, dict[str, Handler]] = {
 JOB_ROUTES: dict[str, dict[str, Handler]] = {
     "/q/{queue}/lease": {"POST": lease},
     "/settle": {"POST": settle},
+    "/j/{queue}/retry": {"POST": retry_all},
+    "/j/{queue}/{id}": {"GET": show, "PATCH": patch, "DELETE": delete},
+    "/j/{queue}/{id}/retry": {"POST": retry},
+    "/j/{queue}/{id}/explain": {"GET": explain},
+    "/p/{queue}": {"GET": policy, "PATCH": change_policy},
     "/j/{queue}/{id}/ack": {"POST": settle_one("ack")},
     "/j/{queue}/{id}/fail": {"POST": settle_one("fail")},
     "/j/{queue}/{id}/release": {"POST": settle_one("release")},
@@ -311,7 +376,10 @@ def _route(path: str, known_as: str, methods: dict[str, Handler], about: About) 
 
 
 def _pushed(queue: str, job_id: int) -> Response:
-    return answer({"id": str(job_id), "queue": queue}, 201, {"Location": f"/j/{queue}/{job_id}"})
+    headers = {"Location": f"/j/{queue}/{job_id}"}
+    if isinstance(job_id, Replayed):
+        headers |= REPLAYED
+    return answer({"id": str(job_id), "queue": queue}, 201, headers)
 
 
 def _take(found: asyncio.Future[T], result: T) -> bool:

@@ -31,6 +31,7 @@ from presque import names
 from presque.commands import jobs, params
 from presque.engine.engine import Engine
 from presque.engine.lines import Waiter
+from presque.engine.replies import traceparent_of
 from presque.errors import NotFound, PresqueError
 from presque.http import head as heads
 from presque.http import problems
@@ -49,6 +50,7 @@ PIPELINED_BYTES_MOST = 64 * 1024
 LINGER_S = 2.0
 CLOSE = b"Connection: close\r\n"
 NO_STORE = b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+REPLAYED = b"Idempotent-Replayed: true\r\n"
 NO_JOB = NotFound("no job")
 
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[^\r]*", re.IGNORECASE).sub
@@ -58,7 +60,7 @@ class Plan:
     """What follows from one head: how to serve the request once its body is there."""
 
     __slots__ = (
-        "chunked", "close", "continues", "error", "extra", "hot", "length", "method", "name", "options",
+        "chunked", "close", "common", "continues", "error", "extra", "hot", "length", "method", "name", "options",
         "queue", "queues", "serve", "upgrade", "wait", "worker",
     )  # fmt: skip
 
@@ -71,6 +73,7 @@ class Plan:
         self.continues = head.expects_continue
         self.upgrade = head.upgrade
         self.hot = False
+        self.common = True  # other requests may have the same head
         self.error: PresqueError | None = None
         self.queue = ""
         self.name = b""
@@ -295,7 +298,7 @@ class Protocol(HttpToolsProtocol):
             return plan
         plan.hot = plan.serve is not Protocol.serve_slowly and not plan.chunked and not plan.close
         plans = self.door.plans
-        if len(raw) <= PLAN_BYTES_MOST:
+        if len(raw) <= PLAN_BYTES_MOST and plan.common:
             if len(plans) >= PLANS_MOST:
                 plans.clear()
             plans[raw] = plan
@@ -316,10 +319,11 @@ class Protocol(HttpToolsProtocol):
             return
         name, job_id = self._served.name, b"%d" % result
         self._answer(
-            b'%b%bLocation: /j/%b/%b\r\nContent-Length: %d\r\n\r\n{"id":"%b","queue":"%b"}'
+            b'%b%b%bLocation: /j/%b/%b\r\nContent-Length: %d\r\n\r\n{"id":"%b","queue":"%b"}'
             % (
                 self.door.created,
                 CLOSE if self._last else b"",
+                b"" if type(result) is int else REPLAYED,
                 name,
                 job_id,
                 len(name) + len(job_id) + 20,
@@ -340,10 +344,11 @@ class Protocol(HttpToolsProtocol):
             self._answer_error(found or NO_JOB)
             return True
         self._answer(
-            b"%b%b%bPresque-Queue: %b\r\nPresque-Job-Id: %b\r\nContent-Length: %d\r\n\r\n%b"
+            b"%b%b%b%bPresque-Queue: %b\r\nPresque-Job-Id: %b\r\nContent-Length: %d\r\n\r\n%b"
             % (
                 self.door.ok,
                 CLOSE if self._last else b"",
+                b"traceparent: %b\r\n" % trace.encode() if (trace := traceparent_of(found.record)) else b"",
                 self._served.extra,
                 found.queue.encode(),
                 found.id.encode(),
@@ -421,7 +426,10 @@ def _route(plan: Plan, head: Head) -> None:
     if head.method == "POST":
         plan.queue = names.queue(heads.segment(parts[2]))
         plan.name = plan.queue.encode()
-        plan.options = params.push_options(heads.fields(head.query))
+        options = params.push_options(heads.fields(head.query))
+        key, trace = head.headers.get("idempotency-key"), head.headers.get("traceparent")
+        plan.options = params.with_headers(options, key, trace)
+        plan.common = plan.options is options
         plan.serve = Protocol.serve_push
     elif head.method == "GET":
         plan.queues = names.queue_list(heads.segment(parts[2]))
