@@ -18,6 +18,9 @@ T = TypeVar("T")
 Raw = msgspec.Raw
 """A piece of JSON that is passed on as it came."""
 
+NOTHING = Raw()
+"""The `Raw` of a field that was not given."""
+
 UNSET = msgspec.UNSET
 Unset = msgspec.UnsetType
 """The value, and its type, of a field that a request does not have; not the same as null."""

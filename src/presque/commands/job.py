@@ -26,7 +26,7 @@ class Patch(codec.Struct, forbid_unknown_fields=True, frozen=True):
     priority: int | None = None
     delay: float | None = None
     delayed: str | float | None = None
-    body: codec.Raw | None = None
+    body: codec.Raw = codec.NOTHING
 
 
 class Retry(codec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -68,7 +68,7 @@ async def patch(engine: Engine, queue: str, job: str, body: bytes) -> dict[str, 
         if value is not None
     }
     options = params.push_options(fields, ("priority", "delay", "delayed"))
-    new_body = None if asked.body is None else bytes(asked.body)
+    new_body = bytes(asked.body) or None
     if new_body is not None:
         check_job(new_body)
     await engine.jobs.patch(
@@ -172,7 +172,7 @@ def _reasons(job: Job, why: Explained) -> list[tuple[str, str]]:
     if why.stopped_at is not None:
         found.append(("stopped", f"the queue is stopped since {_moment(why.stopped_at)}"))
     if why.max_leased and why.leased >= why.max_leased:
-        text = f"{why.leased} jobs of the queue are leased, and its policy allows {why.max_leased} (`max_leased`)"
+        text = f"{why.leased} jobs of the queue are leased, as many as `max_leased` allows"
         found.append(("max-leased", text))
     if why.group is not None and why.group_leased and why.group_held >= why.group_leased:
         text = f"group {why.group} has {why.group_held} jobs leased, as many as `group_leased` allows"

@@ -41,7 +41,7 @@ class _Lease(codec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True
 class Ack(_Lease, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """The job is done."""
 
-    result: codec.Raw | None = None
+    result: codec.Raw = codec.NOTHING
 
 
 class Fail(_Lease, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -63,7 +63,7 @@ class Extend(_Lease, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """The job takes longer: the lease ends so many seconds from now."""
 
     seconds: float | None = None
-    progress: codec.Raw | None = None
+    progress: codec.Raw = codec.NOTHING
 
 
 class SettleRequest(codec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -242,5 +242,5 @@ def _text(name: str, value: str) -> str:
     return value
 
 
-def _json(name: str, value: codec.Raw | None) -> str:
-    return "" if value is None else _text(name, codec.text(bytes(value)))
+def _json(name: str, value: codec.Raw) -> str:
+    return _text(name, codec.text(bytes(value)))

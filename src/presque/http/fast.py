@@ -60,8 +60,8 @@ class Plan:
     """What follows from one head: how to serve the request once its body is there."""
 
     __slots__ = (
-        "chunked", "close", "common", "continues", "error", "extra", "hot", "length", "method", "name", "options",
-        "queue", "queues", "serve", "upgrade", "wait", "worker",
+        "chunked", "close", "common", "continues", "error", "extra", "hot", "length", "method", "name",
+        "options", "queue", "queues", "serve", "upgrade", "wait", "worker",
     )  # fmt: skip
 
     def __init__(self, head: Head) -> None:

@@ -74,8 +74,9 @@ end
 -- so many leased. Returns the entries and the group of each.
 local function pop_in_turn(q, priority, wanted, most)
   local ring = ring_of(q, priority)
-  local entries, groups, taken = {}, {}, {}
-  local back, looked = back_of(ring), 0
+  local entries, groups, back, looked = {}, {}, back_of(ring), 0
+  q.taken = q.taken or {}  -- by group, in this call
+  local taken = q.taken
   while #entries < wanted and looked < 4 * LOOK do
     local next_groups = redis.call('ZRANGE', ring, 0, wanted - #entries - 1)
     local before = #entries
