@@ -42,6 +42,7 @@ log = logging.getLogger("presque.engine")
 FETCH_MOST = 1000
 ANSWER_BYTES = 8 * 1024 * 1024
 QUEUES_A_CALL = 100
+SETTLE_A_CALL = 500
 SWEEP_S = 1.0
 
 Pushed = Callable[[int | PresqueError], None]
@@ -247,22 +248,36 @@ class Engine:
 
     def settle(self, lease: Settle, done: Callable[[Settled | PresqueError], None]) -> None:
         """End or extend one lease; `done` gets what became of it. Harmless when repeated."""
-        args = (lease.verb, lease.id, lease.token, lease.first, lease.second, lease.third, lease.fourth)
-        self._settles.add(lease.queue, done, b"".join(library.argument(arg.encode()) for arg in args))
+        self._settles.add(lease.queue, done, _settle_args(lease))
 
     async def settle_many(self, leases: Sequence[Settle]) -> list[Settled]:
         """End or extend leases of any queues. Returns what became of each, in their order."""
-        futures: list[asyncio.Future[Settled]] = []
-        for lease in leases:
-            future: asyncio.Future[Settled] = self._loop.create_future()
-            futures.append(future)
-            self.settle(lease, functools.partial(_resolve, future))
-        return list(await asyncio.gather(*futures))
+        by_queue: dict[str, list[int]] = {}
+        for position, lease in enumerate(leases):
+            by_queue.setdefault(lease.queue, []).append(position)
+        parts = [
+            (queue, positions[first : first + SETTLE_A_CALL])
+            for queue, positions in by_queue.items()
+            for first in range(0, len(positions), SETTLE_A_CALL)
+        ]
+        answers = await asyncio.gather(
+            *(
+                self.store.ask(self._settle_command(queue, [_settle_args(leases[n]) for n in some]))
+                for queue, some in parts
+            )
+        )
+        found = [Settled(404)] * len(leases)
+        for (_, some), answer in zip(parts, answers, strict=True):
+            for position, one in zip(some, answer, strict=True):
+                found[position] = replies.settled(one)
+        return found
+
+    def _settle_command(self, queue: str, args: Sequence[bytes]) -> bytes:
+        jitter = library.argument(f"{random.random():.6f}".encode())  # noqa: S311 (no secret)
+        return library.call_encoded("settle", self.keys.of(queue), 1 + 7 * len(args), jitter + b"".join(args))
 
     def _send_settles(self, queue: str, batch: Batch, receive: Callable[[Any], None]) -> None:
-        args = library.argument(f"{random.random():.6f}".encode()) + b"".join(batch.args)  # noqa: S311 (jitter)
-        count = 1 + 7 * len(batch.callers)
-        self.store.send(library.call_encoded("settle", self.keys.of(queue), count, args), receive)
+        self.store.send(self._settle_command(queue, batch.args), receive)
 
     def _deliver_settles(self, _queue: str, batch: Batch, reply: Any) -> None:
         if isinstance(reply, PresqueError):
@@ -536,10 +551,6 @@ def _ignore(_reply: Any) -> None:
     pass
 
 
-def _resolve(future: asyncio.Future[Settled], result: Settled | PresqueError) -> None:
-    if future.done():
-        return
-    if isinstance(result, PresqueError):
-        future.set_exception(result)
-    else:
-        future.set_result(result)
+def _settle_args(lease: Settle) -> bytes:
+    args = (lease.verb, lease.id, lease.token, lease.first, lease.second, lease.third, lease.fourth)
+    return b"".join([b"$0\r\n\r\n" if arg == "" else library.argument(arg.encode()) for arg in args])

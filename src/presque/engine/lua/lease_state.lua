@@ -95,21 +95,6 @@ local function die(q, id, record, run, now, reason)
   end
 end
 
--- A finished job: kept for a while, or gone.
-local function finish(q, id, record, run, now)
-  local job = parse(record)
-  local keep = job.keep or policy_of(q).keep
-  ended(q, id, 'done')
-  if keep == 0 then
-    forget(q, {id}, {job})
-    return
-  end
-  run.finished = now
-  redis.call('ZADD', q.done, now + keep * 1000, padded(id))
-  save_run(q, id, run)
-  release_uniq(q, {job.uniq}, {id})
-end
-
 -- Tell who waits for the end of a job.
 local function tell_ends(q)
   if #q.ended > 0 then redis.call('SPUBLISH', q.ends, table.concat(q.ended, ' ')) end

@@ -26,10 +26,31 @@ local function again(q, id, record, run, now, delay)
   return 'scheduled', now + delay
 end
 
+-- Let a job be forgotten at the end of `settle_some`, with the others.
+local function leave_for_good(q, id, job)
+  q.gone[#q.gone + 1] = id
+  if job ~= NOTHING then q.gone_jobs[#q.gone] = job end
+end
+
 local function remove_cancelled(q, id, record)
   ended(q, id, 'deleted')
-  forget(q, {id}, {parse(record)})
+  leave_for_good(q, id, parse(record))
   return 'deleted'
+end
+
+-- A finished job: kept for a while, or gone.
+local function finish(q, id, record, run, now)
+  local job = parse(record)
+  local keep = job.keep or policy_of(q).keep
+  ended(q, id, 'done')
+  if keep == 0 then
+    leave_for_good(q, id, job)
+    return
+  end
+  run.finished = now
+  redis.call('ZADD', q.done, now + keep * 1000, padded(id))
+  save_run(q, id, run)
+  release_uniq(q, {job.uniq}, {id})
 end
 
 -- What each verb does to a job that the caller holds. Returns the word and the number for the answer.
@@ -71,11 +92,52 @@ function verbs.extend(q, id, _, run, now, ms, progress)
   return run.cancel and 'cancel' or 'leased', run.ends - q.skew
 end
 
--- Whether this token holds the job now.
-local function holds(q, id, run, token, logical)
-  if not run or run.token ~= token or token == '' then return false end
-  local ends = redis.call('ZSCORE', q.leased, padded(id))
-  return ends and tonumber(ends) > logical
+-- What to answer about a lease that the caller does not hold.
+local function not_held(q, id, token, record)
+  local before = recall(q, 'settle:' .. token)
+  if before then return {200, unpack(cmsgpack.unpack(before))} end
+  if record and not redis.call('ZSCORE', q.done, padded(id)) then return {409} end
+  if tonumber(id) <= q.seq then return {410} end
+  return {404}
+end
+
+-- Settle some leases, whose records are read at once. `args` has seven for each, from `first` to `last`.
+local function settle_some(q, now, logical, random, args, first, last, answered, replies, memo)
+  local ids, members, runs = {}, {}, {}
+  for i = first, last, 7 do
+    ids[#ids + 1] = args[i + 1]
+    members[#members + 1] = padded(args[i + 1])
+  end
+  local records = redis.call('HMGET', q.jobs, unpack(ids))
+  local packed = redis.call('HMGET', q.runs, unpack(ids))
+  local ends = redis.call('ZMSCORE', q.leased, unpack(members))
+  for n, id in ipairs(ids) do
+    local i = first + 7 * (n - 1)
+    local verb, token, record = args[i], args[i + 2], records[n]
+    local run = runs[id] or (packed[n] and cmsgpack.unpack(packed[n]))
+    runs[id] = run
+    local reply = answered[token]
+    if not reply then
+      if record and run and token ~= '' and run.token == token and ends[n] and tonumber(ends[n]) > logical then
+        if verb ~= 'extend' then
+          q.over[#q.over + 1] = members[n]
+          q.left[#q.left + 1] = parse(record)
+        end
+        reply = {200, verbs[verb](q, id, record, run, now, args[i + 3], args[i + 4], args[i + 5], args[i + 6],
+          random)}
+        if verb ~= 'extend' then
+          answered[token] = reply
+          add(memo, 'settle:' .. token, cmsgpack.pack({reply[2], reply[3]}))
+        end
+      else
+        reply = not_held(q, id, token, record)
+      end
+    end
+    replies[#replies + 1] = reply
+  end
+  if #q.over > 0 then redis.call('ZREM', q.leased, unpack(q.over)) end
+  forget(q, q.gone, q.gone_jobs)
+  q.over, q.gone, q.gone_jobs = {}, {}, {}
 end
 
 -- settle: end or extend leases of one queue.
@@ -96,32 +158,12 @@ local function settle(keys, args)
   local rates, logical = snapshot(q, now), lease_clock(q, now)
   local random, replies, memo = tonumber(args[1]), {}, {}
   q.freed, q.soonest, q.left = 0, nil, {}
+  q.over, q.gone, q.gone_jobs = {}, {}, {}
   if #args > 7 * MOST + 1 then return redis.error_reply('ERR too many leases in one settle') end
-
-  for i = 2, #args, 7 do
-    local verb, id, token = args[i], args[i + 1], args[i + 2]
-    local record, run = redis.call('HGET', q.jobs, id), run_of(q, id)
-    if record and holds(q, id, run, token, logical) then
-      if verb ~= 'extend' then
-        redis.call('ZREM', q.leased, padded(id))
-        q.left[#q.left + 1] = parse(record)
-      end
-      local word, moment = verbs[verb](q, id, record, run, now, args[i + 3], args[i + 4], args[i + 5],
-        args[i + 6], random)
-      replies[#replies + 1] = {200, word, moment}
-      if verb ~= 'extend' then add(memo, 'settle:' .. token, cmsgpack.pack({word, moment})) end
-    else
-      local before = recall(q, 'settle:' .. token)
-      if before then
-        replies[#replies + 1] = {200, unpack(cmsgpack.unpack(before))}
-      elseif record and not redis.call('ZSCORE', q.done, padded(id)) then
-        replies[#replies + 1] = {409}
-      elseif tonumber(id) <= q.seq then
-        replies[#replies + 1] = {410}
-      else
-        replies[#replies + 1] = {404}
-      end
-    end
+  local answered = {}  -- by token: a repetition within the call
+  for first = 2, #args, 7 * LOOK do
+    local last = math.min(#args, first + 7 * LOOK - 1)
+    settle_some(q, now, logical, random, args, first, last, answered, replies, memo)
   end
 
   for _, job in ipairs(q.left) do leave_group(q, job) end
