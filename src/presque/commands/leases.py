@@ -151,26 +151,25 @@ async def settle(engine: Engine, leases: Sequence[Settle], worker: str | None) -
     """End or extend leases of any queues. Returns what became of each, in their order."""
     results = await engine.settle_many(leases)
     if worker is not None:
-        done = sum(
-            one.verb == "ack" and result.status == 200 for one, result in zip(leases, results, strict=True)
-        )
-        failed = sum(
-            one.verb == "fail" and result.status == 200 for one, result in zip(leases, results, strict=True)
-        )
-        if done or failed:
-            engine.count_worker(worker, done, failed)
-    return [
-        {"queue": one.queue, "id": one.id, "status": result.status} | outcome(result)
-        for one, result in zip(leases, results, strict=True)
-    ]
+        count(engine, worker, leases, results)
+    return [told(one, result) for one, result in zip(leases, results, strict=True)]
 
 
-def outcome(result: Settled) -> dict[str, Any]:
-    """What became of one lease, without its queue and id."""
+def count(engine: Engine, worker: str, leases: Sequence[Settle], results: Sequence[Settled]) -> None:
+    """Add what a worker settled to its counters."""
+    settled = [one.verb for one, result in zip(leases, results, strict=True) if result.status == 200]
+    done, failed = settled.count("ack"), settled.count("fail")
+    if done or failed:
+        engine.count_worker(worker, done, failed)
+
+
+def told(one: Settle, result: Settled) -> dict[str, Any]:
+    """What became of one lease, as the answers show it."""
+    answer: dict[str, Any] = {"queue": one.queue, "id": one.id, "status": result.status}
     if result.status != 200:
         error = refusal(result.status)
-        return {"error": str(error), "code": error.code}
-    answer: dict[str, Any] = {"state": "leased" if result.state == "cancel" else result.state}
+        return answer | {"error": str(error), "code": error.code}
+    answer["state"] = "leased" if result.state == "cancel" else result.state
     if result.state == "scheduled" and result.moment is not None:
         answer["run_at"] = moment(result.moment)
     elif result.moment is not None:
@@ -187,9 +186,19 @@ def refusal(status: int) -> PresqueError:
     return JobGone() if status == 410 else NotFound("there is no such job in this queue")
 
 
-def answer_of(leased: Sequence[Leased]) -> bytes:
-    """Leased jobs as the answer lists them, each body as its own bytes."""
-    return b"[" + b",".join(map(_leased, leased)) + b"]"
+def settled_part(settled: Sequence[dict[str, Any]]) -> bytes:
+    """What the answer of a lease says of the leases that it settled first."""
+    return b',"settled":' + codec.encode(settled)
+
+
+def lease_answer(leased: Sequence[Leased], settled: bytes) -> bytes:
+    """The answer of a lease: the jobs, each body as its own bytes, and what was settled first."""
+    return b'{"jobs":[%b]%b}' % (b",".join(map(_leased, leased)), settled)
+
+
+def paused(stopped: Sequence[str]) -> dict[str, str]:
+    """The headers of an answer without jobs: which of the queues are stopped."""
+    return {"Presque-Paused": ",".join(stopped)} if stopped else {}
 
 
 def _leased(job: Leased) -> bytes:

@@ -218,7 +218,7 @@ async def lease(call: Call) -> Response:
     settled = b""
     if request.settle is not None:
         done = await leases.settle(call.engine, leases.settles(request.settle), worker)
-        settled = b',"settled":' + codec.encode(done)
+        settled = leases.settled_part(done)
     found: asyncio.Future[list[Leased] | PresqueError | None] = asyncio.get_running_loop().create_future()
     waiter = leases.lease(call.engine, wanted, ask, wait, functools.partial(_take, found))
     jobs_found = await _unless_gone(call, found, waiter)
@@ -226,8 +226,8 @@ async def lease(call: Call) -> Response:
         raise jobs_found
     if not jobs_found and not settled:
         stopped = await call.engine.stopped(wanted)
-        return Response(None, 204, NO_STORE | ({"Presque-Paused": ",".join(stopped)} if stopped else {}))
-    return answer(b'{"jobs":' + leases.answer_of(jobs_found or []) + settled + b"}")
+        return Response(None, 204, NO_STORE | leases.paused(stopped))
+    return answer(leases.lease_answer(jobs_found or [], settled))
 
 
 async def settle(call: Call) -> Response:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, cast
@@ -33,8 +33,8 @@ from presque.engine.engine import Engine
 from presque.engine.lines import Waiter
 from presque.engine.replies import traceparent_of
 from presque.errors import NotFound, PresqueError
+from presque.http import fast_leases, problems
 from presque.http import head as heads
-from presque.http import problems
 from presque.http.chunked import Framing
 from presque.http.gate import Gate
 from presque.http.head import BadHead, Head
@@ -49,6 +49,7 @@ PLAN_BYTES_MOST = 2048
 PIPELINED_BYTES_MOST = 64 * 1024
 LINGER_S = 2.0
 CLOSE = b"Connection: close\r\n"
+JSON = b"Content-Type: application/json\r\n"
 NO_STORE = b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
 REPLAYED = b"Idempotent-Replayed: true\r\n"
 NO_JOB = NotFound("no job")
@@ -60,8 +61,9 @@ class Plan:
     """What follows from one head: how to serve the request once its body is there."""
 
     __slots__ = (
-        "chunked", "close", "common", "continues", "error", "extra", "hot", "length", "method", "name",
-        "options", "queue", "queues", "serve", "upgrade", "wait", "worker",
+        "chunked", "close", "common", "continues", "error", "extra", "fields", "hot", "job", "length",
+        "method", "name", "options", "problem", "queue", "queues", "serve", "token", "upgrade", "verb",
+        "wait", "worker",
     )  # fmt: skip
 
     def __init__(self, head: Head) -> None:
@@ -75,7 +77,10 @@ class Plan:
         self.hot = False
         self.common = True  # other requests may have the same head
         self.error: PresqueError | None = None
-        self.queue = ""
+        self.problem = False  # errors are RFC 9457 problems
+        self.fields: dict[str, str] = {}
+        self.queue = self.job = self.verb = ""
+        self.token: str | None = None
         self.name = b""
         self.options = PLAIN
         self.queues = QueueList(())
@@ -114,10 +119,9 @@ class Door:
             self._ticker.cancel()
 
 
-def _start(status: bytes) -> bytes:
+def _start(status: bytes, kind: bytes = JSON) -> bytes:
     """The first lines of an answer, up to what differs between answers."""
-    date = formatdate(time.time(), usegmt=True).encode()
-    return b"HTTP/1.1 %b\r\nDate: %b\r\nContent-Type: application/json\r\n" % (status, date)
+    return b"HTTP/1.1 %b\r\nDate: %b\r\n%b" % (status, formatdate(time.time(), usegmt=True).encode(), kind)
 
 
 class Protocol(HttpToolsProtocol):
@@ -145,7 +149,7 @@ class Protocol(HttpToolsProtocol):
         self._ended = False  # the client has said that it sends nothing more
         self._refused = False  # what still comes is thrown away
         self._held = False  # the next request waits until the client has read some of its answers
-        self._waiter: Waiter | None = None
+        self.waiter: Waiter | None = None
 
     # --- the connection -------------------------------------------------------------------------
 
@@ -162,7 +166,7 @@ class Protocol(HttpToolsProtocol):
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """The client sends nothing more. If we owe it an answer it may still be there to read it, but one
         that waits for a job is taken to have gone: it must not be given one."""
-        if not self._busy or self._waiter is not None:
+        if not self._busy or self.waiter is not None:
             self._leave()
             return None
         self._ended = True
@@ -318,7 +322,7 @@ class Protocol(HttpToolsProtocol):
             self._answer_error(result)
             return
         name, job_id = self._served.name, b"%d" % result
-        self._answer(
+        self.answer(
             b'%b%b%bLocation: /j/%b/%b\r\nContent-Length: %d\r\n\r\n{"id":"%b","queue":"%b"}'
             % (
                 self.door.created,
@@ -334,16 +338,16 @@ class Protocol(HttpToolsProtocol):
 
     def serve_fetch(self, plan: Plan, _body: bytes) -> None:
         """GET /q/{queues}"""
-        self._waiter = jobs.fetch(self.door.engine, plan.queues, plan.wait, plan.worker, self._take)
+        self.waiter = jobs.fetch(self.door.engine, plan.queues, plan.wait, plan.worker, self._take)
 
     def _take(self, found: Fetched | PresqueError | None) -> bool:
-        self._waiter = None
+        self.waiter = None
         if self.transport.is_closing():
             return False
         if not isinstance(found, Fetched):
             self._answer_error(found or NO_JOB)
             return True
-        self._answer(
+        self.answer(
             b"%b%b%b%bPresque-Queue: %b\r\nPresque-Job-Id: %b\r\nContent-Length: %d\r\n\r\n%b"
             % (
                 self.door.ok,
@@ -359,9 +363,9 @@ class Protocol(HttpToolsProtocol):
         return True
 
     def _leave(self) -> None:
-        if self._waiter is not None:
-            self.door.engine.leave(self._waiter)
-            self._waiter = None
+        if self.waiter is not None:
+            self.door.engine.leave(self.waiter)
+            self.waiter = None
 
     def serve_slowly(self, plan: Plan, message: bytes) -> None:
         """Everything else: uvicorn parses again and runs the Starlette application."""
@@ -385,14 +389,36 @@ class Protocol(HttpToolsProtocol):
 
     # --- answers --------------------------------------------------------------------------------
 
-    def _answer(self, message: bytes) -> None:
+    def answer(self, message: bytes) -> None:
         if not self.transport.is_closing():
             self.transport.write(message)
             self._finish()
 
+    def answer_json(self, body: bytes) -> None:
+        """Answer 200 with a JSON document."""
+        close = CLOSE if self._last else b""
+        self.answer(b"%b%bContent-Length: %d\r\n\r\n%b" % (self.door.ok, close, len(body), body))
+
+    def answer_empty(self, headers: dict[str, str]) -> None:
+        """Answer 204."""
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
+        start = _start(b"204 No Content", b"") + NO_STORE
+        self.answer(b"%b%b%b\r\n" % (start, CLOSE if self._last else b"", lines))
+
+    def answer_problem(self, error: PresqueError) -> None:
+        """Answer with an error as the routes of leases write it."""
+        problems.note(error, self._served.method, "/q/")
+        self.answer(_problem(error, close=self._last, classic=False))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what cannot be done in one go; it gives the answer."""
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
     def _answer_error(self, error: PresqueError) -> None:
         problems.note(error, self._served.method, "/q/")
-        self._answer(_problem(error, close=self._last))
+        self.answer(_problem(error, close=self._last, classic=not self._served.problem))
 
     def _refuse(self, error: BadHead) -> None:
         """Answer a request whose end cannot be known, then close. What the client still sends is read and
@@ -421,6 +447,13 @@ class Protocol(HttpToolsProtocol):
 def _route(plan: Plan, head: Head) -> None:
     """Find out whether the request is one of the hot verbs, and read what its head says of it."""
     parts = head.path.split("/")
+    if len(parts) in (4, 5):
+        decoded = [heads.segment(part) for part in parts]
+        if fast_leases.route(plan, head.method, decoded, head.headers.get("presque-lease")):
+            plan.fields = heads.fields(head.query)
+            worker = head.headers.get("x-presque-workerid")
+            plan.worker = names.worker(worker) if worker else None
+        return
     if len(parts) != 3 or parts[0] or parts[1] != "q" or not parts[2]:
         return
     if head.method == "POST":
@@ -441,12 +474,14 @@ def _route(plan: Plan, head: Head) -> None:
         plan.serve = Protocol.serve_fetch
 
 
-def _problem(error: PresqueError, *, close: bool) -> bytes:
+def _problem(error: PresqueError, *, close: bool, classic: bool = True) -> bytes:
     """A whole answer that says what is wrong."""
-    status, body = problems.status_of(error), problems.body_of(error)
+    status = problems.status_of(error)
+    body = problems.body_of(error) if classic else problems.problem_of(error)
+    kind = JSON if classic else b"Content-Type: application/problem+json\r\n"
     headers = "".join(f"{name}: {value}\r\n" for name, value in problems.headers_of(error).items())
     return b"%b%b%b%bContent-Length: %d\r\n\r\n%b" % (
-        _start(b"%d %b" % (status, HTTPStatus(status).phrase.encode())),
+        _start(b"%d %b" % (status, HTTPStatus(status).phrase.encode()), kind),
         NO_STORE,
         headers.encode(),
         CLOSE if close else b"",
