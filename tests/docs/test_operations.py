@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -45,10 +46,32 @@ def test_the_acl_user_of_the_guide_may_do_all_that_presque_does(acl_user: dict[s
             server.ask("GET", "/w/?worker_id=w"),
             server.ask("DELETE", "/w/mail", X_presque_workerid="w"),
             server.ask("DELETE", "/q/mail"),
+            *with_leases(server),
             server.ask("GET", "/stats/"),
         ]
 
     assert [answer.body for answer in asked if answer.status >= 400] == []
+
+
+def with_leases(server: rig.Server) -> list[rig.Answer]:
+    policy = {"max_leased": 5, "group_leased": 1, "rate": {"count": 9, "seconds": 0.001}, "keep": 60, "lease": 1}
+    asked = [server.ask("PATCH", "/p/film", json.dumps(policy))]
+    asked.append(server.ask("POST", "/q/film?group=a", "1"))
+    for _ in range(2):
+        asked.append(server.ask("POST", "/q/film?group=a", "1", Idempotency_Key="key"))
+    asked.append(server.ask("POST", "/q/film/lease?attempt_id=x&count=9"))
+    asked.append(server.ask("POST", "/q/film/lease?attempt_id=x&count=9"))
+    lease = asked[-1].json["jobs"][0]["lease"]
+    asked.append(server.ask("GET", "/j/film/2/explain"))
+    asked.append(server.ask("POST", f"/j/film/1/ack?lease={lease}"))
+    asked.append(server.ask("POST", f"/j/film/1/ack?lease={lease}"))
+    asked += [server.ask("GET", f"/j/film?state={state}&limit=1") for state in ("done", "ready")]
+    asked.append(server.ask("PATCH", "/j/film/2", '{"delay":60}'))
+    asked.append(server.ask("GET", "/j/film/2?wait=0.1"))
+    asked.append(server.ask("POST", "/j/film/retry"))
+    asked.append(server.ask("DELETE", "/j/film/2"))
+    asked.append(server.ask("DELETE", "/q/film"))
+    return asked
 
 
 def test_the_acl_user_of_the_guide_may_do_no_more_than_it_needs() -> None:

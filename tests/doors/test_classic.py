@@ -211,7 +211,7 @@ ATTEMPTS = "`attempts` should be a whole number from 1 to 1000, not `{}`"
 KEEP = "`keep` should be a whole number from 0 to 31536000, not `{}`"
 UNIQ = "`uniq` should be a key of 1 to 255 bytes"
 UNIQ_UNTIL = "`uniq_until` should be `fetch` or `done`, not `{}`"
-KNOWN = "known are `attempts`, `delay`, `delayed`, `keep`, `priority`, `ttl`, `uniq`, `uniq_until`"
+KNOWN = "known are `attempts`, `delay`, `delayed`, `group`, `keep`, `priority`, `ttl`, `uniq`, `uniq_until`"
 TOO_FAR = "`delayed` counts seconds since the epoch, and `{}` is too far away"
 
 REFUSED = [
@@ -735,7 +735,7 @@ def test_a_batch_takes_the_parameters_of_a_push_but_uniq(door: Door, queue_name:
         assert door.ask("POST", f"/qb/{queue_name}?{query}", batch).status == 201, query
     assert stats(door, queue_name)["scheduled"] == 4
     assert drain(door, queue_name) == ["x", "y", "plain", "x", "y", "x", "y", "x", "y"]
-    known = "known are `attempts`, `delay`, `delayed`, `keep`, `priority`, `ttl`"
+    known = "known are `attempts`, `delay`, `delayed`, `group`, `keep`, `priority`, `ttl`"
     for name in "uniq", "uniq_until":
         answer = door.ask("POST", f"/qb/{queue_name}?{name}=k", batch)
         assert answer.status == 400

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from presque import codec
 from presque.commands import params
 from presque.engine.engine import pack
 from presque.errors import CallerError, UnknownParameter
@@ -47,8 +48,7 @@ def test_push_options_are_within_bounds_or_refused(fields: dict[str, str]) -> No
         assert 1 <= options.priority <= 9
         for number in options.delayed, options.delay, options.ttl, options.attempts, options.keep:
             assert number is None or 0 <= number < 2**48
-        packed = pack(options)
-        assert packed.split(b"|")[0] == b"%d" % options.priority
+        assert codec.unpack(pack(options))["p"] == options.priority
 
 
 @given(st.datetimes(datetime(1970, 1, 2), datetime(9998, 1, 1)), st.integers(-23 * 60, 23 * 60))  # noqa: DTZ001

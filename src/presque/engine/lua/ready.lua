@@ -42,7 +42,8 @@ end
 -- Put entries of one priority and group behind what is ready, or before it.
 local function put_ready(q, priority, group, entries, at_head)
   if #entries == 0 then return end
-  redis.call(at_head and 'LPUSH' or 'RPUSH', list_for(q, priority, group), unpack(entries))
+  local list = list_for(q, priority, group)
+  if at_head then redis.call('LPUSH', list, unpack(entries)) else redis.call('RPUSH', list, unpack(entries)) end
   if q.grouped then join_ring(q, priority, group or '') end
 end
 

@@ -30,6 +30,7 @@ end
 local function leave_for_good(q, id, job)
   q.gone[#q.gone + 1] = id
   if job ~= NOTHING then q.gone_jobs[#q.gone] = job end
+  q.gone_ids[id] = true
 end
 
 local function remove_cancelled(q, id, record)
@@ -94,7 +95,7 @@ end
 
 -- What to answer about a lease that the caller does not hold.
 local function not_held(q, id, token, record)
-  local before = recall(q, 'settle:' .. token)
+  local before = recall(q, 'settle:' .. id .. ':' .. token)
   if before then return {200, unpack(cmsgpack.unpack(before))} end
   if record and not redis.call('ZSCORE', q.done, padded(id)) then return {409} end
   if tonumber(id) <= q.seq then return {410} end
@@ -116,7 +117,8 @@ local function settle_some(q, now, logical, random, args, first, last, answered,
     local verb, token, record = args[i], args[i + 2], records[n]
     local run = runs[id] or (packed[n] and cmsgpack.unpack(packed[n]))
     runs[id] = run
-    local reply = answered[token]
+    local key = 'settle:' .. id .. ':' .. token
+    local reply = answered[key]
     if not reply then
       if record and run and token ~= '' and run.token == token and ends[n] and tonumber(ends[n]) > logical then
         if verb ~= 'extend' then
@@ -126,11 +128,11 @@ local function settle_some(q, now, logical, random, args, first, last, answered,
         reply = {200, verbs[verb](q, id, record, run, now, args[i + 3], args[i + 4], args[i + 5], args[i + 6],
           random)}
         if verb ~= 'extend' then
-          answered[token] = reply
-          add(memo, 'settle:' .. token, cmsgpack.pack({reply[2], reply[3]}))
+          answered[key] = reply
+          add(memo, key, cmsgpack.pack({reply[2], reply[3]}))
         end
       else
-        reply = not_held(q, id, token, record)
+        reply = not_held(q, id, token, record and not q.gone_ids[id])
       end
     end
     replies[#replies + 1] = reply
@@ -158,9 +160,9 @@ local function settle(keys, args)
   local rates, logical = snapshot(q, now), lease_clock(q, now)
   local random, replies, memo = tonumber(args[1]), {}, {}
   q.freed, q.soonest, q.left = 0, nil, {}
-  q.over, q.gone, q.gone_jobs = {}, {}, {}
+  q.over, q.gone, q.gone_jobs, q.gone_ids = {}, {}, {}, {}
   if #args > 7 * MOST + 1 then return redis.error_reply('ERR too many leases in one settle') end
-  local answered = {}  -- by token: a repetition within the call
+  local answered = {}  -- a repetition within the call
   for first = 2, #args, 7 * LOOK do
     local last = math.min(#args, first + 7 * LOOK - 1)
     settle_some(q, now, logical, random, args, first, last, answered, replies, memo)
