@@ -13,6 +13,7 @@ import cpu
 import fetch_http
 import fsync
 import gathering
+import leases
 import many_queues
 import memory
 import push_http
@@ -20,7 +21,7 @@ import rig
 import startup
 import waiters
 
-MODULES = (push_http, fetch_http, fsync, cpu, memory, waiters, startup, many_queues, gathering)
+MODULES = (push_http, fetch_http, fsync, cpu, memory, waiters, startup, many_queues, leases, gathering)
 
 if __name__ == "__main__":
     sys.exit(rig.main([module.SCRIPT for module in MODULES], __doc__))
