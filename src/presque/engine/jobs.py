@@ -59,6 +59,8 @@ class Jobs:
         reply = await self._call("patch", queue, job, *numbers, "" if body is None else 1, body or b"")
         if reply == b"missing":
             raise NotFound(MISSING)
+        if reply == b"late":
+            raise replies.REFUSALS[reply]
         if reply == b"moved":
             raise WrongState("the job was moved 255 times already; delete it and push it anew")
         if reply != b"ok":

@@ -22,7 +22,7 @@ local function fetch(keys, args)
       local _, left, due_in = pass_time(q, now)
       local wanted, rate_in = count - taken, nil
       if q.policy then wanted, rate_in = rate_room(q, lease_clock(q, now), wanted) end
-      local ready = take_ready(q, now, wanted, bytes)
+      local ready = take_ready(q, now, wanted, bytes, false)
       bytes = ready.bytes
       if left or ready.unfinished then more = 1 end
       if rate_in then due_in = math.min(due_in or rate_in, rate_in) end

@@ -107,7 +107,8 @@ end
 --
 -- keys   the keys of the queue
 -- args   id, priority or '', moment it becomes ready (ms) or '', delay in ms or '', '1' if there is a body, body
--- reply  'ok', 'missing', or the state that forbids it; 'moved' if it was moved 255 times
+-- reply  'ok', 'missing', or the state that forbids it; 'moved' if it was moved 255 times; 'late' if its ttl
+--        would end before it is due
 local function patch(keys, args)
   local q, now, id = open(keys, 1), clock(), args[1]
   local record = redis.call('HGET', q.jobs, id)
@@ -124,6 +125,7 @@ local function patch(keys, args)
   if args[4] ~= '' then run_at = now + tonumber(args[4]) + (tonumber(args[4]) > 0 and 1 or 0) end
   local moves = changed.priority ~= priority_of(record) or run_at
   if run_at then changed.run_at = run_at end
+  if run_at and job.expires_at and run_at >= job.expires_at and not was_leased(q, id) then return 'late' end
   local due = q.timed and redis.call('ZSCORE', q.due, padded(id))
   if moves and not due then
     if (job.place or 0) == 255 then return 'moved' end

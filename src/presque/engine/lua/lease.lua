@@ -90,8 +90,7 @@ local function lease(keys, args)
       local rates = snapshot(q, now)
       local _, left, due_in = pass_time(q, now)
       local wanted, free_in = room(q, lease_clock(q, now), count - taken)
-      local group_most = q.policy and policy_of(q).group_leased or 0
-      local ready = take_ready(q, now, wanted, bytes, group_most > 0 and group_most or nil)
+      local ready = take_ready(q, now, wanted, bytes, true)
       bytes = ready.bytes
       if left or ready.unfinished then more = 1 end
       if free_in then due_in = math.min(due_in or free_in, free_in) end

@@ -126,6 +126,7 @@ local function reclaim(q, now)
     end
   end
   if #members > 0 then redis.call('HSET', q.meta, 'failed', q.failed) end
+  q.in_flight = q.in_flight - #members
   return ready, #members
 end
 

@@ -3,7 +3,7 @@
 -- Once a job with a group was pushed to a queue, each group has lists of its own there, and those without a
 -- group are one more group, with an empty name. They are served in turn: `ring` scores each group that has
 -- ready jobs, the lowest is next, and who was served goes to the back. A group that holds as many leases as
--- policy `group_leased` allows is taken out of the ring until one of them ends.
+-- policy `group_leased` allows gets nothing, by fetch either: it is out of the ring until one of them ends.
 
 -- The ring of groups of one priority.
 local function ring_of(q, priority)
@@ -71,48 +71,48 @@ local function ids_of(q, entries)
   return ids
 end
 
--- Take up to `wanted` entries of one priority, each group in its turn; with `most`, none of a group that has
--- so many leased. Returns the entries and the group of each.
-local function pop_in_turn(q, priority, wanted, most)
-  local ring = ring_of(q, priority)
-  local entries, groups, back, looked = {}, {}, back_of(ring), 0
+-- Take up to `wanted` entries of one priority, each group in its turn, none of a group that has all the leases
+-- that it may have; with `leasing`, each entry counts as one more. Returns the entries and the group of each.
+-- Looks at some hundred groups, and notes in `more_groups` when there are others.
+local function pop_in_turn(q, priority, wanted, leasing)
+  local ring, most = ring_of(q, priority), policy_of(q).group_leased
+  local entries, groups, back, looked, passed = {}, {}, back_of(ring), 0, 0
   q.taken = q.taken or {}  -- by group, in this call
-  local taken = q.taken
   while #entries < wanted and looked < 4 * LOOK do
     local next_groups = redis.call('ZRANGE', ring, 0, wanted - #entries - 1)
-    local before = #entries
+    if #next_groups == 0 or passed >= redis.call('ZCARD', ring) then break end
     for _, group in ipairs(next_groups) do
+      local limited = most > 0 and group ~= ''
+      local held = limited and tonumber(redis.call('HGET', q.groups, group) or 0) or 0
+      local stays = not limited or held < most
       looked = looked + 1
-      local held = most and group ~= '' and tonumber(redis.call('HGET', q.groups, group) or 0) or 0
-      if most and held >= most then
-        redis.call('ZREM', ring, group)
+      if stays and limited and leasing and held + (q.taken[group] or 0) >= most then
+        passed = passed + 1
+      elseif stays then
+        local list = list_for(q, priority, group)
+        local entry = redis.call('LPOP', list)
+        if entry then
+          entries[#entries + 1], groups[#groups + 1] = entry, group
+          q.taken[group] = (q.taken[group] or 0) + 1
+          passed = 0
+        end
+        stays = redis.call('LLEN', list) > 0
+      end
+      if stays then
+        redis.call('ZADD', ring, back, group)
+        back = back + 1
       else
-        if not most or group == '' or held + (taken[group] or 0) < most then
-          local list = list_for(q, priority, group)
-          local entry = redis.call('LPOP', list)
-          if entry then
-            entries[#entries + 1], groups[#groups + 1] = entry, group
-            taken[group] = (taken[group] or 0) + 1
-          end
-          if redis.call('LLEN', list) == 0 then
-            redis.call('ZREM', ring, group)
-            group = nil
-          end
-        end
-        if group then
-          redis.call('ZADD', ring, back, group)
-          back = back + 1
-        end
+        redis.call('ZREM', ring, group)
       end
     end
-    if #next_groups == 0 or (#entries == before and looked >= redis.call('ZCARD', ring)) then break end
   end
+  q.more_groups = q.more_groups or (#entries < wanted and looked >= 4 * LOOK)
   return entries, groups
 end
 
 -- Take up to `wanted` entries of one priority off the queue.
-local function pop(q, priority, wanted, most)
-  if q.grouped then return pop_in_turn(q, priority, wanted, most) end
+local function pop(q, priority, wanted, leasing)
+  if q.grouped then return pop_in_turn(q, priority, wanted, leasing) end
   return redis.call('LPOP', list_of(q, priority), wanted) or {}
 end
 
@@ -125,18 +125,17 @@ end
 local function was_leased(q, id) return q.leases and redis.call('HEXISTS', q.runs, id) == 1 end
 
 -- The next ready jobs of one queue, highest priority first, taken off their lists: `count` at most, and no
--- more once they fill `bytes`. Looks at MOST ids at most. `most` is how many leases a group may hold, if that
--- matters. Every key was read when the queue was opened.
+-- more once they fill `bytes`. Looks at MOST ids at most. Every key was read when the queue was opened.
 --
 -- Returns {ids=, records=, special=, late=, late_jobs=, unfinished=, bytes=}: the jobs, what `parse` says of
 -- those with options, by position, the jobs whose ttl has run out instead, whether it stopped before it had
 -- looked at all there is, and the bytes left.
-local function take_ready(q, now, count, bytes, most)
+local function take_ready(q, now, count, bytes, leasing)
   local ids, records, special, late, late_jobs = {}, {}, {}, {}, {}
   local found, looked, unfinished = 0, 0, false
   for _, priority in ipairs(priorities_of(q)) do
     while found < count and bytes > 0 and not unfinished do
-      local entries, groups = pop(q, priority, math.min(count - found, LOOK), most)
+      local entries, groups = pop(q, priority, math.min(count - found, LOOK), leasing)
       if #entries == 0 then break end
       local next_ids = ids_of(q, entries)
       for i, record in ipairs(redis.call('HMGET', q.jobs, unpack(next_ids))) do
@@ -145,6 +144,7 @@ local function take_ready(q, now, count, bytes, most)
           break
         end
         looked = looked + 1
+        local before = found
         if record and (next_ids == entries or entry_of(next_ids[i], record) == entries[i]) then
           local job = parse(record)
           if job.expires_at and job.expires_at <= now and not was_leased(q, next_ids[i]) then
@@ -156,10 +156,12 @@ local function take_ready(q, now, count, bytes, most)
             bytes = bytes - #record
           end
         end
+        if groups and found == before then q.taken[groups[i]] = q.taken[groups[i]] - 1 end
       end
       unfinished = found < count and (looked >= MOST or bytes <= 0)
     end
   end
+  unfinished = unfinished or (found < count and q.more_groups)
   return {
     ids = ids, records = records, special = special, late = late, late_jobs = late_jobs,
     unfinished = unfinished, bytes = bytes,
