@@ -71,12 +71,23 @@ local function ids_of(q, entries)
   return ids
 end
 
+-- Take the first entry of a list that stands for a job, and its record: what is left of deleted jobs is no turn.
+local function pop_live(q, list)
+  for _ = 1, LOOK do
+    local entry = redis.call('LPOP', list)
+    if not entry then return nil end
+    local id = string.match(entry, '^%d+')
+    local record = redis.call('HGET', q.jobs, id)
+    if record and entry_of(id, record) == entry then return entry, record end
+  end
+end
+
 -- Take up to `wanted` entries of one priority, each group in its turn, none of a group that has all the leases
--- that it may have; with `leasing`, each entry counts as one more. Returns the entries and the group of each.
--- Looks at some hundred groups, and notes in `more_groups` when there are others.
+-- that it may have; with `leasing`, each entry counts as one more. Returns the entries, their records and the
+-- group of each. Looks at some hundred groups, and notes in `more_groups` when there are others.
 local function pop_in_turn(q, priority, wanted, leasing)
   local ring, most = ring_of(q, priority), policy_of(q).group_leased
-  local entries, groups, back, looked, passed = {}, {}, back_of(ring), 0, 0
+  local entries, records, groups, back, looked, passed = {}, {}, {}, back_of(ring), 0, 0
   q.taken = q.taken or {}  -- by group, in this call
   while #entries < wanted and looked < 4 * LOOK do
     local next_groups = redis.call('ZRANGE', ring, 0, wanted - #entries - 1)
@@ -90,9 +101,9 @@ local function pop_in_turn(q, priority, wanted, leasing)
         passed = passed + 1
       elseif stays then
         local list = list_for(q, priority, group)
-        local entry = redis.call('LPOP', list)
+        local entry, record = pop_live(q, list)
         if entry then
-          entries[#entries + 1], groups[#groups + 1] = entry, group
+          entries[#entries + 1], records[#records + 1], groups[#groups + 1] = entry, record, group
           q.taken[group] = (q.taken[group] or 0) + 1
           passed = 0
         end
@@ -107,13 +118,20 @@ local function pop_in_turn(q, priority, wanted, leasing)
     end
   end
   q.more_groups = q.more_groups or (#entries < wanted and looked >= 4 * LOOK)
-  return entries, groups
+  return entries, records, groups
 end
 
--- Take up to `wanted` entries of one priority off the queue.
+-- Take up to `wanted` entries of one priority off the queue. Returns the entries, their ids, their records, and
+-- the group of each if there are groups.
 local function pop(q, priority, wanted, leasing)
-  if q.grouped then return pop_in_turn(q, priority, wanted, leasing) end
-  return redis.call('LPOP', list_of(q, priority), wanted) or {}
+  if q.grouped then
+    local entries, records, groups = pop_in_turn(q, priority, wanted, leasing)
+    return entries, ids_of(q, entries), records, groups
+  end
+  local entries = redis.call('LPOP', list_of(q, priority), wanted)
+  if not entries then return {} end
+  local ids = ids_of(q, entries)
+  return entries, ids, redis.call('HMGET', q.jobs, unpack(ids))
 end
 
 -- Put entries that were popped last back to where they came from, in their order.
@@ -135,10 +153,9 @@ local function take_ready(q, now, count, bytes, leasing)
   local found, looked, unfinished = 0, 0, false
   for _, priority in ipairs(priorities_of(q)) do
     while found < count and bytes > 0 and not unfinished do
-      local entries, groups = pop(q, priority, math.min(count - found, LOOK), leasing)
+      local entries, next_ids, next_records, groups = pop(q, priority, math.min(count - found, LOOK), leasing)
       if #entries == 0 then break end
-      local next_ids = ids_of(q, entries)
-      for i, record in ipairs(redis.call('HMGET', q.jobs, unpack(next_ids))) do
+      for i, record in ipairs(next_records) do
         if bytes <= 0 then
           unpop(q, priority, entries, groups, i)
           break
