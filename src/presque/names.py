@@ -24,11 +24,11 @@ _job = re.compile(r"[1-9][0-9]{0,14}\Z").match
 _worker = re.compile(r"[\x21-\x7e]{1,256}\Z").match
 
 
-def queue(name: str) -> str:
-    """Return `name` if a queue may be called so, raise `InvalidName` otherwise."""
+def queue(name: str, what: str = "queue") -> str:
+    """Return `name` if a queue, or `what` follows the same rule, may be called so; raise `InvalidName`."""
     if _queue(name):
         return name
-    raise InvalidName(f"`{shown(name)}` is no name for a queue: use {QUEUE_RULE}")
+    raise InvalidName(f"`{shown(name)}` is no name for a {what}: use {QUEUE_RULE}")
 
 
 def job(job_id: str) -> str:

@@ -213,7 +213,7 @@ def written(key: str, value: Any) -> str:
 
 
 FLOORS = {
-    **dict.fromkeys(("errors", "names", "codec", "job", "config", "setting_values", "log"), "ground"),
+    **dict.fromkeys(("errors", "names", "codec", "job", "config", "setting_values", "schedule", "log"), "ground"),
     **dict.fromkeys(("server", "fleet", "cli", "__main__"), "roof"),
 }
 BELOW = {

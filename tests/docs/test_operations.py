@@ -71,6 +71,10 @@ def with_leases(server: rig.Server) -> list[rig.Answer]:
     asked.append(server.ask("POST", "/j/film/retry"))
     asked.append(server.ask("DELETE", "/j/film/2"))
     asked.append(server.ask("DELETE", "/q/film"))
+    often = '{"queue":"film","body":1,"schedule":"@every 1s"}'
+    asked.append(server.ask("PUT", "/cron/often", often))
+    rig.eventually(lambda: server.ask("GET", "/status/film").json["size"] > 0)
+    asked += [server.ask(method, "/cron/often") for method in ("GET", "DELETE")]
     return asked
 
 

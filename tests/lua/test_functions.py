@@ -579,6 +579,36 @@ def test_a_wrong_key_of_the_workers_leaves_everything_as_it_was(
         functions.clear()
 
 
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("cron_put", ["c", "definition", 5, ""]),
+        ("cron_put", ["new", "definition", 5, "1"]),
+        ("cron_remove", ["c"]),
+        ("cron_show", ["c"]),
+        ("cron_show", []),
+        ("cron_due", [10]),
+        ("cron_advance", ["c", 5, 9, "1"]),
+        ("cron_advance", ["c", 5, "", ""]),
+    ],
+)
+def test_a_wrong_key_of_the_recurring_jobs_leaves_everything_as_it_was(
+    functions: Functions, name: str, args: list[Any]
+) -> None:
+    keys = functions.keys.crons()
+    for wrong in keys:
+        functions.call("cron_put", keys, "c", "definition", 5, "")
+        functions.client.delete(wrong)
+        functions.client.set(wrong, "wrong")
+        before = functions.state()
+
+        with pytest.raises(redis.ResponseError):
+            functions.call(name, keys, *args)
+
+        assert functions.state() == before, wrong
+        functions.clear()
+
+
 def test_a_wrong_key_of_the_registry_leaves_everything_as_it_was(functions: Functions) -> None:
     names, channel = functions.keys.registry()
     functions.client.set(names, "wrong")
@@ -593,9 +623,10 @@ def test_every_function_is_called_with_wrong_keys_above(functions: Functions) ->
     listed = functions.client.function_list(library.NAME)
     offered = {name.decode() for name in _names_in(listed) if name.startswith(b"presque_")}
     workers = {"worker_register", "worker_unregister", "worker_count", "worker_list", "worker_show"}
+    crons = {"cron_put", "cron_remove", "cron_show", "cron_due", "cron_advance"}
 
     assert offered - {library.NAME} == {
-        f"{library.NAME}_{name}" for name in {*QUEUE_CALLS, *workers, "register"}
+        f"{library.NAME}_{name}" for name in {*QUEUE_CALLS, *workers, *crons, "register"}
     }
 
 

@@ -20,6 +20,7 @@ from presque import codec
 from presque.engine import keys, library, replies
 from presque.engine.batching import Batch, Batches
 from presque.engine.connection import Address, Store, StoreInfo
+from presque.engine.cron import Crons
 from presque.engine.jobs import Jobs
 from presque.engine.lines import Taker, Waiter
 from presque.engine.wakeups import Wakeups
@@ -56,6 +57,7 @@ class Engine:
         self.keys = keys.Keys(namespace)
         self.store = Store(address, on_message=self._message, on_connected=self._connected)
         self.jobs = Jobs(self.store, self.keys)
+        self.crons = Crons(self.store, self.keys, self.push_many)
         self.wakeups = Wakeups(self)
         self._loop = asyncio.get_running_loop()
         self._known: set[str] = set()
@@ -76,6 +78,7 @@ class Engine:
         await self.queues()
         self._spawn(self._sweep())
         self._spawn(self.wakeups.forget_channels())
+        self._spawn(self.crons.run())
 
     def stop_waiting(self) -> None:
         """Answer everybody who waits with "nothing", and let nobody wait from now on."""

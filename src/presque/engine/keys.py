@@ -31,6 +31,10 @@ class Keys:
         prefix = f"{self.namespace}:{{:workers}}"
         return tuple(f"{prefix}:{part}" for part in ("queues", "started", "processed", "failed", "seen"))
 
+    def crons(self) -> tuple[str, ...]:
+        """The keys that hold the recurring jobs."""
+        return tuple(f"{self.namespace}:{{:cron}}:{part}" for part in ("jobs", "due", "fired"))
+
     def wake(self, queue: str) -> str:
         """The channel that tells of jobs becoming ready in one queue."""
         return self.of(queue)[6]

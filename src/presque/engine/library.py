@@ -28,6 +28,7 @@ _FILES = (
     "jobs",
     "queues",
     "workers",
+    "cron",
     "register",
 )
 

@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from presque import codec, names
+from presque.commands import cron as crons
 from presque.commands import job, jobs, leases, params, policies, queues, workers
 from presque.engine.engine import Engine
 from presque.engine.lines import Waiter
@@ -55,6 +56,10 @@ class Call:
     @property
     def job(self) -> str:
         return names.job(heads.segment(self.request.path_params["id"]))
+
+    @property
+    def name(self) -> str:
+        return names.queue(heads.segment(self.request.path_params["name"]), "recurring job")
 
     def push_options(self, known: tuple[str, ...]) -> PushOptions:
         headers = self.request.headers
@@ -302,6 +307,32 @@ async def change_policy(call: Call) -> Response:
     return answer(await policies.change(call.engine, call.queue, await call.request.body()))
 
 
+async def cron(call: Call) -> Response:
+    """GET /cron/{name}"""
+    call.no_fields()
+    return answer(await crons.show(call.engine, call.name))
+
+
+async def put_cron(call: Call) -> Response:
+    """PUT /cron/{name}"""
+    call.no_fields()
+    found, new = await crons.put(call.engine, call.name, await call.request.body())
+    return answer(found, 201 if new else 200)
+
+
+async def delete_cron(call: Call) -> Response:
+    """DELETE /cron/{name}"""
+    call.no_fields()
+    await crons.delete(call.engine, call.name)
+    return empty(204)
+
+
+async def all_crons(call: Call) -> Response:
+    """GET /cron/"""
+    call.no_fields()
+    return answer(await crons.show_all(call.engine))
+
+
 # path -> method -> handler. The whole classic surface on one page.
 ROUTES: dict[str, dict[str, Handler]] = {
     "/q/{queue}": {"POST": push, "GET": fetch, "PUT": put_back, "DELETE": purge},
@@ -324,6 +355,8 @@ JOB_ROUTES: dict[str, dict[str, Handler]] = {
     "/j/{queue}/{id}": {"GET": show, "PATCH": patch, "DELETE": delete},
     "/j/{queue}/{id}/retry": {"POST": retry},
     "/j/{queue}/{id}/explain": {"GET": explain},
+    "/cron/": {"GET": all_crons},
+    "/cron/{name}": {"GET": cron, "PUT": put_cron, "DELETE": delete_cron},
     "/p/{queue}": {"GET": policy, "PATCH": change_policy},
     "/j/{queue}/{id}/ack": {"POST": settle_one("ack")},
     "/j/{queue}/{id}/fail": {"POST": settle_one("fail")},

@@ -38,6 +38,7 @@
 --   ns:{:queues}      set   the names of all queues (a queue's name cannot begin with a colon)
 --   ns:{:queues}:new  sharded channel: the name of a queue that was never seen before
 --   ns:{:workers}:…   hashes and a sorted set, see workers.lua
+--   ns:{:cron}:…      the recurring jobs, see cron.lua
 --
 -- A job's state is the key that holds its id: `due` is scheduled; none of the sets is ready. An id in a
 -- ready list whose record is gone (expired) means nothing and is skipped when its turn comes: taking it

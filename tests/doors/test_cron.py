@@ -1,0 +1,98 @@
+"""Recurring jobs over HTTP, one scenario for both lanes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.rig import Answer, Door, eventually
+
+
+@pytest.fixture
+def cron(door: Door, queue_name: str) -> Iterator[str]:
+    """A name that is free again afterwards."""
+    yield queue_name
+    door.ask("DELETE", f"/cron/{queue_name}")
+
+
+def put(door: Door, name: str, **fields: Any) -> Answer:
+    whole = {"queue": name, "body": {"n": 1}, "schedule": "@daily"} | fields
+    return door.ask("PUT", f"/cron/{name}", json.dumps(whole))
+
+
+def test_a_recurring_job_shows_its_next_moments_and_its_schedule_in_words(door: Door, cron: str) -> None:
+    made = put(door, cron, schedule="30 9 * * MON", timezone="Europe/Paris", priority=9, keep=5)
+    assert made.status == 201
+    shown = door.ask("GET", f"/cron/{cron}").json
+    assert shown == made.json
+    assert (shown["words"], shown["timezone"]) == ("At 09:30 on Monday", "Europe/Paris")
+    assert len(shown["next"]) == 5
+    assert all("T09:30:00+0" in moment for moment in shown["next"])
+    assert (shown["body"], shown["missed"], shown["overlap"]) == ({"n": 1}, "once", "allow")
+    assert (shown["priority"], shown["keep"], shown["last_fired"]) == (9, 5, None)
+    assert shown in door.ask("GET", "/cron/").json["crons"]
+
+
+def test_one_that_is_put_again_keeps_its_next_moment_unless_its_schedule_changes(
+    door: Door, cron: str
+) -> None:
+    first = put(door, cron, schedule="@every 1h").json
+    again = put(door, cron, schedule="@every 1h", body="other")
+    assert (again.status, again.json["next"], again.json["body"]) == (200, first["next"], "other")
+    assert put(door, cron, schedule="@every 2h").json["next"] != first["next"]
+
+
+def test_a_deleted_one_is_gone(door: Door, cron: str) -> None:
+    put(door, cron)
+    assert door.ask("DELETE", f"/cron/{cron}").status == 204
+    for method in "GET", "DELETE":
+        answer = door.ask(method, f"/cron/{cron}")
+        assert (answer.status, answer.json["code"]) == (404, "not-found")
+
+
+def test_a_job_is_pushed_at_each_moment(door: Door, cron: str) -> None:
+    put(door, cron, schedule="@every 1s", group="acme")
+    eventually(lambda: door.ask("GET", f"/status/{cron}").json["size"] >= 2)
+    shown = door.ask("GET", f"/cron/{cron}").json
+    assert shown["last_fired"] is not None
+    assert door.ask("GET", f"/j/{cron}/1").json["group"] == "acme"
+
+
+def test_one_that_must_not_overlap_waits_for_the_job_before(door: Door, cron: str) -> None:
+    put(door, cron, schedule="@every 1s", overlap="skip")
+    eventually(lambda: door.ask("GET", f"/status/{cron}").json["size"] == 1)
+    [job] = door.ask("POST", f"/q/{cron}/lease").json["jobs"]
+    before = door.ask("GET", f"/cron/{cron}").json["next"][0]
+    eventually(lambda: door.ask("GET", f"/cron/{cron}").json["next"][0] > before)
+    assert door.ask("GET", f"/status/{cron}").json["size"] == 0
+    door.ask("POST", f"/j/{cron}/{job['id']}/ack?lease={job['lease']}")
+    eventually(lambda: door.ask("GET", f"/status/{cron}").json["size"] == 1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "part"),
+    [
+        ({"schedule": "often"}, "`schedule` cannot be read"),
+        ({"timezone": "Mars"}, "`timezone` should be a zone"),
+        ({"missed": "maybe"}, "`missed` should be `skip` or `once` or `all`"),
+        ({"overlap": "no"}, "`overlap` should be `allow` or `skip`"),
+        ({"queue": "no/slash"}, "is no name for a queue"),
+        ({"priority": 10}, "`priority` should be"),
+        ({"scedule": "@daily"}, "unknown field `scedule`"),
+    ],
+)
+def test_one_that_is_not_right_says_why(door: Door, cron: str, fields: dict[str, Any], part: str) -> None:
+    answer = put(door, cron, **fields)
+    assert (answer.status, answer.headers["content-type"]) == (400, "application/problem+json")
+    assert part in answer.json["error"]
+    assert door.ask("GET", f"/cron/{cron}").status == 404
+
+
+def test_a_name_and_a_body_are_needed(door: Door) -> None:
+    answer = door.ask("PUT", "/cron/no%2Fslash", b"{}")
+    assert "is no name for a recurring job" in answer.json["error"]
+    answer = door.ask("PUT", "/cron/n", b'{"queue":"q","schedule":"@daily"}')
+    assert "`body` is missing" in answer.json["error"]
