@@ -23,7 +23,7 @@ bench:  ## Every benchmark, each beside its reference (needs wrk, nginx, webdis)
 	python3 dev.py run python bench/all.py
 
 faults:  ## The long fault runs: kills by the hundred
-	TEST_KILLS=100 python3 dev.py run pytest tests/faults $(ARGS)
+	TEST_KILLS=100 TEST_JOBS=100000 python3 dev.py run pytest tests/faults $(ARGS)
 
 clean:  ## Remove the environment and all caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
