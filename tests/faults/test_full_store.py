@@ -63,3 +63,33 @@ def test_a_full_store_can_be_emptied_in_batches() -> None:
             found += len(answer.json)
 
         assert found == count
+
+
+def test_a_full_store_can_be_drained_by_leases() -> None:
+    with rig.server("--memory", "--maxmemory", "8MiB") as server:
+        count, _ = fill(server, "full")
+        done = 0
+        while (answer := server.ask("POST", "/q/full/lease?count=5")).status == 200:
+            for job in answer.json["jobs"]:
+                path = f"/j/full/{job['id']}"
+                assert server.ask("POST", f"{path}/extend?lease={job['lease']}").status == 200
+                assert server.ask("GET", path).json["state"] == "leased"
+                assert server.ask("POST", f"{path}/ack?lease={job['lease']}").json["state"] == "done"
+                done += 1
+        assert done == count
+        assert server.ask("POST", "/q/full", BODY).status == 201
+
+
+def test_everything_but_a_push_can_be_done_in_a_full_store() -> None:
+    with rig.server("--memory", "--maxmemory", "8MiB") as server:
+        server.ask("POST", "/q/other", "1")
+        fill(server, "full")
+        assert server.ask("PATCH", "/p/other", '{"lease": 5}').status == 200
+        assert server.ask("PATCH", "/j/full/1", '{"priority": 9}').status == 200
+        [job] = server.ask("POST", "/q/other/lease").json["jobs"]
+        failed = server.ask("POST", f"/j/other/1/fail?lease={job['lease']}", '{"retry": false}')
+        assert failed.json["state"] == "dead"
+        assert server.ask("POST", "/j/other/1/retry").json["state"] == "ready"
+        assert server.ask("DELETE", "/j/full/2").status == 204
+        assert server.ask("GET", "/j/full?state=ready&limit=1").status == 200
+        assert server.ask("GET", "/j/full/3/explain").status == 200

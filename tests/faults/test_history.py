@@ -93,6 +93,7 @@ def left(server: rig.Server) -> int:
     return -1
 
 
+@pytest.mark.timeout(60 + JOBS // 50)
 def test_nothing_is_lost_held_twice_or_stuck_whatever_is_killed(
     new_data: Callable[[], str], tmp_path: Path
 ) -> None:

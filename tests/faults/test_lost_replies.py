@@ -154,3 +154,93 @@ def test_lost_replies_one_after_the_other_double_nothing(setting: Setting, queue
     assert setting.proxy.caught - caught == unclear == 20
     assert acknowledged == 20
     assert found == list(range(40)), "each of them reached the store exactly once"
+
+
+# --- leases: what is repeated has no second effect --------------------------------------------------
+
+
+def leased(setting: Setting, queue: str) -> dict[str, str]:
+    """Push a job and lease it. Returns the job as it was handed out."""
+    setting.server.ask("POST", f"/q/{queue}", "1")
+    [job] = setting.server.ask("POST", f"/q/{queue}/lease").json["jobs"]
+    return dict(job)
+
+
+@pytest.mark.parametrize("fate", ["cut", "drop"])
+def test_a_lease_whose_reply_is_lost_is_asked_for_again_and_brings_the_same_jobs(
+    setting: Setting, queue_name: str, fate: Fate
+) -> None:
+    for number in range(4):
+        setting.server.ask("POST", f"/q/{queue_name}", str(number))
+    setting.proxy.catch(b"presque_1_lease", fate)
+    path = f"/q/{queue_name}/lease?count=2&attempt_id=mine"
+
+    assert setting.server.ask("POST", path).status == 503
+    setting.resumed()
+    again = setting.server.ask("POST", path).json["jobs"]
+
+    assert sorted(job["body"] for job in again) == [0, 1]
+    assert [job["attempt"] for job in again] == [1, 1]
+    assert setting.server.ask("GET", f"/stats/{queue_name}").json["leased"] == 2
+
+
+def test_without_an_attempt_id_they_would_be_held_until_their_lease_ends(
+    setting: Setting, queue_name: str
+) -> None:
+    for number in range(4):
+        setting.server.ask("POST", f"/q/{queue_name}", str(number))
+    setting.proxy.catch(b"presque_1_lease", "cut")
+    path = f"/q/{queue_name}/lease?count=2"
+
+    assert setting.server.ask("POST", path).status == 503
+    setting.resumed()
+    assert [job["body"] for job in setting.server.ask("POST", path).json["jobs"]] == [2, 3]
+
+
+@pytest.mark.parametrize("fate", ["cut", "drop"])
+@pytest.mark.parametrize(
+    ("verb", "state", "counted"),
+    [("ack", "done", "processed"), ("fail", "scheduled", "failed"), ("release", "ready", None)],
+)
+def test_a_settle_whose_reply_is_lost_can_be_sent_again_and_counts_once(
+    setting: Setting, queue_name: str, fate: Fate, verb: str, state: str, counted: str | None
+) -> None:
+    job = leased(setting, queue_name)
+    setting.proxy.catch(b"presque_1_settle", fate)
+    path = f"/j/{queue_name}/1/{verb}?lease={job['lease']}"
+
+    first = setting.server.ask("POST", path)
+    assert first.status == 503
+    assert "whether the request took effect is unknown" in first.json["error"]
+    setting.resumed()
+    for _ in range(2):
+        assert setting.server.ask("POST", path).json["state"] == state
+    if counted is not None:
+        assert setting.server.ask("GET", f"/stats/{queue_name}").json[counted] == 1
+
+
+def test_a_push_with_an_idempotency_key_can_be_sent_again_when_its_reply_is_lost(
+    setting: Setting, queue_name: str
+) -> None:
+    setting.server.ask("POST", f"/q/{queue_name}", "0")
+    setting.proxy.catch(b"presque_1_push", "cut")
+    key = f"key of {queue_name}"
+
+    assert setting.server.ask("POST", f"/q/{queue_name}", "1", Idempotency_Key=key).status == 503
+    setting.resumed()
+    again = setting.server.ask("POST", f"/q/{queue_name}", "1", Idempotency_Key=key)
+
+    assert (again.status, again.json["id"]) == (201, "2")
+    assert again.headers["idempotent-replayed"] == "true"
+    assert setting.ready(queue_name) == 2
+
+
+def test_without_the_key_it_would_be_stored_twice(setting: Setting, queue_name: str) -> None:
+    setting.server.ask("POST", f"/q/{queue_name}", "0")
+    setting.proxy.catch(b"presque_1_push", "cut")
+
+    assert setting.server.ask("POST", f"/q/{queue_name}", "1").status == 503
+    setting.resumed()
+    setting.server.ask("POST", f"/q/{queue_name}", "1")
+
+    assert setting.ready(queue_name) == 3
