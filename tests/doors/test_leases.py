@@ -59,6 +59,19 @@ def problem(answer: Answer) -> tuple[int, str]:
     return answer.status, found["code"]
 
 
+# --- errors -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("PUT", "/j/q/1"), ("GET", "/settle"), ("POST", "/p/q"), ("GET", "/q/q/lease"), ("PUT", "/j/q/1/ack")],
+)
+def test_a_method_that_a_route_does_not_take_is_a_problem_too(door: Door, method: str, path: str) -> None:
+    answer = door.ask(method, path)
+    assert problem(answer) == (405, "no-such-route")
+    assert answer.headers["allow"]
+
+
 # --- lease ------------------------------------------------------------------------------------------
 
 

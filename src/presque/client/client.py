@@ -34,6 +34,7 @@ class BatchOptions(TypedDict, total=False):
     ttl: float | None
     attempts: int | None
     keep: float | None
+    group: str | None
 
 
 class PushOptions(BatchOptions, total=False):

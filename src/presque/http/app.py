@@ -449,13 +449,17 @@ async def _http_error(request: Request, error: Exception) -> Response:
         text = f"{request.method} is not for this route; it takes {allowed}"
     else:
         text = f"there is no route {request.method} {request.scope['path'][:200]}"
-    return answer({"error": text}, error.status_code, dict(error.headers or {}))
+    headers = NO_STORE | dict(error.headers or {})
+    if problems.is_classic(request.scope["path"]):
+        return answer({"error": text}, error.status_code, headers)
+    body = problems.problem(error.status_code, "no-such-route", text)
+    return Response(body, error.status_code, headers, "application/problem+json")
 
 
 async def _error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PresqueError)
     problems.note(error, request.method, request.scope["path"].split("/")[1])
-    classic = request.scope["route"].path not in JOB_ROUTES
+    classic = problems.is_classic(request.scope["path"])
     return Response(
         problems.body_of(error) if classic else problems.problem_of(error),
         problems.status_of(error),

@@ -293,6 +293,7 @@ class Protocol(HttpToolsProtocol):
         if head.length > self.door.max_body:
             raise BadHead(f"the body is larger than {self.door.max_body} bytes", 413)
         plan = Plan(head)
+        plan.problem = not problems.is_classic(head.path)
         try:
             self.door.gate.check(head.method, head.path, head.headers)
             _route(plan, head)

@@ -104,12 +104,10 @@ def route(plan: Plan, method: str, parts: list[str], token: str | None) -> bool:
     if method != "POST":
         return False
     if len(parts) == 4 and parts[1] == "q" and parts[3] == "lease":
-        plan.problem = True
         plan.queues = names.queue_list(parts[2])
         plan.serve = serve_lease
         return True
     if len(parts) == 5 and parts[1] == "j" and parts[4] in VERBS:
-        plan.problem = True
         plan.queue, plan.job, plan.verb = names.queue(parts[2]), names.job(parts[3]), parts[4]
         plan.token = token
         plan.common = False

@@ -1,4 +1,8 @@
-"""From an error to a status and a JSON body, on the classic routes: `{"error": "<text>"}`."""
+"""From an error to a status and a JSON body.
+
+On the classic routes the body is `{"error": "<text>"}`. On those of leases, single jobs, policies and
+recurring jobs it is a problem of RFC 9457 that has `error`, too.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +54,14 @@ def status_of(error: PresqueError) -> int:
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
+def is_classic(path: str) -> bool:
+    """Whether errors on this path are written as presque has always written them."""
+    _, first, *rest = [*path.split("/"), ""]
+    if first in ("settle", "p", "cron"):
+        return False
+    return not (first == "j" and len(rest) > 2) and not (first == "q" and rest[1:2] == ["lease"])
+
+
 def body_of(error: PresqueError) -> bytes:
     """The error as the classic routes write it."""
     return codec.encode({"error": str(error)})
@@ -58,15 +70,19 @@ def body_of(error: PresqueError) -> bytes:
 def problem_of(error: PresqueError) -> bytes:
     """The error as the routes of leases and jobs write it (RFC 9457). `error` repeats `detail`, so that one
     field can be read on every route; `code` is a word that never changes."""
-    status = status_of(error)
+    return problem(status_of(error), error.code, str(error))
+
+
+def problem(status: int, code: str, text: str) -> bytes:
+    """The same for what is no error of ours, such as a route that does not exist."""
     return codec.encode(
         {
-            "type": f"urn:presque:problem:{error.code}",
+            "type": f"urn:presque:problem:{code}",
             "title": HTTPStatus(status).phrase,
             "status": status,
-            "detail": str(error),
-            "error": str(error),
-            "code": error.code,
+            "detail": text,
+            "error": text,
+            "code": code,
         }
     )
 
