@@ -13,6 +13,8 @@ const COLUMNS = [
   { name: "State", value: (q) => q.status, text: (q) => (q.status ? "▶ started" : "■ stopped"), first: "ascending" },
   { name: "Ready", value: (q) => q.ready },
   { name: "Scheduled", value: (q) => q.scheduled },
+  { name: "Leased", value: (q) => q.leased },
+  { name: "Dead", value: (q) => q.dead },
   { name: "Oldest", value: (q) => q.oldest_seconds ?? -1, text: (q) => duration(q.oldest_seconds) },
   { name: "In / min", value: (q) => q.last_minute.pushed },
   { name: "Out / min", value: (q) => q.last_minute.processed },
@@ -20,7 +22,7 @@ const COLUMNS = [
   { name: "Failed", value: (q) => q.failed },
   { name: "Expired", value: (q) => q.expired },
 ];
-const TOTALS = [["Ready", "ready"], ["Scheduled", "scheduled"], ["Processed", "processed"], ["Failed", "failed"]];
+const TOTALS = ["Ready", "Scheduled", "Leased", "Dead", "Processed", "Failed"].map((name) => [name, name.toLowerCase()]);
 
 let queues = [];
 let sorting = { column: 0, direction: "ascending" };
