@@ -631,15 +631,18 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def no_key_holds_what_it_should_not(self) -> None:
-        jobs, leased, groups = self.keys[1], self.keys[7], self.keys[13]
+        names = ("jobs", "leased", "groups", "runs", "dead", "done", "uniq")
+        jobs, leased, groups, runs_key, dead_key, done_key, uniq_key = (
+            self.keys[0].removesuffix("meta") + name for name in names
+        )
         pipe = self.client.pipeline(transaction=False)
         pipe.hkeys(jobs)
         pipe.zrange(leased, 0, -1)
         pipe.hgetall(groups)
-        pipe.hkeys(self.keys[8])
-        pipe.zrange(self.keys[9], 0, -1)
-        pipe.zrange(self.keys[10], 0, -1)
-        pipe.hgetall(self.keys[5])
+        pipe.hkeys(runs_key)
+        pipe.zrange(dead_key, 0, -1)
+        pipe.zrange(done_key, 0, -1)
+        pipe.hgetall(uniq_key)
         ids, held, by_group, runs, dead, done, uniq = pipe.execute()
         model = self.model
         assert set(map(int, ids)) == set(model.jobs)

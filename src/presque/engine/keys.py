@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-PER_QUEUE = 17
-_PARTS = (
-    "meta", "jobs", "ready", "due", "ttl", "uniq", "wake",
-    "leased", "runs", "dead", "done", "memo", "ends", "groups", "ring", "rate", "idem",
-)  # fmt: skip
+PER_QUEUE = 7
+_PARTS = ("meta", "jobs", "ready", "due", "ttl", "uniq", "wake")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class Keys:
 
     def ends(self, queue: str) -> str:
         """The channel that tells of jobs that are finished."""
-        return self.of(queue)[12]
+        return self.of(queue)[0].removesuffix("meta") + "ends"
 
     def queue_of_channel(self, channel: str) -> str:
         """The queue whose `wake` channel this is."""

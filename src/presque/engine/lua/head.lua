@@ -15,6 +15,7 @@
 --                           grouped     '1' once a job with a group was pushed, see ready.lua
 --                           rated       how many hand-outs the notes in `rate` stand for
 --                           policy      what differs from the defaults, see policy.lua
+--                           more        '1' once any of the next ones is used; most queues read none of them
 --                           rates       snapshots of the counters for the last minute, see `snapshot`
 --   ns:{queue}:jobs   hash  id -> record: every job of the queue, in whatever state
 --   ns:{queue}:ready  list  ids in the order they are handed out, for priority 5;
@@ -70,10 +71,22 @@ end
 local function padded(id) return string.format('%015.0f', id) end
 local function unpadded(member) return string.format('%.0f', tonumber(member)) end
 
-local KEYS_OF_A_QUEUE = 17
+local KEYS_OF_A_QUEUE = 7
+local NONE = {}  -- shared by all queues in whose calls nothing ended
+
+-- The names of the keys that only queues with leases, policies, groups or Idempotency-Keys have. A call declares
+-- the keys that every queue has; these are named after the first of them, and lie in the same slot.
+local function name_more(q)
+  if q.leased then return end
+  local prefix = string.sub(q.meta, 1, -5)
+  q.leased, q.runs, q.dead, q.done = prefix .. 'leased', prefix .. 'runs', prefix .. 'dead', prefix .. 'done'
+  q.memo, q.ends, q.rate, q.idem = prefix .. 'memo', prefix .. 'ends', prefix .. 'rate', prefix .. 'idem'
+  q.groups, q.ring = prefix .. 'groups', prefix .. 'ring'
+end
 
 -- Read the keys that only queues with leases use. `open` does so once a queue has had one.
 local function check_leases(q)
+  name_more(q)
   q.in_flight = redis.call('ZCARD', q.leased)
   redis.call('HLEN', q.runs)
   redis.call('ZCARD', q.dead)
@@ -85,43 +98,50 @@ end
 
 -- Read the keys that only queues with groups use. The list of a group is read where it is used.
 local function check_groups(q)
+  name_more(q)
   redis.call('HLEN', q.groups)
   redis.call('ZCARD', q.ring)
   for digit in string.gmatch(q.priorities, '%d') do redis.call('ZCARD', q.ring .. ':' .. digit) end
+end
+
+-- What `meta` says of a queue with `more`.
+local function open_more(q)
+  name_more(q)
+  local meta = redis.call('HMGET', q.meta, 'leases', 'leased_ever', 'clock', 'skew', 'memo_at', 'policy', 'grouped',
+    'rated', 'idem_at')
+  q.leases, q.leased_ever, q.clock = meta[1], tonumber(meta[2] or 0), tonumber(meta[3] or 0)
+  q.skew, q.memo_at, q.policy, q.grouped = tonumber(meta[4] or 0), tonumber(meta[5] or 0), meta[6], meta[7]
+  q.rated, q.idem_at = tonumber(meta[8] or 0), tonumber(meta[9] or 0)
+  if q.grouped then check_groups(q) end
+  if q.policy then redis.call('LLEN', q.rate) end
+  if q.leases then check_leases(q) end
 end
 
 -- The keys of the queue whose first key is keys[first], and what `meta` says of it. Reads each key that is
 -- in use once, so a key of a wrong type is an error here, before anything was written.
 local function open(keys, first)
   local meta = redis.call('HMGET', keys[first], 'seq', 'processed', 'failed', 'expired', 'stopped',
-    'priorities', 'timed', 'rates', 'leases', 'leased_ever', 'clock', 'skew', 'memo_at', 'policy', 'grouped',
-    'rated', 'idem_at')
+    'priorities', 'timed', 'rates', 'more')
   local q = {
     -- One constructor: a table that grows field by field is allocated four times over.
     meta = keys[first], jobs = keys[first + 1], ready = keys[first + 2], due = keys[first + 3],
-    ttl = keys[first + 4], uniq = keys[first + 5], wake = keys[first + 6], leased = keys[first + 7],
-    runs = keys[first + 8], dead = keys[first + 9], done = keys[first + 10], memo = keys[first + 11],
-    ends = keys[first + 12], groups = keys[first + 13], ring = keys[first + 14], rate = keys[first + 15],
-    idem = keys[first + 16],
+    ttl = keys[first + 4], uniq = keys[first + 5], wake = keys[first + 6],
     seq = tonumber(meta[1] or 0), processed = tonumber(meta[2] or 0), failed = tonumber(meta[3] or 0),
     expired = tonumber(meta[4] or 0), stopped = meta[5], priorities = meta[6] or '', timed = meta[7],
-    rates = meta[8] or '', leases = meta[9], leased_ever = tonumber(meta[10] or 0),
-    clock = tonumber(meta[11] or 0), skew = tonumber(meta[12] or 0), memo_at = tonumber(meta[13] or 0),
-    policy = meta[14], grouped = meta[15], rated = tonumber(meta[16] or 0), idem_at = tonumber(meta[17] or 0),
-    size = redis.call('HLEN', keys[first + 1]), in_flight = 0, ended = {},
+    rates = meta[8] or '', size = redis.call('HLEN', keys[first + 1]), in_flight = 0, ended = NONE,
+    leased_ever = 0, clock = 0, skew = 0, memo_at = 0, rated = 0, idem_at = 0,
+    leases = false, policy = false, grouped = false, leased = false, runs = false,
   }
   redis.call('LLEN', q.ready)
+  redis.call('HLEN', q.uniq)
   if q.priorities ~= '' then
     for digit in string.gmatch(q.priorities, '%d') do redis.call('LLEN', q.ready .. ':' .. digit) end
   end
-  if q.grouped then check_groups(q) end
-  if q.policy then redis.call('LLEN', q.rate) end
-  redis.call('HLEN', q.uniq)
   if q.timed then
     redis.call('ZCARD', q.due)
     redis.call('ZCARD', q.ttl)
   end
-  if q.leases then check_leases(q) end
+  if meta[9] then open_more(q) end
   return q
 end
 

@@ -76,6 +76,7 @@ local function list(keys, args)
     local found, next_cursor = list_ready(q, now, limit, cursor)
     return {next_cursor, unpack(found)}
   end
+  name_more(q)
   local key = ({scheduled = q.due, leased = q.leased, dead = q.dead, done = q.done})[state]
   local first = 0
   local score, member = string.match(cursor, '^(%d+):(%d+)$')
@@ -131,6 +132,7 @@ local function patch(keys, args)
     if (job.place or 0) == 255 then return 'moved' end
     changed.place = (job.place or 0) + 1
   end
+  name_more(q)
   redis.call('LLEN', list_for(q, changed.priority, job.group))
   redis.call('ZCARD', ring_of(q, changed.priority))
   redis.call('ZCARD', q.due)
@@ -301,7 +303,7 @@ local function policy(keys, args)
   end
   check_groups(q)
   local held = redis.call('HKEYS', q.groups)
-  redis.call('HSET', q.meta, 'policy', cmsgpack.pack(own))
+  redis.call('HSET', q.meta, 'more', '1', 'policy', cmsgpack.pack(own))
   q.policy, q.policy_read = cmsgpack.pack(own), nil
   -- Groups that were at their limit may have room now.
   for _, group in ipairs(held) do

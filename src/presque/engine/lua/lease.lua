@@ -34,7 +34,7 @@ local function hold(q, now, ready, ms, worker, nonce)
   if #timed > 0 then redis.call('ZREM', q.ttl, unpack(timed)) end
   release_uniq(q, free_keys, free_ids)
   q.leased_ever = q.leased_ever + #ready.ids
-  redis.call('HSET', q.meta, 'leases', '1', 'leased_ever', q.leased_ever, 'clock', q.clock, 'skew', q.skew)
+  redis.call('HSET', q.meta, 'more', '1', 'leases', '1', 'leased_ever', q.leased_ever, 'clock', q.clock, 'skew', q.skew)
   return told
 end
 

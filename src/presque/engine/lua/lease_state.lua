@@ -76,7 +76,10 @@ local function leave_group(q, job)
 end
 
 -- The end of a job, for those who wait for it.
-local function ended(q, id, how) q.ended[#q.ended + 1] = id .. ':' .. how end
+local function ended(q, id, how)
+  if #q.ended == 0 then q.ended = {} end
+  q.ended[#q.ended + 1] = id .. ':' .. how
+end
 
 -- A job that will not be tried again. The oldest dead ones go when there are too many.
 local function die(q, id, record, run, now, reason)
@@ -97,7 +100,9 @@ end
 
 -- Tell who waits for the end of a job.
 local function tell_ends(q)
-  if #q.ended > 0 then redis.call('SPUBLISH', q.ends, table.concat(q.ended, ' ')) end
+  if #q.ended == 0 then return end
+  name_more(q)
+  redis.call('SPUBLISH', q.ends, table.concat(q.ended, ' '))
 end
 
 -- Take back jobs whose lease has ended. Returns how many became ready, and how many were looked at.

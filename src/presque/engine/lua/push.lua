@@ -38,24 +38,25 @@ local function remember_keys(q, now, entries)
   if now - q.idem_at > IDEM_MS or now < q.idem_at then
     redis.call('UNLINK', q.idem .. ':old')
     if redis.call('HLEN', q.idem) > 0 then redis.call('RENAME', q.idem, q.idem .. ':old') end
-    redis.call('HSET', q.meta, 'idem_at', now)
+    redis.call('HSET', q.meta, 'more', '1', 'idem_at', now)
   end
   redis.call('HSET', q.idem, unpack(entries))
 end
 
 -- What a push asks for, or nil and the answer instead: why it is refused, or {id} of the job that an earlier
--- push with its Idempotency-Key stored. `seen` knows the uniq keys and Idempotency-Keys of the same call.
+-- push with its Idempotency-Key stored. `special` knows those of the same call.
 -- Writes nothing, and reads each key that will be written.
-local function consider(q, options, now, seen)
+local function consider(q, options, now, special)
   local job = read_options(q, options, now)
   if job.idem then
-    local before = seen.idem[job.idem] or stored_before(q, job.idem)
+    name_more(q)
+    local before = special.idem[job.idem] or stored_before(q, job.idem)
     if before then return nil, before[2] == job.fingerprint and {before[1]} or 'differs' end
   end
   local ttl = q.policy and policy_of(q).ttl or 0
   if ttl > 0 and not job.expires_at then job.expires_at = (job.run_at or now) + ttl end
   if job.expires_at and job.run_at and job.expires_at <= job.run_at then return nil, 'late' end
-  if job.uniq and (seen.uniq[job.uniq] or held_by_waiting(q, job.uniq, now)) then return nil, 'exists' end
+  if job.uniq and (special.uniq[job.uniq] or held_by_waiting(q, job.uniq, now)) then return nil, 'exists' end
   redis.call('LLEN', list_of(q, job.priority))
   if job.group then
     check_groups(q)
@@ -68,6 +69,64 @@ local function consider(q, options, now, seen)
 end
 
 local NO_OPTIONS = '\128'  -- an empty map: cmsgpack is not there yet while the library is loaded
+
+-- How many more jobs may wait in a queue.
+local function room_of(q)
+  local most = policy_of(q).max_length
+  if most == 0 then return math.huge end
+  if not q.leases then check_leases(q) end
+  return most - (q.size - q.in_flight - redis.call('ZCARD', q.done) - redis.call('ZCARD', q.dead))
+end
+
+-- Note where a job with options goes, until `place_special`.
+local function note_special(special, job, seq)
+  if job.run_at then
+    special.soonest = math.min(special.soonest or job.run_at, job.run_at)
+    add(special.due, job.run_at, padded(seq))
+  else
+    special.lists[#special.lists + 1] = {job.priority, job.group, seq}
+  end
+  special.grouped = special.grouped or job.group
+  special.priorities = (special.priorities or '') .. (job.priority == 5 and '' or job.priority)
+  if job.expires_at then add(special.ttl, job.expires_at, padded(seq)) end
+  if job.uniq then
+    special.uniq[job.uniq] = true
+    add(special.holds, job.uniq, seq)
+  end
+  if job.idem then
+    special.idem[job.idem] = {seq, job.fingerprint}
+    add(special.keys, job.idem, cmsgpack.pack(special.idem[job.idem]))
+  end
+end
+
+-- Put jobs with options where they go, and the others between them, in the order in which they came. Adds to
+-- the fields of `meta` that are to be written.
+local function place_special(q, now, special, ready, fields)
+  local priorities = q.priorities
+  for digit in string.gmatch(special.priorities or '', '%d') do
+    if not string.find(priorities, digit, 1, true) then priorities = priorities .. digit end
+  end
+  if priorities ~= q.priorities then add(fields, 'priorities', priorities) end
+  q.priorities = priorities
+  if special.grouped then begin_groups(q) end
+  local collected, of_plain = {}, 1
+  for _, one in ipairs(special.lists) do
+    while of_plain <= #ready and ready[of_plain] < one[3] do
+      collect(q, collected, 5, nil, ready[of_plain])
+      of_plain = of_plain + 1
+    end
+    collect(q, collected, one[1], one[2], one[3])
+  end
+  for i = of_plain, #ready do collect(q, collected, 5, nil, ready[i]) end
+  put_collected(q, collected)
+  if #special.due > 0 then redis.call('ZADD', q.due, unpack(special.due)) end
+  if #special.ttl > 0 then redis.call('ZADD', q.ttl, unpack(special.ttl)) end
+  if #special.holds > 0 then redis.call('HSET', q.uniq, unpack(special.holds)) end
+  remember_keys(q, now, special.keys)
+  if (#special.due > 0 or #special.ttl > 0) and not q.timed then add(fields, 'timed', '1') end
+  local count, soonest = #ready + #special.lists, special.soonest
+  if count > 0 or soonest then wake(q, count, soonest and soonest - now) end
+end
 
 -- push: put jobs on one queue, each refused or stored on its own.
 --
@@ -83,60 +142,30 @@ local function push(keys, args)
   local q = open(keys, 1)
   local now, failures, together = clock(), tonumber(args[1]), args[2] == '1'
   local rates = snapshot(q, now)
-  local seq, priorities, soonest = q.seq, q.priorities, nil
-  local reply, records, ready, lists, grouped = {}, {}, {}, {}, false
-  local due, ttl, holds, keys_used, seen = {}, {}, {}, {}, {uniq = {}, idem = {}}
-  local stored, count, refusals, plain = 0, 0, 0, struct.pack('>BBI6', 0, 5, now)
-  local room = math.huge
+  local seq, stored, refusals, plain = q.seq, 0, 0, struct.pack('>BBI6', 0, 5, now)
+  local reply, records, ready, special = {}, {}, {}, nil
   if #args > 2 * MOST + 2 then return redis.error_reply('ERR too many jobs in one push') end
-  if q.policy and policy_of(q).max_length > 0 then
-    if not q.leases then check_leases(q) end
-    room = policy_of(q).max_length - (q.size - q.in_flight - redis.call('ZCARD', q.done) - redis.call('ZCARD', q.dead))
-  end
-  local default_ttl = q.policy and policy_of(q).ttl > 0
+  local room, default_ttl = math.huge, false
+  if q.policy then room, default_ttl = room_of(q), policy_of(q).ttl > 0 end
 
   for i = 3, #args, 2 do
-    local options = args[i]
-    if options == '' and default_ttl then options = NO_OPTIONS end
-    local job, refused, record = nil, nil, nil
+    local options, job, refused = args[i], nil, nil
     if stored >= room then
       refused = 'full'
-    elseif options == '' then
-      record = plain .. args[i + 1]
+    elseif options ~= '' or default_ttl then
+      special = special or {lists = {}, due = {}, ttl = {}, holds = {}, keys = {}, uniq = {}, idem = {}}
+      job, refused = consider(q, options == '' and NO_OPTIONS or options, now, special)
+    end
+    if refused then
+      if type(refused) == 'string' then refusals = refusals + 1 end
+      reply[(i - 1) / 2] = refused
     else
-      job, refused = consider(q, options, now, seen)
-      if job then record = record_of(job, now, args[i + 1]) end
-    end
-    if record then
       seq, stored = seq + 1, stored + 1
-      records[2 * stored - 1], records[2 * stored] = seq, record
-      if not job then
-        ready[#ready + 1] = seq
-      else
-        if job.priority ~= 5 and not string.find(priorities, job.priority, 1, true) then
-          priorities = priorities .. job.priority
-        end
-        if job.group then grouped = true end
-        if job.run_at then
-          soonest = math.min(soonest or job.run_at, job.run_at)
-          add(due, job.run_at, padded(seq))
-        else
-          lists[#lists + 1] = {job.priority, job.group, seq}
-        end
-        if job.expires_at then add(ttl, job.expires_at, padded(seq)) end
-        if job.uniq then
-          seen.uniq[job.uniq] = true
-          add(holds, job.uniq, seq)
-        end
-        if job.idem then
-          seen.idem[job.idem] = {seq, job.fingerprint}
-          add(keys_used, job.idem, cmsgpack.pack(seen.idem[job.idem]))
-        end
-      end
-    elseif type(refused) == 'string' then
-      refusals = refusals + 1
+      records[2 * stored - 1] = seq
+      records[2 * stored] = job and record_of(job, now, args[i + 1]) or plain .. args[i + 1]
+      if job then note_special(special, job, seq) else ready[#ready + 1] = seq end
+      reply[(i - 1) / 2] = seq
     end
-    reply[(i - 1) / 2] = refused or seq
   end
   if together and refusals > 0 then return reply end
 
@@ -145,35 +174,14 @@ local function push(keys, args)
   if stored > 0 then
     fields = {'seq', seq}
     redis.call('HSET', q.jobs, unpack(records))
+    if failures > 0 then add(fields, 'failed', q.failed + failures) end
   end
-  if priorities ~= q.priorities then
-    add(fields, 'priorities', priorities)
-    q.priorities = priorities
-  end
-  if grouped then begin_groups(q) end
-  count = #ready + #lists
-  if #lists > 0 then
-    -- In the order in which they came, whatever their options.
-    local collected, of_plain = {}, 1
-    for _, one in ipairs(lists) do
-      while of_plain <= #ready and ready[of_plain] < one[3] do
-        collect(q, collected, 5, nil, ready[of_plain])
-        of_plain = of_plain + 1
-      end
-      collect(q, collected, one[1], one[2], one[3])
-    end
-    for j = of_plain, #ready do collect(q, collected, 5, nil, ready[j]) end
-    put_collected(q, collected)
+  if special then
+    place_special(q, now, special, ready, fields)
   elseif #ready > 0 then
     put_ready(q, 5, nil, ready)
+    wake(q, #ready)
   end
-  if #due > 0 then redis.call('ZADD', q.due, unpack(due)) end
-  if #ttl > 0 then redis.call('ZADD', q.ttl, unpack(ttl)) end
-  if #holds > 0 then redis.call('HSET', q.uniq, unpack(holds)) end
-  remember_keys(q, now, keys_used)
-  if failures > 0 and stored > 0 then add(fields, 'failed', q.failed + failures) end
-  if (#due > 0 or #ttl > 0) and not q.timed then add(fields, 'timed', '1') end
   write_meta(q, rates, fields)
-  if count > 0 or soonest then wake(q, count, soonest and soonest - now) end
   return reply
 end

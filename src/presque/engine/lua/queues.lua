@@ -137,6 +137,7 @@ end
 -- reply  how many jobs went
 local function purge(keys)
   local q = open(keys, 1)
+  name_more(q)
   local lists = {}
   for _, priority in ipairs(priorities_of(q)) do
     lists[#lists + 1] = list_of(q, priority)

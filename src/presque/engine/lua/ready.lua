@@ -32,7 +32,7 @@ end
 -- From now on this queue serves groups in turn.
 local function begin_groups(q)
   if q.grouped then return end
-  redis.call('HSET', q.meta, 'grouped', '1')
+  redis.call('HSET', q.meta, 'more', '1', 'grouped', '1')
   q.grouped = '1'
   for _, priority in ipairs(priorities_of(q)) do
     if redis.call('LLEN', list_of(q, priority)) > 0 then join_ring(q, priority, '') end
