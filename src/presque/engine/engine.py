@@ -94,6 +94,11 @@ class Engine:
         await self.store.close()
 
     @property
+    def stopping(self) -> bool:
+        """Whether nobody may wait any more."""
+        return self._stopping
+
+    @property
     def info(self) -> StoreInfo | None:
         """What the store said of itself when it was last reached."""
         return self.store.info

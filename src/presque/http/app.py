@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from presque import codec, names
 from presque.commands import cron as crons
-from presque.commands import job, jobs, leases, params, policies, queues, workers
+from presque.commands import job, jobs, leases, params, policies, queues, table, workers
 from presque.engine.engine import Engine
 from presque.engine.lines import Waiter
 from presque.engine.replies import traceparent_of
@@ -333,6 +333,13 @@ async def all_crons(call: Call) -> Response:
     return answer(await crons.show_all(call.engine))
 
 
+async def commands(call: Call) -> Response:
+    """POST /queue"""
+    call.no_fields()
+    worker = names.worker(call.worker) if call.worker else None
+    return answer(await table.run_all(call.engine, await call.request.body(), worker))
+
+
 # path -> method -> handler. The whole classic surface on one page.
 ROUTES: dict[str, dict[str, Handler]] = {
     "/q/{queue}": {"POST": push, "GET": fetch, "PUT": put_back, "DELETE": purge},
@@ -351,6 +358,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
 JOB_ROUTES: dict[str, dict[str, Handler]] = {
     "/q/{queue}/lease": {"POST": lease},
     "/settle": {"POST": settle},
+    "/queue": {"POST": commands},
     "/j/{queue}/retry": {"POST": retry_all},
     "/j/{queue}/{id}": {"GET": show, "PATCH": patch, "DELETE": delete},
     "/j/{queue}/{id}/retry": {"POST": retry},
