@@ -164,7 +164,7 @@ async def lease(engine: Engine, asked: Lease, worker: str | None) -> bytes:
     def begin(take: Callable[[Any], bool]) -> Waiter | None:
         return leases.lease(engine, wanted, ask, wait, take)
 
-    found: list[Leased] | None = await _awaited(engine, begin)
+    found: list[Leased] | None = await awaited(engine, begin)
     return leases.lease_answer(found or [], b"")
 
 
@@ -394,13 +394,13 @@ async def _fetched(engine: Engine, queue: str, wait: float, worker: str | None) 
     def begin(take: Callable[[Any], bool]) -> Waiter | None:
         return jobs.fetch(engine, wanted, wait, worker, take)
 
-    found: Fetched | None = await _awaited(engine, begin)
+    found: Fetched | None = await awaited(engine, begin)
     if found is None:
         raise NotFound("no job")
     return found
 
 
-async def _awaited(engine: Engine, begin: Callable[[Callable[[Any], bool]], Waiter | None]) -> Any:
+async def awaited(engine: Engine, begin: Callable[[Callable[[Any], bool]], Waiter | None]) -> Any:
     """What a fetch or a lease brings. Whoever is cancelled meanwhile takes no job."""
     found: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     waiter = begin(lambda result: _set(found, result))

@@ -70,8 +70,8 @@ class Plan:
 
     __slots__ = (
         "chunked", "close", "common", "continues", "error", "extra", "fields", "head", "hot", "job", "length",
-        "method", "name", "options", "problem", "queue", "queues", "serve", "token", "upgrade", "verb",
-        "wait", "worker",
+        "method", "name", "options", "problem", "queue", "queues", "serve", "streams", "token", "upgrade",
+        "verb", "wait", "worker",
     )  # fmt: skip
 
     def __init__(self, head: Head) -> None:
@@ -88,6 +88,7 @@ class Plan:
         self.error: PresqueError | None = None
         self.problem = False  # errors are RFC 9457 problems
         self.fields: dict[str, str] = {}
+        self.streams = head.path.startswith(("/c/", "/events"))  # the answer goes on until the client leaves
         self.queue = self.job = self.verb = ""
         self.token: str | None = None
         self.name = b""
@@ -176,7 +177,7 @@ class Protocol(HttpToolsProtocol):
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """The client sends nothing more. If we owe it an answer it may still be there to read it, but one
         that waits for a job is taken to have gone: it must not be given one."""
-        if not self._busy or self.waiter is not None:
+        if not self._busy or self.waiter is not None or self._served.streams:
             self._leave()
             return None
         self._ended = True
