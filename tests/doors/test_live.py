@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import http.client
 import json
+import os
+import select
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -574,3 +576,143 @@ def test_a_stopping_server_ends_lines_and_events() -> None:
         assert lines.answer().body == b""
         assert events.response.read() == b""
         events.close()
+
+
+# --- broadcast and round robin
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Any:
+    """Two servers on one store."""
+    with (
+        rig.store("valkey") as store,
+        rig.server("--redis", store.url) as one,
+        rig.server("--redis", store.url) as other,
+    ):
+        yield one, other
+
+
+@contextlib.asynccontextmanager
+async def listening(server: rig.Server, queue: str, delivery: str) -> AsyncIterator[ClientConnection]:
+    server.ask("PATCH", f"/p/{queue}", json.dumps({"delivery": delivery}))
+    async with speaking(server, f"/ws/{queue}") as on:
+        await on.send('{"cmd":"lease"}')
+        assert (await heard(on))["delivery"] == delivery
+        yield on
+
+
+async def test_a_broadcast_job_reaches_every_listener_of_every_server_in_its_order(
+    fleet: tuple[rig.Server, rig.Server], queue_name: str
+) -> None:
+    one, other = fleet
+    async with (
+        listening(one, queue_name, "broadcast") as a,
+        listening(one, queue_name, "broadcast") as b,
+        listening(other, queue_name, "broadcast") as c,
+    ):
+        for number in range(50):
+            push((one, other)[number % 2], queue_name, number)
+        for on in (a, b, c):
+            assert [(await heard(on))["body"] for _ in range(50)] == list(range(50))
+            assert await silent(on)
+    stats = one.ask("GET", f"/stats/{queue_name}").json
+    assert (stats["ready"], stats["processed"]) == (0, 50)
+
+
+async def test_round_robin_deals_to_the_listeners_of_all_servers_in_turn(
+    fleet: tuple[rig.Server, rig.Server], queue_name: str
+) -> None:
+    one, other = fleet
+    async with (
+        listening(one, queue_name, "roundrobin") as a,
+        listening(other, queue_name, "roundrobin") as b,
+        listening(one, queue_name, "roundrobin") as c,
+    ):
+        for number in range(30):
+            push((one, other)[number % 2], queue_name, number)
+        got = [[(await heard(on))["body"] for _ in range(10)] for on in (a, b, c)]
+        assert got == [list(range(first, 30, 3)) for first in range(3)]
+        await b.close()
+        for number in range(30, 34):
+            push(one, queue_name, number)
+        assert [(await heard(on))["body"] for on in (a, c, a, c)] == [30, 31, 32, 33]
+
+
+@pytest.mark.parametrize("delivery", ["broadcast", "roundrobin"])
+async def test_jobs_wait_in_their_queue_while_nobody_listens(
+    fleet: tuple[rig.Server, rig.Server], queue_name: str, delivery: str
+) -> None:
+    one, _ = fleet
+    one.ask("PATCH", f"/p/{queue_name}", json.dumps({"delivery": delivery}))
+    for number in range(3):
+        push(one, queue_name, number)
+    one.ask("POST", f"/q/{queue_name}?delay=0.3", '"later"')
+    assert counts(one, queue_name) == (3, 0)
+    async with listening(one, queue_name, delivery) as on:
+        assert [(await heard(on))["body"] for _ in range(4)] == [0, 1, 2, "later"]
+    await soon(lambda: one.ask("GET", f"/stats/{queue_name}").json["processed"] == 4)
+    push(one, queue_name, "kept")
+    assert counts(one, queue_name) == (1, 0)
+
+
+async def test_a_listener_that_does_not_read_is_cut_off_and_holds_nobody_up(
+    fleet: tuple[rig.Server, rig.Server], queue_name: str
+) -> None:
+    one, _ = fleet
+    body = json.dumps("x" * 500_000)
+    async with listening(one, queue_name, "broadcast") as quick:
+        reader, writer = await asyncio.open_connection("127.0.0.1", one.port, limit=1024)
+        writer.write(handshake(f"/ws/{queue_name}") + text('{"cmd":"lease"}'))
+        await reader.readuntil(b'"broadcast"}')
+        for _ in range(60):
+            one.ask("POST", f"/q/{queue_name}", body)
+            assert len((await heard(quick))["body"]) == 500_000
+        rest = bytearray()
+        while part := await asyncio.wait_for(reader.read(1 << 20), rig.PATIENCE):
+            rest += part
+            if rest[-200:].find(b"too slow") >= 0:
+                break
+        assert b"too slow" in rest[-200:]
+        assert len(rest) < 60 * 500_000
+        writer.close()
+
+
+async def test_listeners_of_a_killed_server_get_no_turns(queue_name: str) -> None:
+    with (
+        rig.store("valkey") as store,
+        rig.server("--redis", store.url) as one,
+        rig.server("--redis", store.url) as other,
+    ):
+        async with listening(one, queue_name, "roundrobin") as a, listening(other, queue_name, "roundrobin"):
+            os.killpg(other.process.pid, signal.SIGKILL)
+            other.process.wait()
+            for number in range(4):
+                push(one, queue_name, number)
+            assert [(await heard(a))["body"] for _ in range(4)] == [0, 1, 2, 3]
+
+
+def test_a_reader_of_lines_is_a_listener_too(fleet: tuple[rig.Server, rig.Server], queue_name: str) -> None:
+    one, other = fleet
+    one.ask("PATCH", f"/p/{queue_name}", '{"delivery": "broadcast"}')
+    push(one, queue_name, "first")
+    readers = []
+    for server in (one, other):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        connection.request("GET", f"/c/{queue_name}?wait=20")
+        readers.append((connection, connection.getresponse()))
+        if server is one:
+            assert json.loads(readers[0][1].readline())["body"] == "first"
+    # The second is known to listen once it gets what the first gets.
+    rig.eventually(lambda: push(one, queue_name, "again") and heard_line(readers[1]))
+    push(other, queue_name, "all")
+    for reader in readers:
+        while json.loads(reader[1].readline())["body"] != "all":
+            pass
+    for connection, response in readers:
+        response.close()
+        connection.close()
+
+
+def heard_line(reader: tuple[http.client.HTTPConnection, http.client.HTTPResponse]) -> bool:
+    """Whether a line comes within a moment."""
+    return bool(select.select([reader[0].sock], [], [], 0.1)[0])

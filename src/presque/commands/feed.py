@@ -20,6 +20,7 @@ from presque import codec
 from presque.commands import jobs, queues, table
 from presque.engine.engine import Engine
 from presque.errors import PresqueError
+from presque.job import Fetched
 from presque.names import QueueList
 
 EVERY_S = 0.4
@@ -27,6 +28,8 @@ SHARE = 10  # the reading takes at most a tenth of the time
 COMMENT_S = 15.0
 HISTORY = 1000
 WAIT_S = 3600.0
+BEHIND_MOST = 8 * 1024 * 1024
+STOPPING_S = 0.5  # how soon a listener notices that the server stops
 GROWING = ("processed", "failed", "expired", "dead")
 
 
@@ -39,6 +42,18 @@ async def lines(
     """
     loop = asyncio.get_running_loop()
     ends = None if life is None else loop.time() + life
+    box = _Box()
+    try:
+        listener = None if wanted.single is None else await engine.listener(wanted.single, box.take)
+    except PresqueError:
+        return
+    if listener is not None:
+        try:
+            async for job in box.jobs(engine, ends):
+                yield _line(job)
+        finally:
+            engine.deliveries.leave(listener)
+        return
     while not engine.stopping:
         wait = WAIT_S if ends is None else min(WAIT_S, ends - loop.time())
         if wait <= 0:
@@ -48,8 +63,42 @@ async def lines(
         except PresqueError:
             return
         if found is not None:
-            # Outside a text a line break is only space.
-            yield table.fetched(found).replace(b"\r", b" ").replace(b"\n", b" ") + b"\n"
+            yield _line(found)
+
+
+class _Box:
+    """Jobs on their way to one listener. They do not wait for it: who is too far behind is cut off."""
+
+    def __init__(self) -> None:
+        self._jobs: deque[Fetched] = deque()
+        self._size = 0
+        self._arrived = asyncio.Event()
+
+    def take(self, job: Fetched) -> None:
+        """A job has come."""
+        self._jobs.append(job)
+        self._size += len(job.body)
+        self._arrived.set()
+
+    async def jobs(self, engine: Engine, ends: float | None) -> AsyncIterator[Fetched]:
+        """The jobs as they come, until the loop's time `ends`, or the listener is too far behind."""
+        while not engine.stopping and self._size <= BEHIND_MOST:
+            if self._jobs:
+                job = self._jobs.popleft()
+                self._size -= len(job.body)
+                yield job
+                continue
+            left = STOPPING_S if ends is None else ends - asyncio.get_running_loop().time()
+            if left <= 0:
+                return
+            self._arrived.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), min(left, STOPPING_S))
+
+
+def _line(job: Fetched) -> bytes:
+    """A job as one line: outside a text a line break is only space."""
+    return table.fetched(job).replace(b"\r", b" ").replace(b"\n", b" ") + b"\n"
 
 
 class Feed:

@@ -56,7 +56,7 @@ class Socket(asyncio.Protocol):
     def __init__(self, engine: Engine, queues: str | None, worker: str | None, most: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._reader = frames.Reader(masked=True, most=most)
-        self._session = Session(engine, queues, worker, self._send)
+        self._session = Session(engine, queues, worker, self._send, self._too_slow)
         self._out: list[bytes] = []
         self._heard = True
         self._closing = False
@@ -138,6 +138,10 @@ class Socket(asyncio.Protocol):
         self._flush()
         self._transport.write(frames.frame(frames.CLOSE, frames.close(code, reason)))
         self._beat = self._loop.call_later(GOODBYE_S, self._transport.abort)
+
+    def _too_slow(self) -> None:
+        """What is broadcast cannot wait for a client that does not read."""
+        self._goodbye(frames.TRY_LATER, "too slow: what is broadcast does not wait")
 
     def _heartbeat(self) -> None:
         """Every HEARTBEAT_S: a ping; whoever has sent nothing since the last one has gone."""

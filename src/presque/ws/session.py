@@ -12,19 +12,21 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from presque import codec, names
 from presque.commands import leases, table
+from presque.engine.deliveries import Listener
 from presque.engine.engine import Engine
 from presque.engine.lines import Waiter
 from presque.errors import CallerError, PresqueError
-from presque.job import LeaseAsk, Leased, Settle, Settled
+from presque.job import Fetched, LeaseAsk, Leased, Settle, Settled
 from presque.names import QueueList
 
 CONSUMERS_MOST = 16
 PENDING_MOST = 100
+BEHIND_MOST = 8 * 1024 * 1024
 WAIT_S = 3600.0
 AGAIN_S = 1.0
 SETTLING = (table.Ack, table.Fail, table.Release, table.Extend)
@@ -49,17 +51,25 @@ class Session:
     """What one client has asked for and holds. `send` takes the text of a message."""
 
     def __init__(
-        self, engine: Engine, queues: str | None, worker: str | None, send: Callable[[bytes], None]
+        self,
+        engine: Engine,
+        queues: str | None,
+        worker: str | None,
+        send: Callable[[bytes], None],
+        cut: Callable[[], None],
     ) -> None:
         self._engine = engine
         self._defaults = {"queue": queues} if queues else None
         self._worker = worker
         self._send = send
+        self._cut = cut
         self._loop = asyncio.get_running_loop()
         self._consumers: dict[QueueList, Consumer] = {}
         self._held: dict[tuple[str, str, str], Consumer] = {}
         self._commands: set[asyncio.Task[None]] = set()
         self._hungry: set[Consumer] = set()
+        self._listeners: dict[str, Listener] = {}
+        self._behind = 0  # bytes that were sent to it as a listener since it stopped reading
         self._paused = False
         self._ended = False
 
@@ -88,6 +98,7 @@ class Session:
     def resume(self) -> None:
         """The client reads again."""
         self._paused = False
+        self._behind = 0
         self._feed_all()
 
     def end(self) -> None:
@@ -97,6 +108,8 @@ class Session:
         self._ended = True
         for consumer in self._consumers.values():
             self._leave(consumer)
+        for listener in self._listeners.values():
+            self._engine.deliveries.leave(listener)
         for task in self._commands:
             task.cancel()
         for queue, job, token in reversed(self._held):  # each goes to the head
@@ -112,9 +125,12 @@ class Session:
                 lease = table.settle_of(asked)
                 self._engine.settle(lease, functools.partial(self._settled, lease, asked.ref))
             elif isinstance(asked, table.Lease):
-                self._grant(asked)
+                if names.queue_list(asked.queue).single is None:
+                    self._grant(asked)
+                else:
+                    self._keep(self._listen_or_grant(asked, message))
             else:
-                self._spawn(asked, message)
+                self._keep(self._run(asked, message))
         except PresqueError as error:
             self._send(table.refusal(message, error))
 
@@ -127,8 +143,8 @@ class Session:
         except CallerError:
             return table.read(message, self._defaults)
 
-    def _spawn(self, asked: Any, message: bytes) -> None:
-        task = self._loop.create_task(self._run(asked, message))
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
         self._commands.add(task)
         task.add_done_callback(self._commands.discard)
 
@@ -160,6 +176,43 @@ class Session:
                 self._feed_soon(consumer)
         if bytes(ref) or result.status != 200 or result.state == "cancel":
             self._send(table.with_ref(codec.encode(leases.told(lease, result)), ref))
+
+    # --- broadcast and round robin ----------------------------------------------------------------
+
+    async def _listen_or_grant(self, asked: table.Lease, message: bytes) -> None:
+        """Lease from one queue; where its policy `delivery` is for those connected, be one of them."""
+        try:
+            listener = self._listeners.pop(asked.queue, None)
+            if listener is not None:
+                self._engine.deliveries.leave(listener)
+            if asked.count and await self._listen(asked.queue):
+                delivery = "roundrobin" if self._listeners[asked.queue].turns else "broadcast"
+                reply = codec.encode({"queue": asked.queue, "delivery": delivery})
+                self._send(table.with_ref(reply, asked.ref))
+            else:
+                self._grant(asked)
+        except PresqueError as error:
+            self._send(table.refusal(message, error))
+
+    async def _listen(self, queue: str) -> bool:
+        if len(self._listeners) >= CONSUMERS_MOST:
+            raise CallerError(f"a socket listens to at most {CONSUMERS_MOST} queues")
+        listener = await self._engine.listener(queue, self._hear)
+        if listener is None:
+            return False
+        if self._ended:
+            self._engine.deliveries.leave(listener)
+        self._listeners[queue] = listener
+        return True
+
+    def _hear(self, job: Fetched) -> None:
+        event = b'{"event":"job",' + table.fetched(job)[1:]
+        if self._paused:
+            self._behind += len(event)
+            if self._behind > BEHIND_MOST:
+                self._loop.call_soon(self._cut)
+                return
+        self._send(event)
 
     # --- leases ---------------------------------------------------------------------------------
 
