@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 
+import broadcast
 import cpu
 import fetch_http
 import fsync
@@ -20,8 +21,22 @@ import push_http
 import rig
 import startup
 import waiters
+import websocket
 
-MODULES = (push_http, fetch_http, fsync, cpu, memory, waiters, startup, many_queues, leases, gathering)
+MODULES = (
+    push_http,
+    fetch_http,
+    fsync,
+    cpu,
+    memory,
+    waiters,
+    startup,
+    many_queues,
+    leases,
+    gathering,
+    websocket,
+    broadcast,
+)
 
 if __name__ == "__main__":
     sys.exit(rig.main([module.SCRIPT for module in MODULES], __doc__))

@@ -34,6 +34,7 @@ from presque.http.app import application
 from presque.http.fast import Door, Protocol
 from presque.http.gate import Gate
 from presque.log import configure as log_to
+from presque.ws.endpoint import Sockets
 
 log = logging.getLogger("presque.server")
 
@@ -85,7 +86,8 @@ class Server:
         if self.settings.redis is not None and self.engine.info and not self.engine.info.persistent:
             log.warning("store.not_persistent address=%s", self.engine.store.address)
         gate = Gate.of((*self.settings.hosts, self.settings.host), self.settings.origins)
-        self._door = Door(self.engine, gate, self.settings.max_body)
+        sockets = Sockets(self.engine, self.settings.max_body)
+        self._door = Door(self.engine, gate, self.settings.max_body, sockets.accept)
         protocol = functools.partial(Protocol, self._door)
         self._uvicorn = _Uvicorn(
             uvicorn.Config(

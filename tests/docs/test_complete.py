@@ -213,7 +213,7 @@ def written(key: str, value: Any) -> str:
 
 
 FLOORS = {
-    **dict.fromkeys(("errors", "names", "codec", "job", "config", "setting_values", "schedule", "log"), "ground"),
+    **dict.fromkeys(("errors", "names", "codec", "job", "config", "setting_values", "schedule", "log", "frames"), "ground"),
     **dict.fromkeys(("server", "fleet", "cli", "__main__"), "roof"),
 }
 BELOW = {
@@ -221,9 +221,10 @@ BELOW = {
     "engine": {"ground"},
     "commands": {"ground", "engine"},
     "http": {"ground", "engine", "commands"},
+    "ws": {"ground", "engine", "commands"},
     "dashboard": {"ground", "engine", "commands"},
-    "client": {"errors"},
-    "roof": {"ground", "engine", "commands", "http", "dashboard", "client"},
+    "client": {"errors", "frames"},
+    "roof": {"ground", "engine", "commands", "http", "ws", "dashboard", "client"},
 }
 
 

@@ -619,14 +619,47 @@ def test_a_wrong_key_of_the_registry_leaves_everything_as_it_was(functions: Func
     assert functions.client.get(names) == b"wrong"
 
 
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("listen", ["s/1", "s/2"]),
+        ("unlisten", ["s/1"]),
+        ("deliver", [10, MIB, "0"]),
+        ("deliver", [10, MIB, "1"]),
+    ],
+)
+def test_a_wrong_key_of_a_delivery_leaves_everything_as_it_was(
+    functions: Functions, name: str, args: list[Any]
+) -> None:
+    cast, turns = functions.keys.cast("q"), functions.keys.turns("q")
+    own = functions.of("q")
+    keys = (*own, cast, turns) if name == "deliver" else (turns,)
+    wrong_keys = [functions.key("q", part) for part in CLASSIC] if name == "deliver" else []
+    if args[-1] != "0":
+        wrong_keys.append(turns)
+    for wrong in wrong_keys:
+        fill(functions, "q", "everything")
+        functions.call("listen", (turns,), "s/1")
+        functions.client.delete(wrong)
+        functions.client.set(wrong, "wrong")
+        before = functions.state()
+
+        with pytest.raises(redis.ResponseError):
+            functions.call(name, keys, *args)
+
+        assert functions.state() == before, wrong
+        functions.clear()
+
+
 def test_every_function_is_called_with_wrong_keys_above(functions: Functions) -> None:
     listed = functions.client.function_list(library.NAME)
     offered = {name.decode() for name in _names_in(listed) if name.startswith(b"presque_")}
     workers = {"worker_register", "worker_unregister", "worker_count", "worker_list", "worker_show"}
+    deliveries = {"listen", "unlisten", "deliver"}
     crons = {"cron_put", "cron_remove", "cron_show", "cron_due", "cron_advance"}
 
     assert offered - {library.NAME} == {
-        f"{library.NAME}_{name}" for name in {*QUEUE_CALLS, *workers, *crons, "register"}
+        f"{library.NAME}_{name}" for name in {*QUEUE_CALLS, *workers, *crons, *deliveries, "register"}
     }
 
 

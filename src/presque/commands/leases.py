@@ -193,7 +193,7 @@ def settled_part(settled: Sequence[dict[str, Any]]) -> bytes:
 
 def lease_answer(leased: Sequence[Leased], settled: bytes) -> bytes:
     """The answer of a lease: the jobs, each body as its own bytes, and what was settled first."""
-    return b'{"jobs":[%b]%b}' % (b",".join(map(_leased, leased)), settled)
+    return b'{"jobs":[%b]%b}' % (b",".join(map(job_answer, leased)), settled)
 
 
 def paused(stopped: Sequence[str]) -> dict[str, str]:
@@ -201,7 +201,8 @@ def paused(stopped: Sequence[str]) -> dict[str, str]:
     return {"Presque-Paused": ",".join(stopped)} if stopped else {}
 
 
-def _leased(job: Leased) -> bytes:
+def job_answer(job: Leased) -> bytes:
+    """One leased job as the answers list it."""
     priority, pushed_at = job.record[1], int.from_bytes(job.record[2:8], "big")
     return (
         b'{"queue":"%b","id":"%b","body":%b,"attempt":%d,"max_attempts":%d,"priority":%d,'

@@ -21,6 +21,7 @@ from presque.engine import keys, library, replies
 from presque.engine.batching import Batch, Batches
 from presque.engine.connection import Address, Store, StoreInfo
 from presque.engine.cron import Crons
+from presque.engine.deliveries import Deliveries, Listener
 from presque.engine.jobs import Jobs
 from presque.engine.lines import Taker, Waiter
 from presque.engine.wakeups import Wakeups
@@ -59,6 +60,8 @@ class Engine:
         self.jobs = Jobs(self.store, self.keys)
         self.crons = Crons(self.store, self.keys, self.push_many)
         self.wakeups = Wakeups(self)
+        self.deliveries = Deliveries(self.store, self.keys)
+        self.wakeups.kept = self.deliveries.queues
         self._loop = asyncio.get_running_loop()
         self._known: set[str] = set()
         self._registry = self.keys.registry()
@@ -92,6 +95,11 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.store.close()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether nobody may wait any more."""
+        return self._stopping
 
     @property
     def info(self) -> StoreInfo | None:
@@ -290,6 +298,15 @@ class Engine:
         for done, one in zip(batch.callers, reply, strict=True):
             done(replies.settled(one))
 
+    async def listener(self, queue: str, take: Callable[[Fetched], None]) -> Listener | None:
+        """Let `take` have the jobs of a queue whose policy `delivery` is for those connected, until
+        `deliveries.leave`. None if its jobs are to be fetched or leased, as is usual."""
+        delivery = (await self.jobs.policy(queue)).get("delivery", "queue")
+        if delivery == "queue":
+            return None
+        self.wakeups.listen((queue,))
+        return self.deliveries.listen(queue, take, turns=delivery == "roundrobin")
+
     async def fetch_many(self, queue: str, count: int) -> list[Fetched]:
         """Take up to `count` jobs (1000 at most) off one queue for good. Raises `QueueClosed` if stopped.
 
@@ -409,10 +426,13 @@ class Engine:
         if channel.endswith(":ends"):
             self.jobs.ended(channel, payload)
             return
+        if self.deliveries.heard(channel, payload):
+            return
         queue = self.keys.queue_of_channel(channel)
         ready, _, due = payload.partition(b" ")
         if ready != b"0":
             self.wakeups.serve(queue)
+        self.deliveries.serve(queue)
         if due:
             self.wakeups.due_in(queue, int(due))
 
@@ -423,6 +443,7 @@ class Engine:
     def _connected(self) -> None:
         """Messages may have been missed."""
         self.wakeups.serve_all()
+        self.deliveries.connected()
         self._spawn(self._catch_up())
 
     async def _catch_up(self) -> None:

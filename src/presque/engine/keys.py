@@ -40,6 +40,14 @@ class Keys:
         """The channel that tells of jobs that are finished."""
         return self.of(queue)[0].removesuffix("meta") + "ends"
 
+    def cast(self, queue: str) -> str:
+        """The channel that jobs for every listener go out on."""
+        return f"{self.namespace}:{{{queue}}}:cast"
+
+    def turns(self, queue: str) -> str:
+        """Whose turn it is among the listeners of a queue that deals its jobs in turn."""
+        return f"{self.namespace}:{{{queue}}}:turns"
+
     def queue_of_channel(self, channel: str) -> str:
         """The queue whose `wake` channel this is."""
         return channel[channel.index("{") + 1 : channel.rindex("}")]

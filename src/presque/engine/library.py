@@ -23,6 +23,7 @@ _FILES = (
     "sweep",
     "push",
     "fetch",
+    "deliver",
     "lease",
     "settle",
     "jobs",

@@ -54,6 +54,7 @@ class Wakeups:
         self._serving: dict[str, bool] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stopping = False
+        self.kept: Callable[[], set[str]] = set  # further queues whose channels are needed
 
     def wait(
         self, waiter: Waiter, seconds: float, known: Iterable[str], otherwise: QueueClosed | None = None
@@ -162,7 +163,7 @@ class Wakeups:
         """Stop listening to queues that nobody waits for any more; not at once, since most come back."""
         while True:
             await asyncio.sleep(FORGET_S)
-            idle = self._listening.difference(self._lines.queues())
+            idle = self._listening.difference(self._lines.queues(), self.kept())
             self._listening -= idle
             self._source.stop_listening(idle)
 

@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from presque import codec, names
 from presque.commands import cron as crons
-from presque.commands import job, jobs, leases, params, policies, queues, workers
+from presque.commands import feed, job, jobs, leases, params, policies, queues, table, workers
 from presque.engine.engine import Engine
 from presque.engine.lines import Waiter
 from presque.engine.replies import traceparent_of
@@ -31,6 +31,7 @@ from presque.job import Fetched, Leased, PushOptions, Replayed
 
 T = TypeVar("T")
 
+LIFE_MOST = 24 * 3600
 WORKER = "x-presque-workerid"
 REPLAYED = {"Idempotent-Replayed": "true"}
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -333,6 +334,32 @@ async def all_crons(call: Call) -> Response:
     return answer(await crons.show_all(call.engine))
 
 
+async def commands(call: Call) -> Response:
+    """POST /queue"""
+    call.no_fields()
+    worker = names.worker(call.worker) if call.worker else None
+    return answer(await table.run_all(call.engine, await call.request.body(), worker))
+
+
+async def comet(call: Call) -> Response:
+    """GET /c/{queues}"""
+    params.only(call.fields, ("wait",))
+    wanted = names.queue_list(heads.segment(call.request.path_params["queue"]))
+    life = params.seconds(call.fields, "wait", 0, LIFE_MOST)
+    worker = names.worker(call.worker) if call.worker else None
+    lines = feed.lines(call.engine, wanted, life, worker)
+    return StreamingResponse(lines, 200, NO_STORE, "application/x-ndjson")
+
+
+async def events(call: Call) -> Response:
+    """GET /events"""
+    params.only(call.fields, ("queues",))
+    asked = call.fields.get("queues")
+    wanted = names.queue_list(asked) if asked else None
+    found = call.request.app.state.feed.events(wanted, call.request.headers.get("last-event-id"))
+    return StreamingResponse(found, 200, NO_STORE, "text/event-stream")
+
+
 # path -> method -> handler. The whole classic surface on one page.
 ROUTES: dict[str, dict[str, Handler]] = {
     "/q/{queue}": {"POST": push, "GET": fetch, "PUT": put_back, "DELETE": purge},
@@ -351,6 +378,9 @@ ROUTES: dict[str, dict[str, Handler]] = {
 JOB_ROUTES: dict[str, dict[str, Handler]] = {
     "/q/{queue}/lease": {"POST": lease},
     "/settle": {"POST": settle},
+    "/queue": {"POST": commands},
+    "/c/{queue}": {"GET": comet},
+    "/events": {"GET": events},
     "/j/{queue}/retry": {"POST": retry_all},
     "/j/{queue}/{id}": {"GET": show, "PATCH": patch, "DELETE": delete},
     "/j/{queue}/{id}/retry": {"POST": retry},
@@ -365,7 +395,7 @@ JOB_ROUTES: dict[str, dict[str, Handler]] = {
 }
 
 # A fetch takes a job, so HEAD, which must change nothing (RFC 9110), is not to be had from it.
-_TAKES = {"/q/{queue}", "/qb/{queue}"}
+_TAKES = {"/q/{queue}", "/qb/{queue}", "/c/{queue}", "/events"}
 
 
 def application(engine: Engine, about: About, pages: list[BaseRoute]) -> ASGIApp:
@@ -381,6 +411,7 @@ def application(engine: Engine, about: About, pages: list[BaseRoute]) -> ASGIApp
     )
     app.router.redirect_slashes = False
     app.state.engine = engine
+    app.state.feed = feed.Feed(engine)
 
     async def on_raw_path(scope: Scope, receive: Receive, send: Send) -> None:
         # Starlette would route on the decoded path, where %2F has become a slash.

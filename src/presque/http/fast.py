@@ -16,9 +16,10 @@ Both lanes call the same verbs in commands/. What stands here and nowhere else i
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, cast
@@ -54,6 +55,13 @@ NO_STORE = b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
 REPLAYED = b"Idempotent-Replayed: true\r\n"
 NO_JOB = NotFound("no job")
 
+_SOCKET = re.compile(r"/ws(/[^/]+|/?)\Z").match
+
+Upgrade = Callable[[str, str | None, Mapping[str, str], Mapping[str, str]], tuple[dict[str, str], Any]]
+"""Checks a handshake: from its method, queue list, headers and fields to the headers of the answer, and the
+protocol that the connection speaks from then on. That has a method `shutdown`, and calls its attribute `lost`
+when the connection has ended. Raises `CallerError`."""
+
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[^\r]*", re.IGNORECASE).sub
 
 
@@ -61,13 +69,14 @@ class Plan:
     """What follows from one head: how to serve the request once its body is there."""
 
     __slots__ = (
-        "chunked", "close", "common", "continues", "error", "extra", "fields", "hot", "job", "length",
-        "method", "name", "options", "problem", "queue", "queues", "serve", "token", "upgrade", "verb",
-        "wait", "worker",
+        "chunked", "close", "common", "continues", "error", "extra", "fields", "head", "hot", "job", "length",
+        "method", "name", "options", "problem", "queue", "queues", "serve", "streams", "token", "upgrade",
+        "verb", "wait", "worker",
     )  # fmt: skip
 
     def __init__(self, head: Head) -> None:
         self.serve: Callable[[Protocol, Plan, bytes], None] = Protocol.serve_slowly
+        self.head: Head | None = None  # of a request that the socket's next protocol looks at
         self.method = head.method
         self.length = head.length
         self.chunked = head.chunked
@@ -79,6 +88,7 @@ class Plan:
         self.error: PresqueError | None = None
         self.problem = False  # errors are RFC 9457 problems
         self.fields: dict[str, str] = {}
+        self.streams = head.path.startswith(("/c/", "/events"))  # the answer goes on until the client leaves
         self.queue = self.job = self.verb = ""
         self.token: str | None = None
         self.name = b""
@@ -90,10 +100,11 @@ class Plan:
 
 
 class Door:
-    """What all connections of one server share."""
+    """What all connections of one server share. `upgrade` checks the handshake of a WebSocket."""
 
-    def __init__(self, engine: Engine, gate: Gate, max_body: int) -> None:
+    def __init__(self, engine: Engine, gate: Gate, max_body: int, upgrade: Upgrade | None = None) -> None:
         self.engine = engine
+        self.upgrade = upgrade
         self.gate = gate
         self.max_body = max_body
         self.plans: dict[bytes, Plan] = {}
@@ -166,7 +177,7 @@ class Protocol(HttpToolsProtocol):
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """The client sends nothing more. If we owe it an answer it may still be there to read it, but one
         that waits for a job is taken to have gone: it must not be given one."""
-        if not self._busy or self.waiter is not None:
+        if not self._busy or self.waiter is not None or self._served.streams:
             self._leave()
             return None
         self._ended = True
@@ -296,10 +307,16 @@ class Protocol(HttpToolsProtocol):
         plan.problem = not problems.is_classic(head.path)
         try:
             self.door.gate.check(head.method, head.path, head.headers)
-            _route(plan, head)
+            if head.upgrade and self.door.upgrade is not None and _SOCKET(head.path):
+                plan.head = head
+                plan.serve = Protocol.serve_upgrade
+            else:
+                _route(plan, head)
         except PresqueError as error:
             plan.error = error
             plan.serve = Protocol.serve_error
+            return plan
+        if plan.serve is Protocol.serve_upgrade:
             return plan
         plan.hot = plan.serve is not Protocol.serve_slowly and not plan.chunked and not plan.close
         plans = self.door.plans
@@ -377,6 +394,31 @@ class Protocol(HttpToolsProtocol):
         super().data_received(message)
         if self.cycle is not None:
             self.cycle.waiting_for_100_continue = False  # the body is here already
+
+    def serve_upgrade(self, plan: Plan, _body: bytes) -> None:
+        """GET /ws and /ws/{queues}: the connection speaks WebSocket from now on, and is ours no more."""
+        head, upgrade = cast(Head, plan.head), cast(Upgrade, self.door.upgrade)
+        name = head.path.removeprefix("/ws").strip("/")
+        queues = heads.segment(name) if name else None
+        try:
+            headers, protocol = upgrade(head.method, queues, head.headers, heads.fields(head.query))
+        except PresqueError as error:
+            self._answer_error(error)
+            return
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self.transport.write(b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n" % lines.encode())
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        self.flow.resume_reading()
+        self.door.connections.discard(self)
+        # uvicorn counts this connection, closes it when the server stops, and waits for its end.
+        self.connections.discard(self)
+        self.connections.add(protocol)
+        protocol.lost = functools.partial(self.connections.discard, protocol)
+        self.transport.set_protocol(protocol)
+        protocol.connection_made(self.transport)
+        if rest:
+            protocol.data_received(rest)
 
     def on_response_complete(self) -> None:
         """The application has answered. Called by uvicorn."""

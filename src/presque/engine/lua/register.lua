@@ -6,6 +6,9 @@ end
 
 offer('push', push, {})
 offer('fetch', fetch, {'allow-oom'})
+offer('deliver', deliver, {'allow-oom'})
+offer('listen', listen, {'allow-oom'})
+offer('unlisten', unlisten, {'allow-oom'})
 offer('lease', lease, {'allow-oom'})
 offer('settle', settle, {'allow-oom'})
 offer('show', show, {'no-writes'})

@@ -1,0 +1,167 @@
+"""The socket around a session: the handshake, frames, heartbeats, and a polite end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from presque import frames, names
+from presque.engine.engine import Engine
+from presque.errors import CallerError
+from presque.frames import FrameError, Message
+from presque.ws.session import Session
+
+HEARTBEAT_S = 20.0
+GOODBYE_S = 2.0
+FRAME_SPARE = 64 * 1024  # what a command may have around a job of the largest size
+
+
+class Sockets:
+    """Makes the sockets of one server."""
+
+    def __init__(self, engine: Engine, max_body: int) -> None:
+        self._engine = engine
+        self._most = max_body + FRAME_SPARE
+
+    def accept(
+        self, method: str, queues: str | None, headers: Mapping[str, str], fields: Mapping[str, str]
+    ) -> tuple[dict[str, str], Socket]:
+        """Check a handshake: the headers of its answer, and the protocol that speaks from then on.
+
+        Raises `CallerError` if it is none.
+        """
+        if method != "GET" or headers.get("upgrade", "").strip().lower() != "websocket":
+            raise CallerError("this route speaks WebSocket: ask with GET and `Upgrade: websocket`")
+        if headers.get("sec-websocket-version", "").strip() != "13":
+            raise CallerError("the version of WebSocket spoken here is 13: say `Sec-WebSocket-Version: 13`")
+        answer = frames.accept(headers.get("sec-websocket-key", "").strip())
+        if answer is None:
+            raise CallerError("`Sec-WebSocket-Key` should be 16 bytes in base64")
+        for name in fields:
+            if name != "worker":
+                raise CallerError(f"unknown parameter `{name}`: a socket takes `worker`")
+        if queues is not None:
+            names.queue_list(queues)
+        worker = fields.get("worker") or headers.get("x-presque-workerid")
+        if worker is not None:
+            names.worker(worker)
+        socket = Socket(self._engine, queues, worker, self._most)
+        return {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": answer}, socket
+
+
+class Socket(asyncio.Protocol):
+    """One WebSocket."""
+
+    def __init__(self, engine: Engine, queues: str | None, worker: str | None, most: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._reader = frames.Reader(masked=True, most=most)
+        self._session = Session(engine, queues, worker, self._send, self._too_slow)
+        self._out: list[bytes] = []
+        self._heard = True
+        self._closing = False
+        self._stuck = False  # the client does not read, so neither do we
+        self._beat: asyncio.TimerHandle = self._loop.call_later(HEARTBEAT_S, self._heartbeat)
+        self._transport: asyncio.Transport
+        self.lost: Callable[[], object] = list  # told when the connection has ended
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._beat.cancel()
+        self._closing = True
+        self._session.end()
+        self.lost()
+
+    def shutdown(self) -> None:
+        """The server is stopping."""
+        self._goodbye(frames.GOING_AWAY, "the server is stopping")
+
+    def pause_writing(self) -> None:
+        self._stuck = True
+        self._session.pause()
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._stuck = False
+        self._session.resume()
+        self._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = True
+        if self._closing:
+            # Only for the client's own close frame, which ends it all.
+            return self._last_words(data)
+        try:
+            for message in self._reader.feed(data):
+                self._message(message)
+        except FrameError as error:
+            self._goodbye(error.code, str(error))
+        if self._session.full and not self._stuck and not self._closing:
+            self._transport.pause_reading()
+            self._loop.call_soon(self._read_again)
+        return None
+
+    def _read_again(self) -> None:
+        if self._session.full:
+            self._loop.call_later(0.005, self._read_again)
+        elif not self._stuck and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _message(self, message: Message) -> None:
+        if self._closing:
+            return
+        if message.opcode in (frames.TEXT, frames.BINARY):
+            self._session.receive(message.payload)
+        elif message.opcode == frames.PING:
+            self._write(frames.frame(frames.PONG, message.payload))
+        elif message.opcode == frames.CLOSE:
+            code = frames.close_code(message.payload)
+            self._goodbye(frames.NORMAL if code == frames.NO_STATUS else code)
+            self._transport.close()
+
+    def _last_words(self, data: bytes) -> None:
+        try:
+            if any(message.opcode == frames.CLOSE for message in self._reader.feed(data)):
+                self._transport.close()
+        except FrameError:
+            self._transport.close()
+
+    def _goodbye(self, code: int, reason: str = "") -> None:
+        """Give back what the client holds, tell it why, and close once it has said so too."""
+        if self._closing:
+            return
+        self._closing = True
+        self._session.end()
+        self._beat.cancel()
+        self._flush()
+        self._transport.write(frames.frame(frames.CLOSE, frames.close(code, reason)))
+        self._beat = self._loop.call_later(GOODBYE_S, self._transport.abort)
+
+    def _too_slow(self) -> None:
+        """What is broadcast cannot wait for a client that does not read."""
+        self._goodbye(frames.TRY_LATER, "too slow: what is broadcast does not wait")
+
+    def _heartbeat(self) -> None:
+        """Every HEARTBEAT_S: a ping; whoever has sent nothing since the last one has gone."""
+        if not self._heard:
+            self._transport.abort()
+            return
+        self._heard = False
+        self._write(frames.frame(frames.PING, b""))
+        self._beat = self._loop.call_later(HEARTBEAT_S, self._heartbeat)
+
+    def _send(self, text: bytes) -> None:
+        self._write(frames.frame(frames.TEXT, text))
+
+    def _write(self, frame: bytes) -> None:
+        """Write at the end of this turn, all frames of a turn at once."""
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(frame)
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if out and not self._transport.is_closing():
+            self._transport.write(b"".join(out))

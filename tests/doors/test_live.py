@@ -1,0 +1,718 @@
+"""One set of scenarios through every door that knows the commands, and what only a socket can do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import select
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from presque import frames
+from presque.client.consume import consume
+from presque.client.transport import ClientError, ServerNotReached
+from presque.commands.table import COMMANDS
+from tests import rig
+from tests.asking import soon
+
+Say = Callable[..., Awaitable[Any]]
+
+
+@contextlib.asynccontextmanager
+async def speaking(server: rig.Server, path: str = "/ws", **options: Any) -> AsyncIterator[ClientConnection]:
+    """A WebSocket of the websockets library."""
+    async with connect(f"ws://127.0.0.1:{server.port}{path}", compression=None, **options) as found:
+        yield found
+
+
+async def heard(on: ClientConnection) -> Any:
+    return json.loads(await asyncio.wait_for(on.recv(), rig.PATIENCE))
+
+
+async def silent(on: ClientConnection, seconds: float = 0.2) -> bool:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(on.recv(), seconds)
+        return False
+    return True
+
+
+def push(server: rig.Server, queue: str, body: Any = 1) -> str:
+    return str(server.ask("POST", f"/q/{queue}", json.dumps(body)).json["id"])
+
+
+def counts(server: rig.Server, queue: str) -> tuple[int, int]:
+    """How many jobs are ready and how many leased."""
+    stats = server.ask("GET", f"/stats/{queue}").json
+    return stats["ready"], stats["leased"]
+
+
+# --- the same through every door
+
+
+@pytest.fixture(params=["rest", "queue", "array", "ws"])
+async def say(request: pytest.FixtureRequest, server: rig.Server) -> AsyncIterator[Say]:
+    """Carries out a command through one of the doors, and returns its answer."""
+    if request.param == "ws":
+        async with speaking(server) as on:
+
+            async def by_socket(cmd: str, **fields: Any) -> Any:
+                if cmd == "lease":  # has a meaning of its own there: see below
+                    return server.ask("POST", "/queue", json.dumps({"cmd": cmd, **fields})).json
+                await on.send(json.dumps({"cmd": cmd, "ref": 1, **fields}))
+                answer = await heard(on)
+                assert answer.pop("ref") == 1
+                return answer
+
+            yield by_socket
+        return
+
+    async def by_http(cmd: str, **fields: Any) -> Any:
+        if request.param == "rest":
+            return rest(server, cmd, **fields)
+        command = {"cmd": cmd, **fields}
+        body = json.dumps([command] if request.param == "array" else command)
+        answer = (await asyncio.to_thread(server.ask, "POST", "/queue", body)).json
+        return answer[0] if request.param == "array" else answer
+
+    yield by_http
+
+
+def rest(server: rig.Server, cmd: str, queue: str, **fields: Any) -> Any:
+    """The route that a command stands for."""
+    if cmd == "push":
+        job = fields.pop("job")
+        query = "&".join(f"{name}={value}" for name, value in fields.items())
+        return server.ask("POST", f"/q/{queue}?{query}", json.dumps(job)).json
+    if cmd == "fetch":
+        answer = server.ask("GET", f"/q/{queue}")
+        if answer.status != 200:
+            return answer.json
+        return {
+            "queue": answer.headers["presque-queue"],
+            "id": answer.headers["presque-job-id"],
+            "body": answer.json,
+        }
+    if cmd == "lease":
+        answer = server.ask("POST", f"/q/{queue}/lease", json.dumps(fields))
+        return answer.json if answer.status == 200 else {"jobs": []}
+    if cmd in ("ack", "fail", "release", "extend"):
+        job = fields.pop("id")
+        return server.ask("POST", f"/j/{queue}/{job}/{cmd}", json.dumps(fields)).json
+    if cmd == "peek":
+        answer = server.ask("GET", f"/status/{queue}?with_desc=1").json
+        return {"queue": queue, "ready": answer["size"], "jobs": [json.loads(one) for one in answer["jobs"]]}
+    if cmd == "stats":
+        return server.ask("GET", f"/stats/{queue}").json
+    if cmd in ("start", "stop"):
+        return server.ask("POST", f"/control/{queue}", json.dumps({"status": cmd})).json
+    if cmd == "purge":
+        return server.ask("DELETE", f"/q/{queue}").status
+    if cmd == "retry":
+        return server.ask("POST", f"/j/{queue}/{fields['id']}/retry").json
+    assert cmd == "delete"
+    return server.ask("DELETE", f"/j/{queue}/{fields['id']}").status
+
+
+async def test_a_pushed_job_is_fetched_as_it_came(say: Say, queue_name: str) -> None:
+    pushed = await say("push", queue=queue_name, job={"n": 12345678901234567890})
+    assert pushed == {"id": "1", "queue": queue_name}
+    fetched = await say("fetch", queue=queue_name)
+    assert fetched == {"queue": queue_name, "id": "1", "body": {"n": 12345678901234567890}}
+    assert (await say("fetch", queue=queue_name))["error"] == "no job"
+
+
+async def test_the_highest_priority_comes_first(say: Say, queue_name: str) -> None:
+    await say("push", queue=queue_name, job="low", priority=1)
+    await say("push", queue=queue_name, job="high", priority=9)
+    assert (await say("peek", queue=queue_name))["jobs"] == ["high", "low"]
+    assert (await say("fetch", queue=queue_name))["body"] == "high"
+
+
+async def test_a_leased_job_is_acked_once_and_is_then_gone(say: Say, queue_name: str) -> None:
+    await say("push", queue=queue_name, job=1)
+    [job] = (await say("lease", queue=queue_name, count=5, seconds=30))["jobs"]
+    for _ in range(2):
+        told = await say("ack", queue=queue_name, id=job["id"], lease=job["lease"])
+        assert (told["status"], told["state"]) == (200, "done")
+    assert (await say("stats", queue=queue_name))["processed"] == 1
+
+
+async def test_a_failed_job_that_is_not_retried_is_dead_until_somebody_retries_it(
+    say: Say, queue_name: str
+) -> None:
+    await say("push", queue=queue_name, job=1)
+    [job] = (await say("lease", queue=queue_name))["jobs"]
+    told = await say("fail", queue=queue_name, id="1", lease=job["lease"], error="no", retry=False)
+    assert told["state"] == "dead"
+    assert (await say("retry", queue=queue_name, id="1"))["state"] == "ready"
+    assert (await say("stats", queue=queue_name))["ready"] == 1
+
+
+async def test_a_released_job_is_ready_and_an_extended_one_is_not(say: Say, queue_name: str) -> None:
+    await say("push", queue=queue_name, job=1)
+    [job] = (await say("lease", queue=queue_name))["jobs"]
+    told = await say("extend", queue=queue_name, id="1", lease=job["lease"], seconds=100)
+    assert told["lease_until"] > job["lease_until"]
+    assert (await say("release", queue=queue_name, id="1", lease=job["lease"]))["state"] == "ready"
+
+
+async def test_a_stopped_queue_hands_out_nothing(say: Say, queue_name: str) -> None:
+    await say("push", queue=queue_name, job=1)
+    await say("stop", queue=queue_name)
+    assert (await say("fetch", queue=queue_name))["error"] == "queue is closed"
+    await say("start", queue=queue_name)
+    assert (await say("fetch", queue=queue_name))["body"] == 1
+
+
+async def test_delete_takes_a_job_and_purge_takes_all(say: Say, queue_name: str) -> None:
+    for number in range(3):
+        await say("push", queue=queue_name, job=number)
+    await say("delete", queue=queue_name, id="1")
+    assert (await say("peek", queue=queue_name))["jobs"] == [1, 2]
+    await say("purge", queue=queue_name)
+    assert (await say("stats", queue=queue_name))["ready"] == 0
+
+
+async def test_what_is_wrong_is_said_in_the_same_words_everywhere(say: Say, queue_name: str) -> None:
+    assert "`priority` should be" in (await say("push", queue=queue_name, job=1, priority=10))["error"]
+    assert "is no name for a queue" in (await say("stats", queue="-x"))["error"]
+    told = await say("ack", queue=queue_name, id="9", lease="none")
+    assert told["error"] == "there is no such job in this queue"
+
+
+def test_restmqs_own_words_are_understood(server: rig.Server, queue_name: str) -> None:
+    def said(**command: Any) -> Any:
+        return server.ask("POST", "/queue", json.dumps({"queue": queue_name, **command})).json
+
+    assert said(cmd="add", value="abacab") == {
+        "queue": queue_name, "key": f"{queue_name}:1", "value": "abacab",
+    }  # fmt: skip
+    assert said(cmd="get")["value"] == "abacab"
+    assert said(cmd="take") == {"queue": queue_name, "key": f"{queue_name}:1", "value": "abacab"}
+    assert said(cmd="add", value=None)["key"] == f"{queue_name}:2"
+    assert said(cmd="del", key=f"{queue_name}:2")["deleted"] is True
+    assert said(cmd="take")["error"] == "no job"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+_FIELDS = sorted(
+    {name for command in COMMANDS.values() for name in command.request.__struct_fields__} - {"wait"}
+)
+_COMMAND = st.builds(
+    lambda cmd, fields: {"cmd": cmd, "queue": "fuzz", **fields},
+    st.sampled_from(sorted(COMMANDS)) | st.text(max_size=8),
+    st.dictionaries(st.sampled_from(_FIELDS), _JSON, max_size=5),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=_COMMAND | st.lists(_COMMAND, max_size=4) | _JSON)
+def test_no_command_is_answered_with_a_fault_of_the_server(server: rig.Server, body: Any) -> None:
+    answer = server.ask("POST", "/queue", json.dumps(body))
+    assert answer.status < 500, answer
+    answers = answer.json if isinstance(answer.json, list) else [answer.json]
+    assert not [one for one in answers if one.get("code") in ("internal", "store-error")]
+
+
+# --- credits
+
+
+async def test_jobs_come_as_they_are_pushed_and_never_more_than_the_credits(
+    server: rig.Server, queue_name: str
+) -> None:
+    async with speaking(server, f"/ws/{queue_name}") as on:
+        await on.send('{"cmd":"lease","count":2,"seconds":30}')
+        assert await heard(on) == {"queue": queue_name, "count": 2}
+        for number in range(4):
+            push(server, queue_name, number)
+        first, second = await heard(on), await heard(on)
+        assert [first["body"], second["body"]] == [0, 1]
+        assert await silent(on)
+        await on.send(json.dumps({"cmd": "ack", "id": first["id"], "lease": first["lease"]}))
+        assert (await heard(on))["body"] == 2
+        assert counts(server, queue_name) == (1, 2)
+
+
+async def test_a_job_settled_elsewhere_gives_its_credit_back_when_it_is_settled_here(
+    server: rig.Server, queue_name: str
+) -> None:
+    async with speaking(server) as on:
+        await on.send(json.dumps({"cmd": "lease", "queue": queue_name, "count": 1}))
+        await heard(on)
+        push(server, queue_name, "first")
+        first = await heard(on)
+        key = {"queue": queue_name, "id": first["id"], "lease": first["lease"]}
+        assert server.ask("POST", "/settle", json.dumps({"ack": [key]})).json["settled"][0]["status"] == 200
+        push(server, queue_name, "second")
+        assert await silent(on)
+        await on.send(json.dumps({"cmd": "fail", **key}))
+        assert (await heard(on))["body"] == "second"
+
+
+async def test_count_0_ends_the_jobs_and_keeps_those_that_are_held(
+    server: rig.Server, queue_name: str
+) -> None:
+    async with speaking(server, f"/ws/{queue_name}") as on:
+        await on.send('{"cmd":"lease","count":1}')
+        push(server, queue_name)
+        await heard(on)
+        job = await heard(on)
+        await on.send('{"cmd":"lease","count":0,"ref":"end"}')
+        assert (await heard(on))["ref"] == "end"
+        push(server, queue_name)
+        assert await silent(on)
+        await on.send(json.dumps({"cmd": "ack", "id": job["id"], "lease": job["lease"], "ref": 2}))
+        assert (await heard(on))["state"] == "done"
+        assert await silent(on)
+
+
+@pytest.mark.parametrize("end", ["goodbye", "broken", "killed"])
+async def test_what_a_socket_held_is_released_at_once_in_its_order(
+    server: rig.Server, queue_name: str, end: str
+) -> None:
+    for number in range(5):
+        push(server, queue_name, number)
+    async with speaking(server, f"/ws/{queue_name}") as on:
+        await on.send('{"cmd":"lease","count":3,"seconds":3600}')
+        assert [(await heard(on)).get("body") for _ in range(4)] == [None, 0, 1, 2]
+        if end == "broken":
+            await on.send(b"\xff\xfe", text=True)
+        elif end == "killed":
+            on.transport.abort()
+        else:
+            await on.close()
+        await soon(lambda: counts(server, queue_name) == (5, 0))
+    assert server.ask("GET", f"/q/{queue_name}").json == 0
+
+
+async def test_a_client_that_does_not_read_gets_no_more_than_its_credits_and_costs_no_memory(
+    server: rig.Server, queue_name: str
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+    writer.write(handshake(f"/ws/{queue_name}"))
+    await reader.readuntil(b"\r\n\r\n")
+    big = json.dumps("x" * 200_000)
+    for _ in range(40):
+        server.ask("POST", f"/q/{queue_name}", big)
+    writer.write(text('{"cmd":"lease","count":10,"seconds":60}'))
+    await soon(lambda: counts(server, queue_name)[1] == 10)
+    # A flood of commands whose answers nobody reads: the server stops reading, too.
+    flood = text(json.dumps({"cmd": "peek", "count": 10})) * 200
+    before = rss(server)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            while True:
+                writer.write(flood)
+                await writer.drain()
+    assert rss(server) - before < 150 * 1024 * 1024
+    assert counts(server, queue_name) == (30, 10)
+    writer.transport.abort()
+    await soon(lambda: counts(server, queue_name) == (40, 0))
+
+
+def rss(server: rig.Server) -> int:
+    with open(f"/proc/{server.process.pid}/statm") as file:  # noqa: PTH123
+        return int(file.read().split()[1]) * 4096
+
+
+# --- frames
+
+
+def handshake(path: str, **headers: str) -> bytes:
+    lines = {
+        "Host": "localhost", "Upgrade": "websocket", "Connection": "Upgrade",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version": "13",
+    } | {name.replace("_", "-"): value for name, value in headers.items()}  # fmt: skip
+    return (
+        f"GET {path} HTTP/1.1\r\n".encode()
+        + "".join(f"{n}: {v}\r\n" for n, v in lines.items()).encode()
+        + b"\r\n"
+    )
+
+
+def text(message: str) -> bytes:
+    return frames.frame(frames.TEXT, message.encode(), b"abcd")
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (frames.frame(frames.TEXT, b"{}"), 1002),  # not masked
+        (b"\xc1\x80abcd", 1002),  # a reserved bit
+        (b"\x83\x80abcd", 1002),  # an opcode that is none
+        (b"\x80\x80abcd", 1002),  # continues nothing
+        (b"\x09\x80abcd", 1002),  # a ping in pieces
+        (b"\x89\xfe\x00\x80abcd", 1002),  # a long ping
+        (frames.frame(frames.CLOSE, b"\x03", b"abcd"), 1002),
+        (frames.frame(frames.CLOSE, b"\x03\xed", b"abcd"), 1002),  # 1005 is never sent
+        (frames.frame(frames.TEXT, b"\xff", b"abcd"), 1007),
+        (b"\x81\xff" + (1 << 40).to_bytes(8, "big") + b"abcd", 1009),
+    ],
+)
+def test_a_broken_frame_closes_the_socket_with_its_code(server: rig.Server, sent: bytes, code: int) -> None:
+    answer = server.raw(handshake("/ws") + sent)
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    [message] = frames.Reader(masked=False, most=1000).feed(answer.partition(b"\r\n\r\n")[2])
+    assert (message.opcode, frames.close_code(message.payload)) == (frames.CLOSE, code)
+
+
+async def test_a_message_in_pieces_with_a_ping_between_them_is_one_message(server: rig.Server) -> None:
+    async with speaking(server) as on:
+
+        async def pieces() -> AsyncIterator[str]:
+            yield '{"cmd":"zz",'
+            await (await on.ping())
+            yield '"ref":"ä"}'
+
+        await on.send(pieces())
+        assert (await heard(on))["ref"] == "ä"
+
+
+@pytest.mark.parametrize(
+    ("headers", "says"),
+    [
+        ({"Sec_WebSocket_Version": "8"}, "version of WebSocket"),
+        ({"Sec_WebSocket_Key": "short"}, "16 bytes in base64"),
+        ({"Upgrade": "h2c"}, "speaks WebSocket"),
+    ],
+)
+def test_a_handshake_that_is_none_is_refused(server: rig.Server, headers: dict[str, str], says: str) -> None:
+    answer = server.raw(handshake("/ws", **headers))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert says.encode() in answer
+
+
+async def test_a_page_of_another_site_may_not_connect(server: rig.Server) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        async with speaking(server, origin="http://evil.example"):
+            pass
+    assert refused.value.response.status_code == 403
+    async with speaking(server, origin=f"http://127.0.0.1:{server.port}"):
+        pass
+
+
+async def test_a_name_that_is_none_is_refused_at_the_handshake(server: rig.Server) -> None:
+    with pytest.raises(InvalidStatus):
+        async with speaking(server, "/ws/-x"):
+            pass
+
+
+async def test_a_stopping_server_gives_back_what_is_held_and_says_goodbye(
+    new_data: Callable[[], str],
+) -> None:
+    data = new_data()
+    with rig.server("--data", data) as server:
+        push(server, "held")
+        async with speaking(server) as on:
+            await on.send('{"cmd":"lease","queue":"held","seconds":3600}')
+            await heard(on)
+            assert (await heard(on))["event"] == "job"
+            server.process.send_signal(signal.SIGTERM)
+            with pytest.raises(ConnectionClosed) as closed:
+                await heard(on)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1001
+        assert await asyncio.to_thread(server.process.wait, rig.PATIENCE) == 0
+    with rig.server("--data", data) as server:
+        assert counts(server, "held") == (1, 0)
+
+
+async def test_a_flood_of_commands_is_answered_whole(server: rig.Server, queue_name: str) -> None:
+    async with speaking(server, f"/ws/{queue_name}") as on:
+        for first in range(0, 3000, 500):
+            batch = [{"cmd": "push", "job": n, "ref": n} for n in range(first, first + 500)]
+            await on.send(json.dumps(batch))
+        refs = {(await heard(on))["ref"] for _ in range(3000)}
+    assert refs == set(range(3000))
+    assert counts(server, queue_name) == (3000, 0)
+
+
+# --- the client in Python
+
+
+async def test_consume_receives_each_job_once_and_acks_it(server: rig.Server, queue_name: str) -> None:
+    for number in range(500):
+        push(server, queue_name, number)
+    found = []
+    async with consume(server.url, queue_name, credit=20, seconds=60, worker="w-1") as jobs:
+        async for job in jobs:
+            found.append(job.value)
+            job.ack()
+            if len(found) == 500:
+                break
+    assert found == list(range(500))
+    await soon(lambda: server.ask("GET", f"/stats/{queue_name}").json["processed"] == 500)
+    assert counts(server, queue_name) == (0, 0)
+
+
+async def test_consume_gives_back_what_was_not_settled(server: rig.Server, queue_name: str) -> None:
+    for number in range(4):
+        push(server, queue_name, number)
+    async with consume(server.url, queue_name, credit=3) as jobs:
+        done = await anext(jobs)
+        done.ack()
+        await anext(jobs)
+    await soon(lambda: counts(server, queue_name) == (3, 0))
+
+
+async def test_consume_says_when_the_server_is_gone_or_refuses(server: rig.Server) -> None:
+    with pytest.raises(ClientError, match="the server refused"):
+        async with consume(server.url, "-x"):
+            pass
+    with pytest.raises(ClientError, match="`count` should be"):
+        async with consume(server.url, "x", credit=5000) as jobs:
+            await anext(jobs)
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    with pytest.raises(ServerNotReached):
+        async with consume(f"http://127.0.0.1:{port}", "x"):
+            pass
+
+
+# --- one line a job, and events
+
+
+def test_jobs_come_one_a_line_as_they_are_pushed_until_the_time_is_over(
+    server: rig.Server, queue_name: str
+) -> None:
+    server.ask("POST", f"/q/{queue_name}", '{"n":\n 1}')
+    sent = server.send("GET", f"/c/{queue_name},other-{queue_name}?wait=1")
+    push(server, f"other-{queue_name}", 2)
+    answer = sent.answer()
+    lines = [json.loads(line) for line in answer.body.splitlines()]
+    assert sorted((line["queue"], line["body"]) for line in lines) == sorted(
+        [(queue_name, {"n": 1}), (f"other-{queue_name}", 2)], key=lambda one: one[0]
+    )
+    assert answer.headers["content-type"].startswith("application/x-ndjson")
+    assert server.ask("HEAD", f"/c/{queue_name}").status == 405
+
+
+def test_a_reader_of_lines_that_has_left_takes_no_job(server: rig.Server, queue_name: str) -> None:
+    for _ in range(5):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+        connection.request("GET", f"/c/{queue_name}")
+        connection.getresponse()
+        connection.close()
+    gone = server.ask("GET", f"/q/nothing-{queue_name}?wait=0.2")  # the server has seen that they left
+    assert gone.status == 404
+    push(server, queue_name)
+    assert counts(server, queue_name) == (1, 0)
+
+
+class Events:
+    """A reader of /events."""
+
+    def __init__(self, server: rig.Server, query: str = "", **headers: str) -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.connection.request("GET", f"/events{query}", None, names)
+        self.response = self.connection.getresponse()
+        self.last = ""
+
+    def next(self) -> Any:
+        data = None
+        while line := self.response.readline().decode().rstrip("\n"):
+            field, _, value = line.partition(": ")
+            if field == "id":
+                self.last = value
+            elif field == "data":
+                data = json.loads(value)
+        return data
+
+    def close(self) -> None:
+        self.response.close()
+        self.connection.close()
+
+
+def test_events_tell_how_a_queue_is_and_what_changes(server: rig.Server, queue_name: str) -> None:
+    push(server, queue_name)
+    events = Events(server, f"?queues={queue_name}")
+    first = events.next()
+    assert (first["queue"], first["ready"]) == (queue_name, 1)
+    server.ask("GET", f"/q/{queue_name}")
+    second = events.next()
+    assert (second["ready"], second["new"]) == (0, {"processed": 1})
+    events.close()
+
+
+def test_events_resume_behind_the_last_one_that_was_seen(server: rig.Server, queue_name: str) -> None:
+    push(server, queue_name)
+    other = Events(server)  # keeps the server reading
+    events = Events(server, f"?queues={queue_name}")
+    assert events.next()["ready"] == 1
+    events.close()
+    push(server, queue_name)
+    again = Events(server, f"?queues={queue_name}", Last_Event_ID=events.last)
+    assert again.next()["ready"] == 2
+    again.close()
+    lost = Events(server, f"?queues={queue_name}", Last_Event_ID="elsewhere-7")
+    assert lost.next()["ready"] == 2
+    lost.close()
+    other.close()
+
+
+def test_a_stopping_server_ends_lines_and_events() -> None:
+    with rig.server("--memory") as server:
+        push(server, "a")
+        lines = server.send("GET", "/c/b")
+        events = Events(server)
+        assert events.next()["queue"] == "a"
+        assert server.stop(within=5) == 0
+        assert lines.answer().body == b""
+        assert events.response.read() == b""
+        events.close()
+
+
+# --- broadcast and round robin
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Any:
+    """Two servers on one store."""
+    with (
+        rig.store("valkey") as store,
+        rig.server("--redis", store.url) as one,
+        rig.server("--redis", store.url) as other,
+    ):
+        yield one, other
+
+
+@contextlib.asynccontextmanager
+async def listening(server: rig.Server, queue: str, delivery: str) -> AsyncIterator[ClientConnection]:
+    server.ask("PATCH", f"/p/{queue}", json.dumps({"delivery": delivery}))
+    async with speaking(server, f"/ws/{queue}") as on:
+        await on.send('{"cmd":"lease"}')
+        assert (await heard(on))["delivery"] == delivery
+        yield on
+
+
+async def test_a_broadcast_job_reaches_every_listener_of_every_server_in_its_order(
+    fleet: tuple[rig.Server, rig.Server], queue_name: str
+) -> None:
+    one, other = fleet
+    async with (
+        listening(one, queue_name, "broadcast") as a,
+        listening(one, queue_name, "broadcast") as b,
+        listening(other, queue_name, "broadcast") as c,
+    ):
+        for number in range(50):
+            push((one, other)[number % 2], queue_name, number)
+        for on in (a, b, c):
+            assert [(await heard(on))["body"] for _ in range(50)] == list(range(50))
+            assert await silent(on)
+    stats = one.ask("GET", f"/stats/{queue_name}").json
+    assert (stats["ready"], stats["processed"]) == (0, 50)
+
+
+async def test_round_robin_deals_to_the_listeners_of_all_servers_in_turn(
+    fleet: tuple[rig.Server, rig.Server], queue_name: str
+) -> None:
+    one, other = fleet
+    async with (
+        listening(one, queue_name, "roundrobin") as a,
+        listening(other, queue_name, "roundrobin") as b,
+        listening(one, queue_name, "roundrobin") as c,
+    ):
+        for number in range(30):
+            push((one, other)[number % 2], queue_name, number)
+        got = [[(await heard(on))["body"] for _ in range(10)] for on in (a, b, c)]
+        assert got == [list(range(first, 30, 3)) for first in range(3)]
+        await b.close()
+        for number in range(30, 34):
+            push(one, queue_name, number)
+        assert [(await heard(on))["body"] for on in (a, c, a, c)] == [30, 31, 32, 33]
+
+
+@pytest.mark.parametrize("delivery", ["broadcast", "roundrobin"])
+async def test_jobs_wait_in_their_queue_while_nobody_listens(
+    fleet: tuple[rig.Server, rig.Server], queue_name: str, delivery: str
+) -> None:
+    one, _ = fleet
+    one.ask("PATCH", f"/p/{queue_name}", json.dumps({"delivery": delivery}))
+    for number in range(3):
+        push(one, queue_name, number)
+    one.ask("POST", f"/q/{queue_name}?delay=0.3", '"later"')
+    assert counts(one, queue_name) == (3, 0)
+    async with listening(one, queue_name, delivery) as on:
+        assert [(await heard(on))["body"] for _ in range(4)] == [0, 1, 2, "later"]
+    await soon(lambda: one.ask("GET", f"/stats/{queue_name}").json["processed"] == 4)
+    push(one, queue_name, "kept")
+    assert counts(one, queue_name) == (1, 0)
+
+
+async def test_a_listener_that_does_not_read_is_cut_off_and_holds_nobody_up(
+    fleet: tuple[rig.Server, rig.Server], queue_name: str
+) -> None:
+    one, _ = fleet
+    body = json.dumps("x" * 500_000)
+    async with listening(one, queue_name, "broadcast") as quick:
+        reader, writer = await asyncio.open_connection("127.0.0.1", one.port, limit=1024)
+        writer.write(handshake(f"/ws/{queue_name}") + text('{"cmd":"lease"}'))
+        await reader.readuntil(b'"broadcast"}')
+        for _ in range(60):
+            one.ask("POST", f"/q/{queue_name}", body)
+            assert len((await heard(quick))["body"]) == 500_000
+        rest = bytearray()
+        while part := await asyncio.wait_for(reader.read(1 << 20), rig.PATIENCE):
+            rest += part
+            if rest[-200:].find(b"too slow") >= 0:
+                break
+        assert b"too slow" in rest[-200:]
+        assert len(rest) < 60 * 500_000
+        writer.close()
+
+
+async def test_listeners_of_a_killed_server_get_no_turns(queue_name: str) -> None:
+    with (
+        rig.store("valkey") as store,
+        rig.server("--redis", store.url) as one,
+        rig.server("--redis", store.url) as other,
+    ):
+        async with listening(one, queue_name, "roundrobin") as a, listening(other, queue_name, "roundrobin"):
+            os.killpg(other.process.pid, signal.SIGKILL)
+            other.process.wait()
+            for number in range(4):
+                push(one, queue_name, number)
+            assert [(await heard(a))["body"] for _ in range(4)] == [0, 1, 2, 3]
+
+
+def test_a_reader_of_lines_is_a_listener_too(fleet: tuple[rig.Server, rig.Server], queue_name: str) -> None:
+    one, other = fleet
+    one.ask("PATCH", f"/p/{queue_name}", '{"delivery": "broadcast"}')
+    push(one, queue_name, "first")
+    readers = []
+    for server in (one, other):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        connection.request("GET", f"/c/{queue_name}?wait=20")
+        readers.append((connection, connection.getresponse()))
+        if server is one:
+            assert json.loads(readers[0][1].readline())["body"] == "first"
+    # The second is known to listen once it gets what the first gets.
+    rig.eventually(lambda: push(one, queue_name, "again") and heard_line(readers[1]))
+    push(other, queue_name, "all")
+    for reader in readers:
+        while json.loads(reader[1].readline())["body"] != "all":
+            pass
+    for connection, response in readers:
+        response.close()
+        connection.close()
+
+
+def heard_line(reader: tuple[http.client.HTTPConnection, http.client.HTTPResponse]) -> bool:
+    """Whether a line comes within a moment."""
+    return bool(select.select([reader[0].sock], [], [], 0.1)[0])
