@@ -70,8 +70,8 @@ class Socket(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._beat.cancel()
+        self._session.end(lost=not self._closing)
         self._closing = True
-        self._session.end()
         self.lost()
 
     def shutdown(self) -> None:
@@ -133,7 +133,7 @@ class Socket(asyncio.Protocol):
         if self._closing:
             return
         self._closing = True
-        self._session.end()
+        self._session.end(lost=False)
         self._beat.cancel()
         self._flush()
         self._transport.write(frames.frame(frames.CLOSE, frames.close(code, reason)))

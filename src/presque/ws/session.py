@@ -101,8 +101,12 @@ class Session:
         self._behind = 0
         self._feed_all()
 
-    def end(self) -> None:
-        """The client has gone, or has to go: release what it holds, and let nothing more come."""
+    def end(self, *, lost: bool) -> None:
+        """The client has gone, or has to go: give back what it holds, and let nothing more come.
+
+        Of one that is lost without a goodbye each job counts as a failed attempt, so that a job which kills
+        its consumers cannot live for ever.
+        """
         if self._ended:
             return
         self._ended = True
@@ -113,7 +117,8 @@ class Session:
         for task in self._commands:
             task.cancel()
         for queue, job, token in reversed(self._held):  # each goes to the head
-            self._engine.settle(Settle("release", queue, job, token), _ignore)
+            fail = Settle("fail", queue, job, token, "the connection was lost", third="0")
+            self._engine.settle(fail if lost else Settle("release", queue, job, token), _ignore)
         self._held.clear()
 
     # --- commands -------------------------------------------------------------------------------
