@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -483,6 +483,52 @@ async def test_consume_says_when_the_server_is_gone_or_refuses(server: rig.Serve
     with pytest.raises(ServerNotReached):
         async with consume(f"http://127.0.0.1:{port}", "x"):
             pass
+
+
+# --- heartbeats -------------------------------------------------------------------------------------
+
+FAST_HEART = (
+    "import presque.ws.endpoint as endpoint, presque.commands.feed as feed; endpoint.HEARTBEAT_S = 0.2; "
+    "feed.COMMENT_S = 0.2; from presque.cli.main import main; main()"
+)
+
+
+@pytest.fixture
+def quick() -> Iterator[rig.Server]:
+    """A server whose heart beats a hundred times as fast."""
+    with rig.server("--memory", program=("-c", FAST_HEART)) as found:
+        yield found
+
+
+async def test_a_socket_that_answers_pings_stays(quick: rig.Server) -> None:
+    push(quick, "q")
+    async with speaking(quick, "/ws/q", ping_interval=None) as on:
+        await on.send('{"cmd":"lease","count":1,"seconds":3600}')
+        assert [(await heard(on)).get("body") for _ in range(2)] == [None, 1]
+        await asyncio.sleep(1)  # five beats, which the library answers
+        assert counts(quick, "q") == (0, 1)
+
+
+async def test_what_a_half_open_socket_holds_is_given_back_after_two_beats(quick: rig.Server) -> None:
+    push(quick, "q")
+    reader, writer = await asyncio.open_connection("127.0.0.1", quick.port)
+    writer.write(handshake("/ws/q") + text('{"cmd":"lease","count":1,"seconds":3600}'))
+    await soon(lambda: counts(quick, "q") == (0, 1))
+    # It is there and silent, as one whose cable was pulled.
+    await soon(lambda: counts(quick, "q") == (1, 0))
+    assert quick.ask("GET", "/j/q/1").json["errors"][0]["error"] == "the connection was lost"
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await reader.read()
+
+
+def test_events_say_a_comment_now_and_then(quick: rig.Server) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", quick.port, timeout=rig.PATIENCE)
+    with contextlib.closing(connection):
+        connection.request("GET", "/events")
+        response = connection.getresponse()
+        lines = [response.readline() for _ in range(6)]
+    assert sum(line.startswith(b":") for line in lines) >= 2
 
 
 # --- one line a job, and events
