@@ -210,6 +210,7 @@ def test_a_waiter_that_leaves_takes_no_lease(door: Door, queue_name: str) -> Non
     for _ in range(5):
         waiting = door.send("POST", f"/q/{queue_name}/lease?wait=20")
         waiting.leave()
+    assert counts(door, queue_name) == {}  # an answer: the server has come to what was sent before
     push(door, queue_name)
     eventually(lambda: counts(door, queue_name) == {"ready": 1})
     [job] = lease(door, queue_name)

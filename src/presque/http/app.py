@@ -458,12 +458,16 @@ async def _unless_gone(call: Call, found: asyncio.Future[T], waiter: Waiter | No
     """Wait for the result as long as the client is there; a job must not be taken for one that has gone."""
     gone = asyncio.create_task(_gone(call.request))
     await asyncio.wait((found, gone), return_when=asyncio.FIRST_COMPLETED)
-    gone.cancel()
     if waiter is not None:
         call.engine.leave(waiter)
-    if not found.done():
+    if gone.done():
+        if found.done():
+            result = found.result()
+            jobs_taken = result if isinstance(result, list) else [result]
+            call.engine.give_back([one for one in jobs_taken if isinstance(one, (Fetched, Leased))])
         found.cancel()
         raise NotFound("the client has gone")  # nobody reads it
+    gone.cancel()
     return found.result()
 
 
