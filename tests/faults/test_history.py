@@ -116,18 +116,16 @@ def kill_something(server: rig.Server, workers: Workers, turn: int) -> None:
     """A worker, a server process, the store, in turn."""
     if turn % 3 == 0:
         workers.kill_one()
-    elif turn % 3 == 1:
-        with contextlib.suppress(ProcessLookupError, IndexError):
-            os.kill(_servers_of(server)[0], signal.SIGKILL)
-    else:
-        with contextlib.suppress(ProcessLookupError, IndexError):
-            os.kill(_store_of_fleet(server), signal.SIGKILL)
+        return
+    with contextlib.suppress(LookupError, OSError):  # it may be on its way back from the last time
+        os.kill(_servers_of(server)[0] if turn % 3 == 1 else _store_of_fleet(server), signal.SIGKILL)
 
 
 def _store_of_fleet(server: rig.Server) -> int:
     parent = server.process.pid
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return next(int(pid) for pid in children if "valkey" in Path(f"/proc/{pid}/cmdline").read_text())
+    stores = [int(pid) for pid in children if "valkey" in Path(f"/proc/{pid}/cmdline").read_text()]
+    return stores[0]
 
 
 DEFECTS = {
