@@ -11,7 +11,7 @@ socket, one connection a thread, the command in the body, raw answers; see rig.p
 Owed: at least 1.2 x webdis.
 
 run:          python bench/push_http.py
-last result:  2026-11-23, 2 cores: 1.10 x and 1.13 x in two runs, MISS; tuned by hand 1.03 x, 1.06 x
+last result:  2026-11-23, 2 cores: 1.11 x (1.10 x and 1.13 x before), MISS; tuned by hand 1.04 x
 """
 
 from __future__ import annotations
