@@ -326,6 +326,10 @@ def _said_in_environment(environ: Mapping[str, str]) -> list[_Said]:
     for name, text in sorted(environ.items()):
         if not name.startswith("PRESQUE_") or name in _OF_THE_CLIENT or name == "PRESQUE_CONFIG":
             continue
+        if name.startswith(
+            ("PRESQUE_WORKER_", "PRESQUE_JOB_")
+        ):  # of workers, and of the jobs of `presque work`
+            continue
         if _service_link(name) or (name.endswith("_PORT") and _service_address(text)):
             continue
         if name not in keys:

@@ -206,6 +206,24 @@ class QueueStats:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """A registered worker and what it said of itself. Times are milliseconds since the epoch.
+
+    `asked` is what it should be: `start`, `quiet` or `stop`. `report` is its JSON, empty if it never reports.
+    """
+
+    worker: str
+    queues: list[str]
+    started_at: int
+    seen_at: int
+    silent_ms: int
+    processed: int
+    failed: int
+    asked: str
+    report: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerStats:
     """What is known of one worker. `started_at` is milliseconds since the epoch."""
 

@@ -101,11 +101,9 @@ class PlainFormatter(logging.Formatter):
         if self.colours and record.levelno in _COLOURS:
             level = f"{_COLOURS[record.levelno]}{level}\x1b[0m"
         parsed = parse(record)
-        if parsed is None:
-            said = escaped(_message(record))
-        else:
-            event, fields = parsed
-            said = " ".join([event, *(f"{name}={_plain(value)}" for name, value in fields.items())])
+        said, fields = (escaped(_message(record)), {}) if parsed is None else parsed
+        fields = fields | _about(record)
+        said = " ".join([said, *(f"{name}={_plain(value)}" for name, value in fields.items())])
         line = f"{time:%Y-%m-%d %H:%M:%S}.{time.microsecond // 1000:03d} {level} {said}"
         trace = _trace(self, record)
         return line + "".join(f"\n    {escaped(part)}" for part in trace.splitlines())
@@ -120,7 +118,7 @@ class JsonFormatter(logging.Formatter):
         line: dict[str, object] = {"time": time.replace("+00:00", "Z"), "level": record.levelname.lower()}
         event, fields = parse(record) or ("log", {"message": _message(record)})
         line |= {"event": event, "logger": record.name}
-        for name, value in fields.items():
+        for name, value in (fields | _about(record)).items():
             line.setdefault(name, _jsonable(value))
         if trace := _trace(self, record):
             line.setdefault("traceback", trace)
@@ -145,7 +143,15 @@ def _message(record: logging.LogRecord) -> str:
 def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
     parts = [formatter.formatException(record.exc_info)] if record.exc_info else []
     parts += [record.stack_info] if record.stack_info else []
+    trace = getattr(record, "trace", None)  # of another process
+    parts += [trace] if isinstance(trace, str) else []
     return "\n".join(parts)
+
+
+def _about(record: logging.LogRecord) -> dict[str, Any]:
+    """Fields that stand beside the message: which job a line of a worker is about."""
+    found = getattr(record, "fields", None)
+    return found if isinstance(found, dict) else {}
 
 
 def _plain(value: object) -> str:

@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from presque import frames
 from presque.client.consume import consume
-from presque.client.transport import ClientError, ServerNotReached
+from presque.client.errors import ClientError, ServerNotReached
 from presque.commands.table import COMMANDS
 from tests import rig
 from tests.asking import soon

@@ -412,6 +412,19 @@ def test_a_worker_not_heard_of_for_a_week_is_forgotten(functions: Functions) -> 
     assert functions.call("worker_show", keys, "new")[1:] == [b"1", b"0"]
 
 
+def test_a_worker_that_reports_is_forgotten_after_an_hour(functions: Functions) -> None:
+    keys = functions.keys.workers()
+    functions.call("worker_report", keys, "reports", "{}", "q")
+    functions.call("worker_register", keys, "registered", "q")
+    two_hours_ago = time.time() * 1000 - 2 * 3600 * 1000
+    functions.client.zadd(keys[4], {"reports": two_hours_ago, "registered": two_hours_ago})
+
+    functions.call("worker_count", keys, "new", 1, 0)
+
+    assert functions.call("worker_list", keys) == [b"registered", b"q"]
+    assert functions.client.hlen(keys[5]) == 0
+
+
 # --- keys of a wrong type -----------------------------------------------------------------------
 
 QUEUE_CALLS: dict[str, list[list[Any]]] = {
@@ -559,6 +572,11 @@ def test_a_wrong_key_of_one_queue_leaves_the_queues_before_it_as_they_were(
         ("worker_count", ["w", 1, 1]),
         ("worker_list", []),
         ("worker_show", ["w"]),
+        ("worker_report", ["w", "{}", "q", "other"]),
+        ("worker_report", ["new", "{}", "q"]),
+        ("worker_leave", ["w"]),
+        ("worker_tell", ["w", "quiet"]),
+        ("worker_records", [10]),
     ],
 )
 def test_a_wrong_key_of_the_workers_leaves_everything_as_it_was(
@@ -654,7 +672,10 @@ def test_a_wrong_key_of_a_delivery_leaves_everything_as_it_was(
 def test_every_function_is_called_with_wrong_keys_above(functions: Functions) -> None:
     listed = functions.client.function_list(library.NAME)
     offered = {name.decode() for name in _names_in(listed) if name.startswith(b"presque_")}
-    workers = {"worker_register", "worker_unregister", "worker_count", "worker_list", "worker_show"}
+    workers = {
+        *("worker_register", "worker_unregister", "worker_count", "worker_list", "worker_show"),
+        *("worker_report", "worker_leave", "worker_tell", "worker_records"),
+    }
     deliveries = {"listen", "unlisten", "deliver"}
     crons = {"cron_put", "cron_remove", "cron_show", "cron_due", "cron_advance"}
 

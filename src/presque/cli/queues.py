@@ -23,7 +23,7 @@ _COUNTS = ("ready", "scheduled", "leased", "done", "dead", "processed", "failed"
 def stats(queue: str | None, as_json: bool, url: str, token: str | None) -> None:
     """Show what the queues hold and did: all of them, or one."""
     with connected(url, token) as client:
-        answer = client.stats(queue)
+        answer: Mapping[str, Any] = client.stats() if queue is None else client.queue_stats(queue)
     if as_json:
         click.echo(json.dumps(answer, ensure_ascii=False, indent=2))
     elif queue is not None:

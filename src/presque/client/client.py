@@ -2,7 +2,9 @@
 
     client = Client("http://127.0.0.1:5000")
     client.push("mail", {"to": "ana"}, delay=60)
-    job = client.fetch("critical,*", wait=20)
+    for job in client.lease("critical,*", count=10, wait=20):
+        work(job.value)
+        client.ack(job)
 
 Every method raises a `ClientError`: `ServerNotReached` when no answer came, otherwise what the server
 said. Nothing is retried behind your back, except what only reads.
@@ -10,59 +12,48 @@ said. Nothing is retried behind your back, except what only reads.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal, NoReturn, Self, TypedDict, Unpack
-from urllib.parse import quote, urlencode
+from typing import Any, Self, TypeVar, Unpack
 
-from presque.client.transport import Answer, QueueClosed, Transport, refusal
+from presque.client import calls
+from presque.client.answers import (
+    Cron,
+    JobPage,
+    JobRecord,
+    Leased,
+    LeasedJob,
+    Policy,
+    QueueInfo,
+    QueueStats,
+    Reason,
+    Settled,
+    State,
+    Stats,
+    WorkerRecord,
+)
+from presque.client.calls import BatchOptions, Call, Holder, Job, PushOptions, Settlements, checked, encoded
+from presque.client.transport import Transport
 
 DEFAULT_URL = "http://127.0.0.1:5000"
-
-
-class BatchOptions(TypedDict, total=False):
-    """What may be said about a push. `delay`, `ttl` and `keep` are seconds.
-
-    `delayed` is epoch seconds, an RFC 3339 text or a `datetime` with a time zone.
-    """
-
-    delay: float | None
-    delayed: float | str | datetime | None
-    priority: int | None
-    ttl: float | None
-    attempts: int | None
-    keep: float | None
-    group: str | None
-
-
-class PushOptions(BatchOptions, total=False):
-    """What may be said about the push of one job: a unique key, too."""
-
-    uniq: str | None
-    uniq_until: Literal["fetch", "done"] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A job that was fetched. `body` is its text exactly as it was pushed."""
-
-    queue: str
-    id: str
-    body: str
-
-    @property
-    def value(self) -> Any:
-        """The JSON value, decoded anew at each look."""
-        return json.loads(self.body)
+T = TypeVar("T")
 
 
 class Client:
-    """Talks to one server. Threads may share it. `timeout` is seconds for an answer, waits not counted."""
+    """Talks to one server. Threads may share it, and a forked child may use it.
 
-    def __init__(self, base_url: str = DEFAULT_URL, token: str | None = None, timeout: float = 30) -> None:
+    `timeout` is seconds for an answer, waits not counted. `worker` says who you are: it is sent with each
+    fetch, lease and settlement, and shown to people who look.
+    """
+
+    def __init__(
+        self,
+        base_url: str = DEFAULT_URL,
+        token: str | None = None,
+        timeout: float = 30,
+        worker: str | None = None,
+    ) -> None:
         self.transport = Transport(base_url, token, timeout)
+        self.worker = worker
 
     def __enter__(self) -> Self:
         return self
@@ -74,24 +65,28 @@ class Client:
         """Close idle connections. The client stays usable."""
         self.transport.close()
 
+    def perform(self, call: Call[T]) -> T:
+        """Carry out a call of `presque.client.calls`. The methods below do nothing else."""
+        return self.transport.perform(call)
+
+    # --- pushing and fetching
+
     def push(self, queue: str, job: Any, **options: Unpack[PushOptions]) -> str:
         """Put a JSON value on a queue and return its id. When this returns, the server has stored it."""
         return self.push_text(queue, encoded(job), **options)
 
     def push_text(self, queue: str, text: str | bytes, **options: Unpack[PushOptions]) -> str:
         """Put a JSON document on a queue, byte for byte as given, and return its id."""
-        answer = self._json("POST", f"/q/{_name(queue)}{_query(**options)}", _bytes(text))
-        return str(answer["id"])
+        body = text.encode() if isinstance(text, str) else text
+        return self.perform(calls.push(queue, body, options))
 
     def push_many(self, queue: str, jobs: Iterable[Any], **options: Unpack[BatchOptions]) -> list[str]:
         """Put all of `jobs` on a queue, or none, and return their ids in the same order."""
-        return self.push_texts(queue, [encoded(job) for job in jobs], **options)
+        return self.perform(calls.push_many(queue, [encoded(job) for job in jobs], options))
 
     def push_texts(self, queue: str, texts: Iterable[str], **options: Unpack[BatchOptions]) -> list[str]:
         """Put JSON documents on a queue, all or none. Raises `ValueError` if a text is not one document."""
-        body = f'{{"jobs":[{",".join(checked(text) for text in texts)}]}}'
-        ids: list[str] = self._json("POST", f"/qb/{_name(queue)}{_query(**options)}", body.encode())["ids"]
-        return ids
+        return self.perform(calls.push_many(queue, [checked(text) for text in texts], options))
 
     def fetch(self, queues: str, wait: float | None = None) -> Job | None:
         """Take a job for good, waiting up to `wait` seconds (60 at most); None when there is none.
@@ -99,134 +94,194 @@ class Client:
         Raises `QueueClosed` when the one queue named is stopped. A job whose answer is lost on the way
         is lost: fetch is at most once.
         """
-        path = f"/q/{_name(queues)}{_query(wait=wait)}"
-        answer = self._unless_empty(self.transport.request("GET", path, wait=wait or 0))
-        if answer is None:
-            return None
-        headers = answer.headers
-        return Job(headers["Presque-Queue"], headers["Presque-Job-Id"], answer.body.decode())
+        return self.perform(calls.fetch(queues, wait, self.worker))
 
     def fetch_many(self, queue: str, count: int = 10) -> list[str]:
         """Take up to `count` jobs (1000 at most) of one queue for good: their texts, as they were pushed."""
-        path = f"/qb/{_name(queue)}{_query(batch_size=count)}"
-        answer = self._unless_empty(self.transport.request("GET", path))
-        texts: list[str] = [] if answer is None else json.loads(answer.body)
-        return texts
+        return self.perform(calls.fetch_many(queue, count, self.worker))
 
     def put_back(self, queue: str, job: Any, worker: str | None = None) -> str:
         """Put a job that failed back and count the failure, for `worker` too. Returns the new id."""
-        headers = {"X-presque-workerid": worker} if worker is not None else None
-        return str(self._json("PUT", f"/q/{_name(queue)}", encoded(job).encode(), headers)["id"])
+        return self.perform(calls.put_back(queue, encoded(job).encode(), worker or self.worker))
+
+    # --- leases
+
+    def lease(
+        self,
+        queues: str,
+        count: int = 1,
+        *,
+        seconds: float | None = None,
+        wait: float | None = None,
+        attempt_id: str | None = None,
+    ) -> list[LeasedJob]:
+        """Take up to `count` jobs for `seconds`, else for as long as the policy of their queue says.
+
+        Waits up to `wait` seconds for the first. Each is yours until you settle it or its lease ends; then
+        it goes to somebody else. The same `attempt_id` again, within a minute, gets the same jobs.
+        """
+        call = calls.lease(
+            queues, count=count, seconds=seconds, wait=wait, attempt_id=attempt_id, worker=self.worker
+        )
+        return self.perform(call).jobs
+
+    def settle_and_lease(
+        self,
+        settlements: Settlements,
+        queues: str,
+        count: int = 1,
+        *,
+        seconds: float | None = None,
+        wait: float | None = None,
+        attempt_id: str | None = None,
+    ) -> Leased:
+        """Settle leases, then take jobs, in one request: what a quick worker does again and again."""
+        return self.perform(
+            calls.lease(
+                queues, count=count, seconds=seconds, wait=wait, attempt_id=attempt_id,
+                worker=self.worker, settlements=settlements,
+            )
+        )  # fmt: skip
+
+    def settle(self, settlements: Settlements) -> list[Settled]:
+        """Settle up to 1000 leases: what became of each, acks first, then fails, releases, extensions."""
+        return self.perform(calls.settle(settlements, self.worker))
+
+    def ack(self, job: Holder, result: Any = None) -> Settled:
+        """The job is done. Raises `Conflict` when the lease was lost and `Gone` when the job is finished.
+
+        Repeated within a minute it answers the same, so it may be sent again after a lost answer.
+        """
+        return self.perform(calls.settle_one("ack", job, {"result": result}, self.worker))
+
+    def fail(
+        self,
+        job: Holder,
+        error: str = "",
+        *,
+        backtrace: str | None = None,
+        retry: bool | None = None,
+        retry_in: float | None = None,
+    ) -> Settled:
+        """The job did not work: it is tried again, after `retry_in` seconds if given; else it is dead."""
+        fields = {"error": error, "backtrace": backtrace, "retry": retry, "retry_in": retry_in}
+        return self.perform(calls.settle_one("fail", job, fields, self.worker))
+
+    def release(self, job: Holder, delay: float | None = None) -> Settled:
+        """Give the job back. That is no failure, and the attempt does not count."""
+        return self.perform(calls.settle_one("release", job, {"delay": delay}, self.worker))
+
+    def extend(self, job: Holder, seconds: float | None = None, progress: Any = None) -> Settled:
+        """Hold the job for `seconds` from now, else as long as at first. `cancel` says: better stop."""
+        fields = {"seconds": seconds, "progress": progress}
+        return self.perform(calls.settle_one("extend", job, fields, self.worker))
+
+    # --- single jobs
+
+    def job(self, queue: str, id: str, wait: float | None = None) -> JobRecord:
+        """All that is known of a job. With `wait`, as soon as it is done or dead. Raises `NotFound`."""
+        return self.perform(calls.job(queue, id, wait))
+
+    def jobs(self, queue: str, state: State, limit: int | None = None, cursor: str | None = None) -> JobPage:
+        """A page of the jobs in one state, newest first. A page may be short and still have a `cursor`."""
+        return self.perform(calls.jobs(queue, state, limit, cursor))
+
+    def change(self, queue: str, id: str, **fields: Any) -> JobRecord:
+        """Change `priority`, `delay`, `delayed` or `body` of a job that waits. Raises `Conflict`."""
+        return self.perform(calls.change(queue, id, fields))
+
+    def delete(self, queue: str, id: str) -> bool:
+        """Take a job away. False: it is leased, its holder is told, and it goes when that lets go."""
+        return self.perform(calls.delete(queue, id))
+
+    def retry(self, queue: str, id: str) -> JobRecord:
+        """Let a dead job be tried again, its attempts counted anew. Raises `Conflict` if it is not dead."""
+        return self.perform(calls.retry(queue, id))
+
+    def retry_all(self, queue: str, limit: int | None = None, rate: float | None = None) -> int:
+        """Let all dead jobs be tried again, `limit` at most, `rate` a second at most: how many."""
+        return self.perform(calls.retry_all(queue, limit, rate))
+
+    def explain(self, queue: str, id: str) -> list[Reason]:
+        """Why the job does not run."""
+        return self.perform(calls.explain(queue, id))
+
+    # --- queues
 
     def purge(self, queue: str) -> None:
         """Delete all that the queue holds: jobs of every state, counters, unique keys."""
-        self._answer("DELETE", f"/q/{_name(queue)}")
+        self.perform(calls.purge(queue))
 
-    def info(self, queue: str) -> dict[str, Any]:
+    def info(self, queue: str) -> QueueInfo:
         """`queue_name`, `job_count`, `job_processed` and `job_failed`."""
-        return self._read(f"/j/{_name(queue)}")
+        return self.perform(calls.info(queue))
 
     def status(self, queue: str | None = None) -> dict[str, Any]:
         """`queues` and how many in `size`; for one queue, `queue` and how many jobs wait in `size`."""
-        return self._read(f"/status/{_name(queue or '')}")
+        return self.perform(calls.status(queue))
 
     def peek(self, queue: str) -> list[str]:
         """The texts of the next jobs, 1000 at most, without taking them."""
-        texts: list[str] = self._read(f"/status/{_name(queue)}?with_desc=1")["jobs"]
-        return texts
+        return self.perform(calls.peek(queue))
 
     def start(self, queue: str) -> None:
         """Let a stopped queue hand out jobs again."""
-        self._control(queue, "start")
+        self.perform(calls.control(queue, "start"))
 
     def stop(self, queue: str) -> None:
         """Let a queue hand out nothing. It still takes pushes."""
-        self._control(queue, "stop")
+        self.perform(calls.control(queue, "stop"))
 
     def control(self, queue: str) -> bool:
         """Whether the queue is started. One that was never seen is."""
-        return bool(self._read(f"/control/{_name(queue)}")["status"])
+        return self.perform(calls.started(queue))
 
-    def stats(self, queue: str | None = None) -> dict[str, Any]:
-        """All that the dashboard shows, of the server or of one queue."""
-        return self._read(f"/stats/{_name(queue or '')}")
+    def stats(self) -> Stats:
+        """All that the dashboard shows."""
+        return self.perform(calls.all_stats())
+
+    def queue_stats(self, queue: str) -> QueueStats:
+        """All that the dashboard shows of one queue."""
+        return self.perform(calls.stats(queue))
+
+    def policy(self, queue: str) -> Policy:
+        """What holds for all jobs of the queue."""
+        return self.perform(calls.policy(queue))
+
+    def change_policy(self, queue: str, **fields: Any) -> Policy:
+        """Change the fields that are given; None goes back to the default. Returns the whole policy."""
+        return self.perform(calls.change_policy(queue, fields))
+
+    # --- recurring jobs
+
+    def crons(self) -> list[Cron]:
+        """All recurring jobs, by name."""
+        return self.perform(calls.crons())
+
+    def cron(self, name: str) -> Cron:
+        """One recurring job. Raises `NotFound`."""
+        return self.perform(calls.cron(name))
+
+    def put_cron(self, name: str, queue: str, body: Any, schedule: str, **fields: Any) -> Cron:
+        """Push `body` again and again: `schedule` is five fields of cron, `@daily` or `@every 5m`."""
+        return self.perform(
+            calls.put_cron(name, {"queue": queue, "body": body, "schedule": schedule, **fields})
+        )
+
+    def delete_cron(self, name: str) -> None:
+        """Push no more of a recurring job. The jobs that are in the queue stay."""
+        self.perform(calls.delete_cron(name))
+
+    # --- workers
 
     def workers(self) -> list[str]:
         """The ids of the workers that are registered."""
-        ids: list[str] = json.loads(self._answer("GET", "/w/", reads=True).body)
-        return ids
+        return self.perform(calls.workers())
 
-    def _control(self, queue: str, status: str) -> None:
-        self._answer("POST", f"/control/{_name(queue)}", encoded({"status": status}).encode())
+    def worker_records(self) -> list[WorkerRecord]:
+        """The workers, and what each of them is doing."""
+        return self.perform(calls.worker_records())
 
-    def _read(self, path: str) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(self._answer("GET", path, reads=True).body)
-        return answer
-
-    def _json(
-        self, method: str, path: str, body: bytes, headers: dict[str, str] | None = None
-    ) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(self._answer(method, path, body, headers).body)
-        return answer
-
-    def _answer(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        headers: dict[str, str] | None = None,
-        *,
-        reads: bool = False,
-    ) -> Answer:
-        answer = self.transport.request(method, path, body, headers, reads=reads)
-        if answer.status >= 300:
-            raise refusal(answer)
-        return answer
-
-    def _unless_empty(self, answer: Answer) -> Answer | None:
-        """The answer to a fetch; None for the 404 that only says that no job waits."""
-        if answer.status < 300:
-            return answer
-        error = refusal(answer)
-        if answer.status == 404 and not isinstance(error, QueueClosed) and error.text == "no job":
-            return None
-        raise error
-
-
-def encoded(value: Any) -> str:
-    """`value` as compact JSON. Raises `ValueError` or `TypeError` for what JSON cannot say, such as NaN."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def checked(text: str) -> str:
-    """Return `text` if it is one JSON document, raise `ValueError` that says where it is not."""
-    try:
-        json.loads(text, parse_constant=_no_constant)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    return text
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _name(name: str) -> str:
-    return quote(name, safe=",*!:@~+")
-
-
-def _bytes(text: str | bytes) -> bytes:
-    return text.encode() if isinstance(text, str) else text
-
-
-def _query(**parameters: object) -> str:
-    given = {name: _parameter(value) for name, value in parameters.items() if value is not None}
-    return f"?{urlencode(given)}" if given else ""
-
-
-def _parameter(value: object) -> str:
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise ValueError("a datetime without a time zone names no moment: give it one")
-        return value.isoformat()
-    return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+    def tell_worker(self, worker: str, status: str) -> None:
+        """Ask a worker to be `quiet`, to `stop`, or to `start` again. It hears of it within seconds."""
+        self.perform(calls.tell_worker(worker, status))

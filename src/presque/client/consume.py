@@ -25,14 +25,14 @@ from typing import Any, Self, cast
 from urllib.parse import quote, urlsplit
 
 from presque import frames
-from presque.client.transport import ClientError, NotAllowed, ServerNotReached
+from presque.client.errors import ClientError, NotAllowed, ServerNotReached
 
 MESSAGE_MOST = 16 * 1024 * 1024
 CONNECT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class LeasedJob:
+class ConsumedJob:
     """A job that is held until it is settled, or until `lease_until` (RFC 3339)."""
 
     queue: str
@@ -79,7 +79,7 @@ def consume(
 
 
 class Consumer:
-    """One connection: an asynchronous context manager and iterator of `LeasedJob`s.
+    """One connection: an asynchronous context manager and iterator of `ConsumedJob`s.
 
     `lost` holds what the server said of jobs that could not be settled, such as a lease that had ended; the
     last 1000.
@@ -107,7 +107,7 @@ class Consumer:
         self._headers = {"X-presque-workerid": worker} if worker is not None else {}
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
-        self._jobs: deque[LeasedJob] = deque()
+        self._jobs: deque[ConsumedJob] = deque()
         self._arrived = asyncio.Event()
         self._unsent: list[dict[str, Any]] = []
         self._ended: Exception | None = None
@@ -142,7 +142,7 @@ class Consumer:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> LeasedJob:
+    async def __anext__(self) -> ConsumedJob:
         while not self._jobs:
             if self._ended is not None:
                 raise self._ended
@@ -161,7 +161,7 @@ class Consumer:
         found = json.loads(message)
         if found.get("event") == "job":
             self._jobs.append(
-                LeasedJob(
+                ConsumedJob(
                     found["queue"], found["id"], found["body"], found["attempt"], found["max_attempts"],
                     found["lease"], found["lease_until"], self,
                 )

@@ -35,6 +35,7 @@ from presque.job import (
     QueueStats,
     Settle,
     Settled,
+    WorkerRecord,
     WorkerStats,
 )
 from presque.names import QueueList
@@ -527,6 +528,23 @@ class Engine:
     async def worker(self, worker: str) -> WorkerStats | None:
         """What is known of one worker; None for one never heard of."""
         return replies.worker(await self._call("worker_show", self.keys.workers(), worker), worker)
+
+    async def report_worker(self, worker: str, report: bytes, queues: Iterable[str]) -> str:
+        """Keep what a worker says of itself, register it for `queues`, and return what it is asked to be."""
+        reply = await self._call("worker_report", self.keys.workers(), worker, report, *queues)
+        return str(reply.decode())
+
+    async def leave_worker(self, worker: str) -> None:
+        """Forget a worker that has ended."""
+        await self._call("worker_leave", self.keys.workers(), worker)
+
+    async def tell_worker(self, worker: str, status: str) -> bool:
+        """Ask a worker to be `start`, `quiet` or `stop` when it reports next; False if it does not report."""
+        return bool(await self._call("worker_tell", self.keys.workers(), worker, status))
+
+    async def worker_records(self, most: int) -> list[WorkerRecord]:
+        """The registered workers, those heard of last first, `most` of them."""
+        return replies.worker_records(await self._call("worker_records", self.keys.workers(), most))
 
     def count_worker(self, worker: str, processed: int, failed: int) -> None:
         """Add to a worker's counters, a moment later. A lost store may lose the count, never a job."""

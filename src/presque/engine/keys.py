@@ -26,7 +26,8 @@ class Keys:
     def workers(self) -> tuple[str, ...]:
         """The keys that hold what is known of the workers."""
         prefix = f"{self.namespace}:{{:workers}}"
-        return tuple(f"{prefix}:{part}" for part in ("queues", "started", "processed", "failed", "seen"))
+        parts = ("queues", "started", "processed", "failed", "seen", "report", "asked")
+        return tuple(f"{prefix}:{part}" for part in parts)
 
     def crons(self) -> tuple[str, ...]:
         """The keys that hold the recurring jobs."""

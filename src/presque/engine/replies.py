@@ -18,6 +18,7 @@ from presque.job import (
     QueueStats,
     Replayed,
     Settled,
+    WorkerRecord,
     WorkerStats,
 )
 
@@ -264,6 +265,29 @@ def worker(reply: Sequence[bytes], id: str) -> WorkerStats | None:
         return None
     started, processed, failed = map(int, reply)
     return WorkerStats(id, started, processed, failed)
+
+
+def worker_records(reply: Sequence[Any]) -> list[WorkerRecord]:
+    """All that is known of the registered workers."""
+    now, *rest = reply
+    found = []
+    for at in range(0, len(rest), 8):
+        id, queues, started, seen, processed, failed, asked, report = rest[at : at + 8]
+        seen_ms = int(float(seen))
+        found.append(
+            WorkerRecord(
+                worker=id.decode(),
+                queues=queues.decode().split(),
+                started_at=int(float(started)),
+                seen_at=seen_ms,
+                silent_ms=max(0, int(now) - seen_ms),
+                processed=int(processed),
+                failed=int(failed),
+                asked=asked.decode(),
+                report=report,
+            )
+        )
+    return found
 
 
 def registered(reply: Sequence[bytes]) -> dict[str, list[str]]:

@@ -198,6 +198,25 @@ async def unregister(call: Call) -> Response:
     return empty(204)
 
 
+async def report(call: Call) -> Response:
+    """PUT /w/"""
+    call.no_fields()
+    return answer(await workers.report(call.engine, call.worker, await call.request.body()))
+
+
+async def tell_worker(call: Call) -> Response:
+    """POST /w/"""
+    call.no_fields()
+    return answer(await workers.tell(call.engine, await call.request.body()))
+
+
+async def leave(call: Call) -> Response:
+    """DELETE /w/"""
+    call.no_fields()
+    await workers.leave(call.engine, call.worker)
+    return empty(204)
+
+
 async def show_workers(call: Call) -> Response:
     """GET /w/"""
     return answer(await workers.show(call.engine, call.fields))
@@ -368,7 +387,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/status/": {"GET": status},
     "/status/{queue}": {"GET": size},
     "/control/{queue}": {"GET": started, "POST": control},
-    "/w/": {"GET": show_workers},
+    "/w/": {"GET": show_workers, "PUT": report, "POST": tell_worker, "DELETE": leave},
     "/w/{queue}": {"POST": register, "DELETE": unregister},
     "/stats/": {"GET": all_stats},
     "/stats/{queue}": {"GET": stats},

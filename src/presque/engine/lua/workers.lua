@@ -1,33 +1,43 @@
--- Workers, known by the id they send. All of them live in five keys:
+-- Workers, known by the id they send. All of them live in seven keys:
 --
 --   ns:{:workers}:queues     hash  id -> the queues it registered for, separated by spaces
 --   ns:{:workers}:started    hash  id -> when it was first seen, in ms
 --   ns:{:workers}:processed  hash  id -> jobs it fetched
 --   ns:{:workers}:failed     hash  id -> jobs it put back
 --   ns:{:workers}:seen       zset  id -> when it was last heard of, in ms
+--   ns:{:workers}:report     hash  id -> what it last said of itself, JSON that is never read here
+--   ns:{:workers}:asked      hash  id -> `quiet` or `stop`, if somebody asked it to be so
 --
--- A worker that only sends its id is counted without being listed. One that was not heard of for a week
--- is forgotten, a few at each call, so ids made up on the way cost nothing for ever.
+-- A worker that only sends its id is counted without being listed. One that was not heard of for a week, or
+-- for an hour if it used to report, is forgotten, a few at each call: ids made up on the way, and workers
+-- that were killed, cost nothing for ever.
 
-local WEEK_MS = 7 * 24 * 3600 * 1000
+local HOUR_MS = 3600 * 1000
+local WEEK_MS = 7 * 24 * HOUR_MS
+
+local function hashes_of_workers(w)
+  return {w.queues, w.started, w.processed, w.failed, w.report, w.asked}
+end
 
 local function open_workers(keys)
-  local w = {queues = keys[1], started = keys[2], processed = keys[3], failed = keys[4], seen = keys[5]}
-  for _, key in ipairs({w.queues, w.started, w.processed, w.failed}) do redis.call('HLEN', key) end
+  local w = {queues = keys[1], started = keys[2], processed = keys[3], failed = keys[4], seen = keys[5],
+    report = keys[6], asked = keys[7]}
+  for _, key in ipairs(hashes_of_workers(w)) do redis.call('HLEN', key) end
   redis.call('ZCARD', w.seen)
   return w
 end
 
 local function forget_worker(w, id)
-  for _, key in ipairs({w.queues, w.started, w.processed, w.failed}) do redis.call('HDEL', key, id) end
+  for _, key in ipairs(hashes_of_workers(w)) do redis.call('HDEL', key, id) end
   redis.call('ZREM', w.seen, id)
 end
 
 local function hear_of(w, id, now)
   redis.call('HSETNX', w.started, id, now)
   redis.call('ZADD', w.seen, now, id)
-  for _, old in ipairs(redis.call('ZRANGEBYSCORE', w.seen, '-inf', now - WEEK_MS, 'LIMIT', 0, 10)) do
-    forget_worker(w, old)
+  for _, old in ipairs(redis.call('ZRANGEBYSCORE', w.seen, '-inf', now - HOUR_MS, 'LIMIT', 0, 10)) do
+    local score = redis.call('ZSCORE', w.seen, old)
+    if redis.call('HEXISTS', w.report, old) == 1 or tonumber(score) <= now - WEEK_MS then forget_worker(w, old) end
   end
 end
 
@@ -99,4 +109,70 @@ local function worker_show(keys, args)
   local started = redis.call('HGET', w.started, id)
   if not started then return {} end
   return {started, redis.call('HGET', w.processed, id) or '0', redis.call('HGET', w.failed, id) or '0'}
+end
+
+-- worker_report: the worker says what it is doing, and that it takes jobs of some queues.
+--
+-- keys   of the workers
+-- args   id, report, queue, …
+-- reply  what it is asked to be: `start`, `quiet` or `stop`
+local function worker_report(keys, args)
+  local w, now, id = open_workers(keys), clock(), args[1]
+  local queues = redis.call('HGET', w.queues, id)
+  if not queues then forget_worker(w, id) end
+  local known, names = {}, {}
+  for name in string.gmatch(queues or '', '[^ ]+') do
+    known[name], names[#names + 1] = true, name
+  end
+  for i = 3, #args do
+    if not known[args[i]] then known[args[i]], names[#names + 1] = true, args[i] end
+  end
+  hear_of(w, id, now)
+  redis.call('HSET', w.queues, id, table.concat(names, ' '))
+  redis.call('HSET', w.report, id, args[2])
+  return redis.call('HGET', w.asked, id) or 'start'
+end
+
+-- worker_leave: the worker has ended and is forgotten.
+--
+-- keys   of the workers
+-- args   id
+-- reply  1
+local function worker_leave(keys, args)
+  forget_worker(open_workers(keys), args[1])
+  return 1
+end
+
+-- worker_tell: ask a worker to be so, the next time that it reports.
+--
+-- keys   of the workers
+-- args   id, `start`, `quiet` or `stop`
+-- reply  1, or 0 if no worker of this id reports
+local function worker_tell(keys, args)
+  local w, id = open_workers(keys), args[1]
+  if redis.call('HEXISTS', w.report, id) == 0 then return 0 end
+  if args[2] == 'start' then redis.call('HDEL', w.asked, id) else redis.call('HSET', w.asked, id, args[2]) end
+  return 1
+end
+
+-- worker_records: all that is known of the workers that are registered, those heard of last first.
+--
+-- keys   of the workers
+-- args   how many at most
+-- reply  now, then for each: id, queues, started, seen, processed, failed, asked, report ('' if none)
+local function worker_records(keys, args)
+  local w, found = open_workers(keys), {clock()}
+  local ids = redis.call('ZREVRANGE', w.seen, 0, tonumber(args[1]) - 1, 'WITHSCORES')
+  for i = 1, #ids, 2 do
+    local id = ids[i]
+    local queues = redis.call('HGET', w.queues, id)
+    if queues then
+      for _, value in ipairs({
+        id, queues, redis.call('HGET', w.started, id) or ids[i + 1], ids[i + 1],
+        redis.call('HGET', w.processed, id) or '0', redis.call('HGET', w.failed, id) or '0',
+        redis.call('HGET', w.asked, id) or 'start', redis.call('HGET', w.report, id) or '',
+      }) do found[#found + 1] = value end
+    end
+  end
+  return found
 end

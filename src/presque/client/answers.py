@@ -1,0 +1,306 @@
+"""What the server answers: the shapes of its JSON, and a leased job."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict
+
+State = Literal["scheduled", "ready", "leased", "done", "dead"]
+
+
+class LastMinute(TypedDict):
+    """What happened to a queue in the last minute."""
+
+    pushed: int
+    processed: int
+    failed: int
+
+
+class QueueStats(TypedDict):
+    """Counts by state, of all time, and of the last minute. `oldest_seconds` is None when none is ready."""
+
+    queue: str
+    ready: int
+    scheduled: int
+    leased: int
+    done: int
+    dead: int
+    processed: int
+    failed: int
+    expired: int
+    oldest_seconds: float | None
+    status: int
+    last_minute: LastMinute
+
+
+class Stats(TypedDict):
+    """The server: its store, what a crash can lose, and its queues."""
+
+    redis: str
+    durability: str
+    version: str
+    size: int
+    queues: list[str]
+    by_queue: dict[str, QueueStats]
+
+
+class QueueInfo(TypedDict):
+    """The counts of the classic route."""
+
+    queue_name: str
+    job_count: int
+    job_processed: int
+    job_failed: int
+
+
+class JobFailure(TypedDict):
+    """One failed attempt. `at` is an RFC 3339 time."""
+
+    at: str
+    worker: str | None
+    error: str
+    backtrace: str | None
+
+
+class JobRecord(TypedDict, total=False):
+    """All that is known of a job. Times are RFC 3339 texts; those of some jobs only may be missing."""
+
+    queue: str
+    id: str
+    state: State
+    body: Any
+    priority: int
+    attempt: int
+    max_attempts: int
+    pushed_at: str
+    run_at: str | None
+    lease_until: str | None
+    worker: str | None
+    progress: Any
+    result: Any
+    errors: list[JobFailure]
+    finished_at: str | None
+    group: str
+    uniq: str
+    traceparent: str
+    expires_at: str
+    kept_until: str
+    reason: str
+    cancel: bool
+
+
+class JobPage(TypedDict):
+    """Some jobs of one state. `cursor` is None after the last page."""
+
+    jobs: list[JobRecord]
+    cursor: str | None
+
+
+class Settled(TypedDict, total=False):
+    """What became of one lease. `status` is 200, or why not: 409 lease lost, 410 job gone, 404 unknown."""
+
+    queue: str
+    id: str
+    status: int
+    state: Literal["done", "ready", "scheduled", "dead", "leased", "deleted"]
+    run_at: str
+    lease_until: str
+    cancel: bool
+    error: str
+    code: str
+
+
+class Reason(TypedDict):
+    """One reason why a job does not run: a stable word, and a sentence."""
+
+    code: str
+    text: str
+
+
+class Backoff(TypedDict):
+    """How long a job waits after a failure, in seconds."""
+
+    first: float
+    factor: float
+    most: float
+    jitter: float
+
+
+class Rate(TypedDict):
+    """So many jobs in so many seconds."""
+
+    count: int
+    seconds: float
+
+
+class Policy(TypedDict):
+    """What holds for all jobs of a queue. Times are seconds; None is no limit."""
+
+    queue: str
+    lease: float
+    max_attempts: int
+    backoff: Backoff
+    ttl: float | None
+    keep: float
+    dead_most: int
+    max_length: int | None
+    overflow: str
+    max_leased: int | None
+    group_leased: int | None
+    rate: Rate | None
+    delivery: Literal["queue", "broadcast", "roundrobin"]
+
+
+class Cron(TypedDict, total=False):
+    """A recurring job: its definition, the schedule in words, its next five moments."""
+
+    name: str
+    queue: str
+    body: Any
+    schedule: str
+    words: str
+    timezone: str
+    missed: Literal["once", "all", "skip"]
+    overlap: Literal["allow", "skip"]
+    next: list[str]
+    last_fired: str | None
+    priority: int
+    ttl: float
+    attempts: int
+    keep: float
+    group: str
+
+
+class WorkerRecord(TypedDict):
+    """A worker, and what it said of itself when it was last heard of. `report` is None if it never did."""
+
+    worker_id: str
+    queues: list[str]
+    started_at: str
+    seen_at: str
+    silent_seconds: float
+    processed: int
+    failed: int
+    status: Literal["start", "quiet", "stop"]
+    report: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedJob:
+    """A job that is held until it is settled, or until `lease_until`. `lease` is the proof of holding it.
+
+    `value` is its JSON decoded. Times are RFC 3339 texts. `unreadable` says why `value` is None although the
+    job is not null: JSON allows what Python does not read, such as an integer of 5000 digits. `text` is the
+    job as it was pushed, if it was asked for or is unreadable.
+    """
+
+    queue: str
+    id: str
+    value: Any
+    attempt: int
+    max_attempts: int
+    priority: int
+    pushed_at: str
+    lease: str
+    lease_until: str
+    group: str | None = None
+    traceparent: str | None = None
+    text: str | None = None
+    unreadable: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """The answer to a lease: jobs, what became of leases settled with it, and which queues are stopped."""
+
+    jobs: list[LeasedJob]
+    settled: list[Settled] = field(default_factory=list)
+    paused: tuple[str, ...] = ()
+
+
+def leased(body: bytes, *, texts: bool) -> Leased:
+    """Read the answer to a lease.
+
+    One job that cannot be read must not cost the others, whose leases would have to run out: the answer is
+    then taken apart without reading the jobs, and each is read for itself.
+    """
+    if not texts:
+        try:
+            found = json.loads(body)
+            return Leased([_job(one, one["body"]) for one in found["jobs"]], found.get("settled", []))
+        except (ValueError, RecursionError):
+            pass
+    text = body.decode()
+    jobs, rest = _apart(text)
+    return Leased([_job_of_text(*one) for one in jobs], json.loads(rest).get("settled", []))
+
+
+def _job(
+    fields: Mapping[str, Any], value: Any, text: str | None = None, unreadable: str | None = None
+) -> LeasedJob:
+    return LeasedJob(
+        fields["queue"], fields["id"], value, fields["attempt"], fields["max_attempts"], fields["priority"],
+        fields["pushed_at"], fields["lease"], fields["lease_until"], fields.get("group"),
+        fields.get("traceparent"), text, unreadable,
+    )  # fmt: skip
+
+
+def _job_of_text(fields: str, text: str) -> LeasedJob:
+    try:
+        return _job(json.loads(fields), json.loads(text), text)
+    except RecursionError:
+        reason = "it is nested too deep for Python"
+    except ValueError as error:
+        reason = str(error)
+    return _job(json.loads(fields), None, text, reason)
+
+
+_token = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL).finditer
+
+
+def _apart(text: str) -> tuple[list[tuple[str, str]], str]:
+    """The jobs of an answer, each as its fields with a null body and the body, and the answer without jobs.
+
+    Brackets are counted, so that the depth of a job costs no stack. A body is what stands at the second
+    level of the list `jobs` under the key `body`; what comes behind it begins with the key `attempt`.
+    """
+    jobs: list[tuple[str, str]] = []
+    begin = text.index('"jobs":[') + len('"jobs":')
+    end = begin
+    for start, stop in _members(text, begin):
+        opening = text.index('"body":', start) + len('"body":')
+        closing = _end_of_value(text, opening)
+        jobs.append((f"{text[start:opening]}null{text[closing:stop]}", text[opening:closing]))
+        end = stop
+    end = text.index("]", end)
+    return jobs, f"{text[:begin]}[{text[end:]}"
+
+
+def _members(text: str, begin: int) -> Iterator[tuple[int, int]]:
+    """Where each object of the array that begins at `begin` starts and stops."""
+    at = begin + 1
+    while text[at] != "]":
+        stop = _end_of_value(text, at)
+        yield at, stop
+        at = stop + 1 if text[stop] == "," else stop
+
+
+def _end_of_value(text: str, at: int) -> int:
+    """Just behind the JSON value that begins at `at`."""
+    depth = 0
+    for match in _token(text, at):
+        found = match[0]
+        if depth == 0 and match.start() > at and found[0] in '"{[]}':
+            break  # a number, true, false or null, and then something else
+        if found in ("[", "{"):
+            depth += 1
+        elif found in ("]", "}"):
+            depth -= 1
+        if depth == 0:
+            return match.end()
+    plain = re.compile(r"[^,\]}\s]+").match(text, at)
+    assert plain is not None
+    return plain.end()

@@ -1,0 +1,304 @@
+"""AsyncClient: one coroutine per verb, on asyncio.
+
+    client = AsyncClient("http://127.0.0.1:5000")
+    await client.push("mail", {"to": "ana"}, delay=60)
+    for job in await client.lease("critical,*", count=10, wait=20):
+        await work(job.value)
+        await client.ack(job)
+
+Every method raises a `ClientError`: `ServerNotReached` when no answer came, otherwise what the server
+said. Nothing is retried behind your back, except what only reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Self, TypeVar, Unpack
+
+from presque.client import calls
+from presque.client.answers import (
+    Cron,
+    JobPage,
+    JobRecord,
+    Leased,
+    LeasedJob,
+    Policy,
+    QueueInfo,
+    QueueStats,
+    Reason,
+    Settled,
+    State,
+    Stats,
+    WorkerRecord,
+)
+from presque.client.async_transport import AsyncTransport
+from presque.client.calls import BatchOptions, Call, Holder, Job, PushOptions, Settlements, checked, encoded
+from presque.client.client import DEFAULT_URL
+from presque.client.consume import Consumer, consume
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """Talks to one server, from one event loop. Any number of tasks may share it.
+
+    `timeout` is seconds for an answer, waits not counted. `worker` says who you are: it is sent with each
+    fetch, lease and settlement, and shown to people who look.
+    """
+
+    def __init__(
+        self,
+        base_url: str = DEFAULT_URL,
+        token: str | None = None,
+        timeout: float = 30,
+        worker: str | None = None,
+    ) -> None:
+        self.transport = AsyncTransport(base_url, token, timeout)
+        self._token = token
+        self.worker = worker
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close idle connections. The client stays usable."""
+        self.transport.close()
+
+    async def perform(self, call: Call[T]) -> T:
+        """Carry out a call of `presque.client.calls`. The methods below do nothing else."""
+        return await self.transport.perform(call)
+
+    # --- pushing and fetching
+
+    async def push(self, queue: str, job: Any, **options: Unpack[PushOptions]) -> str:
+        """Put a JSON value on a queue and return its id. When this returns, the server has stored it."""
+        return await self.push_text(queue, encoded(job), **options)
+
+    async def push_text(self, queue: str, text: str | bytes, **options: Unpack[PushOptions]) -> str:
+        """Put a JSON document on a queue, byte for byte as given, and return its id."""
+        body = text.encode() if isinstance(text, str) else text
+        return await self.perform(calls.push(queue, body, options))
+
+    async def push_many(self, queue: str, jobs: Iterable[Any], **options: Unpack[BatchOptions]) -> list[str]:
+        """Put all of `jobs` on a queue, or none, and return their ids in the same order."""
+        return await self.perform(calls.push_many(queue, [encoded(job) for job in jobs], options))
+
+    async def push_texts(
+        self, queue: str, texts: Iterable[str], **options: Unpack[BatchOptions]
+    ) -> list[str]:
+        """Put JSON documents on a queue, all or none. Raises `ValueError` if a text is not one document."""
+        return await self.perform(calls.push_many(queue, [checked(text) for text in texts], options))
+
+    async def fetch(self, queues: str, wait: float | None = None) -> Job | None:
+        """Take a job for good, waiting up to `wait` seconds (60 at most); None when there is none.
+
+        Raises `QueueClosed` when the one queue named is stopped. A job whose answer is lost on the way
+        is lost: fetch is at most once.
+        """
+        return await self.perform(calls.fetch(queues, wait, self.worker))
+
+    async def fetch_many(self, queue: str, count: int = 10) -> list[str]:
+        """Take up to `count` jobs (1000 at most) of one queue for good: their texts, as they were pushed."""
+        return await self.perform(calls.fetch_many(queue, count, self.worker))
+
+    async def put_back(self, queue: str, job: Any, worker: str | None = None) -> str:
+        """Put a job that failed back and count the failure, for `worker` too. Returns the new id."""
+        return await self.perform(calls.put_back(queue, encoded(job).encode(), worker or self.worker))
+
+    # --- leases
+
+    async def lease(
+        self,
+        queues: str,
+        count: int = 1,
+        *,
+        seconds: float | None = None,
+        wait: float | None = None,
+        attempt_id: str | None = None,
+    ) -> list[LeasedJob]:
+        """Take up to `count` jobs for `seconds`, else for as long as the policy of their queue says.
+
+        Waits up to `wait` seconds for the first. Each is yours until you settle it or its lease ends; then
+        it goes to somebody else. The same `attempt_id` again, within a minute, gets the same jobs.
+        """
+        call = calls.lease(
+            queues, count=count, seconds=seconds, wait=wait, attempt_id=attempt_id, worker=self.worker
+        )
+        return (await self.perform(call)).jobs
+
+    def consume(self, queues: str, *, credit: int = 1, seconds: float | None = None) -> Consumer:
+        """Jobs over one WebSocket as they come, `credit` of them at most: see `presque.client.consume`."""
+        return consume(
+            self.transport.base_url,
+            queues,
+            credit=credit,
+            seconds=seconds,
+            worker=self.worker,
+            token=self._token,
+        )
+
+    async def settle_and_lease(
+        self,
+        settlements: Settlements,
+        queues: str,
+        count: int = 1,
+        *,
+        seconds: float | None = None,
+        wait: float | None = None,
+        attempt_id: str | None = None,
+    ) -> Leased:
+        """Settle leases, then take jobs, in one request: what a quick worker does again and again."""
+        return await self.perform(
+            calls.lease(
+                queues, count=count, seconds=seconds, wait=wait, attempt_id=attempt_id,
+                worker=self.worker, settlements=settlements,
+            )
+        )  # fmt: skip
+
+    async def settle(self, settlements: Settlements) -> list[Settled]:
+        """Settle up to 1000 leases: what became of each, acks first, then fails, releases, extensions."""
+        return await self.perform(calls.settle(settlements, self.worker))
+
+    async def ack(self, job: Holder, result: Any = None) -> Settled:
+        """The job is done. Raises `Conflict` when the lease was lost and `Gone` when the job is finished.
+
+        Repeated within a minute it answers the same, so it may be sent again after a lost answer.
+        """
+        return await self.perform(calls.settle_one("ack", job, {"result": result}, self.worker))
+
+    async def fail(
+        self,
+        job: Holder,
+        error: str = "",
+        *,
+        backtrace: str | None = None,
+        retry: bool | None = None,
+        retry_in: float | None = None,
+    ) -> Settled:
+        """The job did not work: it is tried again, after `retry_in` seconds if given; else it is dead."""
+        fields = {"error": error, "backtrace": backtrace, "retry": retry, "retry_in": retry_in}
+        return await self.perform(calls.settle_one("fail", job, fields, self.worker))
+
+    async def release(self, job: Holder, delay: float | None = None) -> Settled:
+        """Give the job back. That is no failure, and the attempt does not count."""
+        return await self.perform(calls.settle_one("release", job, {"delay": delay}, self.worker))
+
+    async def extend(self, job: Holder, seconds: float | None = None, progress: Any = None) -> Settled:
+        """Hold the job for `seconds` from now, else as long as at first. `cancel` says: better stop."""
+        fields = {"seconds": seconds, "progress": progress}
+        return await self.perform(calls.settle_one("extend", job, fields, self.worker))
+
+    # --- single jobs
+
+    async def job(self, queue: str, id: str, wait: float | None = None) -> JobRecord:
+        """All that is known of a job. With `wait`, as soon as it is done or dead. Raises `NotFound`."""
+        return await self.perform(calls.job(queue, id, wait))
+
+    async def jobs(
+        self, queue: str, state: State, limit: int | None = None, cursor: str | None = None
+    ) -> JobPage:
+        """A page of the jobs in one state, newest first. A page may be short and still have a `cursor`."""
+        return await self.perform(calls.jobs(queue, state, limit, cursor))
+
+    async def change(self, queue: str, id: str, **fields: Any) -> JobRecord:
+        """Change `priority`, `delay`, `delayed` or `body` of a job that waits. Raises `Conflict`."""
+        return await self.perform(calls.change(queue, id, fields))
+
+    async def delete(self, queue: str, id: str) -> bool:
+        """Take a job away. False: it is leased, its holder is told, and it goes when that lets go."""
+        return await self.perform(calls.delete(queue, id))
+
+    async def retry(self, queue: str, id: str) -> JobRecord:
+        """Let a dead job be tried again, its attempts counted anew. Raises `Conflict` if it is not dead."""
+        return await self.perform(calls.retry(queue, id))
+
+    async def retry_all(self, queue: str, limit: int | None = None, rate: float | None = None) -> int:
+        """Let all dead jobs be tried again, `limit` at most, `rate` a second at most: how many."""
+        return await self.perform(calls.retry_all(queue, limit, rate))
+
+    async def explain(self, queue: str, id: str) -> list[Reason]:
+        """Why the job does not run."""
+        return await self.perform(calls.explain(queue, id))
+
+    # --- queues
+
+    async def purge(self, queue: str) -> None:
+        """Delete all that the queue holds: jobs of every state, counters, unique keys."""
+        await self.perform(calls.purge(queue))
+
+    async def info(self, queue: str) -> QueueInfo:
+        """`queue_name`, `job_count`, `job_processed` and `job_failed`."""
+        return await self.perform(calls.info(queue))
+
+    async def status(self, queue: str | None = None) -> dict[str, Any]:
+        """`queues` and how many in `size`; for one queue, `queue` and how many jobs wait in `size`."""
+        return await self.perform(calls.status(queue))
+
+    async def peek(self, queue: str) -> list[str]:
+        """The texts of the next jobs, 1000 at most, without taking them."""
+        return await self.perform(calls.peek(queue))
+
+    async def start(self, queue: str) -> None:
+        """Let a stopped queue hand out jobs again."""
+        await self.perform(calls.control(queue, "start"))
+
+    async def stop(self, queue: str) -> None:
+        """Let a queue hand out nothing. It still takes pushes."""
+        await self.perform(calls.control(queue, "stop"))
+
+    async def control(self, queue: str) -> bool:
+        """Whether the queue is started. One that was never seen is."""
+        return await self.perform(calls.started(queue))
+
+    async def stats(self) -> Stats:
+        """All that the dashboard shows."""
+        return await self.perform(calls.all_stats())
+
+    async def queue_stats(self, queue: str) -> QueueStats:
+        """All that the dashboard shows of one queue."""
+        return await self.perform(calls.stats(queue))
+
+    async def policy(self, queue: str) -> Policy:
+        """What holds for all jobs of the queue."""
+        return await self.perform(calls.policy(queue))
+
+    async def change_policy(self, queue: str, **fields: Any) -> Policy:
+        """Change the fields that are given; None goes back to the default. Returns the whole policy."""
+        return await self.perform(calls.change_policy(queue, fields))
+
+    # --- recurring jobs
+
+    async def crons(self) -> list[Cron]:
+        """All recurring jobs, by name."""
+        return await self.perform(calls.crons())
+
+    async def cron(self, name: str) -> Cron:
+        """One recurring job. Raises `NotFound`."""
+        return await self.perform(calls.cron(name))
+
+    async def put_cron(self, name: str, queue: str, body: Any, schedule: str, **fields: Any) -> Cron:
+        """Push `body` again and again: `schedule` is five fields of cron, `@daily` or `@every 5m`."""
+        return await self.perform(
+            calls.put_cron(name, {"queue": queue, "body": body, "schedule": schedule, **fields})
+        )
+
+    async def delete_cron(self, name: str) -> None:
+        """Push no more of a recurring job. The jobs that are in the queue stay."""
+        await self.perform(calls.delete_cron(name))
+
+    # --- workers
+
+    async def workers(self) -> list[str]:
+        """The ids of the workers that are registered."""
+        return await self.perform(calls.workers())
+
+    async def worker_records(self) -> list[WorkerRecord]:
+        """The workers, and what each of them is doing."""
+        return await self.perform(calls.worker_records())
+
+    async def tell_worker(self, worker: str, status: str) -> None:
+        """Ask a worker to be `quiet`, to `stop`, or to `start` again. It hears of it within seconds."""
+        await self.perform(calls.tell_worker(worker, status))

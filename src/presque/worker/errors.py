@@ -1,0 +1,38 @@
+"""What a job raises to say how it went, and what is raised in a job to stop it."""
+
+from __future__ import annotations
+
+
+class Retry(Exception):
+    """Raise it in `work`: try this job again, after `in_` seconds, else as the queue's policy says.
+
+    It counts as a failed attempt, so a job that has none left is dead.
+    """
+
+    def __init__(self, reason: str = "", *, in_: float | None = None) -> None:
+        super().__init__(reason)
+        self.in_ = in_
+
+
+class Dead(Exception):
+    """Raise it in `work`: this job can never succeed, do not try it again."""
+
+
+class Interrupted(BaseException):
+    """Raised in a job that should stop now. Not an `Exception`, so that no `except Exception` catches it."""
+
+
+class JobCancelled(Interrupted):
+    """Somebody deleted the job, or its lease was lost: whatever it does now is in vain."""
+
+
+class JobStopped(Interrupted):
+    """The worker ends at once: the job is given back, and this attempt does not count."""
+
+
+class JobKilled(Interrupted):
+    """The job was killed: by an operator, by a signal, or because its process ended. It counts as failed."""
+
+
+class JobTimeout(JobKilled):
+    """The job took longer than its time limit. It counts as failed."""

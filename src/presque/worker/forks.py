@@ -1,0 +1,412 @@
+"""A forked child for each job, as resque does: whatever the job does, the worker goes on.
+
+The child tells its parent through a pipe, one JSON document a line: `{"wish": …}` while it works and
+`{"outcome": …}` at its end. The parent has one thread and never waits for a child: it reads what
+comes, hears of a child's end by SIGCHLD, and what was not said it makes out from how the child ended.
+
+A child has a process group of its own, so that a Ctrl-C at the terminal reaches the worker alone, and what
+the job itself started goes with it. It dies with its parent (Linux), so that no job goes on unwatched while
+somebody else does it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+from presque.client.async_client import AsyncClient
+from presque.worker import execution
+from presque.worker.errors import Interrupted, JobCancelled, JobKilled, JobStopped, JobTimeout
+from presque.worker.execution import Outcome
+from presque.worker.executors import Finished, Held, log_start
+from presque.worker.job import Job
+from presque.worker.titles import title
+from presque.worker.work import Work
+
+log = logging.getLogger("presque.worker")
+
+GRACE_S = 5.0
+FAIL_WITHIN_S = 30.0
+SAID_MOST = 1 << 20
+DONE_UNSAID = 117
+"""The exit code of a child that has done its job and could not say so, its pipe being closed by the job."""
+CHANGED_BY_US = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT),
+    *(signal.SIGCHLD, signal.SIGALRM),
+)
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+class Child:
+    """One forked process and what it has said. `held` is None for one that only tells of a failure."""
+
+    def __init__(self, pid: int, pipe: int, job: Job, held: Held | None) -> None:
+        self.pid, self.pipe, self.job, self.held = pid, pipe, job, held
+        self.said = b""
+        self.outcome: Outcome | None = None
+        self.reason: Interrupted | None = None
+        self.give_up_at: float | None = None
+
+
+class Forks:
+    """Runs each job in a child of its own, `slots` at once."""
+
+    mode = "fork"
+    leads = False
+    wants_texts = False
+
+    def __init__(self, work: Work, slots: int, client: AsyncClient | None = None) -> None:
+        self.slots = slots
+        self.client = client
+        self._work = work
+        self._timeout = work.settings.timeout
+        self._late = f"took longer than its time limit of {self._timeout or 0:g} s"
+        self._memory = work.settings.max_memory
+        self._children: dict[int, Child] = {}
+        self._waiting: list[Held] = []
+        self._frozen = False
+
+    def attach(self, loop: asyncio.AbstractEventLoop, finished: Finished) -> None:
+        self._loop, self._finished = loop, finished
+
+    def put(self, jobs: Sequence[Held]) -> None:
+        self._waiting.extend(jobs)
+        self._fill()
+
+    def withdraw(self) -> list[Held]:
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    def interrupt(self, held: Held, reason: Interrupted) -> bool:
+        for child in self._children.values():
+            if child.held is held:
+                self._stop(child, reason)
+                return True
+        return False
+
+    def check(self, held: Held, now: float) -> None:
+        """End what is over its time, and what was told to end and has not."""
+        for child in list(self._children.values()):
+            if child.held is not held:
+                continue
+            started = held.started_at
+            if child.reason is None and self._timeout and started and now - started > self._timeout:
+                self._stop(child, JobTimeout(self._late))
+            if child.give_up_at is not None and now > child.give_up_at:
+                kill_group(child.pid)
+
+    def kill(self) -> None:
+        for pid in self._children:
+            kill_group(pid)
+
+    def close(self) -> None:
+        """Children that only tell of failures end by themselves, or with this process."""
+
+    def reap(self) -> None:
+        """A child has ended: called in the loop after each SIGCHLD."""
+        for child in list(self._children.values()):
+            try:
+                pid, status, usage = os.wait4(child.pid, os.WNOHANG)
+            except ChildProcessError:  # somebody else has waited for it
+                pid, status, usage = child.pid, 0, None
+            if pid:
+                self._ended(child, status, usage)
+
+    # --- in the parent
+
+    def _fill(self) -> None:
+        running = sum(1 for child in self._children.values() if child.held is not None)
+        while self._waiting and running < self.slots:
+            held = self._waiting.pop(0)
+            held.started_at = time.monotonic()
+            try:
+                if self._work.before_fork is not None:
+                    self._work.before_fork(held.job)
+                self._fork(held.job, held)
+                running += 1
+            except Exception as error:  # noqa: BLE001  (a hook may raise anything)
+                outcome = execution.failed(self._work, held.job, error)
+                if isinstance(error, OSError):  # no process to be had: that is not the job's fault
+                    outcome = Outcome("release", {"delay": 1}, f"cannot fork: {error}")
+                held.ended_at = time.monotonic()
+                self._loop.call_soon(self._finished, [(held, outcome)])
+
+    def _fork(self, job: Job, held: Held | None, error: BaseException | None = None) -> None:
+        if not self._frozen:  # what exists now is shared with the children and never looked through again
+            self._frozen = True
+            gc.collect()
+            gc.freeze()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        reading, writing = os.pipe()
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            os.close(reading)
+            self._be_child(job, writing, parent, error)
+        os.close(writing)
+        with contextlib.suppress(OSError):
+            os.setpgid(pid, pid)  # the child does so, too: whoever comes first
+        os.set_blocking(reading, False)
+        child = self._children[pid] = Child(pid, reading, job, held)
+        if held is not None:
+            log_start(held, pid)
+        else:
+            child.give_up_at = time.monotonic() + FAIL_WITHIN_S
+            self._loop.call_later(FAIL_WITHIN_S, kill_group_if, self._children, pid)
+        self._loop.add_reader(reading, self._hear, child)
+
+    def _hear(self, child: Child) -> None:
+        """Read what the child has written so far."""
+        while child.pipe >= 0:
+            try:
+                data = os.read(child.pipe, 1 << 16)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._deafen(child)
+                return
+            self.heard(child, data)
+
+    def heard(self, child: Child, data: bytes) -> None:
+        """The child has written something."""
+        child.said += data
+        *lines, child.said = child.said.split(b"\n")
+        for line in lines:
+            self._understand(child, line)
+        if len(child.said) > SAID_MOST:  # the job itself writes to our pipe
+            child.said = b""
+
+    def _understand(self, child: Child, line: bytes) -> None:
+        try:
+            said = json.loads(line)
+            if "wish" in said:
+                if child.held is not None:
+                    child.job.tell(child.job, dict(said["wish"]))
+            else:
+                verb, fields, error = said["outcome"]
+                child.outcome = Outcome(verb, dict(fields), str(error))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            log.warning("job.said_nonsense queue=%s id=%s", child.job.queue, child.job.id)
+
+    def _deafen(self, child: Child) -> None:
+        if child.pipe >= 0:
+            self._loop.remove_reader(child.pipe)
+            os.close(child.pipe)
+            child.pipe = -1
+
+    def _stop(self, child: Child, reason: Interrupted) -> None:
+        """Cancelled and late jobs may clean up; those to be killed, or given back, end at once."""
+        held = child.held
+        if held is not None:
+            held.job.cancelled = True
+        if child.reason is None or isinstance(reason, JobStopped):
+            child.reason = reason
+        if isinstance(reason, JobCancelled | JobTimeout):
+            number = signal.SIGALRM if isinstance(reason, JobTimeout) else signal.SIGUSR1
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, number)
+            child.give_up_at = time.monotonic() + GRACE_S
+        else:
+            kill_group(child.pid)
+
+    def _ended(self, child: Child, status: int, usage: Any) -> None:
+        """The child is no more: hear its last words, and settle its job."""
+        self._hear(child)
+        self._deafen(child)
+        with contextlib.suppress(OSError):
+            os.killpg(child.pid, signal.SIGKILL)  # what it left behind
+        del self._children[child.pid]
+        held = child.held
+        if held is None:
+            return
+        held.ended_at = time.monotonic()
+        outcome = child.outcome
+        if isinstance(child.reason, JobStopped) and outcome is None:
+            outcome = Outcome("release", {}, str(child.reason))
+        if outcome is None and self.exit_code(status) == DONE_UNSAID:
+            outcome = execution.DONE
+        if outcome is None:
+            outcome = self.verdict(child, status)
+        log.debug(
+            "job.process_ended queue=%s id=%s pid=%d status=%d max_rss_kb=%d",
+            child.job.queue, child.job.id, child.pid, status, usage.ru_maxrss if usage else 0,
+        )  # fmt: skip
+        self._finished([(held, outcome)])
+        self._fill()
+
+    def verdict(self, child: Child, status: int) -> Outcome:
+        """What becomes of a job whose process ended without a word."""
+        if isinstance(child.reason, JobCancelled):
+            return Outcome("release", {}, str(child.reason))
+        error = child.reason or JobKilled(self.how(status))
+        if self._work.listeners:
+            try:
+                self._fork(child.job, None, error)  # in a child again: it is the user's code
+            except OSError:
+                log.warning("job.fail_not_called queue=%s id=%s", child.job.queue, child.job.id)
+        return execution.outcome_of(error)
+
+    def how(self, status: int) -> str:
+        """How a process ended, in words."""
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            try:
+                name = signal.Signals(number).name
+            except ValueError:
+                name = "unknown"
+            more = "; perhaps the system was out of memory" if number == signal.SIGKILL else ""
+            return f"its process was killed by signal {number} ({name}){more}"
+        return f"its process ended with exit status {self.exit_code(status)} before the job was done"
+
+    @staticmethod
+    def exit_code(status: int) -> int:
+        """The exit code in what `wait` says, -1 after a signal."""
+        return os.WEXITSTATUS(status) if os.WIFEXITED(status) else -1
+
+    # --- in the child
+
+    def _be_child(self, job: Job, writing: int, parent: int, error: BaseException | None) -> NoReturn:
+        code = 1
+        try:
+            self._settle_in(parent)
+            title(f"works on {job.queue}/{job.id}")
+            code = self.live(job, writing) if error is None else self._tell_failure(job, error)
+        except BaseException:
+            with contextlib.suppress(BaseException):
+                log.exception("job.child_broke queue=%s id=%s", job.queue, job.id)
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(BaseException):
+                    stream.flush()
+            os._exit(code)
+
+    def _settle_in(self, parent: int) -> None:
+        """Become a process of its own: signals, group, input, and none of the parent's connections."""
+        with contextlib.suppress(OSError):
+            os.setpgid(0, 0)
+        if _libc is not None:
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+        signal.set_wakeup_fd(-1)
+        for changed in CHANGED_BY_US:
+            signal.signal(changed, signal.SIG_DFL)
+        with contextlib.suppress(OSError):
+            nothing = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(nothing, 0)
+            os.close(nothing)
+        if self.client is not None:
+            for number in self.client.transport.sockets():
+                with contextlib.suppress(OSError):
+                    os.close(number)
+        for other in self._children.values():
+            with contextlib.suppress(OSError):
+                os.close(other.pipe)
+
+    def live(self, job: Job, writing: int) -> int:
+        """Do the job and say how it went. Returns the exit code."""
+
+        def wish(_job: Job, wishes: Mapping[str, Any]) -> None:
+            say(writing, {"wish": dict(wishes)})
+
+        job.tell = wish
+        interrupting = Interrupting(self._late)
+        try:
+            self.limit_memory()
+            outcome = interrupting.call(lambda: self._perform(job))
+        except Interrupted as reason:
+            outcome = execution.failed(self._work, job, reason)
+        return 0 if say(writing, {"outcome": [outcome.verb, outcome.fields, outcome.error]}) else DONE_UNSAID
+
+    def limit_memory(self) -> None:
+        """From here on the process gets no more memory than the limit says."""
+        if self._memory is not None:
+            resource.setrlimit(resource.RLIMIT_DATA, (self._memory, self._memory))
+
+    def _perform(self, job: Job) -> Outcome:
+        work = self._work
+        try:
+            if work.after_fork is not None:
+                work.after_fork(job)
+        except Exception as error:  # noqa: BLE001
+            return execution.failed(work, job, error)
+        if work.is_async:
+            outcome = asyncio.run(execution.perform_async(work, job))
+        else:
+            outcome = execution.perform(work, job)
+        if self._memory is not None and outcome.error.startswith("MemoryError"):
+            text = f"over its memory limit of {self._memory >> 20} MiB (MemoryError)"
+            return Outcome("fail", {**outcome.fields, "error": text}, text)
+        return outcome
+
+    def _tell_failure(self, job: Job, error: BaseException) -> int:
+        execution.tell_failure(self._work, job, error)
+        return 0
+
+
+class Interrupting:
+    """Turns two signals into exceptions, as long as the job runs."""
+
+    def __init__(self, late: str) -> None:
+        self._runs = False
+        self._late = late
+        signal.signal(signal.SIGUSR1, self._raise)
+        signal.signal(signal.SIGALRM, self._raise)
+
+    def call(self, work: Any) -> Outcome:
+        """Do the work; the signals raise in it."""
+        try:
+            self._runs = True
+            outcome: Outcome = work()
+        finally:
+            self._runs = False
+        return outcome
+
+    def _raise(self, number: int, _frame: FrameType | None) -> None:
+        if self._runs:
+            self._runs = False
+            if number == signal.SIGALRM:
+                raise JobTimeout(self._late)
+            raise JobCancelled("the job was cancelled, or its lease was lost")
+
+
+def say(pipe: int, message: Mapping[str, Any]) -> bool:
+    """Write one line to the parent. False: the job has closed the pipe."""
+    data = json.dumps(message).encode() + b"\n"
+    try:
+        while data:
+            data = data[os.write(pipe, data) :]
+    except OSError:
+        return False
+    return True
+
+
+def kill_group(pid: int) -> None:
+    """End a child and all that it started."""
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
+            return
+
+
+def kill_group_if(children: Mapping[int, Child], pid: int) -> None:
+    """End a child that is still there."""
+    if pid in children:
+        kill_group(pid)

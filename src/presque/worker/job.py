@@ -1,0 +1,78 @@
+"""The job as `work` sees it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+from presque.client.answers import LeasedJob
+from presque.client.calls import encoded
+
+Tell = Callable[["Job", Mapping[str, Any]], None]
+
+
+class Job:
+    """A job that is held while `work` runs: `self.job` inside of it.
+
+    `value` is what `work` gets. `attempt` counts from 1, this time included. `cancelled` becomes true when
+    somebody deleted the job or its lease was lost: a long job should look now and then, and stop.
+    """
+
+    __slots__ = (
+        "attempt",
+        "cancelled",
+        "group",
+        "id",
+        "lease",
+        "max_attempts",
+        "priority",
+        "pushed_at",
+        "queue",
+        "tell",
+        "text",
+        "traceparent",
+        "unreadable",
+        "value",
+    )
+
+    def __init__(self, leased: LeasedJob, tell: Tell) -> None:
+        self.queue = leased.queue
+        self.id = leased.id
+        self.value = leased.value
+        self.attempt = leased.attempt
+        self.max_attempts = leased.max_attempts
+        self.priority = leased.priority
+        self.pushed_at = leased.pushed_at
+        self.group = leased.group
+        self.traceparent = leased.traceparent
+        self.lease = leased.lease
+        self.text = leased.text
+        self.unreadable = leased.unreadable
+        self.cancelled = False
+        self.tell = tell
+
+    def __repr__(self) -> str:
+        return f"<Job {self.queue}/{self.id}, attempt {self.attempt}>"
+
+    def extend(self, seconds: float | None = None) -> None:
+        """Hold the job for `seconds` from now, else for another whole lease.
+
+        Leases are renewed while `work` runs, so this is for jobs that outlive it. The server hears of it in
+        a moment; the call does not wait.
+        """
+        self.tell(self, {} if seconds is None else {"seconds": seconds})
+
+    def progress(self, value: Any) -> None:
+        """Show `value`, any JSON, to whoever looks at the job. Only the last of a quarter second is sent.
+
+        Raises `ValueError` or `TypeError` when it is no JSON.
+        """
+        text = encoded(value)
+        text.encode()
+        self.tell(self, {"progress": json.loads(text)})  # a copy: the job's own may change before it is sent
+
+
+current: ContextVar[Job | None] = ContextVar("presque_job", default=None)
+"""The job that runs in this thread or task."""

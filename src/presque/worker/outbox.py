@@ -1,0 +1,72 @@
+"""What is to be told to the server about leases, until it has heard it.
+
+Settling a lease twice does no harm, so whatever has not been answered is sent again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from presque.client.calls import Settlements
+
+Verb = Literal["ack", "fail", "release", "extend"]
+VERBS: tuple[Verb, ...] = ("ack", "fail", "release", "extend")
+BYTES_MOST = 512 * 1024
+"""Of one request: half of what a server takes unless it was told otherwise."""
+COUNT_MOST = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One lease to settle. `bytes` is about how long it is in a request."""
+
+    verb: Verb
+    queue: str
+    id: str
+    lease: str
+    fields: Mapping[str, Any]
+    bytes: int = 160
+
+
+class Outbox:
+    """Letters in the order in which they are to be sent."""
+
+    def __init__(self) -> None:
+        self._letters: deque[Letter] = deque()
+        self.most = COUNT_MOST
+
+    def __len__(self) -> int:
+        return len(self._letters)
+
+    def put(self, letter: Letter) -> None:
+        """To be sent with the next request."""
+        self._letters.append(letter)
+
+    def put_back(self, letters: Iterable[Letter]) -> None:
+        """These were sent and not answered: they come first."""
+        self._letters.extendleft(reversed(list(letters)))
+
+    def take(self) -> list[Letter]:
+        """As many as fit into one request, in the order in which the server answers them."""
+        taken: list[Letter] = []
+        size = 0
+        while self._letters and len(taken) < self.most:
+            size += self._letters[0].bytes
+            if taken and size > BYTES_MOST:
+                break
+            taken.append(self._letters.popleft())
+        return sorted(taken, key=lambda letter: VERBS.index(letter.verb))
+
+
+def settlements(letters: Iterable[Letter]) -> Settlements:
+    """The body of a request that settles these."""
+    found: Settlements = {}
+    for letter in letters:
+        one = {"queue": letter.queue, "id": letter.id, "lease": letter.lease}
+        if letter.fields:
+            one.update(letter.fields)
+        found.setdefault(letter.verb, []).append(one)
+    return found

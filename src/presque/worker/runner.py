@@ -1,0 +1,613 @@
+"""The lease loop: keeps the executor in jobs, holds their leases, and tells the server how they went.
+
+Four tasks of one event loop, whatever runs the jobs:
+
+- the lease loop asks for jobs. What is to be settled travels with it, in the same request. A request that
+  waits for jobs carries nothing, since its answer may take long.
+- the settle loop sends what the lease loop cannot carry: because it waits, has no room, or is quiet.
+- the tick, four times a second while jobs are held, renews leases after a third of their time and looks
+  after time limits.
+- the report says every few seconds what the worker is doing, and hears whether it should be quiet or stop.
+
+Rules:
+
+- A job is held from the answer that brought it until its outcome is in the outbox; a letter stays in the
+  outbox until the server has answered it. Settling twice does no harm, so nothing is lost by asking again.
+- A request for jobs whose answer was lost is repeated with its `attempt_id`, and gets the same jobs.
+- Jobs that are held ahead are bounded by time, not only by number: as many as take about 50 ms. When one of
+  them takes longer after all, those behind it are given back.
+- No request is waited for longer than its own wait and `ANSWER_S`: a connection that died without a word
+  costs at most twice the wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import socket
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from presque import __version__
+from presque.client import calls
+from presque.client.answers import Leased, LeasedJob, Settled
+from presque.client.async_client import AsyncClient
+from presque.client.errors import ClientError, ServerNotReached
+from presque.worker.errors import Interrupted, JobCancelled, JobKilled, JobStopped
+from presque.worker.execution import Outcome
+from presque.worker.executors import Executor, Held
+from presque.worker.fairness import Fair
+from presque.worker.job import Job
+from presque.worker.outbox import COUNT_MOST, Letter, Outbox, Verb, settlements
+from presque.worker.titles import title
+from presque.worker.work import Work
+
+log = logging.getLogger("presque.worker")
+
+AHEAD_S = 0.05
+STUCK_S = 2.0
+TICK_S = 0.25
+REPORT_S = 5.0
+ANSWER_S = 10.0
+REPEATS_FOR_S = 50.0
+UNKNOWN_LEASE_S = 1.0
+POLICY_S = 60.0
+GRACE_S = 5.0
+FLUSH_S = 10.0
+_PASSING = (408, 429, 500, 502, 503, 504, 507)
+
+
+class Runner:
+    """Runs the jobs of one worker until it is told to stop."""
+
+    def __init__(self, work: Work, executor: Executor) -> None:
+        asked = work.settings
+        self.settings = asked
+        self.executor = executor
+        answer_s = max(1.0, min(ANSWER_S, asked.interval))
+        self.client = AsyncClient(asked.base_uri, asked.token, answer_s, asked.worker_id)
+        self.held: dict[str, Held] = {}
+        self.processed = self.failed = 0
+        self._fair = Fair(self.client, asked.queues) if asked.fair else None
+        self._outbox = Outbox()
+        self._ahead = 0
+        self._pace: float | None = None
+        self._leases: dict[str, tuple[float, float]] = {}
+        self._seen: dict[str, None] = {}
+        self._attempt: _Attempt | None = None
+        self._poll: asyncio.Future[Leased] | None = None
+        self._carries = False
+        self._changed = asyncio.Event()
+        self._unsent = asyncio.Event()
+        self._holding = asyncio.Event()
+        self._quiet: set[str] = set()
+        self._stopping = self._at_once = False
+        self._reached = False
+        self._trouble = ""
+        self._crash: BaseException | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # --- from other threads and from signal handlers
+
+    def ask(self, what: str) -> None:
+        """`finish`, `stop`, `kill`, `quiet` or `resume`: from any thread, also before and after the run."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._asked, what)
+        else:
+            self._asked(what)
+
+    def soon(self, step: Callable[[], None]) -> None:
+        """Do this in the loop, for a signal handler."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(step)
+
+    def _asked(self, what: str) -> None:
+        if what == "kill":
+            for held in self._running():
+                self._interrupt(held, JobKilled("killed by an operator"))
+            return
+        if self._stopping and what in ("quiet", "resume"):
+            return
+        log.info("worker.asked what=%s", what)
+        if what == "quiet":
+            self._quiet.add("signal")
+        elif what == "resume":
+            self._quiet.clear()
+        else:
+            self._stopping = True
+            self._at_once = self._at_once or what == "stop"
+            if self._at_once:
+                self._stop_running()
+        self._withdraw_if_idle()
+
+    def _withdraw_if_idle(self) -> None:
+        """Take no jobs from now on, if that is how things are: end the poll, give back what has not begun."""
+        if self._stopping or self._quiet:
+            if self._poll is not None:
+                self._poll.cancel()
+            self._give_back(self.executor.withdraw())
+        self._changed.set()
+
+    # --- the whole run
+
+    async def run(self) -> None:
+        """Work until told to stop. Raises a `ClientError` when the server refuses from the start."""
+        self._loop = asyncio.get_running_loop()
+        self.executor.attach(self._loop, self._finished)
+        log.info(
+            "worker.started worker=%s queues=%s mode=%s concurrency=%d url=%s",
+            self.settings.worker_id, self.settings.queues, self.executor.mode, self.executor.slots,
+            self.settings.base_uri,
+        )  # fmt: skip
+        tasks = [self._task(one) for one in (self._settle(), self._tick(), self._report())]
+        try:
+            await self._lease()
+            await self._drain()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._leave()
+            self.client.close()
+            self.executor.close()
+            log.info(
+                "worker.stopped worker=%s processed=%d failed=%d",
+                self.settings.worker_id, self.processed, self.failed,
+            )  # fmt: skip
+        if self._crash is not None:
+            raise self._crash
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task beside the lease loop. If it breaks, the worker ends: it must not go on half alive."""
+        task = asyncio.get_running_loop().create_task(work)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self._crash = error
+                self._asked("finish")
+
+        task.add_done_callback(ended)
+        return task
+
+    # --- the lease loop
+
+    async def _lease(self) -> None:
+        backoff = Backoff()
+        while not self._stopping:
+            room = self._attempt.count if self._attempt is not None else self._room()
+            if room == 0 or self._quiet:
+                await self._idle()
+                continue
+            self._carries = True
+            letters = self._outbox.take()
+            wait = 0.0 if letters or self.settings.burst else self.settings.interval
+            if self._attempt is None:
+                queues = await self._fair.order() if self._fair is not None else self.settings.queues
+                self._attempt = _Attempt(queues, room)
+            asked_at = time.monotonic()
+            try:
+                answer = await self._request(letters, wait)
+            except ClientError as error:
+                self._outbox.put_back(letters)
+                self._refused(error, letters)
+                await self._rest(backoff.next())
+                continue
+            if answer is None:  # told to stop or to be quiet
+                await self._look_behind()
+                continue
+            backoff.reset()
+            self._answered()
+            self._attempt = None
+            self._settled(letters, answer.settled)
+            self._take(answer.jobs)
+            if not answer.jobs and self.settings.burst and not letters:
+                if not self.held and not self._outbox:
+                    self._stopping = True
+                else:
+                    await self._idle(within=1.0)
+            elif not answer.jobs and wait and time.monotonic() - asked_at < min(0.5, wait / 2):
+                # The server did not wait: it is stopping, or something in between has no patience.
+                await self._rest(backoff.next())
+
+    async def _request(self, letters: Sequence[Letter], wait: float) -> Leased | None:
+        """Ask for jobs. None: it was interrupted, and what the server did is not known."""
+        attempt = self._attempt
+        assert attempt is not None
+        call = calls.lease(
+            attempt.queues, count=attempt.count, seconds=self.settings.lease, wait=wait or None,
+            attempt_id=attempt.id, worker=self.settings.worker_id, settlements=settlements(letters),
+            texts=self.executor.wants_texts,
+        )  # fmt: skip
+        if not wait:
+            return await self.client.perform(call)
+        self._lets_go()
+        self._poll = asyncio.ensure_future(self.client.perform(call))
+        try:
+            return await self._poll
+        except asyncio.CancelledError:
+            if self._stopping or self._quiet:
+                return None
+            raise
+        finally:
+            self._poll = None
+
+    async def _look_behind(self) -> None:
+        """After a poll that was cut off, an answer may have been on its way: give its jobs back."""
+        attempt, self._attempt = self._attempt, None
+        assert attempt is not None
+        call = calls.lease(attempt.queues, count=1, attempt_id=attempt.id, worker=self.settings.worker_id)
+        try:
+            async with asyncio.timeout(GRACE_S):
+                found = await self.client.perform(call)
+        except (ClientError, TimeoutError):
+            return  # their leases run out
+        for job in found.jobs:
+            self._outbox.put(Letter("release", job.queue, job.id, job.lease, {}))
+        self._lets_go()
+
+    def _room(self) -> int:
+        """How many jobs to ask for now: none until half of those held ahead are under way."""
+        slots, held = self.executor.slots, len(self.held)
+        if held - slots > self._ahead // 2:
+            return 0
+        room = slots + self._ahead - held
+        if self.settings.max_jobs is not None:
+            room = min(room, self.settings.max_jobs - self.processed - self.failed - held)
+        return max(0, min(room, 1000))
+
+    def _take(self, jobs: Sequence[LeasedJob]) -> None:
+        now = time.monotonic()
+        taken = []
+        for leased in jobs:
+            lease_s = self.settings.lease or self._lease_of(leased.queue, now)
+            held = Held(leased, self._wish, now, lease_s)
+            self.held[leased.lease] = held
+            taken.append(held)
+        if taken:
+            self._seen.update(dict.fromkeys(one.job.queue for one in taken))
+            self._holding.set()
+            if self._stopping or self._quiet:
+                self._give_back(taken)
+            else:
+                self.executor.put(taken)
+
+    def _lease_of(self, queue: str, now: float) -> float:
+        """How long jobs of this queue are leased for. Short until its policy is known: early is harmless."""
+        lease_s, asked_at = self._leases.get(queue, (UNKNOWN_LEASE_S, -POLICY_S))
+        if now - asked_at >= POLICY_S:
+            self._leases[queue] = lease_s, now
+            self._task(self._ask_policy(queue))
+        return lease_s
+
+    async def _ask_policy(self, queue: str) -> None:
+        try:
+            policy = await self.client.policy(queue)
+        except ClientError:
+            return
+        self._leases[queue] = float(policy["lease"]), time.monotonic()
+        for held in self.held.values():
+            if held.job.queue == queue:
+                held.lease_s = float(policy["lease"])
+
+    # --- outcomes
+
+    def _finished(self, done: list[tuple[Held, Outcome]]) -> None:
+        """The executor says how jobs went."""
+        busy = 0.0
+        for held, outcome in done:
+            job = held.job
+            if self.held.pop(job.lease, None) is None:
+                continue  # given back meanwhile
+            seconds = held.ended_at - (held.started_at or held.ended_at)
+            busy += seconds
+            self._post(outcome.verb, job, outcome.fields)
+            if outcome.verb == "ack":
+                self.processed += 1
+                log.info(
+                    "job.done queue=%s id=%s attempt=%d worker=%s seconds=%.3f",
+                    job.queue, job.id, job.attempt, self.settings.worker_id, seconds,
+                )  # fmt: skip
+            elif outcome.verb == "fail":
+                self.failed += 1
+                self._log_failed(job, outcome, seconds)
+            else:
+                log.info("job.given_back queue=%s id=%s reason=%s", job.queue, job.id, outcome.error)
+        self._adapt(busy, len(done))
+        if self.settings.max_jobs is not None and self.processed + self.failed >= self.settings.max_jobs:
+            self._stopping = True
+        if self._room() and not self._carries and self._poll is None:
+            self._carries = True  # the lease loop takes them along
+        self._send()
+        self._changed.set()
+
+    def _log_failed(self, job: Job, outcome: Outcome, seconds: float) -> None:
+        trace = outcome.fields.get("backtrace")
+        log.warning(
+            "job.failed queue=%s id=%s attempt=%d worker=%s seconds=%.3f error=%s",
+            job.queue, job.id, job.attempt, self.settings.worker_id, seconds, outcome.error,
+            extra={"trace": trace} if trace else None,
+        )  # fmt: skip
+
+    def _adapt(self, busy: float, count: int) -> None:
+        """Hold as many jobs ahead as take about `AHEAD_S`, so that quick jobs need few requests."""
+        if not count or not self.executor.leads:
+            return
+        pace = busy / count
+        self._pace = pace if self._pace is None else 0.7 * self._pace + 0.3 * pace
+        wanted = int(self.executor.slots * AHEAD_S / max(self._pace, 1e-6))
+        self._ahead = min(wanted, max(8, self._ahead * 2), self.settings.prefetch)
+
+    def _give_back(self, jobs: Sequence[Held]) -> None:
+        for held in jobs:
+            if self.held.pop(held.job.lease, None) is not None:
+                self._post("release", held.job, {})
+        self._send()
+        self._changed.set()
+
+    def _post(self, verb: Verb, job: Job, fields: Any) -> None:
+        size = 160 + len(job.lease) + sum(len(str(value)) for value in fields.values()) if fields else 160
+        self._outbox.put(Letter(verb, job.queue, job.id, job.lease, fields, size))
+
+    # --- the settle loop
+
+    def _send(self) -> None:
+        if self._outbox and not self._carries:
+            self._unsent.set()
+
+    def _lets_go(self) -> None:
+        """The lease loop carries no letters for now."""
+        self._carries = False
+        self._send()
+
+    async def _settle(self) -> None:
+        backoff = Backoff()
+        while True:
+            await self._unsent.wait()
+            letters = self._outbox.take()
+            if not letters:
+                self._unsent.clear()
+                self._outbox.most = COUNT_MOST
+                self._changed.set()
+                continue
+            try:
+                settled = await self.client.settle(settlements(letters))
+            except ClientError as error:
+                self._outbox.put_back(letters)
+                self._refused(error, letters)
+                await asyncio.sleep(backoff.next())
+                continue
+            backoff.reset()
+            self._answered()
+            self._settled(letters, settled)
+            self._changed.set()
+
+    def _settled(self, letters: Sequence[Letter], settled: Sequence[Settled]) -> None:
+        """The server says what became of each lease."""
+        for letter, told in zip(letters, settled, strict=True):
+            held = self.held.get(letter.lease)
+            status = told["status"]
+            if status == 200:
+                if held is not None:
+                    held.renewing, held.renewed_at = False, time.monotonic()
+                    if told.get("cancel"):
+                        self._interrupt(held, JobCancelled("somebody deleted the job"))
+                continue
+            if letter.verb == "extend":
+                if held is not None:
+                    log.warning("lease.lost queue=%s id=%s reason=%s", letter.queue, letter.id, told["error"])
+                    self._interrupt(held, JobCancelled("its lease was lost"))
+            elif letter.verb != "release":
+                log.warning(
+                    "job.not_settled queue=%s id=%s verb=%s reason=%s",
+                    letter.queue, letter.id, letter.verb, told["error"],
+                )  # fmt: skip
+
+    # --- the tick
+
+    async def _tick(self) -> None:
+        while True:
+            if not self.held:
+                self._holding.clear()
+                title(f"waits for {self.settings.queues}")
+                await self._holding.wait()
+            await asyncio.sleep(TICK_S)
+            self._look_after(time.monotonic())
+
+    def _look_after(self, now: float) -> None:
+        running = []
+        for held in self.held.values():
+            if held.wishes is not None:
+                wishes, held.wishes = held.wishes, None
+                self._renew(held, wishes)
+            elif not held.renewing and now - held.renewed_at > held.lease_s / 3:
+                self._renew(held, {"seconds": self.settings.lease} if self.settings.lease else {})
+            if held.started_at is not None and not held.ended_at:
+                running.append(held)
+        for held in running:
+            self.executor.check(held, now)
+        if running:
+            oldest = min(running, key=lambda held: held.started_at or 0)
+            title(f"works on {oldest.job.queue}/{oldest.job.id}, {len(self.held)} held")
+            if len(running) == self.executor.slots and now - (oldest.started_at or now) > STUCK_S:
+                self._ahead = 0
+                self._pace = None
+                self._give_back(self.executor.withdraw())
+        self._send()
+
+    def _renew(self, held: Held, fields: dict[str, Any]) -> None:
+        held.renewing = True
+        self._post("extend", held.job, fields)
+
+    def _wish(self, job: Job, wish: Any) -> None:
+        """A job wants more time, or shows its progress: from its own thread."""
+        held = self.held.get(job.lease)
+        if held is not None:
+            held.wishes = {**(held.wishes or {}), **wish}
+
+    # --- stopping
+
+    def _running(self) -> list[Held]:
+        return [held for held in self.held.values() if held.started_at is not None and not held.ended_at]
+
+    def _interrupt(self, held: Held, reason: Interrupted) -> bool:
+        return self.executor.interrupt(held, reason)
+
+    def _stop_running(self) -> None:
+        """Stop what runs and give it back. What cannot be stopped is given back at once, and left."""
+        for held in self._running():
+            if not self._interrupt(held, JobStopped("the worker was stopped")):
+                self._give_back([held])
+
+    async def _drain(self) -> None:
+        """Wait for the jobs that run, and for the server to have heard of all."""
+        self._lets_go()
+        self._give_back(self.executor.withdraw())
+        deadline = None
+        while self.held:
+            if self._at_once and deadline is None:
+                deadline = time.monotonic() + GRACE_S
+            if deadline is not None and time.monotonic() > deadline:
+                self._give_back(list(self.held.values()))
+                break
+            await self._idle(within=TICK_S)
+        self._lets_go()
+        deadline = time.monotonic() + FLUSH_S
+        while self._outbox or self._unsent.is_set():
+            if time.monotonic() > deadline:
+                log.error("worker.left_unsettled count=%d", len(self._outbox))
+                break
+            await self._idle(within=TICK_S)
+
+    # --- the report
+
+    async def _report(self) -> None:
+        literal = [part for part in self.settings.queues.split(",") if part.strip("!*?") == part]
+        self._seen.update(dict.fromkeys(one for one in literal if not set("*?!") & set(one)))
+        while True:
+            try:
+                call = calls.report(self.settings.worker_id, self._state())
+                self._told(await self.client.perform(call))
+            except ClientError:
+                pass  # the lease loop tells of a server that is away
+            await asyncio.sleep(REPORT_S * random.uniform(0.9, 1.1))  # noqa: S311
+
+    def _told(self, status: str) -> None:
+        if status == "stop" and not self._stopping:
+            self._asked("finish")
+        elif status == "quiet" and "server" not in self._quiet:
+            log.info("worker.asked what=%s", "quiet")
+            self._quiet.add("server")
+            self._withdraw_if_idle()
+        elif status == "start" and "server" in self._quiet:
+            log.info("worker.asked what=%s", "resume")
+            self._quiet.discard("server")
+            self._changed.set()
+
+    def _state(self) -> dict[str, Any]:
+        now = time.monotonic()
+        running = self._running()
+        state = "working" if running else "waiting"
+        if self._stopping or self._quiet:
+            state = "stopping" if self._stopping else "quiet"
+        return {
+            "queues": list(self._seen)[:256],
+            "list": self.settings.queues,
+            "state": state,
+            "mode": self.executor.mode,
+            "concurrency": self.executor.slots,
+            "jobs": [
+                {"queue": one.job.queue, "id": one.job.id, "seconds": round(now - (one.started_at or now), 3)}
+                for one in running[:20]
+            ],
+            "held": len(self.held),
+            "processed": self.processed,
+            "failed": self.failed,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": __version__,
+        }
+
+    async def _leave(self) -> None:
+        try:
+            async with asyncio.timeout(2):
+                await self.client.perform(calls.leave(self.settings.worker_id))
+        except (ClientError, TimeoutError):
+            pass  # it is forgotten in an hour
+
+    # --- trouble
+
+    def _refused(self, error: ClientError, letters: Sequence[Letter]) -> None:
+        """The server is away, or refuses. Raises when it has refused from the start."""
+        if self._attempt is not None and time.monotonic() - self._attempt.since > REPEATS_FOR_S:
+            self._attempt = None
+        passing = isinstance(error, ServerNotReached) or error.status in _PASSING
+        if not passing and not self._reached:
+            raise error
+        if error.status in (400, 413) and letters:
+            self._split(error, letters)
+        if str(error) != self._trouble:
+            self._trouble = str(error)
+            log.warning("worker.waits_for_server reason=%s", error)
+
+    def _split(self, error: ClientError, letters: Sequence[Letter]) -> None:
+        """The request itself was refused: send its letters one by one, and drop the one that is to blame."""
+        self._outbox.most = 1
+        if len(letters) == 1:
+            [bad] = self._outbox.take()
+            log.error("job.not_settled queue=%s id=%s verb=%s reason=%s", bad.queue, bad.id, bad.verb, error)
+
+    def _answered(self) -> None:
+        self._reached = True
+        if self._trouble:
+            self._trouble = ""
+            log.info("worker.server_is_back url=%s", self.settings.base_uri)
+
+    async def _idle(self, within: float | None = None) -> None:
+        """Wait until something has changed, `within` seconds at most."""
+        if not self._room() or self._quiet or self._stopping:
+            self._lets_go()
+        try:
+            async with asyncio.timeout(within):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+        self._changed.clear()
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait so long, or until told to stop."""
+        self._lets_go()
+        until = time.monotonic() + seconds
+        while not self._stopping and (left := until - time.monotonic()) > 0:
+            await self._idle(within=left)
+
+
+class _Attempt:
+    """A request for jobs that may have to be repeated."""
+
+    def __init__(self, queues: str, count: int) -> None:
+        self.id = secrets.token_hex(12)
+        self.queues = queues
+        self.count = count
+        self.since = time.monotonic()
+
+
+class Backoff:
+    """Seconds to wait after each failure: twice as long each time, 5 s at most, and varied."""
+
+    def __init__(self, first: float = 0.1, most: float = 5.0) -> None:
+        self._first, self._most = first, most
+        self._next = first
+
+    def next(self) -> float:
+        """How long to wait now."""
+        wait = self._next
+        self._next = min(self._most, self._next * 2)
+        return wait * random.uniform(0.8, 1.2)  # noqa: S311
+
+    def reset(self) -> None:
+        """It worked."""
+        self._next = self._first

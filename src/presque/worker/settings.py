@@ -1,0 +1,199 @@
+"""What a worker may be told: by its constructor, by the environment, by its class, in this order."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from presque import names
+from presque.client.client import DEFAULT_URL
+from presque.errors import PresqueError, nearest
+
+PREFETCH_MOST = 1000
+INTERVAL_MOST = 60
+LEASE_MOST = 43_200
+
+
+class WrongSetting(PresqueError, ValueError):
+    """A setting of a worker is missing or wrong."""
+
+    code = "setup"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A setting: how a text is read, its default, and what it means."""
+
+    kind: str
+    default: Any
+    help: str
+    metavar: str = ""
+
+
+# One row a setting. The constructor, the environment (PRESQUE_WORKER_…) and the command line take them all.
+OPTIONS: dict[str, Option] = {
+    "queues": Option("text", None, "Names and patterns in order of preference: critical,*,!low.", "QUEUES"),
+    "concurrency": Option("count", None, "So many jobs at once: in threads, forks or tasks.", "N"),
+    "fork": Option("switch", False, "A process for each job: it may crash, hang or leak."),
+    "burst": Option("switch", False, "End when the queues are empty."),
+    "fair": Option("switch", False, "Begin with another queue each time, not always with the first."),
+    "interval": Option("seconds", 20.0, "How long one request waits for a job, 60 s at most.", "20"),
+    "lease": Option(
+        "seconds", None, "How long a job is held before it is renewed; as the policy says.", "60"
+    ),
+    "timeout": Option("seconds", None, "A job that takes longer is stopped and has failed.", "5m"),
+    "max_memory": Option("bytes", None, "A job whose process takes more has failed; needs --fork.", "512M"),
+    "max_jobs": Option("count", None, "End after so many jobs, to be started afresh.", "N"),
+    "prefetch": Option("whole", 200, "So many quick jobs may be held ahead; never with --fork.", "N"),
+    "worker_id": Option("text", None, "Who this is; host, process and a number unless given.", "ID"),
+    "pidfile": Option("text", None, "Write the process id there; also PIDFILE.", "FILE"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A worker's settings, checked. Times are seconds, memory is bytes."""
+
+    base_uri: str
+    token: str | None
+    queues: str
+    concurrency: int | None
+    fork: bool
+    burst: bool
+    fair: bool
+    interval: float
+    lease: float | None
+    timeout: float | None
+    max_memory: int | None
+    max_jobs: int | None
+    prefetch: int
+    worker_id: str
+    pidfile: str | None
+
+
+def read(
+    given: Mapping[str, Any], of_class: Mapping[str, Any], environ: Mapping[str, str] = os.environ
+) -> Settings:
+    """The settings of a worker. Raises `WrongSetting` with a sentence."""
+    found: dict[str, Any] = {
+        "base_uri": _first(
+            given.get("base_uri"), environ.get("PRESQUE_URL"), of_class.get("base_uri"), DEFAULT_URL
+        ),
+        "token": _first(given.get("token"), environ.get("PRESQUE_TOKEN"), of_class.get("token")),
+    }
+    for name, option in OPTIONS.items():
+        value = _first(given.get(name), _of_environ(name, environ), of_class.get(name), option.default)
+        found[name] = value if value is None else _KINDS[option.kind](name, value)
+    found["queues"] = _queues(found["queues"])
+    found["worker_id"] = names.worker(
+        found["worker_id"] or f"{socket.gethostname()}:{os.getpid()}:{_number()}"
+    )
+    _check_bounds(found)
+    return Settings(**{one.name: found[one.name] for one in fields(Settings)})
+
+
+def known(name: str) -> str:
+    """Finish the sentence about a setting that does not exist."""
+    return nearest(name, ["base_uri", "token", "queue", *OPTIONS])
+
+
+_numbers = iter(range(1, 1 << 62))
+
+
+def _number() -> int:
+    """So that several workers of one process have ids of their own."""
+    return next(_numbers)
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _of_environ(name: str, environ: Mapping[str, str]) -> str | None:
+    found = environ.get(f"PRESQUE_WORKER_{name.upper()}") or None
+    if found is None and name == "pidfile":  # as resque calls it
+        found = environ.get("PIDFILE") or None
+    return found
+
+
+def _queues(value: str | None) -> str:
+    if not value:
+        raise WrongSetting('the worker has no queue: give `queue` or `queues`, such as "critical,*"')
+    names.queue_list(value)
+    return value
+
+
+def _check_bounds(found: Mapping[str, Any]) -> None:
+    bounds = {
+        "interval": (0.1, INTERVAL_MOST),
+        "lease": (1, LEASE_MOST),
+        "timeout": (0.001, 365 * 86_400),
+        "concurrency": (1, 10_000),
+        "max_jobs": (1, math.inf),
+        "prefetch": (0, PREFETCH_MOST),
+        "max_memory": (1 << 20, math.inf),
+    }
+    for name, (least, most) in bounds.items():
+        value = found[name]
+        if value is not None and not least <= value <= most:
+            raise WrongSetting(f"`{name}` should be {least:g} to {most:g}, not {value:g}")
+    if found["max_memory"] is not None and not found["fork"]:
+        raise WrongSetting("`max_memory` is for the process of a job: it needs `fork`")
+
+
+_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def _seconds(name: str, value: Any) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)", str(value))
+    if match is None:
+        raise WrongSetting(f"`{name}` should be a duration such as 20, 90s or 5m, not `{value}`")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def _bytes(name: str, value: Any) -> int:
+    match = re.fullmatch(r"([0-9]+)([KMG]?)B?", str(value), re.IGNORECASE)
+    if match is None:
+        raise WrongSetting(f"`{name}` should be a size such as 512M or 2G, not `{value}`")
+    return int(match[1]) * _SIZES[match[2].upper()]
+
+
+def _whole(name: str, value: Any) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", str(value)):
+        raise WrongSetting(f"`{name}` should be a whole number, not `{value}`")
+    return int(value)
+
+
+def _switch(name: str, value: Any) -> bool:
+    known_words = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }
+    found = known_words.get(str(value).lower())
+    if found is None:
+        raise WrongSetting(f"`{name}` should be 1 or 0, not `{value}`")
+    return found
+
+
+_KINDS = {
+    "text": lambda _, value: str(value),
+    "seconds": _seconds,
+    "bytes": _bytes,
+    "count": _whole,
+    "whole": _whole,
+    "switch": _switch,
+}

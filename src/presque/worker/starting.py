@@ -1,0 +1,131 @@
+"""Starts a worker: picks its executor, obeys signals, writes its pid file, and ends it cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from presque.log import configure
+from presque.worker.executors import Executor, Tasks, Threads
+from presque.worker.forks import Forks
+from presque.worker.programs import Programs
+from presque.worker.runner import Runner
+from presque.worker.settings import WrongSetting
+from presque.worker.work import Work
+
+TASKS = 100
+"""How many jobs an `async def work` does at once, unless told otherwise."""
+
+# As resque's workers obey them.
+SIGNALS = {
+    signal.SIGQUIT: "finish",
+    signal.SIGTERM: "stop",
+    signal.SIGINT: "stop",
+    signal.SIGUSR1: "kill",
+    signal.SIGUSR2: "quiet",
+    signal.SIGCONT: "resume",
+}
+
+
+def start(work: Work, on_runner: Callable[[Runner], None]) -> None:
+    """Run until told to stop: see `Worker.start`. `on_runner` gets what can be asked to stop."""
+    if not logging.getLogger().handlers:  # nobody has said how log lines look
+        configure()
+    in_main = threading.current_thread() is threading.main_thread()
+    executor = executor_of(work)
+    if isinstance(executor, Forks) and not in_main:
+        raise WrongSetting("a forking worker hears of its children by signals: start it in the main thread")
+    runner = Runner(work, executor)
+    on_runner(runner)
+    with pid_file(work.settings.pidfile), obeyed(runner, executor) if in_main else contextlib.nullcontext():
+        if isinstance(executor, Forks):
+            executor.client = runner.client
+            asyncio.run(runner.run())
+        else:
+            run_beside(runner, executor)
+
+
+def executor_of(work: Work) -> Executor:
+    """What runs the jobs of this worker."""
+    asked = work.settings
+    if work.command is not None:
+        return Programs(work, asked.concurrency or 1)
+    if asked.fork:
+        return Forks(work, asked.concurrency or 1)
+    if work.is_async:
+        return Tasks(work, asked.concurrency or TASKS)
+    return Threads(work, asked.concurrency or 1)
+
+
+def run_beside(runner: Runner, executor: Executor) -> None:
+    """The jobs run here, in the thread that was given to us; their leases are held in another one."""
+    raised: list[BaseException] = []
+
+    def hold() -> None:
+        try:
+            asyncio.run(runner.run())
+        except BaseException as error:  # noqa: BLE001  (raised again below)
+            raised.append(error)
+        finally:
+            executor.close()
+
+    thread = threading.Thread(target=hold, name="presque-leases", daemon=True)
+    thread.start()
+    executor.run()  # type: ignore[attr-defined]
+    thread.join()
+    if raised:
+        raise raised[0]
+
+
+@contextlib.contextmanager
+def obeyed(runner: Runner, executor: Executor) -> Iterator[None]:
+    """Obey signals; those who were asked before come back afterwards."""
+    stops = 0
+
+    def obey(number: int, _frame: FrameType | None) -> None:
+        nonlocal stops
+        what = SIGNALS[signal.Signals(number)]
+        if what == "stop":
+            stops += 1
+            if stops > 1:
+                executor.kill()
+                os._exit(128 + number)
+        runner.ask(what)
+
+    handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(SIGNALS, obey)
+    if isinstance(executor, Forks):
+        handlers[signal.SIGCHLD] = lambda *_: runner.soon(executor.reap)
+    if isinstance(executor, Threads):
+        handlers[signal.SIGALRM] = lambda *_: executor.alarm()
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def pid_file(path: str | None) -> Iterator[None]:
+    """Write our process id into a file, and remove the file at the end if it is still ours."""
+    if path is None:
+        yield
+        return
+    file, own = Path(path), f"{os.getpid()}\n"
+    try:
+        file.write_text(own)
+    except OSError as error:
+        raise WrongSetting(f"cannot write the pid file {path}: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if file.read_text() == own:
+                file.unlink()

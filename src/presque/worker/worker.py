@@ -1,0 +1,232 @@
+"""Worker: write `work`, and start it.
+
+    class Mailer(Worker):
+        def work(self, job):                # the JSON of the job, decoded
+            deliver(job["to"], job["text"])
+
+    Mailer(base_uri="http://localhost:5000", queue="mail").start()
+
+A job is done when `work` returns and has failed when it raises; it is then tried again as its queue's policy
+says. Jobs are held on leases, which are renewed as long as `work` runs: when the worker dies, somebody else
+gets the job, so `work` should bear to see the same job twice.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable, MutableMapping, Sequence
+from typing import Any, ClassVar, Self
+
+from presque.worker import settings
+from presque.worker.failures import Backend
+from presque.worker.job import Job, current
+from presque.worker.runner import Runner
+from presque.worker.settings import Settings, WrongSetting
+from presque.worker.starting import start
+from presque.worker.work import Work
+
+Middleware = Callable[[Job, Callable[[], Any]], Any]
+
+
+class Worker:
+    """Takes jobs of queues and lets `work` do them.
+
+    Every argument may also be set in the environment (`PRESQUE_URL`, `PRESQUE_TOKEN`, `PRESQUE_WORKER_…`) or
+    as an attribute of the class; the argument is the strongest. Raises `TypeError` when the class has no
+    `work`, and `WrongSetting` (a `ValueError`) when a setting is missing or wrong.
+
+    `queue` and `queues` say whose jobs it takes: names and patterns in order of preference, as text or as a
+    list. `concurrency` jobs run at once: as tasks when `work` is `async def`, as processes with `fork`, else
+    in threads. `interval` is how many seconds one request waits for a job, `lease` for how many a job is held
+    before it is renewed (as the queue's policy says unless given), `timeout` after how many a job is stopped.
+    A forked job may use `max_memory` bytes. After `max_jobs` jobs the worker ends. With `burst` it ends when
+    the queues are empty; with `fair` it does not always begin with the first queue. `middleware` is called
+    around each job, the first outermost: `def m(job, call_next): return call_next()`.
+    """
+
+    queues: ClassVar[str | Sequence[str] | None] = None
+    middleware: Sequence[Middleware] = ()
+    failure_backends: Sequence[Backend] = ()
+
+    def __new__(cls, *_args: Any, **_options: Any) -> Self:
+        if not callable(getattr(cls, "work", None)):
+            raise TypeError(f"{cls.__name__} has no `work`: a worker needs a method `def work(self, job)`")
+        return super().__new__(cls)
+
+    def __init__(
+        self,
+        base_uri: str | None = None,
+        *,
+        queue: str | None = None,
+        queues: str | Sequence[str] | None = None,
+        middleware: Sequence[Middleware] | None = None,
+        failure_backends: Sequence[Backend] | None = None,
+        **options: Any,
+    ) -> None:
+        if queue is not None and queues is not None:
+            raise WrongSetting("give `queue` or `queues`, not both")
+        for name in options:
+            if name not in settings.OPTIONS and name != "token":
+                raise TypeError(f"unknown setting `{name}`, {settings.known(name)}")
+        kind = type(self)
+        given = {**options, "base_uri": base_uri, "queues": _listed(queues if queue is None else queue)}
+        of_class = {name: getattr(kind, name, None) for name in ("base_uri", "token", *settings.OPTIONS)}
+        of_class["queues"] = _listed(kind.queues or getattr(kind, "queue", None))
+        self.settings: Settings = settings.read(given, of_class)
+        self.middleware = list(self.middleware if middleware is None else middleware)
+        self.failure_backends = list(self.failure_backends if failure_backends is None else failure_backends)
+        self.log = _JobLog(logging.getLogger(f"presque.worker.{kind.__name__}"), {})
+        self._runner: Runner | None = None
+        self.is_async = inspect.iscoroutinefunction(inspect.unwrap(self._work))
+        _check(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.settings.queues}>"
+
+    # --- what a worker may define, besides `work`
+
+    def before_work(self, job: Job) -> None:
+        """Called before each job, where it works. What it raises fails the job."""
+
+    def after_work(self, job: Job, result: Any) -> None:
+        """Called after `work` has returned. What it raises fails the job."""
+
+    def before_fork(self, job: Job) -> None:
+        """Called in the worker before it forks for a job. What it raises fails the job."""
+
+    def after_fork(self, job: Job) -> None:
+        """Called in the forked child before the job: connect again to databases here."""
+
+    # `work(self, job)` does a job: its decoded JSON. `fail(self, job, error)`, if there is one, is called
+    # when `work` raised; with `fork` also when the child was killed. Both are looked up by name, since a
+    # worker without `work` must not be constructed.
+
+    # --- what `work` may use
+
+    @property
+    def job(self) -> Job:
+        """The job that is being worked: its id, queue and attempt, `extend()` and `progress()`."""
+        job = current.get()
+        if job is None:
+            raise RuntimeError("there is no job: `self.job` is for use inside of `work`")
+        return job
+
+    # --- running
+
+    def start(self) -> None:
+        """Work until told to stop: by a signal, over HTTP, by `stop()`, or by what the settings say.
+
+        In the main thread signals are obeyed: QUIT finishes the jobs and ends; TERM and INT give them back
+        and end, killing children; USR1 kills the children only; USR2 takes no further jobs; CONT goes on.
+        Raises a `ClientError` when the server refuses from the start; one that is away is waited for.
+        """
+
+        start(self.as_work(), self._started)
+
+    def stop(self) -> None:
+        """Finish the jobs that run, then end: `start()` returns. May be called from any thread."""
+        if self._runner is not None:
+            self._runner.ask("finish")
+
+    def _started(self, runner: Runner) -> None:
+        self._runner = runner
+
+    # --- how a job is called
+
+    def as_work(self) -> Work:
+        """What the executors need to know of this worker."""
+        kind = type(self)
+        return Work(
+            settings=self.settings,
+            call=self._call(),
+            is_async=self.is_async,
+            listeners=self._listeners(),
+            before_fork=None if kind.before_fork is Worker.before_fork else self.before_fork,
+            after_fork=None if kind.after_fork is Worker.after_fork else self.after_fork,
+        )
+
+    @property
+    def _work(self) -> Callable[[Any], Any]:
+        work: Callable[[Any], Any] = getattr(self, "work")  # noqa: B009  (mypy knows no `work`)
+        return work
+
+    def _call(self) -> Callable[[Job], Any]:
+        """Hooks and middleware around `work`, or `work` alone if there are none."""
+        kind = type(self)
+        work = self._work
+        hooks = (kind.before_work is not Worker.before_work, kind.after_work is not Worker.after_work)
+        if not self.middleware and not any(hooks):
+            return lambda job: work(job.value)
+        inner = self._hooked_async if self.is_async else self._hooked
+
+        def call(job: Job) -> Any:
+            steps: Callable[[], Any] = functools.partial(inner, job)
+            for one in reversed(self.middleware):
+                steps = functools.partial(one, job, steps)
+            return steps()
+
+        return call
+
+    def _listeners(self) -> list[Backend]:
+        """What is told of a failure: `fail` if there is one, and the back-ends."""
+        fail = getattr(self, "fail", None)
+        own: list[Backend] = [] if fail is None else [lambda job, error: fail(job.value, error)]
+        return [*own, *self.failure_backends]
+
+    def _hooked(self, job: Job) -> Any:
+        self.before_work(job)
+        result = self._work(job.value)
+        self.after_work(job, result)
+        return result
+
+    async def _hooked_async(self, job: Job) -> Any:
+        self.before_work(job)
+        result = await self._work(job.value)
+        self.after_work(job, result)
+        return result
+
+
+class _JobLog(logging.LoggerAdapter[logging.Logger]):
+    """Adds to each line which job it is about."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        job = current.get()
+        if job is not None:
+            about = {"queue": job.queue, "id": job.id, "attempt": job.attempt}
+            kwargs["extra"] = {**kwargs.get("extra", {}), "fields": about}
+        return msg, kwargs
+
+
+class Program(Worker):
+    """Runs a shell command for each job: see `presque.worker.programs`."""
+
+    def __init__(self, command: str, base_uri: str | None = None, **options: Any) -> None:
+        self.command = command
+        super().__init__(base_uri, **options, fork=True)
+
+    def as_work(self) -> Work:
+        """The command, and nothing of Python."""
+        return Work(settings=self.settings, call=self.work, command=self.command)
+
+    def work(self, job: Any) -> None:
+        """Never called: the command does the work."""
+        raise NotImplementedError
+
+
+def from_function(function: Callable[..., Any]) -> type[Worker]:
+    """A worker whose `work` is a function of one argument, the decoded job."""
+    return type(function.__name__, (Worker,), {"work": staticmethod(function), "__doc__": function.__doc__})
+
+
+def _listed(queues: str | Sequence[str] | None) -> str | None:
+    return queues if queues is None or isinstance(queues, str) else ",".join(queues)
+
+
+def _check(worker: Worker) -> None:
+    asked = worker.settings
+    if asked.timeout is not None and not asked.fork and not worker.is_async and (asked.concurrency or 1) > 1:
+        raise WrongSetting(
+            "a thread cannot be stopped, so `timeout` needs `fork`, `async def work` or a concurrency of 1"
+        )
