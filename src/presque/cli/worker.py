@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from presque.cli.connection import connected, failure, server_options
+from presque.cli.exits import USAGE, Failure
 from presque.cli.queues import age
 from presque.cli.terminal import one_line, table
 from presque.client import ClientError
@@ -96,7 +97,7 @@ def run(make: Callable[[], Worker]) -> None:
         raise click.UsageError(str(error)) from None
     except TypeError as error:
         if "no `work`" in str(error):
-            raise click.UsageError(str(error)) from None
+            raise Failure(str(error), USAGE) from None
         raise
     except ClientError as error:
         raise failure(error) from None

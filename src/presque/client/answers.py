@@ -258,6 +258,7 @@ def _job_of_text(fields: str, text: str) -> LeasedJob:
     return _job(json.loads(fields), None, text, reason)
 
 
+_plain = re.compile(r"[^,\]}\s]+").match
 _token = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL).finditer
 
 
@@ -272,7 +273,7 @@ def _apart(text: str) -> tuple[list[tuple[str, str]], str]:
     end = begin
     for start, stop in _members(text, begin):
         opening = text.index('"body":', start) + len('"body":')
-        closing = _end_of_value(text, opening)
+        closing = text.index(",", _end_of_value(text, opening))  # spaces around a job are part of it
         jobs.append((f"{text[start:opening]}null{text[closing:stop]}", text[opening:closing]))
         end = stop
     end = text.index("]", end)
@@ -290,6 +291,8 @@ def _members(text: str, begin: int) -> Iterator[tuple[int, int]]:
 
 def _end_of_value(text: str, at: int) -> int:
     """Just behind the JSON value that begins at `at`."""
+    while text[at] in " \t\r\n":
+        at += 1
     depth = 0
     for match in _token(text, at):
         found = match[0]
@@ -301,6 +304,6 @@ def _end_of_value(text: str, at: int) -> int:
             depth -= 1
         if depth == 0:
             return match.end()
-    plain = re.compile(r"[^,\]}\s]+").match(text, at)
+    plain = _plain(text, at)
     assert plain is not None
     return plain.end()

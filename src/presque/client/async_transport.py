@@ -87,6 +87,8 @@ class AsyncTransport:
                 answer = await connection.ask(self._request(call))
             reusable = connection.is_open and len(self._idle) < IDLE_MOST
         except (OSError, _Broken) as error:
+            if isinstance(error, TimeoutError):
+                self.close()  # a connection that dies in silence seldom dies alone
             raise ServerNotReached(
                 lost(self.base_url, error, self.timeout, call.wait, sent=True), sent=True
             ) from error

@@ -101,6 +101,7 @@ class Threads:
         self._waiting: deque[Held] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._over = threading.Event()
         self._done: deque[tuple[Held, Outcome]] = deque()
         self._announced = False
         self._running: Held | None = None
@@ -123,9 +124,7 @@ class Threads:
         ]
         for thread in threads:
             thread.start()
-        with self._changed:
-            while not self._closed:
-                self._changed.wait()
+        self._over.wait()  # signals are heard elsewhere: nothing needs to interrupt this
 
     def put(self, jobs: Sequence[Held]) -> None:
         with self._changed:
@@ -159,6 +158,7 @@ class Threads:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        self._over.set()
 
     def alarm(self) -> None:
         """The handler of SIGALRM, in the main thread: raise in the job what is to be raised in it."""

@@ -29,7 +29,7 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from presque import __version__
@@ -43,6 +43,7 @@ from presque.worker.executors import Executor, Held
 from presque.worker.fairness import Fair
 from presque.worker.job import Job
 from presque.worker.outbox import COUNT_MOST, Letter, Outbox, Verb, settlements
+from presque.worker.signals import Signals
 from presque.worker.titles import title
 from presque.worker.work import Work
 
@@ -85,7 +86,8 @@ class Runner:
         self._unsent = asyncio.Event()
         self._holding = asyncio.Event()
         self._quiet: set[str] = set()
-        self._stopping = self._at_once = False
+        self._stopping = self.stops_at_once = False
+        self.signals: Signals | None = None
         self._reached = False
         self._trouble = ""
         self._crash: BaseException | None = None
@@ -99,11 +101,6 @@ class Runner:
             self._loop.call_soon_threadsafe(self._asked, what)
         else:
             self._asked(what)
-
-    def soon(self, step: Callable[[], None]) -> None:
-        """Do this in the loop, for a signal handler."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(step)
 
     def _asked(self, what: str) -> None:
         if what == "kill":
@@ -119,8 +116,8 @@ class Runner:
             self._quiet.clear()
         else:
             self._stopping = True
-            self._at_once = self._at_once or what == "stop"
-            if self._at_once:
+            self.stops_at_once = self.stops_at_once or what == "stop"
+            if self.stops_at_once:
                 self._stop_running()
         self._withdraw_if_idle()
 
@@ -138,6 +135,8 @@ class Runner:
         """Work until told to stop. Raises a `ClientError` when the server refuses from the start."""
         self._loop = asyncio.get_running_loop()
         self.executor.attach(self._loop, self._finished)
+        if self.signals is not None:
+            self._loop.add_reader(self.signals, self.signals.hear)
         log.info(
             "worker.started worker=%s queues=%s mode=%s concurrency=%d url=%s",
             self.settings.worker_id, self.settings.queues, self.executor.mode, self.executor.slots,
@@ -468,7 +467,7 @@ class Runner:
         self._give_back(self.executor.withdraw())
         deadline = None
         while self.held:
-            if self._at_once and deadline is None:
+            if self.stops_at_once and deadline is None:
                 deadline = time.monotonic() + GRACE_S
             if deadline is not None and time.monotonic() > deadline:
                 self._give_back(list(self.held.values()))
@@ -568,8 +567,7 @@ class Runner:
 
     async def _idle(self, within: float | None = None) -> None:
         """Wait until something has changed, `within` seconds at most."""
-        if not self._room() or self._quiet or self._stopping:
-            self._lets_go()
+        self._lets_go()
         try:
             async with asyncio.timeout(within):
                 await self._changed.wait()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 
 from presque.log import configure
 from presque.worker.executors import Executor, Tasks, Threads
@@ -18,6 +18,7 @@ from presque.worker.forks import Forks
 from presque.worker.programs import Programs
 from presque.worker.runner import Runner
 from presque.worker.settings import WrongSetting
+from presque.worker.signals import heard
 from presque.worker.work import Work
 
 TASKS = 100
@@ -87,29 +88,25 @@ def run_beside(runner: Runner, executor: Executor) -> None:
 @contextlib.contextmanager
 def obeyed(runner: Runner, executor: Executor) -> Iterator[None]:
     """Obey signals; those who were asked before come back afterwards."""
-    stops = 0
-
-    def obey(number: int, _frame: FrameType | None) -> None:
-        nonlocal stops
-        what = SIGNALS[signal.Signals(number)]
-        if what == "stop":
-            stops += 1
-            if stops > 1:
-                executor.kill()
-                os._exit(128 + number)
-        runner.ask(what)
-
-    handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(SIGNALS, obey)
+    handlers: dict[int, Callable[[], None]] = {
+        number: functools.partial(obey, runner, executor, number) for number in SIGNALS
+    }
+    raising: dict[int, Callable[[], None]] = {}
     if isinstance(executor, Forks):
-        handlers[signal.SIGCHLD] = lambda *_: runner.soon(executor.reap)
+        handlers[signal.SIGCHLD] = executor.reap
     if isinstance(executor, Threads):
-        handlers[signal.SIGALRM] = lambda *_: executor.alarm()
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
+        raising[signal.SIGALRM] = executor.alarm
+    with heard(handlers, raising) as runner.signals:
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+
+
+def obey(runner: Runner, executor: Executor, number: signal.Signals) -> None:
+    """Do what a signal asks for. A second TERM or INT ends the process where it stands."""
+    what = SIGNALS[number]
+    if what == "stop" and runner.stops_at_once:
+        executor.kill()
+        os._exit(128 + number)
+    runner.ask(what)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,295 @@
+"""Workers without a server: what a class must have, what its settings may be, one job's life."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from presque import Dead, Retry, Worker
+from presque.client.answers import leased
+from presque.testing import InlineClient, Outcome, perform
+from presque.worker import Job, JobTimeout, WrongSetting, execution, to_file
+from presque.worker.outbox import BYTES_MOST, COUNT_MOST, Letter, Outbox, settlements
+from presque.worker.runner import Backoff
+
+
+class Double(Worker):
+    def work(self, job: Any) -> Any:
+        return job * 2
+
+
+def does(work: Callable[[Any, Any], Any], **attributes: Any) -> type[Worker]:
+    """A worker class with this `work`."""
+    return type("Some", (Worker,), {"work": work, **attributes})
+
+
+# --- construction
+
+
+def test_a_class_without_work_cannot_be_constructed() -> None:
+    class Idle(Worker):
+        pass
+
+    with pytest.raises(TypeError, match="Idle has no `work`: a worker needs a method"):
+        Idle(queue="q")
+
+
+def test_a_subclass_with_its_own_constructor_needs_work_too() -> None:
+    class Idle(Worker):
+        def __init__(self) -> None:
+            pass
+
+    with pytest.raises(TypeError, match="has no `work`"):
+        Idle()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "the worker has no queue: give `queue` or `queues`"),
+        ({"queue": "a", "queues": "b"}, "give `queue` or `queues`, not both"),
+        ({"queue": "a b"}, "`a b` is no name or pattern"),
+        ({"queue": "q", "interval": 0}, "`interval` should be 0.1 to 60, not 0"),
+        ({"queue": "q", "lease": "1 minute"}, "`lease` should be a duration"),
+        ({"queue": "q", "concurrency": "many"}, "`concurrency` should be a whole number"),
+        ({"queue": "q", "concurrency": 0}, "`concurrency` should be 1 to 10000, not 0"),
+        ({"queue": "q", "max_memory": "1G"}, "it needs `fork`"),
+        ({"queue": "q", "max_memory": "much", "fork": True}, "`max_memory` should be a size"),
+        ({"queue": "q", "concurrency": 2, "timeout": 1}, "a thread cannot be stopped"),
+        ({"queue": "q", "worker_id": "a b"}, "is no id for a worker"),
+        ({"queue": "q", "burst": "maybe"}, "`burst` should be 1 or 0"),
+    ],
+)
+def test_a_wrong_setting_is_told_with_what_to_do(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(Exception, match=r"(?s).*") as caught:
+        Double(**options)
+    assert said in str(caught.value)
+    assert isinstance(caught.value, ValueError | WrongSetting) or "is no" in str(caught.value)
+
+
+def test_an_unknown_setting_names_its_nearest_neighbour() -> None:
+    with pytest.raises(TypeError, match="unknown setting `concurency`, did you mean `concurrency`"):
+        Double(queue="q", concurency=3)
+
+
+def test_an_argument_is_stronger_than_the_environment_and_that_than_the_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kind = does(lambda _self, _job: None, queue="of-class", concurrency=2, interval="5s")
+    assert kind().settings.queues == "of-class"
+    monkeypatch.setenv("PRESQUE_WORKER_QUEUES", "of-environment")
+    monkeypatch.setenv("PRESQUE_WORKER_CONCURRENCY", "3")
+    assert (kind().settings.queues, kind().settings.concurrency) == ("of-environment", 3)
+    found = kind(queues=["a", "b*"], concurrency=4).settings
+    assert (found.queues, found.concurrency, found.interval) == ("a,b*", 4, 5.0)
+
+
+def test_each_worker_has_an_id_of_its_own() -> None:
+    assert Double(queue="q").settings.worker_id != Double(queue="q").settings.worker_id
+
+
+def test_the_job_is_for_use_inside_of_work() -> None:
+    with pytest.raises(RuntimeError, match="inside of `work`"):
+        _ = Double(queue="q").job
+
+
+# --- one job's life
+
+
+def test_a_job_is_done_with_its_result() -> None:
+    assert perform(Double, 21) == Outcome("done", 42)
+
+
+def test_a_job_that_raises_has_failed_and_on_its_last_attempt_is_dead() -> None:
+    def work(_self: Any, job: Any) -> None:
+        raise ValueError(job)
+
+    assert perform(does(work), "no").state == "failed"
+    assert perform(does(work), "no", attempt=5).state == "dead"
+    assert perform(does(work), "no").error == "ValueError: no"
+
+
+def test_retry_and_dead_say_what_is_to_become_of_the_job() -> None:
+    def work(_self: Any, job: Any) -> None:
+        if job == "dead":
+            raise Dead("no such user")
+        raise Retry("busy", in_=30)
+
+    assert perform(does(work), "dead") == Outcome("dead", error="no such user")
+    assert perform(does(work), "retry") == Outcome("failed", error="busy", retry_in=30)
+
+
+@pytest.mark.parametrize("raised", [SystemExit(1), KeyboardInterrupt(), JobTimeout("too long")])
+def test_whatever_a_job_raises_is_its_failure_and_not_the_workers(raised: BaseException) -> None:
+    def work(_self: Any, _job: Any) -> None:
+        raise raised
+
+    assert perform(does(work), 1).state == "failed"
+
+
+@pytest.mark.parametrize("result", [float("nan"), object(), "\ud800", "x" * 300_000])
+def test_a_result_that_cannot_be_sent_is_dropped_and_the_job_is_done(
+    result: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert perform(does(lambda _self, _job: result), 1) == Outcome("done")
+    assert "job.result_dropped" in caplog.text
+
+
+def test_progress_and_extension_are_told() -> None:
+    def work(self: Any, _job: Any) -> None:
+        self.job.progress({"done": 1})
+        self.job.extend(600)
+        with pytest.raises(ValueError, match="Out of range"):
+            self.job.progress(float("inf"))
+
+    assert perform(does(work), 1) == Outcome("done", progress=[{"done": 1}], extended=[600])
+
+
+def test_an_async_work_is_awaited() -> None:
+    class Later(Worker):
+        async def work(self, job: Any) -> Any:
+            return self.job.id, job
+
+    assert perform(Later, "x", id="7") == Outcome("done", ["7", "x"])
+
+
+def test_hooks_and_middleware_go_around_the_job_in_order() -> None:
+    seen: list[str] = []
+
+    def outer(job: Job, call_next: Callable[[], Any]) -> Any:
+        seen.append(f"outer {job.value}")
+        result = call_next()
+        seen.append("outer again")
+        return result + 1
+
+    def inner(_job: Job, call_next: Callable[[], Any]) -> Any:
+        seen.append("inner")
+        return call_next()
+
+    class Hooked(Double):
+        def before_work(self, job: Job) -> None:
+            seen.append("before")
+
+        def after_work(self, job: Job, result: Any) -> None:
+            seen.append(f"after {result}")
+
+    assert perform(Hooked(queue="q", middleware=[outer, inner]), 2).result == 5
+    assert seen == ["outer 2", "inner", "before", "after 4", "outer again"]
+
+
+def test_middleware_of_an_async_work_is_async() -> None:
+    async def plus_one(_job: Job, call_next: Callable[[], Any]) -> Any:
+        return await call_next() + 1
+
+    async def work(_self: Any, job: Any) -> Any:
+        return job
+
+    assert perform(does(work)(queue="q", middleware=[plus_one]), 1).result == 2
+
+
+def test_fail_and_the_back_ends_are_told_and_may_break(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[tuple[Any, str]] = []
+
+    class Bad(Worker):
+        def work(self, job: Any) -> None:
+            raise ValueError("no")
+
+        def fail(self, job: Any, error: BaseException) -> None:
+            told.append((job, str(error)))
+            raise RuntimeError("fail fails")
+
+    worker = Bad(queue="q", failure_backends=[to_file(tmp_path / "failed.jsonl")])
+    assert perform(worker, {"n": 1}).error == "ValueError: no"
+    assert told == [({"n": 1}, "no")]
+    assert "job.fail_raised" in caplog.text
+    line = json.loads((tmp_path / "failed.jsonl").read_text())
+    assert (line["job"], line["error"], line["queue"]) == ({"n": 1}, "ValueError: no", "test")
+
+
+def test_the_log_of_a_worker_names_the_job(caplog: pytest.LogCaptureFixture) -> None:
+    class Loud(Worker):
+        def work(self, job: Any) -> None:
+            self.log.warning("working on %s", job)
+
+    perform(Loud, "x", queue="mail", id="9")
+    [record] = caplog.records
+    assert record.getMessage() == "working on x"
+    assert record.__dict__["fields"] == {"queue": "mail", "id": "9", "attempt": 1}
+
+
+def test_an_inline_client_does_each_job_at_once() -> None:
+    client = InlineClient({"double": Double})
+    assert client.push_many("double", [1, 2]) == ["1", "2"]
+    assert [one.result for one in client.outcomes] == [2, 4]
+
+
+# --- what comes from the server, and what goes to it
+
+
+def answer(*bodies: str) -> bytes:
+    jobs = ",".join(
+        f'{{"queue":"q","id":"{n}","body":{body},"attempt":1,"max_attempts":5,"priority":5,'
+        f'"pushed_at":"p","lease":"t{n}","lease_until":"u","group":"]}}"}}'
+        for n, body in enumerate(bodies, 1)
+    )
+    return f'{{"jobs":[{jobs}],"settled":[{{"queue":"q","id":"0","status":200}}]}}'.encode()
+
+
+@pytest.mark.parametrize("texts", [True, False])
+@pytest.mark.parametrize("bad", ["[" * 5000 + "]" * 5000, "9" * 5000, '{"a": [' + "9" * 5000 + "]}"])
+def test_a_job_that_python_cannot_read_costs_no_other(bad: str, texts: bool) -> None:
+    bodies = ['{"a": "]}\\"", "b": [1, {}]}', bad, "null", "-1.5e3", '"\\\\"', "[]", " true "]
+    found = leased(answer(*bodies), texts=texts)
+    assert [job.id for job in found.jobs] == ["1", "2", "3", "4", "5", "6", "7"]
+    assert [job.lease for job in found.jobs] == [f"t{n}" for n in range(1, 8)]
+    values = [job.value for job in found.jobs]
+    assert values == [{"a": ']}"', "b": [1, {}]}, None, None, -1500.0, "\\", [], True]
+    assert [job.unreadable is not None for job in found.jobs] == [False, True, *[False] * 5]
+    assert found.jobs[1].text == bad
+    assert found.settled == [{"queue": "q", "id": "0", "status": 200}]
+
+
+def test_an_unreadable_job_is_dead() -> None:
+    [job] = leased(answer("9" * 5000), texts=False).jobs
+    outcome = execution.perform(Double(queue="q").as_work(), Job(job, lambda *_: None))
+    assert (outcome.verb, outcome.fields["retry"]) == ("fail", False)
+    assert "cannot be read" in outcome.error
+
+
+def test_letters_go_out_in_the_order_of_their_answers_and_come_back_to_the_front() -> None:
+    outbox = Outbox()
+    for n, verb in enumerate(("release", "ack", "extend", "fail", "ack")):
+        outbox.put(Letter(verb, "q", str(n), "t", {}))  # type: ignore[arg-type]
+    taken = outbox.take()
+    assert [letter.id for letter in taken] == ["1", "4", "3", "0", "2"]
+    assert list(settlements(taken)) == ["ack", "fail", "release", "extend"]
+    outbox.put(Letter("ack", "q", "9", "t", {}))
+    outbox.put_back(taken)
+    assert len(outbox.take()) == 6
+
+
+def test_one_request_carries_a_bounded_number_of_letters_and_bytes() -> None:
+    outbox = Outbox()
+    for n in range(COUNT_MOST + 5):
+        outbox.put(Letter("ack", "q", str(n), "t", {}))
+    assert len(outbox.take()) == COUNT_MOST
+    assert len(outbox.take()) == 5
+    for n in range(3):
+        outbox.put(Letter("ack", "q", str(n), "t", {}, BYTES_MOST - 10))
+    assert [len(outbox.take()) for _ in range(3)] == [1, 1, 1]
+
+
+def test_backoff_grows_to_its_bound_and_begins_anew() -> None:
+    backoff = Backoff()
+    waits = [backoff.next() for _ in range(12)]
+    assert waits[0] < 0.13
+    assert all(wait <= 6 for wait in waits)
+    assert min(waits[8:]) >= 4
+    backoff.reset()
+    assert backoff.next() < 0.13

@@ -1,0 +1,225 @@
+"""Jobs in forked children: whatever they do, the worker goes on, and the failure says what happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from presque import Client
+from tests import rig
+from tests.worker.conftest import Process, Work, alive, counts, settled
+
+FORKS = int(os.environ.get("TEST_FORKS", "600"))
+
+
+@pytest.mark.parametrize(
+    ("job", "error"),
+    [
+        ({"signal": signal.SIGSEGV}, "its process was killed by signal 11 (SIGSEGV)"),
+        ({"signal": signal.SIGKILL}, "killed by signal 9 (SIGKILL); perhaps the system was out of memory"),
+        ({"exit": 0}, "its process ended with exit status 0 before the job was done"),
+        ({"exit": 3}, "its process ended with exit status 3 before the job was done"),
+        ({"spin": 1}, "took longer than its time limit of 1 s"),
+        ({"stubborn": 1}, "took longer than its time limit of 1 s"),
+        ({"bytes": 10**10}, "over its memory limit of 300 MiB (MemoryError)"),
+        ({"dead": "no such user"}, "no such user"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_job_that_ends_badly_has_failed_and_says_why(
+    work: Work, client: Client, queue_name: str, job: dict[str, Any], error: str
+) -> None:
+    client.change_policy(queue_name, max_attempts=1)
+    worker = work("Plain", "--fork", "--timeout", "1", "--max-memory", "300M")
+    client.push(queue_name, job)
+    client.push(queue_name, {"after": "it"})
+    found = client.job(queue_name, "1", wait=20)
+    assert found["state"] == "dead"
+    assert error in found["errors"][0]["error"]
+    worker.noted("ended")
+    rig.eventually(lambda: counts(client, queue_name)["processed"] == 1)
+    told = worker.noted("failed")[0]["error"]
+    assert error in told or "bytes" in job, "`fail` gets the MemoryError itself, which says nothing"
+
+
+def test_a_job_may_close_its_files_and_say_megabytes(work: Work, client: Client, queue_name: str) -> None:
+    client.push_many(queue_name, [{"close": 1}, {"say": 5_000_000}])
+    worker = work("Plain", "--fork", "--burst")
+    assert worker.wait() == 0
+    assert counts(client, queue_name)["processed"] == 2
+    assert len(worker.said()) > 5_000_000
+
+
+def test_what_a_job_started_goes_with_it(work: Work, client: Client, queue_name: str) -> None:
+    client.push(queue_name, {"grandchild": 1})
+    worker = work("Plain", "--fork", "--burst")
+    assert worker.wait() == 0
+    assert not processes_of_group({one["pid"] for one in worker.notes("began")})
+
+
+def processes_of_group(groups: set[int]) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and alive(int(entry.name)):
+            try:
+                group = int((entry / "stat").read_text().rpartition(")")[2].split()[2])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if group in groups:
+                found.append(int(entry.name))
+    return found
+
+
+def test_the_hooks_are_called_each_in_its_process(work: Work, client: Client, queue_name: str) -> None:
+    client.push(queue_name, {})
+    worker = work("Hooked", "--fork", "--burst")
+    assert worker.wait() == 0
+    where = {one["what"]: one["pid"] for one in worker.notes()}
+    assert where["before_fork"] == worker.pid
+    assert where["after_fork"] == where["began"] != worker.pid
+
+
+def test_the_child_dies_with_its_worker_and_the_job_comes_again_within_its_lease(
+    work: Work, client: Client, queue_name: str
+) -> None:
+    client.change_policy(queue_name, lease=1)
+    client.push(queue_name, {"sleep": 30})
+    first = work("Plain", "--fork")
+    [began] = first.noted("began")
+    first.signal(signal.SIGKILL)
+    killed = time.time()
+    rig.eventually(lambda: not alive(began["pid"]), within=2)
+    second = work("Plain", "--fork")
+    again = second.noted("began", 2)[1]
+    assert again["at"] - killed < 2
+    assert again["attempt"] == 2
+
+
+def test_thousands_of_forks_leave_no_zombies_no_files_and_no_memory(
+    work: Work, client: Client, queue_name: str
+) -> None:
+    worker = work("Quick", "--fork", "--concurrency", "2", "--log-level", "warning")
+    samples = []
+    for _ in range(3):
+        before = counts(client, queue_name)["processed"]
+        for _ in range(FORKS // 300):
+            client.push_many(queue_name, [{}] * 100)
+        reach(client, queue_name, before + FORKS // 300 * 100)
+        samples.append((files(worker), rss_kb(worker)))
+    assert children(worker) == []
+    assert samples[-1][0] <= samples[0][0] + 2
+    assert samples[-1][1] - samples[0][1] < 2048, samples
+
+
+def reach(client: Client, queue: str, processed: int) -> None:
+    rig.eventually(lambda: counts(client, queue)["processed"] >= processed, within=60 + FORKS / 50)
+
+
+def files(worker: Process) -> int:
+    return len(list(Path(f"/proc/{worker.pid}/fd").iterdir()))
+
+
+def rss_kb(worker: Process) -> int:
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{worker.pid}/status").read_text())
+    assert found is not None
+    return int(found[1])
+
+
+def children(worker: Process) -> list[str]:
+    return Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+
+
+def test_a_job_that_kills_its_process_is_dead_after_its_attempts_while_others_keep_their_rate(
+    work: Work, client: Client, queue_name: str
+) -> None:
+    client.change_policy(queue_name, max_attempts=3, backoff={"first": 0.05, "factor": 1, "jitter": 0})
+    work("Plain", "--fork", "--concurrency", "2", "--log-level", "error")
+
+    def rate(poison: int) -> float:
+        before = counts(client, queue_name)["processed"]
+        client.push_many(queue_name, [{}] * 200)
+        for _ in range(poison):
+            client.push(queue_name, {"signal": 9}, priority=9)
+        began = time.monotonic()
+        rig.eventually(lambda: counts(client, queue_name)["processed"] >= before + 200, within=30)
+        return 200 / (time.monotonic() - began)
+
+    rate(0)
+    ratios = [rate(2) / rate(0) for _ in range(5)]
+    rig.eventually(lambda: settled(client, queue_name))
+    assert counts(client, queue_name)["dead"] == 10
+    assert statistics.median(ratios) >= 0.9, ratios
+
+
+def test_setproctitle_is_no_must(work: Work, client: Client, queue_name: str) -> None:
+    client.push(queue_name, {"sleep": 0.5})
+    worker = work("Plain", "--fork", "--burst")
+    assert worker.wait() == 0
+    assert "Traceback" not in worker.said()
+
+
+def test_a_job_reaches_a_program_as_it_was_pushed(
+    server: rig.Server, client: Client, queue_name: str, program: Any, tmp_path: Path
+) -> None:
+    text = '{ "n": 1.00,  "big": ' + "9" * 5000 + ', "s": "\\u00e9é" }'
+    client.push_text(queue_name, text)
+    out = tmp_path / "out"
+    worker = program(
+        f"cat > {out}; echo $PRESQUE_JOB_QUEUE $PRESQUE_JOB_ID $PRESQUE_JOB_ATTEMPT >> {out}", "--burst"
+    )
+    assert worker.wait() == 0
+    assert out.read_text() == f"{text}{queue_name} 1 1\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "state", "error"),
+    [
+        ("exit 0", "done", None),
+        ("echo 'disk full' >&2; exit 75", "scheduled", "exit status 75: disk full"),
+        ("exit 65", "dead", "exit status 65"),
+        ("exit 1", "scheduled", "exit status 1"),
+        ("kill -9 $$", "scheduled", "its process was killed by signal 9 (SIGKILL)"),
+        ("no-such-program", "scheduled", "exit status 127: /bin/sh: 1: no-such-program: not found"),
+    ],
+)
+def test_the_exit_status_says_how_a_job_went(
+    client: Client, queue_name: str, program: Any, command: str, state: str, error: str | None
+) -> None:
+    client.push(queue_name, {}, keep=60)
+    worker = program(command, "--burst")
+    assert worker.wait() == 0
+    job = client.job(queue_name, "1")
+    assert job["state"] == state
+    if error is not None:
+        assert job["errors"][0]["error"].startswith(error)
+
+
+def test_a_forking_worker_is_not_busy_while_it_waits(work: Work, client: Client, queue_name: str) -> None:
+    worker = work("Plain", "--fork")
+    client.push(queue_name, {})
+    worker.noted("ended")
+    rig.eventually(lambda: settled(client, queue_name))
+    before = cpu_ticks(worker)
+    time.sleep(2)
+    assert cpu_ticks(worker) - before <= 2, "20 ms in 2 s"
+
+
+def cpu_ticks(worker: Process) -> int:
+    fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_the_diary_is_what_it_says(work: Work, client: Client, queue_name: str) -> None:
+    """The tests above read lines that other processes wrote: they come whole."""
+    client.push_many(queue_name, [{}] * 50)
+    worker = work("Plain", "--fork", "--concurrency", "8", "--burst")
+    assert worker.wait() == 0
+    assert len([json.loads(line) for line in worker.diary.read_text().splitlines()]) == 100
