@@ -19,7 +19,7 @@ ROUTES = {
     "/status/": ["GET", "HEAD"],
     "/status/{}": ["GET", "HEAD"],
     "/control/{}": ["GET", "HEAD", "POST"],
-    "/w/": ["GET", "HEAD"],
+    "/w/": ["DELETE", "GET", "HEAD", "POST", "PUT"],
     "/w/{}": ["DELETE", "POST"],
     "/stats/": ["GET", "HEAD"],
     "/stats/{}": ["GET", "HEAD"],

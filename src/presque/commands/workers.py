@@ -80,7 +80,8 @@ async def show(engine: Engine, fields: Mapping[str, str]) -> Any:
     """All workers' ids, or one worker (`worker_id`), or those of one queue (`queue_name`)."""
     params.only(fields, ("worker_id", "queue_name", "with_desc"))
     if len(fields) > 1:
-        raise CallerError("give one of `worker_id`, `queue_name` and `with_desc`")
+        one, other = sorted(fields, reverse=True)[:2]
+        raise CallerError(f"give `{one}` or `{other}`, not both")
     if params.flag(fields, "with_desc"):
         return {"workers": [_record(one) for one in await engine.worker_records(RECORDS_MOST)]}
     if "worker_id" in fields:
