@@ -1,6 +1,7 @@
 """Run every bench in order, and print one table of what came out.
 
-Takes about seven minutes. Exit codes: 0 nothing missed, 1 something missed or broken, 2 a program is missing.
+Takes about twenty minutes. Exit codes: 0 nothing missed, 1 something missed or broken, 2 a program is
+missing.
 
 run:          python bench/all.py
 """
@@ -22,6 +23,7 @@ import rig
 import startup
 import waiters
 import websocket
+import workers
 
 MODULES = (
     push_http,
@@ -36,6 +38,7 @@ MODULES = (
     gathering,
     websocket,
     broadcast,
+    workers,
 )
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import asyncio
 from presque import names
 from presque.engine.engine import Engine
 from presque.errors import PresqueError
-from presque.job import PLAIN, Fetched
+from presque.job import PLAIN, Fetched, LeaseAsk, Leased, Settle
 
 
 async def test_jobs_given_back_one_after_the_other_keep_their_order(engine: Engine, queue_name: str) -> None:
@@ -29,3 +29,55 @@ async def test_jobs_given_back_one_after_the_other_keep_their_order(engine: Engi
         pass
 
     assert [job.body for job in await engine.fetch_many(queue_name, 2)] == [b"1", b"2"]
+
+
+async def test_a_lease_that_was_told_once_is_not_given_back_by_a_second_look(
+    engine: Engine, queue_name: str
+) -> None:
+    """A waiter may be looked for twice at once: as it comes, and because a job came. With an `attempt_id`
+    both looks get the same lease, and the second finds the waiter answered."""
+    wanted = names.queue_list(queue_name)
+    got: list[str] = []
+    for number in range(200):
+        answered = asyncio.get_running_loop().create_future()
+
+        def take(found: list[Leased], answered: asyncio.Future[list[Leased]] = answered) -> bool:
+            answered.set_result(found)
+            return True
+
+        engine.lease(wanted, LeaseAsk(5, 60_000, "", f"{queue_name}-{number}"), 5, take)
+        await engine.push_many(queue_name, [b"1"], PLAIN)
+        got += [job.id for job in await answered]
+        await asyncio.sleep(0.001)  # the second look comes back
+
+    assert got == [str(number) for number in range(1, 201)]
+
+
+async def test_a_lease_that_nobody_could_be_told_is_given_back_unless_it_was_told_again(
+    engine: Engine, queue_name: str
+) -> None:
+    wanted = names.queue_list(queue_name)
+    ask = LeaseAsk(1, 60_000, "", "the same")
+    await engine.push_many(queue_name, [b"1"], PLAIN)
+
+    async def leased(*, answered: bool) -> list[Leased]:
+        found = asyncio.get_running_loop().create_future()
+
+        def take(jobs: list[Leased] | None) -> bool:
+            found.set_result(jobs or [])
+            return answered
+
+        engine.lease(wanted, ask, 0, take)
+        return list(await found)
+
+    [lost] = await leased(answered=False)
+    while (await engine.peek(queue_name, 0))[0] < 1:  # given back in the background
+        pass
+    ask = LeaseAsk(1, 60_000, "", "another")
+    [told] = await leased(answered=True)
+    [again] = await leased(answered=False)
+    await asyncio.sleep(0.1)
+
+    assert (told.token, again.attempt, lost.attempt) == (again.token, 1, 1)
+    [settled] = await engine.settle_many([Settle("ack", queue_name, told.id, told.token)])
+    assert (settled.status, settled.state) == (200, "done")

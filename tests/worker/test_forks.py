@@ -159,11 +159,16 @@ def test_a_job_that_kills_its_process_is_dead_after_its_attempts_while_others_ke
     assert statistics.median(ratios) >= 0.9, ratios
 
 
-def test_setproctitle_is_no_must(work: Work, client: Client, queue_name: str) -> None:
-    client.push(queue_name, {"sleep": 0.5})
-    worker = work("Plain", "--fork", "--burst")
-    assert worker.wait() == 0
-    assert "Traceback" not in worker.said()
+def test_ps_shows_what_a_worker_and_its_child_do(work: Work, client: Client, queue_name: str) -> None:
+    def titles(pid: int) -> str:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode()
+
+    worker = work("Plain", "--fork")
+    rig.eventually(lambda: titles(worker.pid) == f"presque worker: waits for {queue_name}")
+    client.push(queue_name, {"sleep": 2})
+    [began] = worker.noted("began")
+    assert titles(began["pid"]) == f"presque worker: works on {queue_name}/1"
+    rig.eventually(lambda: titles(worker.pid).startswith("presque worker: works on"))
 
 
 def test_a_job_reaches_a_program_as_it_was_pushed(

@@ -26,6 +26,21 @@ def test_every_job_is_done_once(work: Work, client: Client, queue_name: str, mod
 
 
 @every_mode
+def test_jobs_that_come_one_by_one_are_done_once_each(
+    work: Work, client: Client, queue_name: str, mode: str
+) -> None:
+    """A worker that waits gets each job by two ways at once, as it asks and as the job comes."""
+    worker = work(*MODES[mode])
+    worker.says("worker.started")
+    for number in range(1, 151):
+        client.push(queue_name, {"n": number})
+        worker.noted("ended", number)
+    rig.eventually(lambda: settled(client, queue_name))
+    assert [int(one["id"]) for one in worker.notes("began")] == list(range(1, 151))
+    assert counts(client, queue_name)["processed"] == 150
+
+
+@every_mode
 def test_a_lease_is_renewed_as_long_as_work_runs(
     work: Work, client: Client, queue_name: str, mode: str
 ) -> None:

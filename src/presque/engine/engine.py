@@ -390,10 +390,13 @@ class Engine:
         self.store.send(library.call("fetch", self.keys.of(queue), count, ANSWER_BYTES), receive)
 
     def give_back(self, jobs: Iterable[Fetched | Leased]) -> None:
-        """Put jobs whose taker has gone back at the head of their queues."""
+        """Put jobs whose taker has gone back at the head of their queues.
+
+        A lease that a repeated request has got, too, stays: that one's answer may have been read.
+        """
         for job in jobs:
             if isinstance(job, Leased):
-                self.settle(Settle("release", job.queue, job.id, job.token), _ignore)
+                self.settle(Settle("give_back", job.queue, job.id, job.token), _ignore)
             else:
                 self._spawn(self._unfetch(job))
 

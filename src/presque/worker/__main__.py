@@ -1,4 +1,7 @@
-"""`python -m presque.worker MODULE:CLASS`: the command `presque worker` without the server's libraries."""
+"""`python -m presque.worker MODULE:CLASS`: the command `presque worker` without the server's libraries.
+
+The distribution `presque-client` installs it as `presque-worker`, too.
+"""
 
 from __future__ import annotations
 
@@ -43,5 +46,10 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def run() -> int:
+    """The same with the arguments of this process."""
+    return main(sys.argv[1:])
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run())

@@ -113,7 +113,8 @@ class Threads:
     def run(self) -> None:
         """Work until closed."""
         if self.slots == 1:
-            if threading.current_thread() is threading.main_thread():
+            interruptible = hasattr(signal, "pthread_kill")  # not on Windows
+            if interruptible and threading.current_thread() is threading.main_thread():
                 self._main = threading.get_ident()
             self._go_on()
             return

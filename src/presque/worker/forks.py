@@ -18,7 +18,6 @@ import gc
 import json
 import logging
 import os
-import resource
 import signal
 import sys
 import time
@@ -42,10 +41,7 @@ FAIL_WITHIN_S = 30.0
 SAID_MOST = 1 << 20
 DONE_UNSAID = 117
 """The exit code of a child that has done its job and could not say so, its pipe being closed by the job."""
-CHANGED_BY_US = (
-    *(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT),
-    *(signal.SIGCHLD, signal.SIGALRM),
-)
+CHANGED_BY_US = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGCONT", "SIGCHLD", "SIGALRM")
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -307,7 +303,7 @@ class Forks:
                 os._exit(1)
         signal.set_wakeup_fd(-1)
         for changed in CHANGED_BY_US:
-            signal.signal(changed, signal.SIG_DFL)
+            signal.signal(signal.Signals[changed], signal.SIG_DFL)
         with contextlib.suppress(OSError):
             nothing = os.open(os.devnull, os.O_RDONLY)
             os.dup2(nothing, 0)
@@ -338,6 +334,8 @@ class Forks:
     def limit_memory(self) -> None:
         """From here on the process gets no more memory than the limit says."""
         if self._memory is not None:
+            import resource  # Unix has it, and elsewhere nothing forks
+
             resource.setrlimit(resource.RLIMIT_DATA, (self._memory, self._memory))
 
     def _perform(self, job: Job) -> Outcome:

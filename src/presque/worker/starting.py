@@ -24,15 +24,16 @@ from presque.worker.work import Work
 TASKS = 100
 """How many jobs an `async def work` does at once, unless told otherwise."""
 
-# As resque's workers obey them.
-SIGNALS = {
-    signal.SIGQUIT: "finish",
-    signal.SIGTERM: "stop",
-    signal.SIGINT: "stop",
-    signal.SIGUSR1: "kill",
-    signal.SIGUSR2: "quiet",
-    signal.SIGCONT: "resume",
+# As resque's workers obey them, as far as the system has them: Windows knows INT and TERM alone.
+_MEANING = {
+    "SIGQUIT": "finish",
+    "SIGTERM": "stop",
+    "SIGINT": "stop",
+    "SIGUSR1": "kill",
+    "SIGUSR2": "quiet",
+    "SIGCONT": "resume",
 }
+SIGNALS = {getattr(signal, name): what for name, what in _MEANING.items() if hasattr(signal, name)}
 
 
 def start(work: Work, on_runner: Callable[[Runner], None]) -> None:
@@ -48,7 +49,7 @@ def start(work: Work, on_runner: Callable[[Runner], None]) -> None:
     with pid_file(work.settings.pidfile), obeyed(runner, executor) if in_main else contextlib.nullcontext():
         if isinstance(executor, Forks):
             executor.client = runner.client
-            asyncio.run(runner.run())
+            _run_loop(runner)
         else:
             run_beside(runner, executor)
 
@@ -56,10 +57,10 @@ def start(work: Work, on_runner: Callable[[Runner], None]) -> None:
 def executor_of(work: Work) -> Executor:
     """What runs the jobs of this worker."""
     asked = work.settings
-    if work.command is not None:
-        return Programs(work, asked.concurrency or 1)
-    if asked.fork:
-        return Forks(work, asked.concurrency or 1)
+    if work.command is not None or asked.fork:
+        if not hasattr(os, "fork"):
+            raise WrongSetting("this system cannot fork: leave out `fork`, or run the worker on a Unix")
+        return (Forks if work.command is None else Programs)(work, asked.concurrency or 1)
     if work.is_async:
         return Tasks(work, asked.concurrency or TASKS)
     return Threads(work, asked.concurrency or 1)
@@ -71,7 +72,7 @@ def run_beside(runner: Runner, executor: Executor) -> None:
 
     def hold() -> None:
         try:
-            asyncio.run(runner.run())
+            _run_loop(runner)
         except BaseException as error:  # noqa: BLE001  (raised again below)
             raised.append(error)
         finally:
@@ -85,6 +86,12 @@ def run_beside(runner: Runner, executor: Executor) -> None:
         raise raised[0]
 
 
+def _run_loop(runner: Runner) -> None:
+    """Run the lease loop, in a kind of event loop that can watch the socket of the signals anywhere."""
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as loop:
+        loop.run(runner.run())
+
+
 @contextlib.contextmanager
 def obeyed(runner: Runner, executor: Executor) -> Iterator[None]:
     """Obey signals; those who were asked before come back afterwards."""
@@ -94,7 +101,7 @@ def obeyed(runner: Runner, executor: Executor) -> Iterator[None]:
     raising: dict[int, Callable[[], None]] = {}
     if isinstance(executor, Forks):
         handlers[signal.SIGCHLD] = executor.reap
-    if isinstance(executor, Threads):
+    if isinstance(executor, Threads) and hasattr(signal, "SIGALRM"):
         raising[signal.SIGALRM] = executor.alarm
     with heard(handlers, raising) as runner.signals:
         yield

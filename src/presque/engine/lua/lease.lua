@@ -17,6 +17,7 @@ local function hold(q, now, ready, ms, worker, nonce)
     local job = ready.special[i] or NOTHING
     local run = earlier[i] and cmsgpack.unpack(earlier[i]) or {attempt = 0}
     run.attempt, run.token = run.attempt + 1, string.format('%.0f-%s', q.leased_ever + i, nonce)
+    run.told_again = nil
     run.ends, run.ms, run.worker, run.at = ends, ms, worker, now
     add(runs, id, cmsgpack.pack(run))
     add(leased, ends, padded(id))
@@ -38,7 +39,8 @@ local function hold(q, now, ready, ms, worker, nonce)
   return told
 end
 
--- The jobs that an earlier call with this attempt_id leased and that are still held under it.
+-- The jobs that an earlier call with this attempt_id leased and that are still held under it; nil if there was
+-- none. From now on two answers tell of them, and whoever loses one of them must not give them back.
 local function leased_before(q, attempt_id)
   local memo = recall(q, 'lease:' .. attempt_id)
   if not memo then return nil end
@@ -50,6 +52,10 @@ local function leased_before(q, attempt_id)
       records[#records + 1] = record
       add(told, run.attempt, max_attempts(q, parse(record)))
       add(told, token, run.ends - q.skew)
+      if not run.told_again then
+        run.told_again = true
+        save_run(q, id, run)
+      end
     end
   end
   return ids, records, told
@@ -76,10 +82,16 @@ local function lease(keys, args)
     queues[#queues + 1] = q
   end
   if attempt_id ~= '' then
+    local known = false
     for position, q in ipairs(queues) do
       local ids, records, told = leased_before(q, attempt_id)
-      if ids then return {0, {}, {}, {position, ids, records, told}} end
+      known = known or ids ~= nil
+      if ids and #ids > 0 then
+        add(jobs, position, ids)
+        add(jobs, records, told)
+      end
     end
+    if known then return {0, {}, {}, jobs} end
   end
 
   for position, q in ipairs(queues) do

@@ -7,6 +7,7 @@
 --   worker, at                                      who got it, and when (ms)
 --   errors    the last 10: {at, worker, error, backtrace}
 --   progress, result                                as told by the worker: JSON as it came
+--   told_again  true once a repeated request got the same lease
 --   cancel    true once somebody deleted it while it was leased
 --   finished  when it was done or died (ms)         reason    why it is dead
 --

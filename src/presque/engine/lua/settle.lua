@@ -85,6 +85,8 @@ function verbs.release(q, id, record, run, now, delay)
   return again(q, id, record, run, now, tonumber(delay) or 0)
 end
 
+verbs.give_back = verbs.release
+
 function verbs.extend(q, id, _, run, now, ms, progress)
   run.ends = lease_clock(q, now) + (tonumber(ms) or run.ms)
   if progress ~= '' then run.progress = progress end
@@ -120,7 +122,9 @@ local function settle_some(q, now, logical, random, args, first, last, answered,
     local key = 'settle:' .. id .. ':' .. token
     local reply = answered[key]
     if not reply then
-      if record and run and token ~= '' and run.token == token and ends[n] and tonumber(ends[n]) > logical then
+      if verb == 'give_back' and run and run.told_again then
+        reply = {409}
+      elseif record and run and token ~= '' and run.token == token and ends[n] and tonumber(ends[n]) > logical then
         if verb ~= 'extend' then
           q.over[#q.over + 1] = members[n]
           q.left[#q.left + 1] = parse(record)
@@ -149,6 +153,8 @@ end
 --        ack      result, '', '', ''               (JSON, or '')
 --        fail     error, backtrace, ms until retried ('' for the policy), '0' to retry no more
 --        release  ms until ready, '', '', ''
+--        give_back  '', '', '', ''                (as release, by the server that could not answer with the
+--                 lease; {409} if the same lease was told to a repeated request, whose answer may be read)
 --        extend   ms ('' for as long as it was given), progress (JSON, or ''), '', ''
 -- reply  for each {200, state, moment}: 'done', 'dead', 'deleted', 'ready', 'scheduled' (until), 'leased' or
 --        'cancel' (until); or {409} the lease is another's by now, {410} the job is finished, {404} it never was

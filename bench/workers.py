@@ -1,0 +1,229 @@
+"""How fast does a worker drain jobs that do nothing, beside other Python queues?
+
+And how soon does a push reach an idle one? Each library is installed from PyPI into an environment of its
+own (`.venv-peers`, kept for the next time) and set up as its documentation recommends, results not kept,
+nothing logged below a warning. All do the same job (peers/counting.py), so many times, with one working
+process, on the same Valkey with the same persistence. What counts is the time from the first job done to
+the last, so nobody pays for starting.
+
+huey is the one to beat by four times, RQ's forking worker is the reference for a process a job, and all the
+others have to be beaten.
+
+run:          python bench/workers.py
+last result:  2026-11-24, 2 cores: 8.3 x huey, 8.1 x taskiq (the next best),
+              3.1 x RQ's forks, 0.56 ms, PASS
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import os
+import statistics
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import rig
+
+PEERS = Path(__file__).parent / "peers"
+ENVIRONMENTS = Path(__file__).parent.parent / ".venv-peers"
+JOBS = 10_000
+FORKED = 500
+PUSHES = 300
+DRAINED_WITHIN_S = 240
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A library: what pip installs, and the command that works off what `peers/fill.py NAME` enqueued."""
+
+    name: str
+    packages: Sequence[str]
+    command: str
+
+
+RQ = ("rq==3.0.0", "hiredis==3.5.0")
+HUEY = Peer("huey", ["huey[redis]==3.5.4", "hiredis==3.5.0"], "huey_consumer with_huey.huey")
+RQ_FORKING = Peer("rq", RQ, "rq worker bench --url {redis}")
+OTHERS = (
+    Peer("rq", RQ, "rq worker bench --url {redis} --worker-class rq.SimpleWorker"),
+    Peer("dramatiq", ["dramatiq[redis]==2.2.1", "hiredis==3.5.0"], "dramatiq with_dramatiq --processes 1"),
+    Peer("arq", ["arq==0.28.0"], "arq with_arq.WorkerSettings"),
+    Peer("saq", ["saq[redis,hiredis]==0.26.4", "typing-extensions"], "saq with_saq.settings"),
+    Peer("taskiq", ["taskiq==0.13.0", "taskiq-redis"], "taskiq worker with_taskiq:broker --workers 1"),
+    Peer("streaq", ["streaq==7.2.0"], "streaq run with_streaq:worker"),
+    Peer("celery", ["celery[redis]==5.7.0", "hiredis"], "celery -A with_celery worker --concurrency 1"),
+)
+
+
+def measure(bench: rig.Bench) -> list[rig.Verdict]:
+    for peer in (HUEY, *OTHERS):
+        install(peer)
+    with (
+        rig.presque(bench.directory / "presque") as server,
+        rig.valkey(bench.directory / "valkey") as behind,
+    ):
+        counts = bench.directory / "counts"
+
+        def ours(jobs: int, *flags: str) -> Callable[[], float]:
+            return lambda: drain_ours(server, counts, jobs, flags)
+
+        def theirs(peer: Peer, jobs: int) -> Callable[[], float]:
+            return lambda: drain_theirs(peer, behind, counts, jobs)
+
+        rates = rig.in_turns(
+            bench.rounds,
+            {
+                "presque": ours(JOBS),
+                "huey": theirs(HUEY, JOBS),
+                **{peer.name: theirs(peer, JOBS) for peer in OTHERS},
+            },
+        )
+        forked = rig.in_turns(
+            bench.rounds, {"presque --fork": ours(FORKED, "--fork"), "rq": theirs(RQ_FORKING, FORKED)}
+        )
+        latency = reach(server, bench.directory)
+    rig.table(f"{JOBS:,} jobs in one process, jobs a second", rates)
+    rig.table(f"{FORKED:,} jobs, a process each, jobs a second", forked)
+    best = max((name for name in rates if name != "presque"), key=lambda name: statistics.median(rates[name]))
+    return [
+        rig.at_least("a worker / huey", rig.median_ratio(rates["presque"], rates["huey"]), 4),
+        rig.at_least(f"a worker / the next best, {best}", rig.median_ratio(rates["presque"], rates[best]), 1),
+        rig.at_least("a process a job / RQ's", rig.median_ratio(forked["presque --fork"], forked["rq"]), 2),
+        rig.at_most("push to an idle worker, median", latency * 1000, 3, "ms"),
+    ]
+
+
+def install(peer: Peer) -> None:
+    """Make the library's environment, unless it is there as the table says."""
+    home = ENVIRONMENTS / peer.name
+    stamp, wanted = home / "installed", hashlib.sha256(repr(peer.packages).encode()).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    print(f"installing {', '.join(peer.packages)}", file=sys.stderr)
+    venv.create(home, clear=True, with_pip=True)
+    pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    if subprocess.run([*pip, *peer.packages], check=False).returncode:
+        raise rig.Missing(f"{peer.name} cannot be installed from PyPI")
+    stamp.write_text(wanted)
+
+
+def drain_ours(server: rig.Program, counts: Path, jobs: int, flags: Sequence[str]) -> float:
+    """Fill a queue of presque and let a worker work it off. Returns jobs a second."""
+    rig.fill(server, "bench", jobs)
+    command = [sys.executable, "-m", "presque", "worker", "with_presque:Counting", "--queues", "bench"]
+    return drained([*command, *flags], {"PRESQUE_URL": f"http://127.0.0.1:{server.port}"}, counts, jobs)
+
+
+def drain_theirs(peer: Peer, behind: rig.Valkey, counts: Path, jobs: int) -> float:
+    """Enqueue jobs as the library does, and let its worker work them off. Returns jobs a second."""
+    with rig.store(behind.socket) as store:
+        store("FLUSHALL")
+    redis = f"redis://127.0.0.1:{behind.port}/0"
+    home = ENVIRONMENTS / peer.name / "bin"
+    extra = {"BENCH_REDIS": redis, "PATH": f"{home}:{os.environ['PATH']}"}
+    fill = [str(home / "python"), str(PEERS / "fill.py"), peer.name, str(jobs)]
+    filled = subprocess.run(
+        fill, env=environment(extra, counts), cwd=PEERS, capture_output=True, text=True, check=False
+    )
+    if filled.returncode:
+        raise rig.Broken(f"{peer.name} enqueues nothing:\n{filled.stderr[-1000:]}")
+    program, *arguments = peer.command.format(redis=redis).split()
+    return drained([str(home / program), *arguments], extra, counts, jobs)
+
+
+def drained(command: Sequence[str], extra: dict[str, str], counts: Path, jobs: int) -> float:
+    """Run a worker until all jobs are done. Returns jobs a second, from the first done to the last."""
+    counts.unlink(missing_ok=True)
+    log = counts.with_suffix(".log")
+    with log.open("wb") as output:
+        worker = subprocess.Popen(
+            command,
+            cwd=PEERS,
+            env=environment(extra, counts),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        until = time.monotonic() + DRAINED_WITHIN_S
+        while True:
+            done, took = progress(counts)
+            if done >= jobs:
+                break
+            if worker.poll() is not None or time.monotonic() > until:
+                said = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+                raise rig.Broken(f"{' '.join(command)}: {done} of {jobs} jobs done\n{said}")
+            time.sleep(0.1)
+    finally:
+        rig.stop(worker)
+    return (done - 1) / took
+
+
+def progress(counts: Path) -> tuple[int, float]:
+    """How many jobs are known to be done, and the seconds from the first to the last."""
+    if not counts.exists():
+        return 0, 0.0
+    done: dict[str, int] = {}
+    times = []
+    for line in counts.read_text().splitlines(keepends=True):
+        if line.endswith("\n"):
+            process, number, stamp = line.split()
+            done[process] = max(done.get(process, 0), int(number))
+            times.append(int(stamp))
+    return sum(done.values()), (max(times) - min(times)) / 1e9 if times else 0.0
+
+
+def environment(extra: dict[str, str], counts: Path) -> dict[str, str]:
+    own = {"BENCH_COUNTS": str(counts), "PYTHONPATH": str(PEERS), "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**rig.environment(), **own, **extra}
+
+
+def reach(server: rig.Program, directory: Path) -> float:
+    """The median time from before a push until an idle worker's `work` has its job, in seconds."""
+    with idle_worker(server, directory) as stamps:
+        times = []
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as pusher:
+            for _ in range(PUSHES):
+                before = time.monotonic_ns()
+                pusher.request("POST", "/q/idle", rig.BODY)
+                pusher.getresponse().read()
+                times.append((stamps() - before) / 1e9)
+                if times[-1] < 0:
+                    raise rig.Broken("the worker did a job twice")
+    return statistics.median(times)
+
+
+@contextlib.contextmanager
+def idle_worker(server: rig.Program, directory: Path) -> Iterator[Callable[[], int]]:
+    """A worker that waits. Yields what reads when it got its next job, in nanoseconds."""
+    extra = {"PRESQUE_URL": f"http://127.0.0.1:{server.port}"}
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "presque", "worker", "with_presque:Stamping", "--queues", "idle"],
+        cwd=PEERS,
+        env=environment(extra, directory / "counts"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert worker.stdout is not None
+    output = worker.stdout
+    try:
+        rig.fill(server, "idle", 1)
+        output.readline()
+        yield lambda: int(output.readline())
+    finally:
+        rig.stop(worker)
+        output.close()
+
+
+SCRIPT = rig.Script(measure, __doc__, rounds=3)
+
+if __name__ == "__main__":
+    sys.exit(rig.main([SCRIPT], __doc__))

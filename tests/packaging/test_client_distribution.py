@@ -1,0 +1,136 @@
+"""`presque-client`: the client and the worker, built as a wheel and installed where there is nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests import rig
+
+ROOT = Path(__file__).parents[2]
+
+USE = """
+import asyncio, os, sys
+from presque import AsyncClient, Client, Worker
+from presque.testing import perform
+
+URL, QUEUE = os.environ["PRESQUE_URL"], os.environ["QUEUE"]
+seen = []
+
+class Seeing(Worker):
+    def work(self, job):
+        seen.append(job)
+
+async def consumed():
+    async with AsyncClient(URL) as client:
+        async with client.consume(QUEUE) as jobs:
+            async for job in jobs:
+                job.ack()
+                return job.value
+
+with Client(URL) as client:
+    client.push_many(QUEUE, [1, 2])
+    Seeing(URL, queue=QUEUE, burst=True).start()
+    client.push(QUEUE, 3)
+    seen.append(asyncio.run(consumed()))
+perform(Seeing, 4)
+foreign = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names)
+print(seen, sorted(foreign - {"__main__", "_distutils_hack", "sitecustomize", "usercustomize"}))
+"""
+
+PRINTING = """
+from presque import Worker
+
+class Printing(Worker):
+    def work(self, job):
+        print(job)
+
+"""
+
+# What Windows lacks of what the worker uses on a Unix, taken away before anything is imported.
+WITHOUT_UNIX = """
+import os, select, signal, sys
+for name in ("resource", "fcntl", "pwd", "grp", "termios"):
+    sys.modules[name] = None
+for name in ("QUIT", "USR1", "USR2", "CONT", "CHLD", "ALRM", "KILL"):
+    delattr(signal, "SIG" + name)
+for module, name in (
+    (signal, "pthread_kill"), (select, "poll"), (select, "epoll"), (os, "fork"), (os, "killpg"),
+    (os, "wait4"), (os, "setpgid"), (os, "setsid"),
+):
+    delattr(module, name)
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("wheel")
+    flags = ["--quiet", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "wheel", *flags, "--wheel-dir", str(directory)]
+    done = subprocess.run(
+        [*command, str(ROOT / "packaging/client")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    [found] = directory.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python with this wheel in it and nothing else."""
+    home = tmp_path_factory.mktemp("empty")
+    venv.create(home, with_pip=True)
+    command = [str(home / "bin/python"), "-m", "pip", "install", "--quiet", "--no-index", str(wheel)]
+    subprocess.run([*command, "--disable-pip-version-check"], check=True)
+    return home / "bin/python"
+
+
+def run(python: Path, code: str, server: rig.Server, queue: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "PRESQUE_URL": server.url, "QUEUE": queue}
+    return subprocess.run(
+        [str(python), "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_it_is_for_any_platform_needs_nothing_and_has_no_part_of_the_server(wheel: Path) -> None:
+    assert wheel.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        [metadata] = [archive.read(name).decode() for name in names if name.endswith("METADATA")]
+    needs = [line for line in metadata.splitlines() if line.startswith("Requires-Dist")]
+    assert [line for line in needs if "extra ==" not in line] == []
+    assert "presque/py.typed" in names
+    parts = {name.split("/")[1] for name in names if name.startswith("presque/")}
+    assert parts == {
+        "__init__.py", "py.typed", "client", "worker",
+        "errors.py", "frames.py", "log.py", "names.py", "testing.py",
+    }  # fmt: skip
+
+
+def test_it_works_where_there_is_nothing_else(python: Path, server: rig.Server, queue_name: str) -> None:
+    done = run(python, USE, server, queue_name)
+    assert done.stdout == "[1, 2, 3, 4] ['presque']\n", done.stderr
+
+
+def test_it_works_without_what_only_a_unix_has(python: Path, server: rig.Server, queue_name: str) -> None:
+    done = run(python, WITHOUT_UNIX + USE, server, queue_name)
+    assert done.stdout == "[1, 2, 3, 4] ['presque']\n", done.stderr
+    done = run(python, WITHOUT_UNIX + PRINTING + "Printing(fork=True, queue='q').start()", server, queue_name)
+    assert "this system cannot fork: leave out `fork`, or run the worker on a Unix" in done.stderr
+
+
+def test_its_command_runs_a_worker(python: Path, server: rig.Server, queue_name: str, tmp_path: Path) -> None:
+    (tmp_path / "printing.py").write_text(PRINTING)
+    assert server.ask("POST", f"/q/{queue_name}", b'"a job"').status == 201
+    done = subprocess.run(
+        [str(python.parent / "presque-worker"), "printing:Printing", "--queues", queue_name, "--burst"],
+        cwd=tmp_path, env={"PRESQUE_URL": server.url}, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "a job\n"), done.stderr
