@@ -1,23 +1,26 @@
-"""The client against a scripted peer: what it sends, how it treats connections, what it makes of answers.
+"""Both clients against a scripted peer: what they send, how they treat connections, how they read answers.
 
 The peer is a few lines of socket code, so that a test decides when a connection closes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from presque.client import (
+    AsyncClient,
     Client,
     ClientError,
     Conflict,
@@ -113,12 +116,65 @@ def play() -> Iterator[Play]:
         assert not thread.is_alive()
 
 
+class InLoop:
+    """An `AsyncClient` with the methods of a `Client`: a thread's event loop carries each of them out."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._client = AsyncClient(*args, **options)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._client, name)
+        return lambda *args, **options: self._do(method(*args, **options))
+
+    def __enter__(self) -> InLoop:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        async def leave() -> None:
+            self._client.close()
+
+        self._do(leave())
+        self.end()
+
+    def end(self) -> None:
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(5)
+            self._loop.close()
+
+    def _do(self, step: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(step, self._loop).result(30)
+
+
+Connect = Callable[..., Any]
+
+
+@pytest.fixture(params=["Client", "AsyncClient"])
+def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    """Makes clients of one kind."""
+    if request.param == "Client":
+        yield Client
+        return
+    made: list[InLoop] = []
+
+    def make(*args: Any, **options: Any) -> InLoop:
+        made.append(InLoop(*args, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()
+
+
 PUSHED = answer(201, b'{"id":"42","queue":"foo"}')
 
 
-def test_a_push_sends_the_job_and_returns_its_id(play: Play) -> None:
+def test_a_push_sends_the_job_and_returns_its_id(connect: Connect, play: Play) -> None:
     peer = play([PUSHED])
-    with Client(peer.url, token="tok") as client:
+    with connect(peer.url, token="tok") as client:
         assert client.push("foo", {"to": "Zoë"}, delay=1.5, priority=9, uniq="a b") == "42"
     [request] = peer.requests
     assert request.startswith(b"POST /q/foo?delay=1.5&priority=9&uniq=a+b HTTP/1.1\r\n")
@@ -126,16 +182,16 @@ def test_a_push_sends_the_job_and_returns_its_id(play: Play) -> None:
     assert request.endswith('{"to":"Zoë"}'.encode())
 
 
-def test_a_text_goes_out_byte_for_byte(play: Play) -> None:
+def test_a_text_goes_out_byte_for_byte(connect: Connect, play: Play) -> None:
     peer = play([PUSHED])
-    with Client(peer.url) as client:
+    with connect(peer.url) as client:
         client.push_text("foo", b'{ "n": 1.00 }')
     assert peer.requests[0].endswith(b'\r\n\r\n{ "n": 1.00 }')
 
 
-def test_many_are_pushed_in_one_request_as_they_are(play: Play) -> None:
+def test_many_are_pushed_in_one_request_as_they_are(connect: Connect, play: Play) -> None:
     peer = play([answer(201, b'{"ids":["1","2"],"queue":"foo"}')])
-    with Client(peer.url) as client:
+    with connect(peer.url) as client:
         assert client.push_texts("foo", ["1.0", '{"a": 1}'], delayed=datetime(2026, 1, 1, tzinfo=UTC)) == [
             "1",
             "2",
@@ -145,22 +201,24 @@ def test_many_are_pushed_in_one_request_as_they_are(play: Play) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "1,2", "{", "NaN", "[" * 100_000])
-def test_a_text_that_is_not_one_document_is_refused_before_anything_is_sent(text: str) -> None:
+def test_a_text_that_is_not_one_document_is_refused_before_anything_is_sent(
+    connect: Connect, text: str
+) -> None:
     with pytest.raises(ValueError):
-        Client("http://127.0.0.1:1").push_texts("foo", ["1", text])
+        connect("http://127.0.0.1:1").push_texts("foo", ["1", text])
 
 
-def test_a_value_that_json_cannot_say_is_refused_before_anything_is_sent() -> None:
+def test_a_value_that_json_cannot_say_is_refused_before_anything_is_sent(connect: Connect) -> None:
     with pytest.raises(ValueError):
-        Client("http://127.0.0.1:1").push("foo", float("nan"))
+        connect("http://127.0.0.1:1").push("foo", float("nan"))
     with pytest.raises(ValueError, match="names no moment"):
-        Client("http://127.0.0.1:1").push("foo", 1, delayed=datetime(2026, 1, 1))  # noqa: DTZ001
+        connect("http://127.0.0.1:1").push("foo", 1, delayed=datetime(2026, 1, 1))  # noqa: DTZ001
 
 
-def test_a_fetch_returns_the_job_or_none(play: Play) -> None:
+def test_a_fetch_returns_the_job_or_none(connect: Connect, play: Play) -> None:
     job = answer(200, '{"n":"ü"}'.encode(), "Presque-Queue: foo", "Presque-Job-Id: 7")
     peer = play([job, answer(404, b'{"error":"no job"}'), answer(404, b'{"error":"queue is closed"}')])
-    with Client(peer.url) as client:
+    with connect(peer.url) as client:
         fetched = client.fetch("foo,*,!b?r", wait=2)
         assert fetched is not None
         assert (fetched.queue, fetched.id, fetched.body, fetched.value) == (
@@ -196,34 +254,34 @@ def test_a_fetch_returns_the_job_or_none(play: Play) -> None:
     ],
 )
 def test_a_refusal_is_a_typed_error(
-    play: Play, reply: bytes, kind: type[ClientError], code: str, text: str
+    connect: Connect, play: Play, reply: bytes, kind: type[ClientError], code: str, text: str
 ) -> None:
-    with Client(play([reply]).url) as client, pytest.raises(ClientError) as caught:
+    with connect(play([reply]).url) as client, pytest.raises(ClientError) as caught:
         client.push("foo", 1)
     assert (type(caught.value), caught.value.code, caught.value.text) == (kind, code, text)
     assert caught.value.status == int(reply[9:12])
 
 
-def test_no_server_is_not_reached_and_nothing_was_sent() -> None:
+def test_no_server_is_not_reached_and_nothing_was_sent(connect: Connect) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(ServerNotReached, match=f"^no server at {url}: Connection refused$") as caught:
-        Client(url).push("foo", 1)
+        connect(url).push("foo", 1)
     assert not caught.value.sent
 
 
-def test_an_idle_connection_that_was_closed_is_replaced_before_a_push(play: Play) -> None:
+def test_an_idle_connection_that_was_closed_is_replaced_before_a_push(connect: Connect, play: Play) -> None:
     peer = play([PUSHED], [PUSHED])
-    with Client(peer.url) as client:
+    with connect(peer.url) as client:
         client.push("foo", 1)
         assert peer.closed.wait(5)
         client.push("foo", 2)
     assert peer.connections == 2
 
 
-def test_a_push_that_lost_its_answer_is_never_repeated(play: Play) -> None:
+def test_a_push_that_lost_its_answer_is_never_repeated(connect: Connect, play: Play) -> None:
     peer = play([PUSHED, CLOSE], [PUSHED])
-    with Client(peer.url) as client:
+    with connect(peer.url) as client:
         client.push("foo", 1)
         with pytest.raises(
             ServerNotReached, match="went away before it answered; it may have acted"
@@ -233,38 +291,40 @@ def test_a_push_that_lost_its_answer_is_never_repeated(play: Play) -> None:
     assert len(peer.requests) == 2
 
 
-def test_a_fetch_that_lost_its_answer_is_never_repeated(play: Play) -> None:
+def test_a_fetch_that_lost_its_answer_is_never_repeated(connect: Connect, play: Play) -> None:
     peer = play([PUSHED, CLOSE], [PUSHED])
-    with Client(peer.url) as client:
+    with connect(peer.url) as client:
         client.push("foo", 1)
         with pytest.raises(ServerNotReached):
             client.fetch("foo")
     assert len(peer.requests) == 2
 
 
-def test_a_request_that_only_reads_is_repeated_once_on_a_new_connection(play: Play) -> None:
+def test_a_request_that_only_reads_is_repeated_once_on_a_new_connection(connect: Connect, play: Play) -> None:
     peer = play([PUSHED, CLOSE], [answer(200, b'{"queues":[],"size":0}')])
-    with Client(peer.url) as client:
+    with connect(peer.url) as client:
         client.push("foo", 1)
         assert client.status() == {"queues": [], "size": 0}
     assert peer.connections == 2
 
 
-def test_a_request_that_only_reads_is_not_repeated_when_a_new_connection_fails(play: Play) -> None:
+def test_a_request_that_only_reads_is_not_repeated_when_a_new_connection_fails(
+    connect: Connect, play: Play
+) -> None:
     peer = play([CLOSE], [answer(200)])
-    with Client(peer.url) as client, pytest.raises(ServerNotReached):
+    with connect(peer.url) as client, pytest.raises(ServerNotReached):
         client.status()
     assert peer.connections == 1
 
 
-def test_a_silent_server_is_given_up(play: Play) -> None:
+def test_a_silent_server_is_given_up(connect: Connect, play: Play) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(ServerNotReached, match=r"did not answer within 0\.05 s; it may have acted$"):
-            Client(url, timeout=0.05).push("foo", 1)
+            connect(url, timeout=0.05).push("foo", 1)
 
 
-def test_an_early_answer_to_a_large_body_is_heard() -> None:
+def test_an_early_answer_to_a_large_body_is_heard(connect: Connect) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def refuse_at_once() -> None:
@@ -280,7 +340,7 @@ def test_an_early_answer_to_a_large_body_is_heard() -> None:
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with pytest.raises(ClientError, match=r"^too large$"):
-            Client(url).push("foo", "x" * 8_000_000)
+            connect(url).push("foo", "x" * 8_000_000)
         thread.join(5)
 
 
@@ -298,15 +358,15 @@ def test_a_forked_child_does_not_use_the_connection_of_its_parent(play: Play) ->
 @pytest.mark.parametrize(
     "url", ["", "127.0.0.1:5000", "ftp://h", "http://", "http://h:x", "http://u:p@h", "http://h?x=1"]
 )
-def test_a_url_that_names_no_server_is_refused(url: str) -> None:
+def test_a_url_that_names_no_server_is_refused(connect: Connect, url: str) -> None:
     with pytest.raises(ValueError):
-        Client(url)
+        connect(url)
 
 
 @pytest.mark.parametrize("token", ["", "a b", "a\r\nX: y", "ü"])
-def test_a_token_that_fits_no_header_is_refused(token: str) -> None:
+def test_a_token_that_fits_no_header_is_refused(connect: Connect, token: str) -> None:
     with pytest.raises(ValueError, match="visible ASCII") as caught:
-        Client("http://h", token=token)
+        connect("http://h", token=token)
     assert token == "" or token not in str(caught.value)
 
 
@@ -322,3 +382,46 @@ def test_the_client_needs_nothing_but_the_standard_library() -> None:
         env=dict(os.environ, PYTHONPATH=os.pathsep.join(p for p in sys.path if p)),
     )
     assert set(said.stdout.split()) <= {"presque", "__main__"}, said.stderr
+
+
+def test_an_answer_in_chunks_is_put_together(connect: Connect, play: Play) -> None:
+    chunks = b'9\r\n{"id":"42\r\n8;x=y\r\n","queue\r\n8\r\n":"foo"}\r\n0\r\n\r\n'
+    reply = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 X\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks
+    peer = play([reply, PUSHED])
+    with connect(peer.url) as client:
+        assert [client.push("foo", 1), client.push("foo", 2)] == ["42", "42"]
+    assert peer.connections == 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b'HTTP/1.1 201 X\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{"id":"42\r\n',
+        b'HTTP/1.1 201 X\r\nContent-Length: 99\r\n\r\n{"id":"42",',
+        b"HTTP/1.1 201 X\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{}\r\n0\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+    ],
+)
+def test_an_answer_that_is_cut_off_or_is_none_is_no_answer(
+    connect: Connect, play: Play, reply: bytes
+) -> None:
+    with connect(play([reply]).url) as client, pytest.raises(ServerNotReached) as caught:
+        client.push("foo", 1)
+    assert caught.value.sent
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"ids":["1"]}'])
+def test_an_answer_that_no_presque_gives_is_an_error_of_the_client(
+    connect: Connect, play: Play, body: bytes
+) -> None:
+    with connect(play([answer(201, body)]).url) as client, pytest.raises(ClientError) as caught:
+        client.push("foo", 1)
+    assert caught.value.text == "the answer (201) cannot be read: is there a presque at this address?"
+    assert caught.value.code == "unreadable-answer"
+
+
+def test_an_answer_that_ends_with_its_connection_is_whole(connect: Connect, play: Play) -> None:
+    peer = play([b'HTTP/1.0 201 X\r\n\r\n{"id":"42","queue":"foo"}'], [PUSHED])
+    with connect(peer.url) as client:
+        assert [client.push("foo", 1), client.push("foo", 2)] == ["42", "42"]
+    assert peer.connections == 2

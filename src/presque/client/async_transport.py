@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 
 from presque.client.calls import Answer, Call
 from presque.client.errors import ServerNotReached
-from presque.client.transport import lost, own_headers, parts
+from presque.client.transport import lost, own_headers, parts, readable
 
 T = TypeVar("T")
 
@@ -42,11 +42,11 @@ class AsyncTransport:
         connection = self._idle_connection()
         if connection is not None:
             try:
-                return call.meaning(await self._exchange(connection, call))
+                return call.read(await self._exchange(connection, call))
             except ServerNotReached as error:
                 if not call.reads or not isinstance(error.__cause__, ConnectionError):
                     raise
-        return call.meaning(await self._exchange(await self._connect(), call))
+        return call.read(await self._exchange(await self._connect(), call))
 
     def close(self) -> None:
         """Close the connections that are idle. A later request opens a new one."""
@@ -61,8 +61,9 @@ class AsyncTransport:
     def _idle_connection(self) -> _Connection | None:
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_open:
+            if connection.is_open and not readable(connection.fileno()):
                 return connection
+            connection.close()
             self._open.discard(connection)
         return None
 
@@ -125,6 +126,7 @@ class _Connection(asyncio.Protocol):
         self._answer: asyncio.Future[Answer] | None = None
         self._head: tuple[int, dict[str, str]] | None = None
         self._length: int | None = 0
+        self._chunked = False
         self._ended = False
         self.is_open = False
 
@@ -167,7 +169,8 @@ class _Connection(asyncio.Protocol):
         self.is_open = False
         if self._answer is None or self._answer.done():
             return
-        if self._head is not None and self._length is None and error is None:
+        whole = self._head is not None and self._length is None and not self._chunked
+        if whole and error is None:
             self._finish(bytes(self._received))  # an answer that ends with its connection
         else:
             self._fail(
@@ -178,7 +181,7 @@ class _Connection(asyncio.Protocol):
         if self._head is None and not self._read_head():
             return
         assert self._head is not None
-        if self._head[1].get("transfer-encoding", "").lower() == "chunked":
+        if self._chunked:
             body = _unchunked(self._received)
             if body is not None:
                 self._finish(body)
@@ -209,6 +212,7 @@ class _Connection(asyncio.Protocol):
             headers[name.lower()] = value.strip()
         self._head = (status, headers)
         length = headers.get("content-length")
+        self._chunked = headers.get("transfer-encoding", "").lower() == "chunked"
         self._length = 0 if status in _NO_BODY else None if length is None else int(length)
         if version == "HTTP/1.0" or headers.get("connection", "").lower() == "close":
             self.is_open = False
@@ -219,7 +223,7 @@ class _Connection(asyncio.Protocol):
         assert self._answer is not None
         status, headers = self._head
         self._head, self._received = None, bytearray()
-        if self._length is None and "transfer-encoding" not in headers:
+        if self._length is None and not self._chunked:
             self.is_open = False
         if not self._answer.done():
             self._answer.set_result(Answer(status, headers, body))
@@ -244,5 +248,7 @@ def _unchunked(data: bytearray) -> bytes | None:
             return b"".join(body) if data.find(b"\r\n", at) >= 0 else None
         if len(data) < at + size + 2:
             return None
+        if data[at + size : at + size + 2] != b"\r\n":
+            raise _Broken("a chunk is longer than it says")
         body.append(bytes(data[at : at + size]))
         at += size + 2

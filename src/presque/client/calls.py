@@ -28,7 +28,7 @@ from presque.client.answers import (
     WorkerRecord,
     leased,
 )
-from presque.client.errors import QueueClosed, refusal
+from presque.client.errors import ClientError, QueueClosed, refusal
 
 T = TypeVar("T")
 Holder = LeasedJob | Mapping[str, Any]
@@ -107,6 +107,14 @@ class Call(Generic[T]):
     headers: Mapping[str, str] | None = None
     reads: bool = False
     wait: float = 0
+
+    def read(self, answer: Answer) -> T:
+        """The result. Raises a `ClientError`, also for an answer that no presque would give."""
+        try:
+            return self.meaning(answer)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            text = f"the answer ({answer.status}) cannot be read: is there a presque at this address?"
+            raise ClientError(text, status=answer.status, code="unreadable-answer") from error
 
 
 # --- pushing and fetching

@@ -46,11 +46,11 @@ class Transport:
         connection = self._idle_connection()
         if connection is not None:
             try:
-                return call.meaning(self._exchange(connection, call, headers))
+                return call.read(self._exchange(connection, call, headers))
             except ServerNotReached as error:
                 if not call.reads or not isinstance(error.__cause__, ConnectionError):
                     raise
-        return call.meaning(self._exchange(self._new_connection(), call, headers))
+        return call.read(self._exchange(self._new_connection(), call, headers))
 
     def close(self) -> None:
         """Close the connections that are idle. A later request opens a new one."""
@@ -62,7 +62,7 @@ class Transport:
             self._idle, self._pid = [], os.getpid()
         while self._idle:
             connection = self._idle.pop()
-            if not _is_stale(connection):
+            if connection.sock is not None and not readable(connection.sock.fileno()):
                 return connection
             connection.close()
         return None
@@ -106,6 +106,8 @@ class Transport:
 def lost(base_url: str, error: Exception, timeout: float, wait: float, *, sent: bool) -> str:
     """The sentence for an answer that did not come."""
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if isinstance(error, ConnectionError) and error.errno:
+        reason = os.strerror(error.errno)  # asyncio puts addresses there
     if not sent:
         if isinstance(error, TimeoutError):
             reason = f"no connection within {timeout:g} s"
@@ -139,12 +141,12 @@ def parts(base_url: str) -> tuple[bool, str, int | None, str]:
     return url.scheme == "https", url.hostname, port, url.path
 
 
-def _is_stale(connection: HTTPConnection) -> bool:
+def readable(descriptor: int) -> bool:
     """Whether an idle connection has something to read: its end, or bytes that nobody asked for."""
-    if connection.sock is None:
+    if descriptor < 0:
         return True
     if not hasattr(select, "poll"):  # Windows
-        return bool(select.select([connection.sock], [], [], 0)[0])
+        return bool(select.select([descriptor], [], [], 0)[0])
     poll = select.poll()
-    poll.register(connection.sock, select.POLLIN)
+    poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(0))
