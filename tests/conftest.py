@@ -6,14 +6,17 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 import uvloop
 
+from presque import Client
 from presque.engine.connection import Address
 from presque.engine.engine import Engine
 from tests import rig
+from tests.clients import Connect, InLoop
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -69,3 +72,20 @@ def new_data(tmp_path: Path) -> Callable[[], str]:
     """Makes fresh data directories, as flags take them."""
     count = iter(range(100))
     return lambda: str(tmp_path / f"data{next(count)}")
+
+
+@pytest.fixture(params=["Client", "AsyncClient"])
+def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    """Makes clients of one kind."""
+    if request.param == "Client":
+        yield Client
+        return
+    made: list[InLoop] = []
+
+    def make(*args: Any, **options: Any) -> InLoop:
+        made.append(InLoop(*args, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()

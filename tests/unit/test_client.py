@@ -5,22 +5,19 @@ The peer is a few lines of socket code, so that a test decides when a connection
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
 from presque.client import (
-    AsyncClient,
     Client,
     ClientError,
     Conflict,
@@ -30,6 +27,7 @@ from presque.client import (
     ServerNotReached,
     Unavailable,
 )
+from tests.clients import Connect
 
 
 def answer(status: int, body: bytes = b"{}", *headers: str) -> bytes:
@@ -114,59 +112,6 @@ def play() -> Iterator[Play]:
         peer.listener.close()
         thread.join(5)
         assert not thread.is_alive()
-
-
-class InLoop:
-    """An `AsyncClient` with the methods of a `Client`: a thread's event loop carries each of them out."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        self._client = AsyncClient(*args, **options)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._client, name)
-        return lambda *args, **options: self._do(method(*args, **options))
-
-    def __enter__(self) -> InLoop:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        async def leave() -> None:
-            self._client.close()
-
-        self._do(leave())
-        self.end()
-
-    def end(self) -> None:
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(5)
-            self._loop.close()
-
-    def _do(self, step: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(step, self._loop).result(30)
-
-
-Connect = Callable[..., Any]
-
-
-@pytest.fixture(params=["Client", "AsyncClient"])
-def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    """Makes clients of one kind."""
-    if request.param == "Client":
-        yield Client
-        return
-    made: list[InLoop] = []
-
-    def make(*args: Any, **options: Any) -> InLoop:
-        made.append(InLoop(*args, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.end()
 
 
 PUSHED = answer(201, b'{"id":"42","queue":"foo"}')

@@ -188,6 +188,24 @@ class WorkerRecord(TypedDict):
     report: dict[str, Any] | None
 
 
+class WorkerInfo(TypedDict):
+    """One worker that is registered, and how many jobs it did."""
+
+    worker_id: str
+    started_at: str
+    processed: int
+    failed: int
+
+
+class QueueWorkers(TypedDict):
+    """The ids of the workers of one queue, and how many of its jobs were done."""
+
+    queue_name: str
+    workers_list: list[str]
+    processed: int
+    failed: int
+
+
 @dataclass(frozen=True, slots=True)
 class LeasedJob:
     """A job that is held until it is settled, or until `lease_until`. `lease` is the proof of holding it.

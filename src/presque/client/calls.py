@@ -21,10 +21,12 @@ from presque.client.answers import (
     Policy,
     QueueInfo,
     QueueStats,
+    QueueWorkers,
     Reason,
     Settled,
     State,
     Stats,
+    WorkerInfo,
     WorkerRecord,
     leased,
 )
@@ -358,12 +360,23 @@ def worker_records() -> Call[list[WorkerRecord]]:
     )
 
 
-def register(queue: str, worker: str) -> Call[None]:
+def worker_info(worker: str) -> Call[WorkerInfo]:
+    """One worker."""
+    return Call("GET", f"/w/{_query(worker_id=worker)}", lambda a: cast(WorkerInfo, _object(a)), reads=True)
+
+
+def queue_workers(queue: str) -> Call[QueueWorkers]:
+    """The workers of one queue."""
+    path = f"/w/{_query(queue_name=queue)}"
+    return Call("GET", path, lambda a: cast(QueueWorkers, _object(a)), reads=True)
+
+
+def register(queue: str, worker: str | None) -> Call[None]:
     """The worker takes jobs of this queue."""
     return Call("POST", f"/w/{_name(queue)}", _none, headers=_worker(worker))
 
 
-def unregister(queue: str, worker: str) -> Call[None]:
+def unregister(queue: str, worker: str | None) -> Call[None]:
     """The worker takes no more jobs of this queue."""
     return Call("DELETE", f"/w/{_name(queue)}", _none, headers=_worker(worker))
 

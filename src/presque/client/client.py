@@ -25,10 +25,12 @@ from presque.client.answers import (
     Policy,
     QueueInfo,
     QueueStats,
+    QueueWorkers,
     Reason,
     Settled,
     State,
     Stats,
+    WorkerInfo,
     WorkerRecord,
 )
 from presque.client.calls import BatchOptions, Call, Holder, Job, PushOptions, Settlements, checked, encoded
@@ -285,3 +287,19 @@ class Client:
     def tell_worker(self, worker: str, status: str) -> None:
         """Ask a worker to be `quiet`, to `stop`, or to `start` again. It hears of it within seconds."""
         self.perform(calls.tell_worker(worker, status))
+
+    def worker_info(self, worker: str) -> WorkerInfo:
+        """When a worker was registered, and how many jobs it did. Raises `NotFound`."""
+        return self.perform(calls.worker_info(worker))
+
+    def queue_workers(self, queue: str) -> QueueWorkers:
+        """The workers that are registered for a queue."""
+        return self.perform(calls.queue_workers(queue))
+
+    def register(self, queue: str, worker: str | None = None) -> None:
+        """Note that a worker, this client's unless another is named, takes jobs of the queue."""
+        self.perform(calls.register(queue, worker or self.worker))
+
+    def unregister(self, queue: str, worker: str | None = None) -> None:
+        """Note that it takes jobs of the queue no longer. Without a queue left it is forgotten."""
+        self.perform(calls.unregister(queue, worker or self.worker))

@@ -1,0 +1,151 @@
+"""Every method of both clients against a server: it asks for what it says and understands the answer."""
+
+from __future__ import annotations
+
+import inspect
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from presque import AsyncClient, Client
+from presque.client import Conflict, Gone, NotFound, QueueClosed
+from tests import rig
+from tests.clients import Connect
+
+NO_VERBS = {"close", "perform", "consume"}
+VERBS = {name for name in dir(AsyncClient) if not name.startswith("_")} - NO_VERBS
+
+
+class Recording:
+    """A client that remembers which of its methods were used."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.used: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        self.used.add(name)
+        return getattr(self._client, name)
+
+
+def test_every_method_does_what_it_says(connect: Connect, server: rig.Server, queue_name: str) -> None:
+    with connect(server.url, worker=f"w-{queue_name}") as plain:
+        client, q = Recording(plain), queue_name
+        push_and_fetch(client, q)
+        hold_and_settle(client, q)
+        look_after_jobs(client, q)
+        steer(client, q)
+        repeat(client, q)
+        know_workers(client, q)
+    assert client.used == VERBS
+
+
+def push_and_fetch(client: Any, q: str) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    assert client.push(q, {"n": 1}, priority=9, ttl=60, idempotency_key="a") == "1"
+    assert client.push(q, {"n": 1}, priority=9, ttl=60, idempotency_key="a") == "1"
+    assert client.push_text(q, b"1.0", delayed=soon) == "2"
+    assert client.push_many(q, [None, "x"]) == ["3", "4"]
+    assert client.push_texts(q, ["[ ]"]) == ["5"]
+    with pytest.raises(Conflict):
+        [client.push(q, "only one", uniq="key", delay=60) for _ in range(2)]
+    assert client.peek(q) == ['{"n":1}', "null", '"x"', "[ ]"]
+    fetched = client.fetch(f"none-{q},{q}", wait=1)
+    assert (fetched.queue, fetched.id, fetched.value) == (q, "1", {"n": 1})
+    assert client.fetch_many(q, 2) == ["null", '"x"']
+    assert client.put_back(q, "x") == "7"
+    assert client.info(q) == {"queue_name": q, "job_count": 2, "job_processed": 3, "job_failed": 1}
+    client.purge(q)
+    assert client.fetch(q) is None
+
+
+def hold_and_settle(client: Any, q: str) -> None:
+    client.push_many(q, ["a", "b", "c", "d"])
+    jobs = client.lease(q, 2, seconds=30, attempt_id="one")
+    assert [job.value for job in jobs] == ["a", "b"]
+    assert [job.lease for job in client.lease(q, 2, attempt_id="one")] == [job.lease for job in jobs]
+    first, second = jobs
+    assert client.extend(first, 100, progress=0.5)["state"] == "leased"
+    assert client.ack(first, {"ok": True})["state"] == "done"
+    assert client.fail(second, "no", backtrace="at 1", retry=False)["state"] == "dead"
+    [told] = client.settle({"ack": [{"queue": q, "id": first.id, "lease": first.lease}]})
+    assert (told["status"], told["state"]) == (200, "done")
+    [third] = client.lease(q, wait=1)
+    assert client.release(third, delay=0)["state"] == "ready"
+    assert client.ack(third)["state"] == "ready"  # it is settled, and stays so
+    found = client.settle_and_lease({"release": []}, q, 5)
+    assert ([job.value for job in found.jobs], found.settled) == (["c", "d"], [])
+    client.settle({"ack": [{"queue": q, "id": job.id, "lease": job.lease} for job in found.jobs]})
+    with pytest.raises(Gone):
+        client.ack({"queue": q, "id": found.jobs[0].id, "lease": "another"})
+
+
+def look_after_jobs(client: Any, q: str) -> None:
+    [dead] = client.jobs(q, "dead", limit=5)["jobs"]
+    assert (dead["body"], dead["errors"][0]["error"]) == ("b", "no")
+    assert client.retry(q, dead["id"])["state"] == "ready"
+    assert client.change(q, dead["id"], delay=60, body="changed")["state"] == "scheduled"
+    assert [one["code"] for one in client.explain(q, dead["id"])] == ["scheduled"]
+    assert client.delete(q, dead["id"]) is True
+    id = client.push(q, "bad", attempts=1)
+    [job] = client.lease(q)
+    client.fail(job, "no")
+    assert client.job(q, id, wait=1)["state"] == "dead"
+    assert client.retry_all(q, limit=10) == 1
+    [job] = client.lease(q)
+    assert client.delete(q, id) is False
+    assert client.extend(job).get("cancel") is True
+    client.ack(job)
+    with pytest.raises(NotFound):
+        client.job(q, "999")
+
+
+def steer(client: Any, q: str) -> None:
+    client.push(q, 1)
+    client.stop(q)
+    assert client.control(q) is False
+    with pytest.raises(QueueClosed):
+        client.fetch(q)
+    client.start(q)
+    assert client.control(q) is True
+    assert client.status(q) == {"queue": q, "size": 1}
+    assert q in client.status()["queues"]
+    assert client.queue_stats(q)["ready"] == 1
+    assert client.stats()["by_queue"][q]["ready"] == 1
+    assert client.change_policy(q, lease=30, max_attempts=None)["lease"] == 30
+    assert client.policy(q)["lease"] == 30
+
+
+def repeat(client: Any, q: str) -> None:
+    put = client.put_cron(q, q, {"n": 1}, "@every 1h", timezone="UTC")
+    assert put["next"] == client.cron(q)["next"]
+    assert q in [one["name"] for one in client.crons()]
+    client.delete_cron(q)
+    with pytest.raises(NotFound):
+        client.cron(q)
+
+
+def know_workers(client: Any, q: str) -> None:
+    me = f"w-{q}"
+    client.register(q)
+    assert me in client.workers()
+    assert client.worker_info(me)["worker_id"] == me
+    assert client.queue_workers(q)["workers_list"] == [me]
+    assert [one["queues"] for one in client.worker_records() if one["worker_id"] == me] == [[q]]
+    with pytest.raises(NotFound, match="no worker that reports"):
+        client.tell_worker(me, "quiet")
+    client.unregister(q)
+    assert me not in client.workers()
+
+
+def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
+    def signatures(kind: type) -> dict[str, str]:
+        methods = inspect.getmembers(kind, inspect.isfunction)
+        return {
+            name: str(inspect.signature(method)).split(" -> ")[0]
+            for name, method in methods
+            if not name.startswith("_") and name != "consume"
+        }
+
+    assert signatures(Client) == signatures(AsyncClient)
