@@ -1,7 +1,8 @@
 """What is it worth to gather pushes and fetches into calls, and to stay awake while such a call is under way?
 
-Three servers that differ in one number of engine/batching.py: as it is; never staying awake (SPIN_FROM); and
-one call for each request (CALLS_MOST). 64 connections push, then fetch what was pushed.
+Four servers that differ in one number of engine/batching.py: as it is; never staying awake (SPIN_TURNS); no
+call waiting for half of the callers (GATHER_TURNS); and one call for each request (CALLS_MOST). 64
+connections push, then fetch what was pushed.
 
 Nothing is owed: this is the measure of a decision, docs/decisions/0002-group-commit.md.
 
@@ -25,10 +26,16 @@ CHANGE = "import presque.engine.batching as batching; batching."
 def measure(bench: rig.Bench) -> list[rig.Verdict]:
     with (
         rig.presque(bench.directory / "gathered") as gathered,
-        rig.presque(bench.directory / "asleep", change=f"{CHANGE}SPIN_FROM = 1_000_000") as asleep,
+        rig.presque(bench.directory / "asleep", change=f"{CHANGE}SPIN_TURNS = 1") as asleep,
+        rig.presque(bench.directory / "eager", change=f"{CHANGE}GATHER_TURNS = 0") as eager,
         rig.presque(bench.directory / "single", change=f"{CHANGE}CALLS_MOST = 1") as single,
     ):
-        servers = {"as it is": gathered, "never staying awake": asleep, "not gathered": single}
+        servers = {
+            "as it is": gathered,
+            "never staying awake": asleep,
+            "not waiting for half": eager,
+            "not gathered": single,
+        }
 
         def fetch(server: rig.Program, seconds: int) -> float:
             rig.top_up(server, "bench", seconds * MOST_PER_S)
@@ -49,7 +56,7 @@ def measure(bench: rig.Bench) -> list[rig.Verdict]:
                 },
             )
             rig.table(f"{verb}: requests a second", rates)
-            for other in ("never staying awake", "not gathered"):
+            for other in list(servers)[1:]:
                 ratio = rig.median_ratio(rates["as it is"], rates[other])
                 verdicts.append(rig.noted(f"{verb}: as it is / {other}", f"{ratio:.2f} x"))
     return verdicts

@@ -2,13 +2,18 @@
 
 For each queue one call of a kind is under way at a time, and what is asked meanwhile goes out together
 when it comes back (group commit). Alone, a request goes out at the end of its turn of the event loop and
-waits for nobody; with 64 connections some twenty pushes share one call, one reading of the clock and one
+waits for nobody; with 64 connections some fifty pushes share one call, one reading of the clock and one
 write to disk.
+
+Calls would stay small if each went out as soon as the one before it came back: those who were just answered
+ask again a moment later, too late for it, and the two processes wake each other for a handful of requests.
+So a call under load waits until half of all who take part have asked, or for GATHER_TURNS turns of the event
+loop, which pass in some ten microseconds when nobody asks.
 
 While a call for several callers is under way the event loop does not go to sleep: it would be woken a
 moment later, and under load the wake-ups of two processes cost more than the wait. This ends after
-SPIN_TURNS turns, a fraction of a millisecond, and never begins for a lone request, so an idle or lightly
-used server sleeps. bench/gathering.py prints what gathering and this are worth.
+SPIN_TURNS turns, a fraction of a millisecond. Neither begins for fewer than LOAD_FROM callers, so an idle or
+lightly used server sleeps and waits for nobody. bench/gathering.py prints what all of this is worth.
 """
 
 from __future__ import annotations
@@ -18,7 +23,8 @@ from collections.abc import Callable
 from typing import Any
 
 CALLS_MOST = 500
-SPIN_FROM = 5
+LOAD_FROM = 5
+GATHER_TURNS = 4
 SPIN_TURNS = 200
 BYTES_MOST = 1024 * 1024
 
@@ -73,9 +79,13 @@ class Batches:
             self._go(queue, state)
         elif not state.scheduled and not state.under_way:
             state.scheduled = True
-            self._loop.call_soon(self._turn_ends, queue, state)
+            self._loop.call_soon(self._turn_ends, queue, state, 0, 0)
 
-    def _turn_ends(self, queue: str, state: _Queue) -> None:
+    def _turn_ends(self, queue: str, state: _Queue, wanted: int, turns: int) -> None:
+        """Send what was gathered, but wait up to `turns` turns for `wanted` callers."""
+        if turns and len(state.batch.callers) < wanted:
+            self._loop.call_soon(self._turn_ends, queue, state, wanted, turns - 1)
+            return
         state.scheduled = False
         if state.under_way:
             return
@@ -87,7 +97,8 @@ class Batches:
     def _go(self, queue: str, state: _Queue) -> None:
         batch, state.batch = state.batch, Batch()
         state.under_way += 1
-        busy = len(batch.callers) >= SPIN_FROM
+        sent = len(batch.callers)
+        busy = sent >= LOAD_FROM
         if busy:
             self._stay_awake()
 
@@ -96,11 +107,13 @@ class Batches:
             if busy:
                 self._awake -= 1
             # The next call first: the store works on it while the answers to this one are written.
-            if state.batch.callers and not state.under_way:
+            gathered = len(state.batch.callers)
+            wanted = (sent + gathered) // 2 if sent + gathered >= LOAD_FROM else 0
+            if gathered and gathered >= wanted and not state.under_way:
                 self._go(queue, state)
             elif not state.scheduled:
                 state.scheduled = True
-                self._loop.call_soon(self._turn_ends, queue, state)
+                self._loop.call_soon(self._turn_ends, queue, state, wanted, GATHER_TURNS)
             self._deliver(queue, batch, reply)
 
         self._send(queue, batch, receive)

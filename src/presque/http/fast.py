@@ -70,11 +70,13 @@ class Plan:
 
     __slots__ = (
         "chunked", "close", "common", "continues", "error", "extra", "fields", "head", "hot", "job", "length",
-        "method", "name", "options", "problem", "queue", "queues", "serve", "streams", "token", "upgrade",
-        "verb", "wait", "worker",
+        "method", "name", "options", "problem", "queue", "queues", "raw", "serve", "size", "streams", "token",
+        "upgrade", "verb", "wait", "worker",
     )  # fmt: skip
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, raw: bytes, head: Head) -> None:
+        self.raw = raw  # the head as it came
+        self.size = len(raw) + head.length  # of the whole request, unless it is chunked
         self.serve: Callable[[Protocol, Plan, bytes], None] = Protocol.serve_slowly
         self.head: Head | None = None  # of a request that the socket's next protocol looks at
         self.method = head.method
@@ -152,6 +154,7 @@ class Protocol(HttpToolsProtocol):
         self._buffer = bytearray()  # what has come of the next request, and what was pipelined behind it
         self._plan: Plan | None = None  # of the request whose body is awaited
         self._served: Plan  # of the request that is being served
+        self._again: Plan | None = None  # remembered of the request before, which the next one may repeat
         self._head_end = 0
         self._framing: Framing | None = None
         self._busy = False  # a request is being served
@@ -211,14 +214,16 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._busy and not self._buffer:
-            # The usual case first, as a short cut: all of one request whose head is known, and no more.
-            end = data.find(b"\r\n\r\n") + 4
-            plan = self.door.plans.get(data[:end])
-            if plan is not None and plan.hot and len(data) == end + plan.length and not self._last:
+            # The usual case first, as a short cut: all of one request whose head is known, and no more. Most
+            # often it is the head of the request before.
+            plan = self._again
+            if plan is None or not data.startswith(plan.raw):
+                plan = self._again = self.door.plans.get(data[: data.find(b"\r\n\r\n") + 4])
+            if plan is not None and plan.hot and len(data) == plan.size and not self._last:
                 self._served = plan
                 self._busy = True
                 self.deadline = 0.0
-                plan.serve(self, plan, data[end:])
+                plan.serve(self, plan, data[plan.size - plan.length :])
                 return
         if self._refused:
             return
@@ -303,7 +308,7 @@ class Protocol(HttpToolsProtocol):
         head = heads.read(raw)
         if head.length > self.door.max_body:
             raise BadHead(f"the body is larger than {self.door.max_body} bytes", 413)
-        plan = Plan(head)
+        plan = Plan(raw, head)
         plan.problem = not problems.is_classic(head.path)
         try:
             self.door.gate.check(head.method, head.path, head.headers)
@@ -340,18 +345,11 @@ class Protocol(HttpToolsProtocol):
             self._answer_error(result)
             return
         name, job_id = self._served.name, b"%d" % result
+        close = CLOSE if self._last else b""
+        replayed = b"" if type(result) is int else REPLAYED
         self.answer(
             b'%b%b%bLocation: /j/%b/%b\r\nContent-Length: %d\r\n\r\n{"id":"%b","queue":"%b"}'
-            % (
-                self.door.created,
-                CLOSE if self._last else b"",
-                b"" if type(result) is int else REPLAYED,
-                name,
-                job_id,
-                len(name) + len(job_id) + 20,
-                job_id,
-                name,
-            )
+            % (self.door.created, close, replayed, name, job_id, len(name) + len(job_id) + 20, job_id, name)
         )
 
     def serve_fetch(self, plan: Plan, _body: bytes) -> None:
@@ -365,17 +363,20 @@ class Protocol(HttpToolsProtocol):
         if not isinstance(found, Fetched):
             self._answer_error(found or NO_JOB)
             return True
+        queue, job_id, body, record = found
+        extra = self._served.extra
+        if record[0] and (trace := traceparent_of(record)):
+            extra = b"%btraceparent: %b\r\n" % (extra, trace.encode())
         self.answer(
-            b"%b%b%b%bPresque-Queue: %b\r\nPresque-Job-Id: %b\r\nContent-Length: %d\r\n\r\n%b"
+            b"%b%b%bPresque-Queue: %b\r\nPresque-Job-Id: %b\r\nContent-Length: %d\r\n\r\n%b"
             % (
                 self.door.ok,
                 CLOSE if self._last else b"",
-                b"traceparent: %b\r\n" % trace.encode() if (trace := traceparent_of(found.record)) else b"",
-                self._served.extra,
-                found.queue.encode(),
-                found.id.encode(),
-                len(found.body),
-                found.body,
+                extra,
+                queue.encode(),
+                job_id.encode(),
+                len(body),
+                body,
             )
         )
         return True
