@@ -103,7 +103,8 @@ def tls(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     subprocess.run(
         [
             rig.require("openssl"), "req", "-x509", "-newkey", "ec",
-            "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1", "-subj", "/CN=store", "-addext", "subjectAltName=IP:127.0.0.1",
+            "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+            "-days", "1", "-subj", "/CN=store", "-addext", "subjectAltName=IP:127.0.0.1",
             "-keyout", key, "-out", certificate,
         ],
         check=True, capture_output=True,
