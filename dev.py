@@ -53,9 +53,9 @@ def install(what: str) -> None:
     if wanted in marks:
         return
     print(f"Installing presque into {VENV} …", file=sys.stderr, flush=True)
-    if not PYTHON.exists():
+    if not (PYTHON.exists() and (VENV / "bin" / "pip").exists()):  # pip comes last
         try:
-            venv.create(VENV, with_pip=True)
+            venv.create(VENV, with_pip=True, clear=True)
         except (subprocess.CalledProcessError, ImportError):
             sys.exit(complain("this Python cannot make environments; on Debian: apt install python3-venv"))
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", what]

@@ -130,5 +130,6 @@ def text(body: bytes) -> str:
 
 
 def _reason(error: msgspec.DecodeError) -> str:
-    """The library's sentence without its name for the document's place."""
-    return str(error).removeprefix("JSON is malformed: ")
+    """What the library found, to stand inside a sentence."""
+    found = str(error).removeprefix("JSON is malformed: ")
+    return found[:1].lower() + found[1:]

@@ -291,12 +291,24 @@ def _said_in_file(path: Path) -> list[_Said]:
         raise SetupError(f"{path} is not UTF-8") from None
     except yaml.MarkedYAMLError as error:
         place = f"{path}:{error.problem_mark.line + 1}" if error.problem_mark else str(path)
-        # What the parser quotes may be a password that begins with * or !.
-        problem = re.sub(r"\s*(['\"]).*\1", "", error.problem or "it cannot be read")
-        raise SetupError(f"{place} is not valid YAML: {shown(problem)}") from None
+        raise SetupError(f"{place} is not valid YAML: {_yaml_problem(error.problem)}") from None
     except (yaml.YAMLError, ValueError):
         raise SetupError(f"{path} is not valid YAML") from None
     return [one for one in said if one.raw is not None]
+
+
+_names_tokens = re.compile(
+    r"expected (?:'[^\w\s]' or '[^\w\s]'|'?<[a-z ]+>'?), but (?:got|found) '[^']*'"
+).fullmatch
+
+
+def _yaml_problem(problem: str | None) -> str:
+    """What the parser says, without what it quotes: that may be a password that begins with * or !."""
+    if problem is None:
+        return "it cannot be read"
+    if _names_tokens(problem):  # it quotes nothing but kinds of tokens
+        return problem
+    return shown(re.sub(r"(?:, but found)?\s*(['\"]).*\1", "", problem))
 
 
 def _pairs(node: Any, path: Path, *, within: str) -> list[tuple[str, Any, int]]:

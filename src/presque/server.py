@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import gc
 import logging
@@ -186,16 +187,27 @@ def listen(settings: Settings) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((settings.host.strip("[]"), settings.port))
+        listener.bind((settings.host, settings.port))
     except OSError as error:
         listener.close()
         raise SetupError(
-            f"cannot listen on {settings.host}:{settings.port}: {(error.strerror or str(error)).lower()}; "
-            "stop what uses it, or choose another with --port"
+            f"cannot listen on {_authority(settings.host, settings.port)}: "
+            f"{(error.strerror or str(error)).lower()}; {_REMEDIES.get(error.errno or 0, 'correct --host')}"
         ) from None
     listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener
+
+
+_REMEDIES = {
+    errno.EADDRINUSE: "stop what uses it, or choose another with --port",
+    errno.EACCES: "choose a port from 1024 on with --port",
+}
+
+
+def _authority(host: str, port: int) -> str:
+    """Host and port as a URL has them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def stop_signal() -> asyncio.Event:
@@ -246,7 +258,7 @@ def durability(settings: Settings, info: StoreInfo) -> str:
 def welcome(listener: socket.socket, about: dict[str, Any]) -> str:
     """What a person reads after `presque serve`."""
     host, port = listener.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    url = f"http://{_authority(host, port)}"
     return (
         f"presque {__version__} answers at {url}\n"
         f"Store: {about['redis']}. {about['durability']}\n"

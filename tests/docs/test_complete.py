@@ -15,7 +15,7 @@ from presque.cli.serve import serve
 from presque.commands import params
 from presque.config import RedisSettings, Settings
 from presque.http import fast, head, problems
-from presque.http.app import JOB_ROUTES, ROUTES
+from presque.http.app import JOB_ROUTES, LIVE_ROUTES, ROUTES
 from presque.setting_values import READERS, size_text
 from tests.docs import documents
 
@@ -46,7 +46,8 @@ def routes_of_the_protocol() -> dict[str, str]:
 
 
 def test_the_protocol_has_a_section_for_every_route_and_no_other() -> None:
-    routes = {f"{method} {path}" for path, methods in (ROUTES | JOB_ROUTES).items() for method in methods}
+    table = ROUTES | JOB_ROUTES | LIVE_ROUTES
+    routes = {f"{method} {path}" for path, methods in table.items() for method in methods}
     assert set(routes_of_the_protocol()) == routes | {"GET /"}
 
 

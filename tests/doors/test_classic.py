@@ -204,9 +204,9 @@ def test_a_parameter_within_its_bounds_is_taken(door: Door, queue_name: str, que
 
 
 PRIORITY = "`priority` should be a whole number from 1 to 9, not `{}`"
-DELAY = "`delay` should be seconds from 0 to 3.1536e+08, not `{}`"
+DELAY = "`delay` should be seconds from 0 to 315360000, not `{}`"
 DELAYED = "`delayed` should be epoch seconds or a time like 2031-05-07T09:30:00Z, not `{}`"
-TTL = "`ttl` should be seconds from 0.001 to 3.1536e+08, not `{}`"
+TTL = "`ttl` should be seconds from 0.001 to 315360000, not `{}`"
 ATTEMPTS = "`attempts` should be a whole number from 1 to 1000, not `{}`"
 KEEP = "`keep` should be a whole number from 0 to 31536000, not `{}`"
 UNIQ = "`uniq` should be a key of 1 to 255 bytes"
@@ -1091,6 +1091,11 @@ def test_every_route_refuses_a_parameter_it_does_not_know(
         assert answer.json["error"] == "unknown parameter `zzz`, none is taken here"
     assert queue_name not in door.ask("GET", "/status/").json["queues"]
     assert "w" not in door.ask("GET", "/w/").json
+
+
+def test_the_first_page_takes_get_and_head(door: Door) -> None:
+    for method in "POST", "PUT", "DELETE":
+        refused(door.ask(method, "/"), 405, f"{method} is not for this route; it takes GET, HEAD")
 
 
 def test_the_first_page_is_html(door: Door) -> None:

@@ -147,11 +147,18 @@ def test_a_preflight_is_never_granted(server: Server, one_job: str, method: str)
 
 def test_further_hosts_and_origins_can_be_allowed() -> None:
     with rig.server(
-        "--memory", "--allow-host", "Queue.Example", PRESQUE_ORIGINS="https://ui.example"
+        "--memory",
+        "--allow-host",
+        "Queue.Example",
+        "--allow-host",
+        "2001:db8::1",
+        PRESQUE_ORIGINS="https://ui.example",
     ) as found:
         for headers, status in [
             ({"Host": "queue.example:81"}, 200),
             ({"Host": "other.example"}, 421),
+            ({"Host": "[2001:db8::1]:81"}, 200),
+            ({"Host": "[2001:db8::2]"}, 421),
             ({"Origin": "https://UI.example"}, 200),
             ({"Origin": "http://ui.example"}, 403),
             ({"Origin": "https://ui.example:444"}, 403),

@@ -72,6 +72,7 @@ async def test_queues_can_be_sorted_and_filtered(fresh: rig.Server) -> None:
     async with browsing(fresh.url) as page:
         names = page.locator("tbody th")
         await expect(names).to_have_text(["alpha", "beta", "gamma"])
+        await expect(page.locator("#shown")).to_have_text("3 queues")
         await page.get_by_role("button", name="Ready").click()
         await expect(names).to_have_text(["beta", "gamma", "alpha"])
         await expect(page.locator("th[aria-sort=descending]")).to_have_text("Ready")
@@ -89,6 +90,18 @@ async def test_the_page_says_when_the_server_is_away_and_comes_back_by_itself(fr
             again.ask("POST", "/q/back", b"1")
             await expect(page.locator("tbody th")).to_have_text(["back"])
             await expect(page.locator("#away")).to_be_hidden()
+
+
+async def test_on_a_telephone_a_long_name_leaves_room_for_the_figures(fresh: rig.Server) -> None:
+    fresh.ask("POST", f"/q/{'long-' * 20}name", b"1")
+    async with browsing(fresh.url) as page:
+        await page.set_viewport_size({"width": 360, "height": 740})
+        name = await page.locator("tbody th").bounding_box()
+        assert name is not None
+        assert name["width"] < 360 / 2
+        assert await page.evaluate("document.documentElement.scrollWidth") <= 360
+        await page.locator(".scroll").evaluate("it => it.scrollTo(it.scrollWidth, 0)")
+        await expect(page.locator("tbody td").last).to_be_in_viewport(ratio=1)
 
 
 @pytest.mark.parametrize(("scheme", "ground"), [("light", "rgb(251, 250, 247)"), ("dark", "rgb(20, 24, 26)")])

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -39,6 +40,22 @@ async def run():
     await asyncio.sleep(60)
 
 asyncio.run(run())
+"""
+
+
+# What is said of a directory to somebody who is not root, since root may write anywhere.
+PREPARE = f"""
+import os, pathlib, sys
+from presque.engine import embedded
+
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid({NOBODY})
+    os.setuid({NOBODY})
+try:
+    embedded._prepare(pathlib.Path(sys.argv[1]))
+except embedded.SetupError as error:
+    print(error)
 """
 
 
@@ -434,12 +451,18 @@ async def test_a_directory_that_cannot_be_made_is_refused() -> None:
     assert (await refusal(Path("/proc/presque"))).startswith("cannot keep data in /proc/presque: ")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-async def test_a_directory_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
-    directory = tmp_path / "data"
-    directory.mkdir(mode=0o500)
+def test_a_directory_that_cannot_be_written_to_is_refused() -> None:
+    with tempfile.TemporaryDirectory() as above:  # pytest's own are closed to others
+        directory = Path(above, "data")
+        directory.mkdir(mode=0o500)
+        if os.geteuid() == 0:
+            Path(above).chmod(0o755)
+            os.chown(directory, NOBODY, NOBODY)
+        said = subprocess.run(
+            [sys.executable, "-c", PREPARE, str(directory)], capture_output=True, text=True, check=True
+        )
 
-    assert await refusal(directory) == f"cannot write to {directory}; choose another directory with --data"
+    assert said.stdout == f"cannot write to {directory}; choose another directory with --data\n"
 
 
 async def test_a_refused_start_leaves_neither_files_nor_a_lock_behind(tmp_path: Path) -> None:

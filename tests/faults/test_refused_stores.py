@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -93,6 +94,53 @@ def test_presque_in_memory_warns_about_nothing() -> None:
     with rig.server("--memory") as server:
         assert server.ask("GET", "/stats/").status == 200
         assert "store.not_persistent" not in server.said()
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """A store that speaks TLS: its port, and the certificate that it shows."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        [
+            rig.require("openssl"), "req", "-x509", "-newkey", "ec",
+            "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+            "-days", "1", "-subj", "/CN=store", "-addext", "subjectAltName=IP:127.0.0.1",
+            "-keyout", key, "-out", certificate,
+        ],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    port = free_port()
+    files = ["--tls-key-file", str(key), "--tls-cert-file", str(certificate), "--tls-auth-clients", "no"]
+    with rig.store("redis-7.0", "--tls-port", str(port), *files):
+        yield port, certificate
+
+
+def test_a_store_is_reached_through_tls(tls: tuple[int, Path]) -> None:
+    port, certificate = tls
+    with rig.server("--redis", f"rediss://127.0.0.1:{port}", SSL_CERT_FILE=str(certificate)) as server:
+        assert server.ask("POST", "/q/mail", "1").status == 201
+        assert server.ask("GET", "/q/mail").body == b"1"
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(tls: tuple[int, Path]) -> None:
+    said = refusal(f"rediss://127.0.0.1:{tls[0]}")
+    assert f"no store at rediss://127.0.0.1:{tls[0]}/0: its certificate is not valid here (self" in said
+
+
+def test_a_store_that_speaks_no_tls_is_told_from_one_that_is_away() -> None:
+    port = free_port()
+    with rig.store("redis-7.0", "--port", str(port)):
+        assert "it does not answer in TLS" in refusal(f"rediss://127.0.0.1:{port}")
+
+
+def test_a_server_that_answers_tls_with_something_else_is_named() -> None:
+    with rig.server("--memory") as server:
+        assert "it does not speak TLS as presque does" in refusal(f"rediss://127.0.0.1:{server.port}")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 def as_redis(version: str) -> dict[bytes, bytes]:

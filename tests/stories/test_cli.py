@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import socket
 import subprocess
 import sys
 import time
@@ -102,6 +103,17 @@ def test_the_table_of_commands_says_what_each_command_says(name: str) -> None:
         ("pusch q 1", "unknown command `pusch`, did you mean `push`? (see `presque --help`)"),
         ("config chek", "unknown command `chek`, did you mean `check`? (see `presque config --help`)"),
         ("serve --prot 1", "unknown option `--prot`, did you mean `--port`? (see `presque serve --help`)"),
+        (
+            "--url http://h stats",
+            "`--url` stands behind the command, as in `presque stats --url …` (see `presque --help`)",
+        ),
+        (
+            "push q 1 --priority 10",
+            (
+                "invalid value for '--priority': should be a whole number from 1 to 9, 9 first "
+                "(see `presque push --help`)"
+            ),
+        ),
         ("serve --port abc", "`--port` should be a whole number from 0 to 65535, not `abc`"),
         (
             "serve --memory --redis redis://h",
@@ -204,11 +216,27 @@ def test_config_check_accepts_or_names_the_mistake(tmp_path: Path) -> None:
     )
 
 
-def test_config_check_refuses_an_open_door() -> None:
-    said = run("config", "check", PRESQUE_HOST="0.0.0.0")
-    assert said.returncode == 1
-    assert said.stderr.startswith("presque: will not listen on 0.0.0.0: there are no access tokens")
+def test_an_open_door_is_refused_as_a_wrong_setting() -> None:
+    for command in ("config", "check"), ("serve", "--memory"):
+        said = run(*command, PRESQUE_HOST="0.0.0.0")
+        assert (said.returncode, said.stdout) == (2, "")
+        assert said.stderr.startswith("presque: will not listen on 0.0.0.0: there are no access tokens")
     assert run("config", "check", PRESQUE_HOST="0.0.0.0", PRESQUE_INSECURE="1").returncode == 0
+
+
+def test_an_address_that_cannot_be_had_is_answered_with_what_to_change() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        said = run("serve", "--memory", "--port", str(port))
+    assert (said.returncode, said.stdout) == (1, "")
+    assert said.stderr == (
+        f"presque: cannot listen on 127.0.0.1:{port}: address already in use; "
+        "stop what uses it, or choose another with --port\n"
+    )
+    said = run("serve", "--memory", "--port", "0", "--host", "192.0.2.1", "--insecure")
+    assert said.returncode == 1
+    assert said.stderr.splitlines()[-1].startswith("presque: cannot listen on 192.0.2.1:0: ")
+    assert said.stderr.endswith("; correct --host\n")
 
 
 def test_doctor_finds_what_is_wrong_and_says_what_to_do(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_what_is_taken_is_json_to_others_too(body: bytes) -> None:
     [b"", b" ", b"{", b"NaN", b"[1,]", b"01", b'"\n"', b'"\\x"', b"1 1", b"\xef\xbb\xbf1", b"tru", b'"\x1f"'],
 )
 def test_what_is_not_json_is_refused(body: bytes) -> None:
-    with pytest.raises(NotJson, match="the body is not JSON: "):
+    with pytest.raises(NotJson, match=r"^the body is not JSON: [a-z]"):
         codec.check(body)
 
 

@@ -294,7 +294,19 @@ def test_yaml_is_imported_only_for_a_file(monkeypatch: pytest.MonkeyPatch) -> No
             ),
         ),
         ("- port", "presque.yaml should hold settings, each as `name: value`"),
-        ("port: [1", "presque.yaml:1 is not valid YAML: "),
+        ("port: [1", "presque.yaml:1 is not valid YAML: expected ',' or ']', but got '<stream end>'"),
+        (
+            "port: 1\n memory: true",
+            "presque.yaml:2 is not valid YAML: mapping values are not allowed here",
+        ),
+        (
+            "port: 1\n- a",
+            "presque.yaml:2 is not valid YAML: expected <block end>, but found '-'",
+        ),
+        (
+            "redis:\n  password: *$12345",
+            "presque.yaml:2 is not valid YAML: expected alphabetic or numeric character",
+        ),
         ("redis:\n  password: *secret", "presque.yaml:2 is not valid YAML: found undefined alias"),
         ("port: !!python/name:os.system x", "presque.yaml:1 is not valid YAML: "),
         ("port: 2026-13-45", "presque.yaml is not valid YAML"),

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from presque.cli.groups import NearestGroup
-from presque.cli.settings import loaded
+from presque.cli.settings import bind_warning, loaded
 from presque.cli.terminal import table
-from presque.config import Entry, check_bind
+from presque.config import Entry
 from presque.setting_values import size_text
 
 
@@ -39,7 +39,7 @@ def show(file: str | None, as_json: bool) -> None:
 def check(file: str | None) -> None:
     """Say whether `presque serve` would accept the settings. Nothing is started."""
     settings = loaded(config=file).settings
-    warning = check_bind(settings)
+    warning = bind_warning(settings)
     if warning:
         click.echo(f"presque: warning: {warning}", err=True)
     click.echo("the settings are valid")

@@ -159,7 +159,8 @@ def server(url: str, token: str | None) -> Finding:
         return Finding("server", result, str(error), "start one with `presque serve`, or say --url")
     except (ClientError, ValueError) as error:
         return Finding("server", "fail", str(error), f"is {url} a presque server, and is the token right?")
-    seen = f"{answer.get('version', 'unknown version')} at {url}, {answer.get('size', '?')} queues"
+    size = answer.get("size", "?")
+    seen = f"{answer.get('version', 'unknown version')} at {url}, {size} {'queue' if size == 1 else 'queues'}"
     if answer.get("version") != __version__:
         return Finding("server", "warn", seen, f"this command line is {__version__}: use the same version")
     return Finding("server", "ok", f"{seen}; store: {answer.get('redis', '?')}")

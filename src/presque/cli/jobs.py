@@ -23,12 +23,25 @@ BATCH_JOBS = 500
 BATCH_BYTES = 512 * 1024  # Half of what a server takes in one request unless it was told otherwise.
 
 
+class Priority(click.ParamType[int]):
+    """A priority as an option."""
+
+    name = "priority"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read the text, or fail as click wants it."""
+        text = str(value)
+        if len(text) != 1 or text not in "123456789":
+            self.fail("should be a whole number from 1 to 9, 9 first", param, ctx)
+        return int(text)
+
+
 @click.command(short_help="Put a job on a queue and print its id.")
 @click.argument("queue")
 @click.argument("body", required=False, metavar="[BODY | @FILE | -]")
 @click.option("--delay", type=Duration(), metavar="5m", help="Not before so much time has passed.")
 @click.option("--at", type=Moment(), metavar="TIME", help="Not before this RFC 3339 time or epoch second.")
-@click.option("--priority", type=click.IntRange(1, 9), metavar="N", help="1 to 9, 9 first; 5 unless said.")
+@click.option("--priority", type=Priority(), metavar="N", help="1 to 9, 9 first; 5 unless said.")
 @click.option("--uniq", metavar="KEY", help="Refuse the job while another with this key waits (exit 6).")
 @click.option("--jsonl", is_flag=True, help="Every line of the input is a job.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object instead of an id.")

@@ -35,6 +35,9 @@ COMMANDS = {
     "config": ("presque.cli.config", "Show or check the settings."),
 }
 
+OF_COMMANDS = ("--url", "--token", "--json")
+"""Options that many a program wants in front, and that are options of single commands here."""
+
 
 class LazyGroup(NearestGroup):
     """The commands of presque, each imported when it is called."""
@@ -101,10 +104,12 @@ def run(arguments: Sequence[str]) -> int:
 def usage(error: click.UsageError) -> str:
     """The sentence for a command line that cannot be read, with the way to the help."""
     if isinstance(error, click.NoSuchOption):
-        known = [name for p in (error.ctx.command.params if error.ctx else []) for name in p.opts]
-        text = (
-            f"unknown option `{shown(error.option_name)}`, {nearest(error.option_name, [*known, '--help'])}"
-        )
+        name = error.option_name
+        known = [opt for p in (error.ctx.command.params if error.ctx else []) for opt in p.opts]
+        if error.ctx and error.ctx.command is presque and name in OF_COMMANDS:
+            text = f"`{name}` stands behind the command, as in `presque stats {name} …`"
+        else:
+            text = f"unknown option `{shown(name)}`, {nearest(name, [*known, '--help'])}"
     else:
         text = error.format_message().rstrip(".")
         text = text[:1].lower() + text[1:] if text[1:2].islower() else text

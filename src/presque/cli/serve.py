@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from presque import log
-from presque.cli.settings import loaded
+from presque.cli.settings import bind_warning, loaded
 
 
 @click.command(short_help="Run the server.")
@@ -41,6 +41,7 @@ def serve(
     settings = loaded(
         {**flags, "redis.url": redis_url, "hosts": list(allow_host) or None}, config=config
     ).settings
+    bind_warning(settings)  # which the server logs
     log.configure(settings.log_format, settings.log_level)
 
     from presque.server import run  # The server is heavy; a mistake in the settings should not wait for it.

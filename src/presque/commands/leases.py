@@ -236,7 +236,7 @@ def _first(inside: Any, outside: Any, default: Any) -> Any:
 
 def _within(name: str, value: float, least: float, most: float) -> None:
     if not least <= value <= most:
-        raise CallerError(f"`{name}` should be from {least:g} to {most:g}, not {value:g}")
+        raise CallerError(f"`{name}` should be from {least:.15g} to {most:.15g}, not {value:.15g}")
 
 
 def _milliseconds(name: str, value: float | None, least: float = 0, most: float = params.DELAY_MOST) -> str:

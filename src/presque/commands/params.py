@@ -113,7 +113,7 @@ def seconds(fields: Mapping[str, str], name: str, least: float, most: float) -> 
     if text is None:
         return None
     if not _NUMBER(text) or not least <= float(text) <= most:
-        raise CallerError(f"`{name}` should be seconds from {least:g} to {most:g}, not `{shown(text)}`")
+        raise CallerError(f"`{name}` should be seconds from {least} to {most}, not `{shown(text)}`")
     return float(text)
 
 

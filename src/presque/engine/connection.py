@@ -239,7 +239,8 @@ class Store:
                     context = ssl.create_default_context() if where.tls else None
                     _, wire = await self._loop.create_connection(_Wire, where.host, where.port, ssl=context)
         except TimeoutError:
-            raise StoreUnavailable("it does not answer") from None
+            asked = "it does not answer in TLS" if where.tls else "it does not answer"
+            raise StoreUnavailable(asked) from None
         return wire
 
     def wire_lost(self, wire: _Wire, reason: str) -> None:
@@ -510,6 +511,11 @@ def _code(entry: Any) -> bytes:
 
 def _sentence(error: BaseException) -> str:
     """An error of the network without its numbers."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not valid here ({error.verify_message})"
+    if isinstance(error, ssl.SSLError):
+        reason = (error.reason or "no reason given").replace("_", " ").lower()
+        return f"it does not speak TLS as presque does ({reason})"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return str(error) or type(error).__name__

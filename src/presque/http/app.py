@@ -88,6 +88,8 @@ async def push(call: Call) -> Response:
     stored: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def done(result: int | PresqueError) -> None:
+        if stored.done():  # the server stops, and nobody waits any more
+            return
         if isinstance(result, int):
             stored.set_result(result)
         else:
@@ -379,7 +381,8 @@ async def events(call: Call) -> Response:
     return StreamingResponse(found, 200, NO_STORE, "text/event-stream")
 
 
-# path -> method -> handler. The whole classic surface on one page.
+# path -> method -> handler. The whole classic surface on one page. problems.is_classic knows which errors
+# are written how.
 ROUTES: dict[str, dict[str, Handler]] = {
     "/q/{queue}": {"POST": push, "GET": fetch, "PUT": put_back, "DELETE": purge},
     "/qb/{queue}": {"POST": push_many, "GET": fetch_many},
@@ -393,13 +396,10 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/stats/{queue}": {"GET": stats},
 }
 
-# The same for leases and jobs; their errors are RFC 9457 problems.
+# The same for leases, jobs, policies and recurring jobs; their errors are RFC 9457 problems.
 JOB_ROUTES: dict[str, dict[str, Handler]] = {
     "/q/{queue}/lease": {"POST": lease},
     "/settle": {"POST": settle},
-    "/queue": {"POST": commands},
-    "/c/{queue}": {"GET": comet},
-    "/events": {"GET": events},
     "/j/{queue}/retry": {"POST": retry_all},
     "/j/{queue}/{id}": {"GET": show, "PATCH": patch, "DELETE": delete},
     "/j/{queue}/{id}/retry": {"POST": retry},
@@ -413,14 +413,22 @@ JOB_ROUTES: dict[str, dict[str, Handler]] = {
     "/j/{queue}/{id}/extend": {"POST": settle_one("extend")},
 }
 
-# A fetch takes a job, so HEAD, which must change nothing (RFC 9110), is not to be had from it.
-_TAKES = {"/q/{queue}", "/qb/{queue}", "/c/{queue}", "/events"}
+# Commands and streams; their errors are as on the classic routes.
+LIVE_ROUTES: dict[str, dict[str, Handler]] = {
+    "/queue": {"POST": commands},
+    "/c/{queue}": {"GET": comet},
+    "/events": {"GET": events},
+}
+
+# A fetch takes a job, so HEAD, which must change nothing (RFC 9110), is not to be had from it; nor from a
+# stream, which has no end.
+_NO_HEAD = {"/q/{queue}", "/qb/{queue}", "/c/{queue}", "/events"}
 
 
 def application(engine: Engine, about: About, pages: list[BaseRoute]) -> ASGIApp:
     """The ASGI application. `about` is what /stats/ says of this server; `pages` are the dashboard's."""
     routes: list[BaseRoute] = list(pages)
-    for path, methods in (ROUTES | JOB_ROUTES).items():
+    for path, methods in (ROUTES | JOB_ROUTES | LIVE_ROUTES).items():
         routes.append(_route(path, path, methods, about))
         if path.endswith("/"):
             routes.append(_route(path.rstrip("/"), path, methods, about))
@@ -442,7 +450,7 @@ def application(engine: Engine, about: About, pages: list[BaseRoute]) -> ASGIApp
 
 
 def _route(path: str, known_as: str, methods: dict[str, Handler], about: About) -> Route:
-    heads_too = "GET" in methods and known_as not in _TAKES
+    heads_too = "GET" in methods and known_as not in _NO_HEAD
     allowed = sorted([*methods, "HEAD"] if heads_too else methods)
 
     async def endpoint(request: Request) -> Response:
@@ -499,11 +507,12 @@ async def _gone(request: Request) -> None:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
+        allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+        headers = NO_STORE | {"Allow": allowed}
         text = f"{request.method} is not for this route; it takes {allowed}"
     else:
+        headers = NO_STORE
         text = f"there is no route {request.method} {request.scope['path'][:200]}"
-    headers = NO_STORE | dict(error.headers or {})
     if problems.is_classic(request.scope["path"]):
         return answer({"error": text}, error.status_code, headers)
     body = problems.problem(error.status_code, "no-such-route", text)

@@ -37,8 +37,9 @@ class Gate:
 
     @classmethod
     def of(cls, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> Gate:
-        """A gate that lets loopback names through, and these."""
-        return cls(frozenset((*LOOPBACK, *(h.lower() for h in hosts))), frozenset(o.lower() for o in origins))
+        """A gate that lets loopback names through, and these. An IPv6 address comes without brackets."""
+        names = (f"[{host}]" if ":" in host else host for host in hosts)
+        return cls(frozenset((*LOOPBACK, *map(str.lower, names))), frozenset(map(str.lower, origins)))
 
     def check(self, method: str, path: str, headers: Mapping[str, str]) -> None:
         """Raise `NotAllowed`, with a sentence that says what to change, unless the request may pass."""

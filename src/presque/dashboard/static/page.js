@@ -85,8 +85,10 @@ function showRows() {
     return (x < y ? -sign : x > y ? sign : 0) || (a.name < b.name ? -1 : 1);
   });
   element("rows").replaceChildren(...found.slice(0, ROWS_MOST).map(row));
-  const those = found.length > ROWS_MOST ? `the first ${ROWS_MOST} of ${count(found.length)}` : count(found.length);
-  element("shown").textContent = `${those} of ${count(queues.length)} queues`;
+  const all = queues.length === 1 ? "1 queue" : `${count(queues.length)} queues`;
+  const parts = found.length === queues.length ? [all] : [count(found.length), all];
+  if (found.length > ROWS_MOST) parts.unshift(`the first ${ROWS_MOST}`);
+  element("shown").textContent = parts.join(" of ");
 }
 
 function show(stats) {
