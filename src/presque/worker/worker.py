@@ -17,13 +17,13 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, MutableMapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 
 from presque.worker import settings
 from presque.worker.failures import Backend
 from presque.worker.job import Job, current
 from presque.worker.runner import Runner
-from presque.worker.settings import Settings, WrongSetting
+from presque.worker.settings import NoWork, Options, Settings, WrongSetting
 from presque.worker.starting import start
 from presque.worker.work import Work
 
@@ -52,7 +52,7 @@ class Worker:
 
     def __new__(cls, *_args: Any, **_options: Any) -> Self:
         if not callable(getattr(cls, "work", None)):
-            raise TypeError(f"{cls.__name__} has no `work`: a worker needs a method `def work(self, job)`")
+            raise NoWork(f"`{cls.__name__}` has no `work`: a worker needs a method `def work(self, job)`")
         return super().__new__(cls)
 
     def __init__(
@@ -63,7 +63,7 @@ class Worker:
         queues: str | Sequence[str] | None = None,
         middleware: Sequence[Middleware] | None = None,
         failure_backends: Sequence[Backend] | None = None,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         if queue is not None and queues is not None:
             raise WrongSetting("give `queue` or `queues`, not both")
