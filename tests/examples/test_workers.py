@@ -25,19 +25,15 @@ COMMANDS = {
     "rb": ["ruby"],
     "go": ["go", "run"],
 }
-NEEDS = {"sh": ["curl", "jq"], "mjs": ["node"], "pl": ["perl"]}
-WHERE_AT_HAND = {"rb": "ruby", "go": "go"}
+NEEDS = {"sh": ["curl", "jq"], "mjs": ["node"], "pl": ["perl"], "rb": ["ruby"], "go": ["go"]}
 
 every_language = pytest.mark.parametrize("language", COMMANDS)
 
 
 def command(kind: str, language: str) -> list[str]:
-    """How to run an example. Skips the test if its language is not here and need not be."""
+    """How to run an example. Without its language the test is skipped on a laptop and fails in CI."""
     for program in NEEDS.get(language, ()):
         rig.require(program)
-    rare = WHERE_AT_HAND.get(language)
-    if rare is not None and not any(Path(where, rare).exists() for where in os.get_exec_path()):
-        pytest.skip(f"{rare} is not installed")
     return [*COMMANDS[language], str(EXAMPLES / f"{kind}.{language}")]
 
 
