@@ -20,7 +20,8 @@ from presque.worker import Job, JobCancelled
 
 def note(what: str, **fields: Any) -> None:
     """Write a line that survives whatever comes next."""
-    line = json.dumps({"what": what, "at": time.time(), "pid": os.getpid(), **fields}) + "\n"
+    about = {"what": what, "at": time.time(), "pid": os.getpid(), "parent": os.getppid()}
+    line = json.dumps({**about, **fields}) + "\n"
     file = os.open(os.environ["DIARY"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(file, line.encode())
     os.close(file)

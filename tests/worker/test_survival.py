@@ -228,7 +228,8 @@ def test_workers_that_are_killed_lose_no_job_and_each_comes_again_within_its_lea
         assert counts(client, "q")["dead"] == 0
         assert {int(one["id"]) for one in diary.notes("ended")} == set(range(1, pushed + 1))
         late = lateness(diary, killed)
-        assert max(late, default=0) <= lease + 1
+        assert late or kills < 50, "some kill has cut a job off"
+        assert max(late) <= lease + 1
 
 
 def lateness(diary: Process, killed: dict[int, float]) -> list[float]:
@@ -237,8 +238,9 @@ def lateness(diary: Process, killed: dict[int, float]) -> list[float]:
     ended = {(one["id"], one["pid"]) for one in diary.notes("ended")}
     found = []
     for one in began:
-        if one["pid"] in killed and (one["id"], one["pid"]) not in ended:
+        worker = one["pid"] if one["pid"] in killed else one["parent"]  # a forked job's
+        if worker in killed and (one["id"], one["pid"]) not in ended:
             again = [other["at"] for other in began if other["id"] == one["id"] and other["at"] > one["at"]]
             assert again, f"job {one['id']} never came again"
-            found.append(min(again) - killed[one["pid"]])
+            found.append(min(again) - killed[worker])
     return found
