@@ -35,15 +35,15 @@ class Worker:
 
     Every argument may also be set in the environment (`PRESQUE_URL`, `PRESQUE_TOKEN`, `PRESQUE_WORKER_…`) or
     as an attribute of the class; the argument is the strongest. Raises `TypeError` when the class has no
-    `work`, and `WrongSetting` (a `ValueError`) when a setting is missing or wrong.
+    `work` or an argument is unknown, and `WrongSetting` (a `ValueError`) when a setting is missing or wrong.
 
     `queue` and `queues` say whose jobs it takes: names and patterns in order of preference, as text or as a
     list. `concurrency` jobs run at once: as tasks when `work` is `async def`, as processes with `fork`, else
-    in threads. `interval` is how many seconds one request waits for a job, `lease` for how many a job is held
-    before it is renewed (as the queue's policy says unless given), `timeout` after how many a job is stopped.
-    A forked job may use `max_memory` bytes. After `max_jobs` jobs the worker ends. With `burst` it ends when
-    the queues are empty; with `fair` it does not always begin with the first queue. `middleware` is called
-    around each job, the first outermost: `def m(job, call_next): return call_next()`.
+    in threads. `interval` is how long one request waits for a job, `lease` how long a lease lasts (as the
+    queue's policy says unless given; it is renewed in time), `timeout` how long a job may take: seconds, or
+    a text such as "5m". A forked job may use `max_memory` bytes. After `max_jobs` jobs the worker ends. With
+    `burst` it ends when the queues are empty; with `fair` it does not always begin with the first queue.
+    `middleware` is called around each job, the first outermost: `def m(job, call_next): return call_next()`.
     """
 
     queues: ClassVar[str | Sequence[str] | None] = None
@@ -118,11 +118,12 @@ class Worker:
     def start(self) -> None:
         """Work until told to stop: by a signal, over HTTP, by `stop()`, or by what the settings say.
 
-        In the main thread signals are obeyed: QUIT finishes the jobs and ends; TERM and INT give them back
-        and end, killing children; USR1 kills the children only; USR2 takes no further jobs; CONT goes on.
+        In the main thread signals are obeyed: QUIT finishes the jobs and ends; TERM and INT stop them, give
+        them back and end; USR1 stops them, and they have failed; USR2 takes no further jobs; CONT goes on.
+        Jobs that are still not stopped 5 s after TERM or INT are ended with the process.
+
         Raises a `ClientError` when the server refuses from the start; one that is away is waited for.
         """
-
         start(self.as_work(), self._started)
 
     def stop(self) -> None:
