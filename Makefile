@@ -22,8 +22,9 @@ format:  ## Rewrite the code as the formatter likes it
 bench:  ## Every benchmark, each beside its reference (needs wrk, nginx, webdis)
 	python3 dev.py run python bench/all.py
 
-faults:  ## The long fault runs: kills by the hundred
-	TEST_KILLS=100 TEST_JOBS=100000 python3 dev.py run pytest tests/faults $(ARGS)
+faults:  ## The long fault runs: kills by the hundred, 500 of them workers', and 10,000 forks
+	TEST_KILLS=100 TEST_WORKER_KILLS=500 TEST_JOBS=100000 TEST_FORKS=10200 \
+		python3 dev.py run pytest tests/faults tests/worker $(ARGS)
 
 clean:  ## Remove the environment and all caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -53,6 +53,55 @@ class Printing(Worker):
 
 """
 
+TYPED = """
+from typing import Any
+
+from presque import AsyncClient, Client, Dead, Retry, Worker
+from presque.client import LeasedJob
+from presque.testing import InlineClient, perform
+from presque.worker import Job, to_file
+
+
+class Mailer(Worker):
+    queue = "mail"
+    concurrency = 4
+
+    def before_work(self, job: Job) -> None:
+        job.progress({"begun": True})
+
+    def work(self, job: Any) -> str:
+        if self.job.attempt > 3:
+            raise Dead("no such user")
+        if not job:
+            raise Retry("busy", in_=30)
+        self.job.extend(60)
+        return str(job["to"])
+
+    def fail(self, job: Any, error: BaseException) -> None:
+        self.log.warning("could not deliver: %s", error)
+
+
+class Later(Worker):
+    async def work(self, job: Any) -> None: ...
+
+
+async def use(client: AsyncClient) -> list[str]:
+    return [await client.push("mail", {"to": "ana"}, delay=1.5, priority=9)]
+
+
+def settle(client: Client) -> None:
+    jobs: list[LeasedJob] = client.lease("mail", count=2, wait=1)
+    for job in jobs:
+        status: int = client.ack(job, result=1)["status"]
+        print(status)
+
+
+worker = Mailer("http://127.0.0.1:5000", fork=True, timeout="5m", failure_backends=[to_file("failed")])
+error: str | None = perform(worker, {"to": "ana"}).error
+InlineClient({"mail": Mailer}).push("mail", 1)
+Later(queues=["a", "b*"], interval=5, worker_id="w", concurency=3)
+"""
+
 # What Windows lacks of what the worker uses on a Unix, taken away before anything is imported.
 WITHOUT_UNIX = """
 import os, select, signal, sys
@@ -123,6 +172,18 @@ def test_it_works_without_what_only_a_unix_has(python: Path, server: rig.Server,
     assert done.stdout == "[1, 2, 3, 4] ['presque']\n", done.stderr
     done = run(python, WITHOUT_UNIX + PRINTING + "Printing(fork=True, queue='q').start()", server, queue_name)
     assert "this system cannot fork: leave out `fork`, or run the worker on a Unix" in done.stderr
+
+
+def test_who_uses_it_is_told_of_wrong_types_and_of_nothing_else(python: Path, tmp_path: Path) -> None:
+    (tmp_path / "typed.py").write_text(TYPED)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(python), "typed.py"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        env={"PATH": os.environ["PATH"], "MYPY_CACHE_DIR": str(tmp_path / "cache")},
+    )  # fmt: skip
+    wrong = [line.partition("error: ")[2] for line in done.stdout.splitlines() if "error: " in line]
+    misspelt = 'Unexpected keyword argument "concurency" for "Later"; did you mean "concurrency"?  [call-arg]'
+    assert wrong == [misspelt], done.stdout
 
 
 def test_its_command_runs_a_worker(python: Path, server: rig.Server, queue_name: str, tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from presque.worker import Job, JobCancelled
 
 def note(what: str, **fields: Any) -> None:
     """Write a line that survives whatever comes next."""
-    line = json.dumps({"what": what, "at": time.time(), "pid": os.getpid(), **fields}) + "\n"
+    about = {"what": what, "at": time.time(), "pid": os.getpid(), "parent": os.getppid()}
+    line = json.dumps({**about, **fields}) + "\n"
     file = os.open(os.environ["DIARY"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(file, line.encode())
     os.close(file)
@@ -38,18 +39,30 @@ class Plain(Worker):
             note("cancelled", id=id, error=str(error))
             raise
         note("ended", id=id, cancelled=self.job.cancelled)
-        return job.get("return")
+        return "x" * job["words"] if "words" in job else job.get("return")
 
     def do(self, job: Any) -> None:
         """The ways of a job."""
+        if "close" in job:
+            os.closerange(0, 1000)
+        if "reopen" in job:
+            for _ in range(64):
+                os.open(os.devnull, os.O_RDWR)
+        if "extend" in job:
+            self.job.extend(job["extend"])
         if "sleep" in job:
             time.sleep(job["sleep"])
+        while "deaf" in job:
+            with contextlib.suppress(BaseException):
+                time.sleep(10)
         if "until_cancelled" in job:
             deadline = time.monotonic() + 10
             while not self.job.cancelled and time.monotonic() < deadline:
                 time.sleep(0.02)
         if "raise" in job:
             raise ValueError(job["raise"])
+        if "raise_words" in job:
+            raise ValueError("x" * job["raise_words"])
         if "retry_in" in job and self.job.attempt == 1:
             raise Retry("busy", in_=job["retry_in"])
         if "dead" in job:
@@ -61,8 +74,6 @@ class Plain(Worker):
         if "spin" in job:
             while True:
                 pass
-        if "close" in job:
-            os.closerange(0, 1000)
         if "bytes" in job:
             bytearray(job["bytes"])
         if "say" in job:

@@ -125,7 +125,7 @@ def test_settings_come_from_the_environment(work: Work, client: Client, queue_na
 @pytest.mark.parametrize(
     ("target", "flags", "said"),
     [
-        ("NoWork", (), "NoWork has no `work`: a worker needs a method `def work(self, job)`"),
+        ("NoWork", (), "`NoWork` has no `work`: a worker needs a method `def work(self, job)`"),
         ("Plan", (), "module `tests.worker.jobs` has no `Plan`, did you mean `Plain`?"),
         ("Plain", ("--interval", "90"), "`interval` should be 0.1 to 60, not 90"),
         (
@@ -136,6 +136,8 @@ def test_settings_come_from_the_environment(work: Work, client: Client, queue_na
         ("Plain", ("--concurrency", "2", "--timeout", "5"), "a thread cannot be stopped, so `timeout` needs"),
         ("Plain", ("--max-memory", "1G"), "`max_memory` is for the process of a job: it needs `fork`"),
         ("Plain", ("--queues", "a b"), "`a b` is no name or pattern for a queue"),
+        ("Plain", ("--token", "a b"), "a token is visible ASCII characters without a space"),
+        ("Plain", ("--pidfile", "/no/such/dir/pid"), "cannot write the pid file /no/such/dir/pid: No such"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_says_what_to_do(
@@ -149,9 +151,34 @@ def test_a_wrong_setting_is_one_line_that_says_what_to_do(
         ],
         capture_output=True, text=True, check=False, env={**os.environ, "DIARY": "/dev/null"}, timeout=20,
     )  # fmt: skip
-    assert found.returncode in (1, 2)
+    assert found.returncode == 2
     assert said in found.stderr
     assert found.stderr.count("\n") == 1, found.stderr
+
+
+def test_an_address_that_is_none_and_a_command_that_is_empty_are_told_in_one_line() -> None:
+    worker = ("worker", "tests.worker.jobs:Quick", "--queues", "q", "--url", "ftp://x")
+    for arguments, said in (
+        (worker, "`ftp://x` is no server URL: use http://host:port"),
+        (("work", "q", "--exec", " "), "`--exec` names no command"),
+    ):
+        found = subprocess.run(
+            [sys.executable, "-m", "presque", *arguments],
+            capture_output=True, text=True, check=False, timeout=20,
+        )  # fmt: skip
+        assert (found.returncode, found.stderr.count("\n")) == (2, 1), found.stderr
+        assert said in found.stderr
+
+
+def test_reports_of_other_workers_are_shown_whatever_they_hold(server: rig.Server, queue_name: str) -> None:
+    for number, report in enumerate(
+        ('{"jobs": 3, "state": [1], "running": "many"}', '{"jobs": ["a", {"id": 5}]}')
+    ):
+        answer = server.ask("PUT", "/w/", report, X_presque_workerid=f"{number}-{queue_name}")
+        assert answer.status == 200
+    lines = shown(server)
+    assert any(line.startswith(f"0-{queue_name}  [1]") for line in lines)
+    assert any(line.startswith(f"1-{queue_name}") and "-/5" in line for line in lines)
 
 
 def test_a_worker_that_the_server_refuses_from_the_start_says_so_and_ends(tmp_path: Path) -> None:

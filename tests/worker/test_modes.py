@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import signal
+import threading
 import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from presque import Client
+from presque import Client, Worker
 from tests import rig
-from tests.worker.conftest import MODES, Work, alive, counts, settled
+from tests.worker.conftest import MODES, Process, Work, alive, counts, settled
 
 every_mode = pytest.mark.parametrize("mode", MODES)
 
@@ -208,6 +213,117 @@ def test_a_second_int_ends_at_once(work: Work, client: Client, queue_name: str) 
     assert worker.process.poll() is None
     worker.signal(signal.SIGINT)
     assert worker.wait(2) == 130
+
+
+def test_a_worker_ends_under_jobs_that_will_not_stop_and_gives_them_back(
+    work: Work, client: Client, queue_name: str, tmp_path: Path
+) -> None:
+    workers = []
+    for number, mode in enumerate(("inline", "async"), 1):
+        client.push(queue_name, {"deaf": 1})
+        kind, *flags = MODES[mode]
+        workers.append(work(kind, *flags, "--concurrency", "1", PIDFILE=str(tmp_path / mode)))
+        workers[-1].noted("began", number)
+    for worker in workers:
+        worker.signal(signal.SIGTERM)
+    for worker in workers:
+        assert worker.wait(8) == 1
+        assert "worker.left_running count=1" in worker.said()
+    assert not any((tmp_path / mode).exists() for mode in ("inline", "async")), "the pid files"
+    assert [job.attempt for job in client.lease(queue_name, count=2)] == [1, 1]
+
+
+def test_quiet_and_resume_in_the_same_moment_leave_a_worker_at_work(
+    server: rig.Server, client: Client, queue_name: str
+) -> None:
+    seen: list[Any] = []
+
+    class Seeing(Worker):
+        def work(self, job: Any) -> None:
+            seen.append(job)
+
+    worker = Seeing(server.url, queue=queue_name)
+    thread = threading.Thread(target=worker.start)
+    thread.start()
+    client.push(queue_name, 1)
+    rig.eventually(lambda: seen == [1] and settled(client, queue_name))
+    runner = worker._runner
+    assert runner is not None
+    for number in range(2, 6):
+        rig.eventually(lambda: runner._poll is not None)
+        runner.ask("quiet")
+        runner.ask("resume")
+        client.push(queue_name, number)
+        rig.eventually(functools.partial(seen.__contains__, number))
+    worker.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("mode", ["inline", "fork"])
+def test_a_job_is_held_for_as_long_as_it_asked_however_often_its_lease_is_renewed(
+    work: Work, client: Client, queue_name: str, mode: str
+) -> None:
+    client.change_policy(queue_name, lease=1)
+    client.push(queue_name, {"extend": 600, "sleep": 30})
+    worker = work(*MODES[mode])
+    worker.noted("began")
+    began = time.time()
+
+    def left() -> float:
+        until = datetime.fromisoformat(client.job(queue_name, "1")["lease_until"] or "")
+        return until.timestamp() - time.time()
+
+    rig.eventually(lambda: left() > 500)
+    rig.eventually(lambda: time.time() - began > 2)  # several renewals later
+    assert left() > 500
+
+
+def test_a_job_that_asks_for_less_than_a_lease_is_still_held(
+    work: Work, client: Client, queue_name: str
+) -> None:
+    client.change_policy(queue_name, lease=4)
+    client.push(queue_name, {"extend": 1, "sleep": 3})
+    worker = work("Plain", "--burst")
+    assert worker.wait() == 0
+    assert counts(client, queue_name) == {
+        "ready": 0, "scheduled": 0, "leased": 0, "dead": 0, "processed": 1, "failed": 0,
+    }  # fmt: skip
+
+
+def test_an_async_work_runs_in_forks_too(work: Work, client: Client, queue_name: str) -> None:
+    client.change_policy(queue_name, lease=1, keep=60, max_attempts=1)
+    for job in ({"return": 7}, {"raise": "no"}, {"sleep": 30}, {"until_cancelled": 1}):
+        client.push(queue_name, job)
+    worker = work("Async", "--fork", "--concurrency", "4", "--timeout", "3")
+    worker.noted("began", 4)
+    client.delete(queue_name, "4")
+    late = client.job(queue_name, "3", wait=10)
+    assert late["errors"][0]["error"] == "took longer than its time limit of 3 s"
+    assert client.job(queue_name, "1")["result"] == 7
+    assert client.job(queue_name, "2")["errors"][0]["error"] == "ValueError: no"
+    rig.eventually(lambda: settled(client, queue_name))
+    assert sorted(one["id"] for one in worker.notes("left")) == ["2", "3", "4"]
+    assert sorted(one["id"] for one in worker.notes("failed")) == ["2", "3"]
+
+
+def test_a_worker_that_waits_is_not_busy(work: Work, client: Client, queue_name: str) -> None:
+    workers = []
+    for number, mode in enumerate(MODES.values(), 1):
+        queue = f"{queue_name}-{number}"
+        workers.append(work(*mode, "--queues", queue))
+        client.push(queue, {})
+        workers[-1].noted("ended", number)
+        rig.eventually(functools.partial(settled, client, queue))
+    before = [cpu_ticks(worker) for worker in workers]
+    time.sleep(2)
+    spent = [cpu_ticks(worker) - ticks for worker, ticks in zip(workers, before, strict=True)]
+    assert max(spent) <= 2, "20 ms in 2 s"
+
+
+def cpu_ticks(worker: Process) -> int:
+    fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 def test_signals_are_heard_whichever_thread_they_reach(work: Work) -> None:

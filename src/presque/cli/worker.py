@@ -9,21 +9,21 @@ from typing import Any, TypeVar
 import click
 
 from presque.cli.connection import connected, failure, server_options
-from presque.cli.exits import USAGE, Failure
 from presque.cli.queues import age
 from presque.cli.terminal import one_line, table
 from presque.client import ClientError
 from presque.client.answers import WorkerRecord
+from presque.errors import PresqueError
 from presque.log import configure
 from presque.worker.loading import load
-from presque.worker.settings import OPTIONS, WrongSetting
+from presque.worker.settings import OPTIONS
 from presque.worker.worker import Program, Worker
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def worker_options(*without: str) -> Callable[[Command], Command]:
-    """Add a flag for each setting of a worker, and those of logging."""
+def worker_options(*without: str, **helps: str) -> Callable[[Command], Command]:
+    """Add a flag for each setting of a worker, with other help for some, and those of logging."""
 
     def add(command: Command) -> Command:
         command = click.option(
@@ -37,11 +37,11 @@ def worker_options(*without: str) -> Callable[[Command], Command]:
         for name, option in reversed(OPTIONS.items()):
             if name in without:
                 continue
-            flag = f"--{name.replace('_', '-')}"
+            flag, text = f"--{name.replace('_', '-')}", helps.get(name, option.help)
             if option.kind == "switch":
-                command = click.option(flag, name, is_flag=True, default=None, help=option.help)(command)
+                command = click.option(flag, name, is_flag=True, default=None, help=text)(command)
             else:
-                command = click.option(flag, name, metavar=option.metavar, help=option.help)(command)
+                command = click.option(flag, name, metavar=option.metavar, help=text)(command)
         return command
 
     return add
@@ -57,18 +57,23 @@ def worker(target: str, url: str, token: str | None, log_format: str, log_level:
     MODULE:CLASS is a class that derives from presque.Worker, or a function of one argument. Each setting may
     also be in the environment, as PRESQUE_WORKER_…, or an attribute of the class.
 
-    QUIT finishes the jobs and ends; TERM and INT give them back and end; USR1 kills the forked jobs; USR2
-    takes no further jobs; CONT goes on.
+    QUIT finishes the jobs and ends; TERM and INT stop them, give them back and end; USR1 stops them, and they
+    have failed; USR2 takes no further jobs; CONT goes on.
     """
     configure(log_format, log_level)
-    kind = load(target)
-    run(lambda: kind(url, token=token, **options))
+    run(lambda: load(target)(url, token=token, **options))
 
 
 @click.command(short_help="Make a worker of any program.")
 @click.argument("queues")
 @click.option("--exec", "command", required=True, metavar="COMMAND", help="What the shell runs for each job.")
-@worker_options("queues", "fork", "prefetch")
+@worker_options(
+    "queues",
+    "fork",
+    "prefetch",
+    concurrency="So many programs at once.",
+    max_memory="A program that takes more has failed.",
+)
 @server_options
 def work(
     queues: str,
@@ -82,9 +87,12 @@ def work(
     """Make a worker of any program.
 
     COMMAND gets the job on its standard input, as it was pushed. Exit status 0 acks the job, 65 makes it
-    dead, 75 and all others fail it: it is tried again later. The environment names the job:
-    PRESQUE_JOB_QUEUE, PRESQUE_JOB_ID, PRESQUE_JOB_ATTEMPT, PRESQUE_JOB_MAX_ATTEMPTS, PRESQUE_JOB_LEASE.
+    dead, 75 and all others fail it: it is tried again later, until its attempts are used up. The environment
+    names the job: PRESQUE_JOB_QUEUE, PRESQUE_JOB_ID, PRESQUE_JOB_ATTEMPT, PRESQUE_JOB_MAX_ATTEMPTS,
+    PRESQUE_JOB_LEASE.
     """
+    if not command.strip():
+        raise click.UsageError("`--exec` names no command")
     configure(log_format, log_level)
     run(lambda: Program(command, url, token=token, queues=queues, **options))
 
@@ -93,12 +101,8 @@ def run(make: Callable[[], Worker]) -> None:
     """Start a worker; what is wrong with it becomes one line and an exit code."""
     try:
         make().start()
-    except WrongSetting as error:
+    except PresqueError as error:
         raise click.UsageError(str(error)) from None
-    except TypeError as error:
-        if "no `work`" in str(error):
-            raise Failure(str(error), USAGE) from None
-        raise
     except ClientError as error:
         raise failure(error) from None
 
@@ -139,17 +143,24 @@ def all_workers(found: list[WorkerRecord]) -> str:
             state = "silent"
         elif one["status"] != "start" and state not in ("quiet", "stopping"):
             state = f"{state}, asked to {one['status']}"
-        jobs = [f"{job['queue']}/{job['id']}" for job in report.get("jobs", [])]
-        more = f" and {len(jobs) - 2} more" if len(jobs) > 2 else ""
         rows.append(
             (
                 one["worker_id"],
                 one_line(state),
                 one_line(str(report.get("list") or ",".join(one["queues"]))),
-                one_line(", ".join(jobs[:2]) + more) or "-",
+                one_line(works_on(report)) or "-",
                 str(report.get("processed", one["processed"])),
                 str(report.get("failed", one["failed"])),
                 f"{age(one['silent_seconds'])} ago",
             )
         )
     return table(header, rows, right=(4, 5))
+
+
+def works_on(report: dict[str, Any]) -> str:
+    """The first two jobs, and how many more. A report may hold anything: not all workers are ours."""
+    told, running = report.get("jobs"), report.get("running")
+    jobs = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+    count = running if isinstance(running, int) else len(jobs)
+    names = ", ".join(f"{one.get('queue', '-')}/{one.get('id', '-')}" for one in jobs[:2])
+    return f"{names} and {count - 2} more" if count > 2 and names else names

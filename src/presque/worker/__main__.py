@@ -34,15 +34,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the worker and return an exit code."""
+    """Run the worker and return an exit code: 2 when a setting is wrong, 1 when the server refuses."""
     asked = vars(parser().parse_args(arguments))
     configure(asked.pop("log_format"), asked.pop("log_level"))
     try:
         kind = load(asked.pop("target"))
         kind(asked.pop("url"), **asked).start()
-    except (PresqueError, ClientError, TypeError) as error:
+    except (PresqueError, ClientError) as error:
         print(f"presque.worker: {error}", file=sys.stderr)  # noqa: T201
-        return 1
+        return 2 if isinstance(error, PresqueError) else 1
     return 0
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+RETRY_MOST = 10 * 365 * 86_400
+
 
 class Retry(Exception):
     """Raise it in `work`: try this job again, after `in_` seconds, else as the queue's policy says.
 
-    It counts as a failed attempt, so a job that has none left is dead.
+    It counts as a failed attempt, so a job that has none left is dead. Raises `ValueError` when `in_` is
+    less than 0 or more than ten years.
     """
 
     def __init__(self, reason: str = "", *, in_: float | None = None) -> None:
+        if in_ is not None and not 0 <= in_ <= RETRY_MOST:
+            raise ValueError(f"a job is tried again after 0 to {RETRY_MOST} seconds, not {in_:g}")
         super().__init__(reason)
         self.in_ = in_
 

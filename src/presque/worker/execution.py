@@ -13,14 +13,13 @@ from types import TracebackType
 from typing import Any, Literal
 
 from presque.worker.errors import Dead, JobCancelled, JobKilled, JobStopped, Retry
-from presque.worker.job import Job, current
+from presque.worker.job import TEXT_MOST, Job, current
 from presque.worker.work import Work
 
 log = logging.getLogger("presque.worker")
 
 ERROR_MOST = 2000
 BACKTRACE_MOST = 16_000
-RESULT_MOST = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +76,9 @@ def done(result: Any, job: Job) -> Outcome:
     except (TypeError, ValueError, RecursionError) as error:
         reason = f"it is not JSON: {error}"
     else:
-        if len(text) <= RESULT_MOST:
+        if len(text) <= TEXT_MOST:
             return Outcome("ack", {"result": json.loads(text)})  # a copy: the job's own may change later
-        reason = f"it has {len(text)} bytes, {RESULT_MOST} at most are kept"
+        reason = f"it has {len(text)} bytes, {TEXT_MOST} at most are kept"
     log.warning("job.result_dropped queue=%s id=%s reason=%s", job.queue, job.id, reason)
     return DONE
 

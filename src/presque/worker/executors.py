@@ -13,42 +13,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-from presque.client.answers import LeasedJob
 from presque.worker import execution
 from presque.worker.errors import Interrupted, JobCancelled, JobTimeout
 from presque.worker.execution import Outcome
-from presque.worker.job import Job, Tell
+from presque.worker.held import Held
 from presque.worker.work import Work
 
 log = logging.getLogger("presque.worker")
-
-
-class Held:
-    """A job that this worker holds. Times are those of `time.monotonic`."""
-
-    __slots__ = (
-        "ended_at",
-        "interruption",
-        "job",
-        "lease_s",
-        "renewed_at",
-        "renewing",
-        "started_at",
-        "taken_at",
-        "wishes",
-    )
-
-    def __init__(self, leased: LeasedJob, tell: Tell, now: float, lease_s: float) -> None:
-        self.job = Job(leased, tell)
-        self.taken_at = self.renewed_at = now
-        self.lease_s = lease_s
-        self.renewing = False
-        self.started_at: float | None = None
-        self.ended_at = 0.0
-        self.interruption: Interrupted | None = None
-        self.wishes: dict[str, Any] | None = None
 
 
 Finished = Callable[[list[tuple[Held, Outcome]]], None]

@@ -29,7 +29,8 @@ from presque.client.async_client import AsyncClient
 from presque.worker import execution
 from presque.worker.errors import Interrupted, JobCancelled, JobKilled, JobStopped, JobTimeout
 from presque.worker.execution import Outcome
-from presque.worker.executors import Finished, Held, log_start
+from presque.worker.executors import Finished, log_start
+from presque.worker.held import Held
 from presque.worker.job import Job
 from presque.worker.titles import title
 from presque.worker.work import Work
@@ -39,8 +40,8 @@ log = logging.getLogger("presque.worker")
 GRACE_S = 5.0
 FAIL_WITHIN_S = 30.0
 SAID_MOST = 1 << 20
-DONE_UNSAID = 117
-"""The exit code of a child that has done its job and could not say so, its pipe being closed by the job."""
+DONE_UNSAID, FAILED_UNSAID = 117, 118
+"""The exit codes of a child that could not say how its job went, its pipe being closed by the job."""
 CHANGED_BY_US = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGCONT", "SIGCHLD", "SIGALRM")
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -191,13 +192,14 @@ class Forks:
 
     def _understand(self, child: Child, line: bytes) -> None:
         try:
-            said = json.loads(line)
+            said = json.loads(line, parse_constant=no_constant)
             if "wish" in said:
                 if child.held is not None:
                     child.job.tell(child.job, dict(said["wish"]))
             else:
                 verb, fields, error = said["outcome"]
-                child.outcome = Outcome(verb, dict(fields), str(error))
+                if verb in ("ack", "fail", "release"):
+                    child.outcome = Outcome(verb, dict(fields), str(error))
         except (ValueError, KeyError, TypeError, RecursionError):
             log.warning("job.said_nonsense queue=%s id=%s", child.job.queue, child.job.id)
 
@@ -236,8 +238,6 @@ class Forks:
         outcome = child.outcome
         if isinstance(child.reason, JobStopped) and outcome is None:
             outcome = Outcome("release", {}, str(child.reason))
-        if outcome is None and self.exit_code(status) == DONE_UNSAID:
-            outcome = execution.DONE
         if outcome is None:
             outcome = self.verdict(child, status)
         log.debug(
@@ -249,9 +249,14 @@ class Forks:
 
     def verdict(self, child: Child, status: int) -> Outcome:
         """What becomes of a job whose process ended without a word."""
-        if isinstance(child.reason, JobCancelled):
-            return Outcome("release", {}, str(child.reason))
-        error = child.reason or JobKilled(self.how(status))
+        if self.exit_code(status) == DONE_UNSAID:
+            return execution.DONE
+        return self.blamed(child, child.reason or JobKilled(self.how(status)))
+
+    def blamed(self, child: Child, error: Interrupted) -> Outcome:
+        """What becomes of a job whose process was ended for this reason."""
+        if isinstance(error, JobCancelled):
+            return Outcome("release", {}, str(error))
         if self._work.listeners:
             try:
                 self._fork(child.job, None, error)  # in a child again: it is the user's code
@@ -261,6 +266,8 @@ class Forks:
 
     def how(self, status: int) -> str:
         """How a process ended, in words."""
+        if self.exit_code(status) == FAILED_UNSAID:
+            return "the job failed and could not say why, since it has closed its files"
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
             try:
@@ -319,8 +326,14 @@ class Forks:
     def live(self, job: Job, writing: int) -> int:
         """Do the job and say how it went. Returns the exit code."""
 
+        pipe = identity(writing)
+
+        def tell(message: Mapping[str, Any]) -> bool:
+            """The job may have closed the pipe, and opened something else under its number."""
+            return identity(writing) == pipe and say(writing, message)
+
         def wish(_job: Job, wishes: Mapping[str, Any]) -> None:
-            say(writing, {"wish": dict(wishes)})
+            tell({"wish": dict(wishes)})
 
         job.tell = wish
         interrupting = Interrupting(self._late)
@@ -329,7 +342,9 @@ class Forks:
             outcome = interrupting.call(lambda: self._perform(job))
         except Interrupted as reason:
             outcome = execution.failed(self._work, job, reason)
-        return 0 if say(writing, {"outcome": [outcome.verb, outcome.fields, outcome.error]}) else DONE_UNSAID
+        if tell({"outcome": [outcome.verb, outcome.fields, outcome.error]}):
+            return 0
+        return DONE_UNSAID if outcome.verb == "ack" else FAILED_UNSAID
 
     def limit_memory(self) -> None:
         """From here on the process gets no more memory than the limit says."""
@@ -394,6 +409,20 @@ def say(pipe: int, message: Mapping[str, Any]) -> bool:
     except OSError:
         return False
     return True
+
+
+def identity(descriptor: int) -> tuple[int, int] | None:
+    """Which file is open under a number, None if none is."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def no_constant(name: str) -> NoReturn:
+    """Refuse NaN and Infinity, which JSON does not have."""
+    raise ValueError(name)
 
 
 def kill_group(pid: int) -> None:

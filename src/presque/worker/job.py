@@ -10,6 +10,11 @@ from typing import Any
 from presque.client.answers import LeasedJob
 from presque.client.calls import encoded
 
+TEXT_MOST = 64 * 1024
+"""Bytes that the server keeps of a result or a progress."""
+LEASE_MOST = 43_200
+"""Seconds for which a job may be leased or extended: twelve hours."""
+
 Tell = Callable[["Job", Mapping[str, Any]], None]
 
 
@@ -57,20 +62,23 @@ class Job:
         return f"<Job {self.queue}/{self.id}, attempt {self.attempt}>"
 
     def extend(self, seconds: float | None = None) -> None:
-        """Hold the job for `seconds` from now, else for another whole lease.
+        """Hold the job for `seconds` from now, 1 to 43200, else for another whole lease.
 
-        Leases are renewed while `work` runs, so this is for jobs that outlive it. The server hears of it in
-        a moment; the call does not wait.
+        Leases are renewed while `work` runs, so this is for jobs that outlive their worker. The server hears
+        of it in a moment; the call does not wait. Raises `ValueError` for any other number of seconds.
         """
+        if seconds is not None and not 1 <= seconds <= LEASE_MOST:
+            raise ValueError(f"a job can be held for 1 to {LEASE_MOST} seconds, not {seconds:g}")
         self.tell(self, {} if seconds is None else {"seconds": seconds})
 
     def progress(self, value: Any) -> None:
         """Show `value`, any JSON, to whoever looks at the job. Only the last of a quarter second is sent.
 
-        Raises `ValueError` or `TypeError` when it is no JSON.
+        Raises `ValueError` or `TypeError` when it is no JSON, or has more than 64 KiB.
         """
         text = encoded(value)
-        text.encode()
+        if (size := len(text.encode())) > TEXT_MOST:
+            raise ValueError(f"a progress may have {TEXT_MOST} bytes, not {size}")
         self.tell(self, {"progress": json.loads(text)})  # a copy: the job's own may change before it is sent
 
 

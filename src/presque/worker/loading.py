@@ -27,7 +27,7 @@ def load(target: str) -> type[Worker]:
         known = [
             other
             for other, value in vars(module).items()
-            if inspect.isclass(value) and issubclass(value, Worker)
+            if inspect.isclass(value) and issubclass(value, Worker) and value is not Worker
         ]
         raise SetupError(f"module `{module_name}` has no `{shown(name)}`, {nearest(name, known)}")
     if inspect.isclass(found) and issubclass(found, Worker):

@@ -17,11 +17,15 @@ VERBS: tuple[Verb, ...] = ("ack", "fail", "release", "extend")
 BYTES_MOST = 512 * 1024
 """Of one request: half of what a server takes unless it was told otherwise."""
 COUNT_MOST = 500
+UNTOLD = "its error could not be told"
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One lease to settle. `bytes` is about how long it is in a request."""
+    """One lease to settle. `bytes` is about how long it is in a request.
+
+    `pushed_at` is given when the job ran to its end: with queue and id it tells the job when it comes again.
+    """
 
     verb: Verb
     queue: str
@@ -29,6 +33,14 @@ class Letter:
     lease: str
     fields: Mapping[str, Any]
     bytes: int = 160
+    pushed_at: str = ""
+
+    def bare(self) -> Letter:
+        """The same with nothing that the server could refuse for its size or value."""
+        fields = {name: value for name, value in self.fields.items() if name == "retry"}
+        if self.verb == "fail":
+            fields["error"] = UNTOLD
+        return Letter(self.verb, self.queue, self.id, self.lease, fields, pushed_at=self.pushed_at)
 
 
 class Outbox:

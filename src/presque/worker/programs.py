@@ -1,15 +1,16 @@
 """Any program as a worker: the job on its standard input, its exit status is how it went.
 
 0 acks the job, 65 (EX_DATAERR) makes it dead, 75 (EX_TEMPFAIL) and every other one fail it, so that it is
-tried again as its queue's policy says. What the program writes to standard error is passed on, and its end is
-kept with the failed job. The environment says which job it is: PRESQUE_JOB_QUEUE, PRESQUE_JOB_ID,
-PRESQUE_JOB_ATTEMPT, PRESQUE_JOB_MAX_ATTEMPTS and PRESQUE_JOB_LEASE.
+tried again as its queue's policy says, until its attempts are used up. What the program writes to standard
+error is passed on, and its end is kept with the failed job. The environment says which job it is:
+PRESQUE_JOB_QUEUE, PRESQUE_JOB_ID, PRESQUE_JOB_ATTEMPT, PRESQUE_JOB_MAX_ATTEMPTS and PRESQUE_JOB_LEASE.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import tempfile
 from typing import Any
@@ -20,6 +21,8 @@ from presque.worker.job import Job
 
 DATA_ERROR = 65
 SHELL = "/bin/sh"
+IGNORED_BY_PYTHON = ("SIGPIPE", "SIGXFSZ")
+"""A program expects to be ended by these, and would inherit that they are ignored."""
 
 
 class Programs(Forks):
@@ -30,7 +33,7 @@ class Programs(Forks):
 
     def heard(self, child: Child, data: bytes) -> None:
         """Pass on what the command says, and remember the end of it."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AttributeError):  # there may be no standard error
             os.write(sys.stderr.fileno(), data)
         child.said = (child.said + data)[-BACKTRACE_MOST:]
 
@@ -38,7 +41,7 @@ class Programs(Forks):
         """What the exit status says."""
         code = self.exit_code(status)
         if child.reason is not None:
-            return super().verdict(child, status)
+            return self.blamed(child, child.reason)
         if code == 0:
             return DONE
         said = child.said.decode(errors="replace").strip()
@@ -67,5 +70,7 @@ class Programs(Forks):
             "PRESQUE_JOB_MAX_ATTEMPTS": str(job.max_attempts),
             "PRESQUE_JOB_LEASE": job.lease,
         }
+        for ignored in IGNORED_BY_PYTHON:
+            signal.signal(signal.Signals[ignored], signal.SIG_DFL)
         self.limit_memory()
         os.execve(SHELL, [SHELL, "-c", self._work.command or ""], {**os.environ, **about})  # noqa: S606

@@ -14,8 +14,10 @@ Rules:
 - A job is held from the answer that brought it until its outcome is in the outbox; a letter stays in the
   outbox until the server has answered it. Settling twice does no harm, so nothing is lost by asking again.
 - A request for jobs whose answer was lost is repeated with its `attempt_id`, and gets the same jobs.
-- Jobs that are held ahead are bounded by time, not only by number: as many as take about 50 ms. When one of
-  them takes longer after all, those behind it are given back.
+- Jobs that are held ahead are bounded by time, see `ahead`. When one of them takes longer after all, those
+  behind it are given back.
+- A job whose lease ended before the server could hear that it was done is not done again when it comes back
+  to this worker: its ack is repeated for the new lease.
 - No request is waited for longer than its own wait and `ANSWER_S`: a connection that died without a word
   costs at most twice the wait.
 """
@@ -23,33 +25,34 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import os
 import random
 import secrets
-import socket
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
-from presque import __version__
 from presque.client import calls
 from presque.client.answers import Leased, LeasedJob, Settled
 from presque.client.async_client import AsyncClient
 from presque.client.errors import ClientError, ServerNotReached
+from presque.worker.ahead import Ahead
+from presque.worker.backoff import Backoff
 from presque.worker.errors import Interrupted, JobCancelled, JobKilled, JobStopped
 from presque.worker.execution import Outcome
-from presque.worker.executors import Executor, Held
+from presque.worker.executors import Executor
 from presque.worker.fairness import Fair
+from presque.worker.held import Held
 from presque.worker.job import Job
 from presque.worker.outbox import COUNT_MOST, Letter, Outbox, Verb, settlements
+from presque.worker.report import NAMES_MOST, named, report
 from presque.worker.signals import Signals
 from presque.worker.titles import title
 from presque.worker.work import Work
 
 log = logging.getLogger("presque.worker")
 
-AHEAD_S = 0.05
 STUCK_S = 2.0
 TICK_S = 0.25
 REPORT_S = 5.0
@@ -58,6 +61,7 @@ REPEATS_FOR_S = 50.0
 UNKNOWN_LEASE_S = 1.0
 POLICY_S = 60.0
 GRACE_S = 5.0
+DONE_MOST = 10_000
 FLUSH_S = 10.0
 _PASSING = (408, 429, 500, 502, 503, 504, 507)
 
@@ -75,8 +79,8 @@ class Runner:
         self.processed = self.failed = 0
         self._fair = Fair(self.client, asked.queues) if asked.fair else None
         self._outbox = Outbox()
-        self._ahead = 0
-        self._pace: float | None = None
+        self._ahead = Ahead(executor.slots, asked.prefetch if executor.leads else 0)
+        self._done: dict[tuple[str, str, str], Any] = {}
         self._leases: dict[str, tuple[float, float]] = {}
         self._seen: dict[str, None] = {}
         self._attempt: _Attempt | None = None
@@ -86,7 +90,7 @@ class Runner:
         self._unsent = asyncio.Event()
         self._holding = asyncio.Event()
         self._quiet: set[str] = set()
-        self._stopping = self.stops_at_once = False
+        self._stopping = self.stops_at_once = self.left_running = False
         self.signals: Signals | None = None
         self._reached = False
         self._trouble = ""
@@ -119,7 +123,13 @@ class Runner:
             self.stops_at_once = self.stops_at_once or what == "stop"
             if self.stops_at_once:
                 self._stop_running()
+        self._show_idle()
         self._withdraw_if_idle()
+
+    def _show_idle(self) -> None:
+        """What `ps` shows while there is no job."""
+        if not self.held:
+            title("is quiet" if self._quiet else f"waits for {self.settings.queues}")
 
     def _withdraw_if_idle(self) -> None:
         """Take no jobs from now on, if that is how things are: end the poll, give back what has not begun."""
@@ -228,9 +238,10 @@ class Runner:
         try:
             return await self._poll
         except asyncio.CancelledError:
-            if self._stopping or self._quiet:
-                return None
-            raise
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return None  # the poll alone was cancelled, by `_withdraw_if_idle`
         finally:
             self._poll = None
 
@@ -249,25 +260,29 @@ class Runner:
         self._lets_go()
 
     def _room(self) -> int:
-        """How many jobs to ask for now: none until half of those held ahead are under way."""
-        slots, held = self.executor.slots, len(self.held)
-        if held - slots > self._ahead // 2:
-            return 0
-        room = slots + self._ahead - held
+        """How many jobs to ask for now."""
+        held = len(self.held)
+        room = self._ahead.room(held)
         if self.settings.max_jobs is not None:
             room = min(room, self.settings.max_jobs - self.processed - self.failed - held)
-        return max(0, min(room, 1000))
+        return max(0, room)
 
     def _take(self, jobs: Sequence[LeasedJob]) -> None:
         now = time.monotonic()
         taken = []
         for leased in jobs:
+            known = (leased.queue, leased.id, leased.pushed_at)
+            if known in self._done:
+                log.info("job.done_before queue=%s id=%s attempt=%d", leased.queue, leased.id, leased.attempt)
+                fields = self._done.pop(known)
+                self._outbox.put(Letter("ack", *known[:2], leased.lease, fields, pushed_at=known[2]))
+                continue
             lease_s = self.settings.lease or self._lease_of(leased.queue, now)
             held = Held(leased, self._wish, now, lease_s)
             self.held[leased.lease] = held
             taken.append(held)
         if taken:
-            self._seen.update(dict.fromkeys(one.job.queue for one in taken))
+            self._see(one.job.queue for one in taken)
             self._holding.set()
             if self._stopping or self._quiet:
                 self._give_back(taken)
@@ -315,7 +330,8 @@ class Runner:
                 self._log_failed(job, outcome, seconds)
             else:
                 log.info("job.given_back queue=%s id=%s reason=%s", job.queue, job.id, outcome.error)
-        self._adapt(busy, len(done))
+        if done:
+            self._ahead.learn(busy, len(done))
         if self.settings.max_jobs is not None and self.processed + self.failed >= self.settings.max_jobs:
             self._stopping = True
         if self._room() and not self._carries and self._poll is None:
@@ -331,15 +347,6 @@ class Runner:
             extra={"trace": trace} if trace else None,
         )  # fmt: skip
 
-    def _adapt(self, busy: float, count: int) -> None:
-        """Hold as many jobs ahead as take about `AHEAD_S`, so that quick jobs need few requests."""
-        if not count or not self.executor.leads:
-            return
-        pace = busy / count
-        self._pace = pace if self._pace is None else 0.7 * self._pace + 0.3 * pace
-        wanted = int(self.executor.slots * AHEAD_S / max(self._pace, 1e-6))
-        self._ahead = min(wanted, max(8, self._ahead * 2), self.settings.prefetch)
-
     def _give_back(self, jobs: Sequence[Held]) -> None:
         for held in jobs:
             if self.held.pop(held.job.lease, None) is not None:
@@ -349,7 +356,9 @@ class Runner:
 
     def _post(self, verb: Verb, job: Job, fields: Any) -> None:
         size = 160 + len(job.lease) + sum(len(str(value)) for value in fields.values()) if fields else 160
-        self._outbox.put(Letter(verb, job.queue, job.id, job.lease, fields, size))
+        # A job that was told to stop may have returned early: that is not done.
+        whole = "" if job.cancelled else job.pushed_at
+        self._outbox.put(Letter(verb, job.queue, job.id, job.lease, fields, size, whole))
 
     # --- the settle loop
 
@@ -391,7 +400,7 @@ class Runner:
             status = told["status"]
             if status == 200:
                 if held is not None:
-                    held.renewing, held.renewed_at = False, time.monotonic()
+                    held.renewed(time.monotonic())
                     if told.get("cancel"):
                         self._interrupt(held, JobCancelled("somebody deleted the job"))
                 continue
@@ -404,6 +413,14 @@ class Runner:
                     "job.not_settled queue=%s id=%s verb=%s reason=%s",
                     letter.queue, letter.id, letter.verb, told["error"],
                 )  # fmt: skip
+                if letter.verb == "ack" and status == 409 and letter.pushed_at:
+                    self._remember_done(letter)
+
+    def _remember_done(self, letter: Letter) -> None:
+        """It was done, and the server will hand it out again: perhaps to us."""
+        while len(self._done) >= DONE_MOST:
+            del self._done[next(iter(self._done))]
+        self._done[letter.queue, letter.id, letter.pushed_at] = letter.fields
 
     # --- the tick
 
@@ -411,7 +428,7 @@ class Runner:
         while True:
             if not self.held:
                 self._holding.clear()
-                title(f"waits for {self.settings.queues}")
+                self._show_idle()
                 await self._holding.wait()
             await asyncio.sleep(TICK_S)
             self._look_after(time.monotonic())
@@ -419,11 +436,8 @@ class Runner:
     def _look_after(self, now: float) -> None:
         running = []
         for held in self.held.values():
-            if held.wishes is not None:
-                wishes, held.wishes = held.wishes, None
-                self._renew(held, wishes)
-            elif not held.renewing and now - held.renewed_at > held.lease_s / 3:
-                self._renew(held, {"seconds": self.settings.lease} if self.settings.lease else {})
+            if held.is_due(now):
+                self._post("extend", held.job, held.renewal(now))
             if held.started_at is not None and not held.ended_at:
                 running.append(held)
         for held in running:
@@ -432,14 +446,9 @@ class Runner:
             oldest = min(running, key=lambda held: held.started_at or 0)
             title(f"works on {oldest.job.queue}/{oldest.job.id}, {len(self.held)} held")
             if len(running) == self.executor.slots and now - (oldest.started_at or now) > STUCK_S:
-                self._ahead = 0
-                self._pace = None
+                self._ahead.forget()
                 self._give_back(self.executor.withdraw())
         self._send()
-
-    def _renew(self, held: Held, fields: dict[str, Any]) -> None:
-        held.renewing = True
-        self._post("extend", held.job, fields)
 
     def _wish(self, job: Job, wish: Any) -> None:
         """A job wants more time, or shows its progress: from its own thread."""
@@ -470,6 +479,8 @@ class Runner:
             if self.stops_at_once and deadline is None:
                 deadline = time.monotonic() + GRACE_S
             if deadline is not None and time.monotonic() > deadline:
+                log.error("worker.left_running count=%d", len(self.held))
+                self.left_running = True
                 self._give_back(list(self.held.values()))
                 break
             await self._idle(within=TICK_S)
@@ -484,15 +495,22 @@ class Runner:
     # --- the report
 
     async def _report(self) -> None:
-        literal = [part for part in self.settings.queues.split(",") if part.strip("!*?") == part]
-        self._seen.update(dict.fromkeys(one for one in literal if not set("*?!") & set(one)))
+        self._see(named(self.settings.queues))
         while True:
-            try:
-                call = calls.report(self.settings.worker_id, self._state())
-                self._told(await self.client.perform(call))
-            except ClientError:
-                pass  # the lease loop tells of a server that is away
+            said = report(
+                self.settings, state=self._state(), mode=self.executor.mode, slots=self.executor.slots,
+                queues=self._seen, running=self._running(), held=len(self.held), processed=self.processed,
+                failed=self.failed, now=time.monotonic(),
+            )  # fmt: skip
+            with contextlib.suppress(ClientError):  # the lease loop tells of a server that is away
+                self._told(await self.client.perform(calls.report(self.settings.worker_id, said)))
             await asyncio.sleep(REPORT_S * random.uniform(0.9, 1.1))  # noqa: S311
+
+    def _see(self, queues: Iterable[str]) -> None:
+        """Remember that the worker has to do with these queues, as far as a report can say so."""
+        for queue in queues:
+            if queue in self._seen or len(self._seen) < NAMES_MOST:
+                self._seen[queue] = None
 
     def _told(self, status: str) -> None:
         if status == "stop" and not self._stopping:
@@ -500,35 +518,20 @@ class Runner:
         elif status == "quiet" and "server" not in self._quiet:
             log.info("worker.asked what=%s", "quiet")
             self._quiet.add("server")
+            self._show_idle()
             self._withdraw_if_idle()
         elif status == "start" and "server" in self._quiet:
             log.info("worker.asked what=%s", "resume")
             self._quiet.discard("server")
+            self._show_idle()
             self._changed.set()
 
-    def _state(self) -> dict[str, Any]:
-        now = time.monotonic()
-        running = self._running()
-        state = "working" if running else "waiting"
-        if self._stopping or self._quiet:
-            state = "stopping" if self._stopping else "quiet"
-        return {
-            "queues": list(self._seen)[:256],
-            "list": self.settings.queues,
-            "state": state,
-            "mode": self.executor.mode,
-            "concurrency": self.executor.slots,
-            "jobs": [
-                {"queue": one.job.queue, "id": one.job.id, "seconds": round(now - (one.started_at or now), 3)}
-                for one in running[:20]
-            ],
-            "held": len(self.held),
-            "processed": self.processed,
-            "failed": self.failed,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "version": __version__,
-        }
+    def _state(self) -> str:
+        if self._stopping:
+            return "stopping"
+        if self._quiet:
+            return "quiet"
+        return "working" if self._running() else "waiting"
 
     async def _leave(self) -> None:
         try:
@@ -548,16 +551,26 @@ class Runner:
             raise error
         if error.status in (400, 413) and letters:
             self._split(error, letters)
+            return
         if str(error) != self._trouble:
             self._trouble = str(error)
             log.warning("worker.waits_for_server reason=%s", error)
 
     def _split(self, error: ClientError, letters: Sequence[Letter]) -> None:
-        """The request itself was refused: send its letters one by one, and drop the one that is to blame."""
+        """The request itself was refused: send its letters one by one, the bad one without fields."""
         self._outbox.most = 1
-        if len(letters) == 1:
-            [bad] = self._outbox.take()
-            log.error("job.not_settled queue=%s id=%s verb=%s reason=%s", bad.queue, bad.id, bad.verb, error)
+        if len(letters) > 1:
+            return
+        [bad] = self._outbox.take()
+        bare = bad.bare()
+        if bad.fields != bare.fields:
+            log.error("job.told_in_part queue=%s id=%s verb=%s reason=%s", bad.queue, bad.id, bad.verb, error)
+            self._outbox.put_back([bare])
+            return
+        log.error("job.not_settled queue=%s id=%s verb=%s reason=%s", bad.queue, bad.id, bad.verb, error)
+        held = self.held.get(bad.lease)
+        if held is not None:
+            held.renewed(time.monotonic())
 
     def _answered(self) -> None:
         self._reached = True
@@ -591,21 +604,3 @@ class _Attempt:
         self.queues = queues
         self.count = count
         self.since = time.monotonic()
-
-
-class Backoff:
-    """Seconds to wait after each failure: twice as long each time, 5 s at most, and varied."""
-
-    def __init__(self, first: float = 0.1, most: float = 5.0) -> None:
-        self._first, self._most = first, most
-        self._next = first
-
-    def next(self) -> float:
-        """How long to wait now."""
-        wait = self._next
-        self._next = min(self._most, self._next * 2)
-        return wait * random.uniform(0.8, 1.2)  # noqa: S311
-
-    def reset(self) -> None:
-        """It worked."""
-        self._next = self._first

@@ -8,19 +8,26 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypedDict
 
 from presque import names
 from presque.client.client import DEFAULT_URL
-from presque.errors import PresqueError, nearest
+from presque.client.transport import own_headers, parts
+from presque.errors import InvalidName, PresqueError, nearest, shown
+from presque.worker.job import LEASE_MOST
 
 PREFETCH_MOST = 1000
 INTERVAL_MOST = 60
-LEASE_MOST = 43_200
 
 
 class WrongSetting(PresqueError, ValueError):
     """A setting of a worker is missing or wrong."""
+
+    code = "setup"
+
+
+class NoWork(PresqueError, TypeError):
+    """A class derives from `Worker` and has no `work`."""
 
     code = "setup"
 
@@ -55,6 +62,24 @@ OPTIONS: dict[str, Option] = {
 }
 
 
+class Options(TypedDict, total=False):
+    """The same as arguments of the constructor, where a text is read as the command line reads it."""
+
+    token: str | None
+    concurrency: int | str | None
+    fork: bool | str | None
+    burst: bool | str | None
+    fair: bool | str | None
+    interval: float | str | None
+    lease: float | str | None
+    timeout: float | str | None
+    max_memory: int | str | None
+    max_jobs: int | str | None
+    prefetch: int | str | None
+    worker_id: str | None
+    pidfile: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """A worker's settings, checked. Times are seconds, memory is bytes."""
@@ -80,6 +105,7 @@ def read(
     given: Mapping[str, Any], of_class: Mapping[str, Any], environ: Mapping[str, str] = os.environ
 ) -> Settings:
     """The settings of a worker. Raises `WrongSetting` with a sentence."""
+    _check_names(environ)
     found: dict[str, Any] = {
         "base_uri": _first(
             given.get("base_uri"), environ.get("PRESQUE_URL"), of_class.get("base_uri"), DEFAULT_URL
@@ -89,10 +115,16 @@ def read(
     for name, option in OPTIONS.items():
         value = _first(given.get(name), _of_environ(name, environ), of_class.get(name), option.default)
         found[name] = value if value is None else _KINDS[option.kind](name, value)
-    found["queues"] = _queues(found["queues"])
-    found["worker_id"] = names.worker(
-        found["worker_id"] or f"{socket.gethostname()}:{os.getpid()}:{_number()}"
-    )
+    if not found["queues"]:
+        raise WrongSetting('the worker has no queue: give `queue` or `queues`, such as "critical,*"')
+    found["worker_id"] = found["worker_id"] or f"{socket.gethostname()}:{os.getpid()}:{_number()}"
+    try:
+        parts(found["base_uri"])
+        own_headers(found["token"])
+        names.queue_list(found["queues"])
+        names.worker(found["worker_id"])
+    except (ValueError, InvalidName) as error:
+        raise WrongSetting(str(error)) from None
     _check_bounds(found)
     return Settings(**{one.name: found[one.name] for one in fields(Settings)})
 
@@ -121,11 +153,16 @@ def _of_environ(name: str, environ: Mapping[str, str]) -> str | None:
     return found
 
 
-def _queues(value: str | None) -> str:
-    if not value:
-        raise WrongSetting('the worker has no queue: give `queue` or `queues`, such as "critical,*"')
-    names.queue_list(value)
-    return value
+# Kubernetes tells every container about the Services around it. One may be called `presque-worker`.
+_service_link = re.compile(r"_(?:SERVICE_HOST|SERVICE_PORT|PORT)(?:_|\Z)").search
+
+
+def _check_names(environ: Mapping[str, str]) -> None:
+    known = [f"PRESQUE_WORKER_{name.upper()}" for name in OPTIONS]
+    for name in environ:
+        if name.startswith("PRESQUE_WORKER_") and name not in known and not _service_link(name):
+            text = f"unknown setting `{shown(name)}` in the environment, {nearest(name, known)}"
+            raise WrongSetting(text)
 
 
 def _check_bounds(found: Mapping[str, Any]) -> None:
@@ -141,7 +178,8 @@ def _check_bounds(found: Mapping[str, Any]) -> None:
     for name, (least, most) in bounds.items():
         value = found[name]
         if value is not None and not least <= value <= most:
-            raise WrongSetting(f"`{name}` should be {least:g} to {most:g}, not {value:g}")
+            bounds_said = f"at least {least:.15g}" if most == math.inf else f"{least:.15g} to {most:.15g}"
+            raise WrongSetting(f"`{name}` should be {bounds_said}, not {value:.15g}")
     if found["max_memory"] is not None and not found["fork"]:
         raise WrongSetting("`max_memory` is for the process of a job: it needs `fork`")
 

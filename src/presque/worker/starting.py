@@ -8,9 +8,11 @@ import functools
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from presque.log import configure
 from presque.worker.executors import Executor, Tasks, Threads
@@ -77,6 +79,8 @@ def run_beside(runner: Runner, executor: Executor) -> None:
             raised.append(error)
         finally:
             executor.close()
+        if runner.left_running:
+            end_at_once(runner, 1)
 
     thread = threading.Thread(target=hold, name="presque-leases", daemon=True)
     thread.start()
@@ -112,8 +116,17 @@ def obey(runner: Runner, executor: Executor, number: signal.Signals) -> None:
     what = SIGNALS[number]
     if what == "stop" and runner.stops_at_once:
         executor.kill()
-        os._exit(128 + number)
+        end_at_once(runner, 128 + number)
     runner.ask(what)
+
+
+def end_at_once(runner: Runner, code: int) -> NoReturn:
+    """End the process under jobs that will not stop: nothing else can end them."""
+    forget_pid_file(runner.settings.pidfile)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager
@@ -122,14 +135,18 @@ def pid_file(path: str | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    file, own = Path(path), f"{os.getpid()}\n"
     try:
-        file.write_text(own)
+        Path(path).write_text(f"{os.getpid()}\n")
     except OSError as error:
         raise WrongSetting(f"cannot write the pid file {path}: {error.strerror}") from None
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            if file.read_text() == own:
-                file.unlink()
+        forget_pid_file(path)
+
+
+def forget_pid_file(path: str | None) -> None:
+    """Remove the file if it still holds our process id: another worker may have overwritten it."""
+    with contextlib.suppress(OSError):
+        if path is not None and Path(path).read_text() == f"{os.getpid()}\n":
+            Path(path).unlink()

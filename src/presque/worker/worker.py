@@ -17,13 +17,13 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, MutableMapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 
 from presque.worker import settings
 from presque.worker.failures import Backend
 from presque.worker.job import Job, current
 from presque.worker.runner import Runner
-from presque.worker.settings import Settings, WrongSetting
+from presque.worker.settings import NoWork, Options, Settings, WrongSetting
 from presque.worker.starting import start
 from presque.worker.work import Work
 
@@ -35,15 +35,15 @@ class Worker:
 
     Every argument may also be set in the environment (`PRESQUE_URL`, `PRESQUE_TOKEN`, `PRESQUE_WORKER_…`) or
     as an attribute of the class; the argument is the strongest. Raises `TypeError` when the class has no
-    `work`, and `WrongSetting` (a `ValueError`) when a setting is missing or wrong.
+    `work` or an argument is unknown, and `WrongSetting` (a `ValueError`) when a setting is missing or wrong.
 
     `queue` and `queues` say whose jobs it takes: names and patterns in order of preference, as text or as a
     list. `concurrency` jobs run at once: as tasks when `work` is `async def`, as processes with `fork`, else
-    in threads. `interval` is how many seconds one request waits for a job, `lease` for how many a job is held
-    before it is renewed (as the queue's policy says unless given), `timeout` after how many a job is stopped.
-    A forked job may use `max_memory` bytes. After `max_jobs` jobs the worker ends. With `burst` it ends when
-    the queues are empty; with `fair` it does not always begin with the first queue. `middleware` is called
-    around each job, the first outermost: `def m(job, call_next): return call_next()`.
+    in threads. `interval` is how long one request waits for a job, `lease` how long a lease lasts (as the
+    queue's policy says unless given; it is renewed in time), `timeout` how long a job may take: seconds, or
+    a text such as "5m". A forked job may use `max_memory` bytes. After `max_jobs` jobs the worker ends. With
+    `burst` it ends when the queues are empty; with `fair` it does not always begin with the first queue.
+    `middleware` is called around each job, the first outermost: `def m(job, call_next): return call_next()`.
     """
 
     queues: ClassVar[str | Sequence[str] | None] = None
@@ -52,7 +52,7 @@ class Worker:
 
     def __new__(cls, *_args: Any, **_options: Any) -> Self:
         if not callable(getattr(cls, "work", None)):
-            raise TypeError(f"{cls.__name__} has no `work`: a worker needs a method `def work(self, job)`")
+            raise NoWork(f"`{cls.__name__}` has no `work`: a worker needs a method `def work(self, job)`")
         return super().__new__(cls)
 
     def __init__(
@@ -63,7 +63,7 @@ class Worker:
         queues: str | Sequence[str] | None = None,
         middleware: Sequence[Middleware] | None = None,
         failure_backends: Sequence[Backend] | None = None,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         if queue is not None and queues is not None:
             raise WrongSetting("give `queue` or `queues`, not both")
@@ -118,11 +118,12 @@ class Worker:
     def start(self) -> None:
         """Work until told to stop: by a signal, over HTTP, by `stop()`, or by what the settings say.
 
-        In the main thread signals are obeyed: QUIT finishes the jobs and ends; TERM and INT give them back
-        and end, killing children; USR1 kills the children only; USR2 takes no further jobs; CONT goes on.
+        In the main thread signals are obeyed: QUIT finishes the jobs and ends; TERM and INT stop them, give
+        them back and end; USR1 stops them, and they have failed; USR2 takes no further jobs; CONT goes on.
+        Jobs that are still not stopped 5 s after TERM or INT are ended with the process.
+
         Raises a `ClientError` when the server refuses from the start; one that is away is waited for.
         """
-
         start(self.as_work(), self._started)
 
     def stop(self) -> None:
