@@ -13,7 +13,7 @@ import functools
 import itertools
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from presque import codec
@@ -49,6 +49,7 @@ async def lines(
     except PresqueError:
         return
     if listener is not None:
+        box.cut = functools.partial(engine.deliveries.leave, listener)
         try:
             async for job in box.jobs(engine, ends):
                 yield _line(job)
@@ -68,22 +69,31 @@ async def lines(
 
 
 class _Box:
-    """Jobs on their way to one listener. They do not wait for it: who is too far behind is cut off."""
+    """Jobs on their way to one listener. They do not wait for it: who is too far behind is cut off at once,
+    though it may hear of that only when it reads again."""
 
     def __init__(self) -> None:
+        self.cut: Callable[[], None] = list
+        self._full = False
         self._jobs: deque[Fetched] = deque()
         self._size = 0
         self._arrived = asyncio.Event()
 
     def take(self, job: Fetched) -> None:
         """A job has come."""
+        if self._full:
+            return
         self._jobs.append(job)
         self._size += len(job.body)
+        if self._size > BEHIND_MOST:
+            self._full = True
+            self._jobs.clear()
+            self.cut()
         self._arrived.set()
 
     async def jobs(self, engine: Engine, ends: float | None) -> AsyncIterator[Fetched]:
         """The jobs as they come, until the loop's time `ends`, or the listener is too far behind."""
-        while not engine.stopping and self._size <= BEHIND_MOST:
+        while not engine.stopping and not self._full:
             if self._jobs:
                 job = self._jobs.popleft()
                 self._size -= len(job.body)
