@@ -107,7 +107,8 @@ def test_each_message_that_is_json_gets_an_answer(fuzzed: rig.Server, message: A
     silent = isinstance(message, dict) and message.get("cmd") == "lease"  # jobs may come before its answer
     with socket.create_connection(("127.0.0.1", fuzzed.port), timeout=rig.PATIENCE) as on:
         on.sendall(OPEN + frames.frame(frames.TEXT, json.dumps(message).encode(), b"abcd"))
-        reader, found, head = frames.Reader(masked=False, most=1 << 24), [], b""
+        reader, head = frames.Reader(masked=False, most=1 << 24), b""
+        found: list[frames.Message] = []
         while not head.endswith(b"\r\n\r\n"):
             head += on.recv(1)
         while not found and message != [] and not silent:

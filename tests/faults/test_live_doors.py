@@ -62,7 +62,7 @@ async def test_listeners_killed_while_jobs_are_on_their_way_take_nothing_from_th
         # Those who went have no turn any more: from now on all is for the one who stays.
         for number in range(JOBS, JOBS + 5):
             push(server, queue_name, number)
-        got = []
+        got: list[int] = []
         while not got or got[-1] != JOBS + 4:
             got.append((await heard(stays))["body"])
     assert got == sorted(set(got))

@@ -73,7 +73,7 @@ class _Box:
     though it may hear of that only when it reads again."""
 
     def __init__(self) -> None:
-        self.cut: Callable[[], None] = list
+        self.cut: Callable[[], object] = list
         self._full = False
         self._jobs: deque[Fetched] = deque()
         self._size = 0
