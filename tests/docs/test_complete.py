@@ -59,6 +59,7 @@ def test_the_protocol_has_a_section_for_every_route_and_no_other() -> None:
         ("GET /qb/{queue}", ("batch_size",)),
         ("GET /status/{queue}", ("with_desc",)),
         ("GET /w/", ("worker_id", "queue_name", "with_desc")),
+        ("GET /events", ("queues", "jobs")),
     ],
 )
 def test_the_protocol_has_every_parameter_of_a_route_and_no_other(

@@ -22,6 +22,7 @@ from presque.client.consume import consume
 from presque.client.errors import ClientError, ServerNotReached
 from tests import rig
 from tests.asking import soon
+from tests.doors.reading import Events
 from tests.doors.sockets import heard, silent, speaking
 
 Say = Callable[..., Awaitable[Any]]
@@ -367,31 +368,6 @@ def test_a_reader_of_lines_that_has_left_takes_no_job(server: rig.Server, queue_
     assert gone.status == 404
     push(server, queue_name)
     assert counts(server, queue_name) == (1, 0)
-
-
-class Events:
-    """A reader of /events."""
-
-    def __init__(self, server: rig.Server, query: str = "", **headers: str) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-        names = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.connection.request("GET", f"/events{query}", None, names)
-        self.response = self.connection.getresponse()
-        self.last = ""
-
-    def next(self) -> Any:
-        data = None
-        while line := self.response.readline().decode().rstrip("\n"):
-            field, _, value = line.partition(": ")
-            if field == "id":
-                self.last = value
-            elif field == "data":
-                data = json.loads(value)
-        return data
-
-    def close(self) -> None:
-        self.response.close()
-        self.connection.close()
 
 
 def test_events_tell_how_a_queue_is_and_what_changes(server: rig.Server, queue_name: str) -> None:

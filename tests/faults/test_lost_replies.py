@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests import rig
+from tests.doors.sockets import heard, silent, speaking
 from tests.faults.proxy import Fate, Proxy, proxy
 
 
@@ -182,6 +183,24 @@ def test_a_lease_whose_reply_is_lost_is_asked_for_again_and_brings_the_same_jobs
     assert sorted(job["body"] for job in again) == [0, 1]
     assert [job["attempt"] for job in again] == [1, 1]
     assert setting.server.ask("GET", f"/stats/{queue_name}").json["leased"] == 2
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+async def test_a_socket_gets_the_jobs_of_a_lease_whose_reply_is_lost(
+    setting: Setting, queue_name: str, *, waiting: bool
+) -> None:
+    async with speaking(setting.server, f"/ws/{queue_name}") as on:
+        if waiting:
+            await on.send('{"cmd":"lease","count":2,"seconds":3600}')
+            await heard(on)
+            assert await silent(on)  # it has looked, and waits
+        setting.proxy.catch(b"presque_1_lease", "cut")
+        setting.server.ask("POST", f"/qb/{queue_name}", '{"jobs": [0, 1]}')
+        if not waiting:
+            await on.send('{"cmd":"lease","count":2,"seconds":3600}')
+            await heard(on)
+        assert sorted([(await heard(on))["body"] for _ in range(2)]) == [0, 1]
+        assert setting.proxy.trap is None  # it was sprung
 
 
 def test_without_an_attempt_id_they_would_be_held_until_their_lease_ends(

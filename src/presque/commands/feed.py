@@ -1,4 +1,4 @@
-"""What happens, as it happens: the counts of queues as they change, and jobs one after the other.
+"""What happens, as it happens: jobs one after the other, and the counts of queues as they change.
 
 While somebody listens, the counts of all queues are read a few times a second, for all listeners together,
 and what changed becomes an event. So an event says what is, not what was done: whoever missed some needs only
@@ -13,11 +13,12 @@ import functools
 import itertools
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from presque import codec
 from presque.commands import jobs, queues, table
+from presque.commands.job_events import JobEvents
 from presque.engine.engine import Engine
 from presque.errors import PresqueError
 from presque.job import Fetched
@@ -48,6 +49,7 @@ async def lines(
     except PresqueError:
         return
     if listener is not None:
+        box.cut = functools.partial(engine.deliveries.leave, listener)
         try:
             async for job in box.jobs(engine, ends):
                 yield _line(job)
@@ -67,22 +69,31 @@ async def lines(
 
 
 class _Box:
-    """Jobs on their way to one listener. They do not wait for it: who is too far behind is cut off."""
+    """Jobs on their way to one listener. They do not wait for it: who is too far behind is cut off at once,
+    though it may hear of that only when it reads again."""
 
     def __init__(self) -> None:
+        self.cut: Callable[[], object] = list
+        self._full = False
         self._jobs: deque[Fetched] = deque()
         self._size = 0
         self._arrived = asyncio.Event()
 
     def take(self, job: Fetched) -> None:
         """A job has come."""
+        if self._full:
+            return
         self._jobs.append(job)
         self._size += len(job.body)
+        if self._size > BEHIND_MOST:
+            self._full = True
+            self._jobs.clear()
+            self.cut()
         self._arrived.set()
 
     async def jobs(self, engine: Engine, ends: float | None) -> AsyncIterator[Fetched]:
         """The jobs as they come, until the loop's time `ends`, or the listener is too far behind."""
-        while not engine.stopping and self._size <= BEHIND_MOST:
+        while not engine.stopping and not self._full:
             if self._jobs:
                 job = self._jobs.popleft()
                 self._size -= len(job.body)
@@ -102,7 +113,7 @@ def _line(job: Fetched) -> bytes:
 
 
 class Feed:
-    """The events of one server. The last HISTORY of them are kept for who comes back."""
+    """The events of one server. The last of them are kept for who comes back."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -111,56 +122,80 @@ class Feed:
         self._history: deque[tuple[int, str, bytes]] = deque(maxlen=HISTORY)
         self._numbers = itertools.count(1)
         self._last = 0
+        self._jobs = JobEvents(engine, self._wake)
         self._listeners = 0
         self._read_once = asyncio.Event()
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
 
-    async def events(self, wanted: QueueList | None, after: str | None) -> AsyncIterator[bytes]:
-        """Server-sent events from behind the one called `after`, or else first how everything is now."""
+    async def events(
+        self, wanted: QueueList | None, after: str | None, *, jobs: bool = False
+    ) -> AsyncIterator[bytes]:
+        """Server-sent events from behind the one called `after`, or else first how everything is now; with
+        `jobs` also what happens to jobs."""
         self._listeners += 1
         if self._reading is None:
             self._read_once.clear()
             self._reading = asyncio.create_task(self._read())
+        joined = False
         try:
+            joined = jobs and await self._join(wanted)
+            at, at_job = (None, self._jobs.last) if after is None else self._numbers_of(after)
             await self._read_once.wait()
-            at = self._number(after)
             while not self._engine.stopping:
-                if at is None or (self._history and self._history[0][0] > at + 1):
-                    at = self._last
-                    texts = [
-                        (queue, _text(queue, counts, {})) for queue, counts in sorted(self._counts.items())
-                    ]
-                else:
-                    new = [one for one in self._history if one[0] > at]
-                    at = self._last
-                    texts = [(queue, text) for _, queue, text in new]
-                chosen = [text for queue, text in texts if wanted is None or wanted.matches(queue)]
-                if chosen:
-                    name = f"id: {self._name}-{at}\n".encode()
-                    yield b"".join(b"event: queue\ndata: %b\n\n" % text for text in chosen[:-1])
-                    yield name + b"event: queue\ndata: %b\n\n" % chosen[-1]
-                if not await self._change_after(at):
+                changed = self._changed
+                found = [b"event: queue\ndata: %b\n" % text for text in self._behind(at, wanted)]
+                at = self._last
+                if joined:
+                    found += self._jobs.behind(at_job, wanted)
+                    at_job = self._jobs.last
+                if found:
+                    name = f"{self._name}-{at}-{at_job}" if joined else f"{self._name}-{at}"
+                    yield b"%bid: %b\n\n" % (b"\n".join(found), name.encode())
+                try:
+                    await asyncio.wait_for(changed.wait(), COMMENT_S)
+                except TimeoutError:
                     yield b":\n\n"
         finally:
+            if joined:
+                self._jobs.leave(wanted)
             self._listeners -= 1
             if self._listeners == 0 and self._reading is not None:
                 self._reading.cancel()
                 self._reading = None
 
-    def _number(self, after: str | None) -> int | None:
-        name, _, number = (after or "").rpartition("-")
-        if name != self._name or not number.isdecimal() or len(number) > 12 or int(number) > self._last:
-            return None
-        return int(number)
-
-    async def _change_after(self, at: int) -> bool:
-        """Wait for an event behind `at`. False when none came for so long that a comment is due."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(COMMENT_S), self._changed:
-                await self._changed.wait_for(lambda: self._last > at or self._engine.stopping)
+    async def _join(self, wanted: QueueList | None) -> bool:
+        """Hear of jobs from now on, as soon as there is a store. False if the server stops before."""
+        while not self._engine.stopping:
+            with contextlib.suppress(PresqueError):
+                await self._jobs.join(wanted)
                 return True
+            await asyncio.sleep(STOPPING_S)
         return False
+
+    def _behind(self, at: int | None, wanted: QueueList | None) -> list[bytes]:
+        """What is to be told of queues behind number `at`: how all of them are, if that is too far back."""
+        if at is None or (self._history and self._history[0][0] > at + 1):
+            texts = [(queue, _text(queue, counts, {})) for queue, counts in sorted(self._counts.items())]
+        else:
+            new = itertools.takewhile(lambda one: one[0] > at, reversed(self._history))
+            texts = [(queue, text) for _, queue, text in new][::-1]
+        return [text for queue, text in texts if wanted is None or wanted.matches(queue)]
+
+    def _numbers_of(self, after: str) -> tuple[int | None, int | None]:
+        """How far somebody came who has seen the event called `after`: the numbers of the last events of
+        queues and of jobs. None for what this server does not know."""
+        name, *parts = after.split("-")
+        numbers = [int(part) if part.isdecimal() and len(part) <= 15 else None for part in parts]
+        at, at_job = (*numbers, None, None)[:2]
+        if name != self._name or at is None or at > self._last:
+            return None, None
+        return at, at_job
+
+    def _wake(self) -> None:
+        """Let everybody see that something has changed."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     async def _read(self) -> None:
         loop = asyncio.get_running_loop()
@@ -169,8 +204,7 @@ class Feed:
             with contextlib.suppress(PresqueError):  # without a store nothing changes
                 self._note(await queues.all_stats(self._engine))
                 self._read_once.set()
-            async with self._changed:
-                self._changed.notify_all()
+            self._wake()
             if self._engine.stopping:
                 self._read_once.set()
                 return

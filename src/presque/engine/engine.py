@@ -22,6 +22,7 @@ from presque.engine.batching import Batch, Batches
 from presque.engine.connection import Address, Store, StoreInfo
 from presque.engine.cron import Crons
 from presque.engine.deliveries import Deliveries, Listener
+from presque.engine.events import Events, Hearer
 from presque.engine.jobs import Jobs
 from presque.engine.lines import Taker, Waiter
 from presque.engine.wakeups import Wakeups
@@ -38,7 +39,7 @@ from presque.job import (
     WorkerRecord,
     WorkerStats,
 )
-from presque.names import QueueList
+from presque.names import QueueList, has_glob
 
 log = logging.getLogger("presque.engine")
 
@@ -63,6 +64,7 @@ class Engine:
         self.wakeups = Wakeups(self)
         self.deliveries = Deliveries(self.store, self.keys)
         self.wakeups.kept = self.deliveries.queues
+        self.events = Events(self.store, self.keys)
         self._loop = asyncio.get_running_loop()
         self._known: set[str] = set()
         self._registry = self.keys.registry()
@@ -427,6 +429,9 @@ class Engine:
         if channel == self._registry[1]:
             self._new_queue(payload.decode())
             return
+        if channel.endswith(":events"):
+            self.events.heard(channel, payload)
+            return
         if channel.endswith(":ends"):
             self.jobs.ended(channel, payload)
             return
@@ -443,17 +448,30 @@ class Engine:
     def _new_queue(self, queue: str) -> None:
         self._known.add(queue)
         self.wakeups.new_queue(queue)
+        self.events.new_queue(queue)
 
     def _connected(self) -> None:
         """Messages may have been missed."""
         self.wakeups.serve_all()
         self.deliveries.connected()
+        self.events.connected()
         self._spawn(self._catch_up())
 
     async def _catch_up(self) -> None:
         with contextlib.suppress(PresqueError):  # then the next connection catches up
             for queue in await self.queues():
                 self._new_queue(queue)
+
+    async def watch(self, hearer: Hearer, wanted: Sequence[QueueList]) -> None:
+        """Tell `hearer` what happens to jobs of the `wanted` queues, in place of those wanted before: until
+        `events.rest`. It is heard once this has returned. Raises `PresqueError`."""
+
+        def is_wanted(queue: str) -> bool:
+            return any(one.matches(queue) for one in wanted)
+
+        named = {item for one in wanted for item in one.items if not has_glob(item)}
+        self.events.watch(hearer, is_wanted, self._known, named)
+        await self.queues()  # what was sent before this has an effect once it is answered
 
     # --- queues ---------------------------------------------------------------------------------
 

@@ -41,6 +41,10 @@ class Keys:
         """The channel that tells of jobs that are finished."""
         return self.of(queue)[0].removesuffix("meta") + "ends"
 
+    def events(self, queue: str) -> str:
+        """The channel that tells what happens to the jobs of a queue."""
+        return f"{self.namespace}:{{{queue}}}:events"
+
     def cast(self, queue: str) -> str:
         """The channel that jobs for every listener go out on."""
         return f"{self.namespace}:{{{queue}}}:cast"

@@ -17,6 +17,7 @@ NAME = f"presque_{VERSION}"
 # Each file may use what stands in those before it.
 _FILES = (
     "head",
+    "events",
     "policy",
     "ready",
     "lease_state",

@@ -374,10 +374,11 @@ async def comet(call: Call) -> Response:
 
 async def events(call: Call) -> Response:
     """GET /events"""
-    params.only(call.fields, ("queues",))
+    params.only(call.fields, ("queues", "jobs"))
     asked = call.fields.get("queues")
     wanted = names.queue_list(asked) if asked else None
-    found = call.request.app.state.feed.events(wanted, call.request.headers.get("last-event-id"))
+    after = call.request.headers.get("last-event-id")
+    found = call.request.app.state.feed.events(wanted, after, jobs=params.flag(call.fields, "jobs"))
     return StreamingResponse(found, 200, NO_STORE, "text/event-stream")
 
 

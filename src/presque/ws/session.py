@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -35,7 +36,7 @@ SETTLING = (table.Ack, table.Fail, table.Release, table.Extend)
 class Consumer:
     """One grant of credits: for which queues, how many, and how many of them are in use."""
 
-    __slots__ = ("asking", "count", "held", "idle", "ms", "queues", "waiter")
+    __slots__ = ("asking", "attempt", "count", "held", "idle", "ms", "queues", "waiter")
 
     def __init__(self, queues: QueueList) -> None:
         self.queues = queues
@@ -43,6 +44,7 @@ class Consumer:
         self.ms: int | None = None
         self.held = 0
         self.asking = False
+        self.attempt = ""  # the last look, if what it brought is unknown: asked again, it brings the same
         self.idle = False  # the last look brought nothing, so the next one waits
         self.waiter: Waiter | None = None
 
@@ -271,7 +273,8 @@ class Session:
         if free <= 0 or consumer.asking or self._paused or self._ended or self._engine.stopping:
             return
         consumer.asking = True
-        ask = LeaseAsk(free, consumer.ms, self._worker or "")
+        attempt = consumer.attempt = consumer.attempt or secrets.token_hex(8)
+        ask = LeaseAsk(free, consumer.ms, self._worker or "", attempt)
         if consumer.idle:
             # Each waiter has a place of its own: one that has left may not bring jobs any more.
             took = functools.partial(self._take_waited, consumer)
@@ -290,6 +293,7 @@ class Session:
         if isinstance(found, PresqueError):
             self._loop.call_later(AGAIN_S, self._feed, consumer)
             return True
+        consumer.attempt = ""
         if not found:
             if consumer.idle:
                 self._loop.call_later(AGAIN_S, self._feed, consumer)

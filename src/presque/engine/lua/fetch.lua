@@ -46,7 +46,10 @@ local function fetch(keys, args)
         jobs[#jobs + 1] = ready.records
       end
       taken = taken + #ready.ids
+      happened(q, 'expired', #ready.late, ready.late)
+      happened(q, 'fetched', #ready.ids, ready.ids)
       tell_ends(q)
+      tell_events(q, now)
     end
   end
   return {more, stopped, due, jobs}
@@ -99,5 +102,7 @@ local function unfetch(keys, args)
   end
   redis.call('HSET', q.meta, unpack(fields))
   wake(q, 1)
+  happened_to(q, 'released', id)
+  tell_events(q, clock())
   return 1
 end

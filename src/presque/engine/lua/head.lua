@@ -16,6 +16,7 @@
 --                           rated       how many hand-outs the notes in `rate` stand for
 --                           policy      what differs from the defaults, see policy.lua
 --                           more        '1' once any of the next ones is used; most queues read none of them
+--                           watched     '1' if somebody may want to hear what happens here, see events.lua
 --                           rates       snapshots of the counters for the last minute, see `snapshot`
 --   ns:{queue}:jobs   hash  id -> record: every job of the queue, in whatever state
 --   ns:{queue}:ready  list  ids in the order they are handed out, for priority 5;
@@ -35,6 +36,7 @@
 --   ns:{queue}:rate   list  '<ms>:<jobs>': what was handed out within the window of the policy `rate`
 --   ns:{queue}:idem   hash  Idempotency-Key -> id and fingerprint; idem:old beside it holds the day before
 --   ns:{queue}:wake   sharded channel: '<jobs that became ready> <ms until the soonest new scheduled one>'
+--   ns:{queue}:events sharded channel: what happened to jobs, see events.lua
 --
 --   ns:{:queues}      set   the names of all queues (a queue's name cannot begin with a colon)
 --   ns:{:queues}:new  sharded channel: the name of a queue that was never seen before
@@ -121,7 +123,7 @@ end
 -- in use once, so a key of a wrong type is an error here, before anything was written.
 local function open(keys, first)
   local meta = redis.call('HMGET', keys[first], 'seq', 'processed', 'failed', 'expired', 'stopped',
-    'priorities', 'timed', 'rates', 'more')
+    'priorities', 'timed', 'rates', 'more', 'watched')
   local q = {
     -- One constructor: a table that grows field by field is allocated four times over.
     meta = keys[first], jobs = keys[first + 1], ready = keys[first + 2], due = keys[first + 3],
@@ -130,7 +132,7 @@ local function open(keys, first)
     expired = tonumber(meta[4] or 0), stopped = meta[5], priorities = meta[6] or '', timed = meta[7],
     rates = meta[8] or '', size = redis.call('HLEN', keys[first + 1]), in_flight = 0, ended = NONE,
     leased_ever = 0, clock = 0, skew = 0, memo_at = 0, rated = 0, idem_at = 0,
-    leases = false, policy = false, grouped = false, leased = false, runs = false,
+    leases = false, policy = false, grouped = false, leased = false, runs = false, watched = meta[10],
   }
   redis.call('LLEN', q.ready)
   redis.call('HLEN', q.uniq)

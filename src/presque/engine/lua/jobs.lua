@@ -155,6 +155,8 @@ local function patch(keys, args)
     wake(q, 1)
   end
   if #fields > 0 then redis.call('HSET', q.meta, unpack(fields)) end
+  happened_to(q, 'changed', id)
+  tell_events(q, now)
   return 'ok'
 end
 
@@ -185,6 +187,7 @@ local function remove(keys, args)
   end
   forget(q, {id}, {parse(record)})
   tell_ends(q)
+  tell_events(q, now)
   return 'deleted'
 end
 
@@ -192,6 +195,7 @@ end
 local function revive(q, id, record, now, run_at)
   local run = run_of(q, id) or {}
   redis.call('ZREM', q.dead, padded(id))
+  happened_to(q, 'retried', id)
   run.attempt, run.token, run.finished, run.reason = 0, '', nil, nil
   save_run(q, id, run)
   if run_at > now then
@@ -222,6 +226,7 @@ local function retry(keys, args)
     redis.call('LLEN', list_for(q, priority_of(record), parse(record).group))
     revive(q, id, record, now, now)
     wake(q, 1)
+    tell_events(q, now)
     return 'ready'
   end
   local limit, gap, first = math.min(tonumber(args[2]), SWEEP), tonumber(args[3]), tonumber(args[4])
@@ -236,6 +241,7 @@ local function retry(keys, args)
     end
   end
   if #members > 0 then wake(q, #members, first + math.floor(gap)) end
+  tell_events(q, now)
   return #members
 end
 

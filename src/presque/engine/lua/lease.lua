@@ -126,7 +126,10 @@ local function lease(keys, args)
       elseif q.in_flight > 0 then
         keep_clock(q)
       end
+      happened(q, 'expired', #ready.late, ready.late)
+      happened(q, 'leased', #ready.ids, ready.ids)
       tell_ends(q)
+      tell_events(q, now)
       if #fields > 0 then write_meta(q, rates, fields) end
     end
   end

@@ -76,8 +76,9 @@ local function leave_group(q, job)
   end
 end
 
--- The end of a job, for those who wait for it.
+-- The end of a job, for those who wait for it and those who watch.
 local function ended(q, id, how)
+  happened_to(q, how, id)
   if #q.ended == 0 then q.ended = {} end
   q.ended[#q.ended + 1] = id .. ':' .. how
 end
@@ -92,6 +93,7 @@ local function die(q, id, record, run, now, reason)
   local over = redis.call('ZCARD', q.dead) - policy_of(q).dead_most
   if over > 0 then
     for _, member in ipairs(redis.call('ZRANGE', q.dead, 0, math.min(over, LOOK) - 1)) do
+      happened_to(q, 'deleted', unpadded(member))
       redis.call('ZREM', q.dead, member)
       redis.call('HDEL', q.jobs, unpadded(member))
       redis.call('HDEL', q.runs, unpadded(member))
@@ -127,6 +129,7 @@ local function reclaim(q, now)
         run.token = ''
         save_run(q, id, run)
         back_to_ready(q, id, record)
+        happened_to(q, 'failed', id)
         ready = ready + 1
       end
     end

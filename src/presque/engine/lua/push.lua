@@ -183,5 +183,11 @@ local function push(keys, args)
     wake(q, #ready)
   end
   write_meta(q, rates, fields)
+  if stored > 0 and q.watched then
+    local ids = {}
+    for id = q.seq + 1, math.min(seq, q.seq + NAMED) do ids[#ids + 1] = id end
+    happened(q, 'pushed', stored, ids)
+    tell_events(q, now)
+  end
   return reply
 end

@@ -80,6 +80,8 @@ local function peek(keys, args)
   local q, now = open(keys, 1), clock()
   local count, bytes = math.min(tonumber(args[1]), MOST), tonumber(args[2])
   pass_time(q, now)
+  tell_ends(q)
+  tell_events(q, now)
   local late, scheduled = redis.call('ZCOUNT', q.ttl, '-inf', now), redis.call('ZCOUNT', q.due, '(' .. now, '+inf')
   local ready = redis.call('HLEN', q.jobs) - late - scheduled
   if q.leases then
@@ -151,6 +153,8 @@ local function purge(keys)
   redis.call('UNLINK', q.jobs, q.due, q.ttl, q.uniq, q.leased, q.runs, q.dead, q.done, q.memo,
     q.memo .. ':old', q.groups, q.idem, q.idem .. ':old', unpack(lists))
   redis.call('HDEL', q.meta, 'processed', 'failed', 'expired', 'priorities', 'timed', 'rates', 'leases', 'grouped')
+  happened(q, 'deleted', q.size, NONE)
+  tell_events(q, clock())
   return q.size
 end
 

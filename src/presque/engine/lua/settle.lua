@@ -76,12 +76,14 @@ function verbs.fail(q, id, record, run, now, text, backtrace, retry_in, retry, r
     die(q, id, record, run, now, 'attempts used up')
     return 'dead'
   end
+  happened_to(q, 'failed', id)
   return again(q, id, record, run, now, tonumber(retry_in) or backoff(q, run.attempt, random))
 end
 
 function verbs.release(q, id, record, run, now, delay)
   if run.cancel then return remove_cancelled(q, id, record) end
   run.attempt = run.attempt - 1  -- giving back is no failure
+  happened_to(q, 'released', id)
   return again(q, id, record, run, now, tonumber(delay) or 0)
 end
 
@@ -181,5 +183,6 @@ local function settle(keys, args)
   if (policy_of(q).max_leased > 0 or policy_of(q).group_leased > 0) and freed > 0 then q.freed = freed end
   if q.freed > 0 or q.soonest then wake(q, q.freed, q.soonest) end
   tell_ends(q)
+  tell_events(q, now)
   return replies
 end

@@ -17,6 +17,7 @@ local function expire(q, now)
   if #gone > 0 then
     q.expired = q.expired + #gone
     redis.call('HSET', q.meta, 'expired', q.expired)
+    happened(q, 'expired', #gone, gone)
   end
   return #members
 end
@@ -25,12 +26,16 @@ end
 local function promote(q, now)
   local members = redis.call('ZRANGEBYSCORE', q.due, '-inf', now, 'LIMIT', 0, SWEEP)
   if #members == 0 then return 0 end
-  local ids, lists = {}, {}
+  local ids, lists, there = {}, {}, {}
   for i, member in ipairs(members) do ids[i] = unpadded(member) end
   each_record(q, ids, function(id, record)
-    if record then collect(q, lists, priority_of(record), parse(record).group, entry_of(id, record)) end
+    if record then
+      collect(q, lists, priority_of(record), parse(record).group, entry_of(id, record))
+      there[#there + 1] = id
+    end
   end)
   put_collected(q, lists)
+  happened(q, 'ready', #there, there)
   redis.call('ZREM', q.due, unpack(members))
   return #members
 end
@@ -70,6 +75,7 @@ local function sweep(keys)
     local promoted, left = pass_time(q, now)
     if promoted > 0 then wake(q, promoted) end
     tell_ends(q)
+    tell_events(q, now)
     if q.in_flight > 0 then keep_clock(q) end
     if left then more = 1 end
   end

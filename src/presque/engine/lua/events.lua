@@ -1,0 +1,57 @@
+-- What happens to jobs, for those who watch.
+--
+-- ns:{queue}:events  sharded channel: one message for each call that did something, while somebody listens:
+--                    '<ms>', then for each kind of thing ' <word> <to how many jobs> <ids>', the first NAMED of
+--                    them, with commas. The words are those of GET /events in docs/protocol.md.
+--
+-- Nearly always nobody listens, and then a queue that is not `watched` costs no more than one field of `meta`
+-- more to read. Asking the store who listens, in each call, would cost seven times as much. Who wants to hear sets
+-- the field with `watch`, having subscribed before, and the first message that nobody hears takes it away: so a
+-- server that was killed leaves nothing behind.
+
+local NAMED = 100
+
+-- Note that something happened to `count` jobs; `ids` are those of the first of them at least.
+local function happened(q, word, count, ids)
+  if not q.watched or count == 0 then return end
+  q.events = q.events or {}
+  local said = q.events[word]
+  if not said then
+    said = {count = 0}
+    q.events[word], q.events[#q.events + 1] = said, word
+  end
+  said.count = said.count + count
+  for i = 1, math.min(count, #ids, NAMED - #said) do said[#said + 1] = ids[i] end
+end
+
+-- The same of one job. Makes no table where nobody listens.
+local function happened_to(q, word, id)
+  if q.watched then happened(q, word, 1, {id}) end
+end
+
+-- Tell it, when all of it is done.
+local function tell_events(q, now)
+  if not q.events then return end
+  local parts = {string.format('%.0f', now)}
+  for _, word in ipairs(q.events) do
+    local said = q.events[word]
+    parts[#parts + 1] = ' ' .. word .. ' ' .. said.count .. ' ' .. table.concat(said, ',')
+  end
+  q.events = nil
+  local heard = redis.call('SPUBLISH', string.sub(q.meta, 1, -5) .. 'events', table.concat(parts))
+  if heard == 0 then redis.call('HDEL', q.meta, 'watched') end
+end
+
+-- watch: let it be told what happens to jobs of some queues, to whom has subscribed to their channels.
+--
+-- keys   the first key of each queue
+-- args   '1' if a queue without any key is just about to get its first job, '0' if it is to stay as it is
+-- reply  the moment (ms), then for each queue the last id given out before
+local function watch(keys, args)
+  local reply = {string.format('%.0f', clock())}
+  for _, meta in ipairs(keys) do reply[#reply + 1] = tonumber(redis.call('HGET', meta, 'seq') or 0) end
+  for _, meta in ipairs(keys) do
+    if args[1] == '1' or redis.call('EXISTS', meta) == 1 then redis.call('HSET', meta, 'watched', '1') end
+  end
+  return reply
+end
