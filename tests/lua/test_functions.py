@@ -669,6 +669,19 @@ def test_a_wrong_key_of_a_delivery_leaves_everything_as_it_was(
         functions.clear()
 
 
+@pytest.mark.parametrize("new", ["0", "1"])
+def test_a_wrong_key_of_a_watched_queue_leaves_everything_as_it_was(functions: Functions, new: str) -> None:
+    fill(functions, "good", "everything")
+    good, bad = functions.of("good")[0], functions.of("bad")[0]
+    functions.client.set(bad, "wrong")
+    before = functions.state()
+
+    with pytest.raises(redis.ResponseError):
+        functions.call("watch", (good, bad), new)
+
+    assert functions.state() == before
+
+
 def test_every_function_is_called_with_wrong_keys_above(functions: Functions) -> None:
     listed = functions.client.function_list(library.NAME)
     offered = {name.decode() for name in _names_in(listed) if name.startswith(b"presque_")}
@@ -680,7 +693,8 @@ def test_every_function_is_called_with_wrong_keys_above(functions: Functions) ->
     crons = {"cron_put", "cron_remove", "cron_show", "cron_due", "cron_advance"}
 
     assert offered - {library.NAME} == {
-        f"{library.NAME}_{name}" for name in {*QUEUE_CALLS, *workers, *crons, *deliveries, "register"}
+        f"{library.NAME}_{name}"
+        for name in {*QUEUE_CALLS, *workers, *crons, *deliveries, "register", "watch"}
     }
 
 

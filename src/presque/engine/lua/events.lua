@@ -51,7 +51,7 @@ local function watch(keys, args)
   local reply = {string.format('%.0f', clock())}
   for _, meta in ipairs(keys) do reply[#reply + 1] = tonumber(redis.call('HGET', meta, 'seq') or 0) end
   for _, meta in ipairs(keys) do
-    if args[1] == '1' or redis.call('EXISTS', meta) == 1 then redis.call('HSET', meta, 'watched', '1') end
+    if args[1] == '1' or redis.call('HLEN', meta) > 0 then redis.call('HSET', meta, 'watched', '1') end
   end
   return reply
 end
