@@ -155,6 +155,13 @@ class StoreUnavailable(OurFault):
         self.sent = sent
 
 
+class StoreLoading(StoreUnavailable):
+    """The store is there, and still reading its data. It will answer when it has done so."""
+
+    def __init__(self) -> None:
+        super().__init__("the store is still reading its data")
+
+
 class StoreFull(OurFault):
     """The store is over its memory limit: pushes are refused, everything that frees memory goes on."""
 

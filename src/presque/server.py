@@ -17,8 +17,8 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
-from typing import Any, cast
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any, TypeVar, cast
 
 import uvicorn
 import uvloop
@@ -38,6 +38,8 @@ from presque.log import configure as log_to
 from presque.ws.endpoint import Sockets
 
 log = logging.getLogger("presque.server")
+
+T = TypeVar("T")
 
 DRAIN_S = 8
 BACKLOG = 2048
@@ -61,8 +63,9 @@ async def _run(settings: Settings) -> int:
                 server = Server(settings, address, listener)
             else:
                 server = Fleet(settings, address, listener)
-            about = await server.start()
-            print(welcome(listener, about), flush=True)  # noqa: T201
+            about = await unless(stop, server.start())
+            if about is not None:
+                print(welcome(listener, about), flush=True)  # noqa: T201
             await stop.wait()
             log.info("server.stopping")
             await server.stop()
@@ -132,13 +135,15 @@ async def _serve_in_fleet() -> None:
     log_to(told.settings.log_format, told.settings.log_level)
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)
     server = Server(told.settings, told.address, socket.socket(fileno=told.listener))
+    about: dict[str, Any] | None
     try:
-        about = await server.start()
+        about = await unless(stop, server.start())
     except SetupError as error:
         about = {"error": str(error)}
         stop.set()
-    sys.stdout.buffer.write(codec.encode(about) + b"\n")
-    sys.stdout.buffer.flush()
+    if about is not None:
+        sys.stdout.buffer.write(codec.encode(about) + b"\n")
+        sys.stdout.buffer.flush()
     await stop.wait()
     await server.stop()
 
@@ -223,6 +228,19 @@ def stop_signal() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked, number)
     return stop
+
+
+async def unless(stop: asyncio.Event, starting: Coroutine[Any, Any, T]) -> T | None:
+    """What `starting` brings; None, and it is cancelled, if `stop` is asked for before."""
+    start, asked = asyncio.create_task(starting), asyncio.create_task(stop.wait())
+    await asyncio.wait((start, asked), return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if start.done():
+        return start.result()
+    start.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await start
+    return None
 
 
 def describe(settings: Settings, address: Address, info: StoreInfo) -> dict[str, Any]:

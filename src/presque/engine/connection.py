@@ -29,7 +29,7 @@ from typing import Any, cast
 import hiredis
 
 from presque.engine import library
-from presque.errors import PresqueError, SetupError, StoreError, StoreFull, StoreUnavailable
+from presque.errors import PresqueError, SetupError, StoreError, StoreFull, StoreLoading, StoreUnavailable
 
 log = logging.getLogger("presque.store")
 
@@ -120,15 +120,22 @@ class Store:
     async def connect(self) -> None:
         """Reach the store for the first time and keep the connection from now on.
 
-        Raises `SetupError` with a sentence if the store cannot be reached, does not let us in, is of a
-        version that cannot do what presque needs, or is set up to lose jobs.
+        A store that is still reading its data is waited for, however long that takes. Raises `SetupError`
+        with a sentence if the store cannot be reached, does not let us in, is of a version that cannot do
+        what presque needs, or is set up to lose jobs.
         """
-        try:
-            await self._open()
-        except (OSError, StoreUnavailable) as error:
-            raise SetupError(
-                f"no store at {self.address}: {_sentence(error)}; start it, or correct --redis"
-            ) from None
+        while True:
+            try:
+                await self._open()
+            except StoreLoading as error:
+                self._away(error)
+                await asyncio.sleep(BACKOFF_MOST)
+            except (OSError, StoreUnavailable) as error:
+                raise SetupError(
+                    f"no store at {self.address}: {_sentence(error)}; start it, or correct --redis"
+                ) from None
+            else:
+                break
         self._keeper = asyncio.create_task(self._keep())
         self._ticker = self._loop.call_later(TICK, self._tick)
 
@@ -192,15 +199,19 @@ class Store:
             try:
                 await self._open()
             except (OSError, PresqueError) as error:
-                reason = f"the store at {self.address} is away: {_sentence(error)}"
-                if reason != self._why:
-                    log.warning("store.away reason=%r", _sentence(error))
-                self._why = reason
+                self._away(error)
                 await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 (jitter, no secret)
                 pause = min(pause * 2, BACKOFF_MOST)
             else:
                 pause = BACKOFF_FIRST
                 log.info("store.back address=%s", self.address)
+
+    def _away(self, error: Exception) -> None:
+        """Note why there is no connection, and tell it once."""
+        reason = f"the store at {self.address} is away: {_sentence(error)}"
+        if reason != self._why:
+            log.warning("store.away reason=%r", _sentence(error))
+        self._why = reason
 
     async def _open(self) -> None:
         """Make a connection, log in, check the store, load the functions, then let the callers in."""
@@ -399,13 +410,14 @@ def _error(text: str) -> PresqueError:
     word = text.split(" ", 1)[0]
     if word == "OOM":
         return StoreFull()
+    if word == "LOADING":
+        return StoreLoading()
     if word in _AWAY:
         return StoreUnavailable(_AWAY[word])
     return StoreError(f"the store answered: {text}")
 
 
 _AWAY = {
-    "LOADING": "the store is still reading its data",
     "BUSY": "the store is busy with a long call",
     "READONLY": "the store is a replica that takes no writes",
     "MASTERDOWN": "the store is a replica without its primary",
