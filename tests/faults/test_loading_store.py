@@ -13,8 +13,8 @@ import redis
 
 from tests import rig
 
-KEYS = 20_000  # a store that reads looks at its clients after each thousand or so
-LOADS_FOR_S = 5
+KEYS = 10_000  # a store that reads looks at its clients after each thousand or so
+LOADS_FOR_S = 2.5
 
 
 @contextlib.contextmanager
