@@ -110,12 +110,14 @@ def test_a_lease_that_ends_is_told_as_a_failure_and_the_last_one_as_a_death(
 def test_what_a_listener_gets_and_what_comes_back_from_one_that_has_left_is_told(
     server: rig.Server, queue_name: str
 ) -> None:
+    push(server, queue_name)
+    server.ask("GET", f"/q/{queue_name}")
     server.ask("PATCH", f"/p/{queue_name}", '{"delivery": "broadcast"}')
     with reading(server, f"?jobs=1&queues={queue_name}") as events:
         listener = server.send("GET", f"/c/{queue_name}?wait=1")
         push(server, queue_name)
         assert listener.answer().body.count(b"\n") == 1
-        assert [events.job() for _ in range(2)] == [("1", "pushed"), ("1", "fetched")]
+        assert [events.job() for _ in range(2)] == [("2", "pushed"), ("2", "fetched")]
 
 
 def test_jobs_are_told_whichever_server_they_went_through_and_only_of_the_queues_asked_for(

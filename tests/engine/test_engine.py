@@ -11,7 +11,8 @@ import pytest
 from presque.engine.connection import Address
 from presque.engine.engine import Engine
 from presque.errors import CallerError, JobExists, QueueClosed, SetupError
-from presque.job import Fetched, PushOptions, QueueStats
+from presque.job import Fetched, LeaseAsk, Leased, PushOptions, QueueStats
+from presque.names import queue_list
 from tests import rig
 from tests.asking import Fetching, at_rest, fetch, push, pushing, soon
 
@@ -562,3 +563,24 @@ async def test_where_no_store_is_the_engine_does_not_start() -> None:
     with pytest.raises(SetupError, match="no store at unix:/nowhere/socket: no such file or directory"):
         await engine.start()
     await engine.stop()
+
+
+async def test_among_many_queues_an_ended_lease_is_back_in_a_few_turns_though_nobody_asks(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("presque.engine.engine.SWEEP_S", 0.5)
+    for first in range(0, 2000, 100):
+        await asyncio.gather(*(push(engine, f"q{number}") for number in range(first, first + 100)))
+    await push(engine, "zlast")
+    found: list[Leased] = []
+
+    def take(jobs: list[Leased]) -> bool:
+        found.extend(jobs)
+        return True
+
+    engine.lease(queue_list("zlast"), LeaseAsk(1, 1, ""), 0, take)
+    await soon(lambda: found)
+
+    async with asyncio.timeout(8):  # a turn of a hundred queues at a time would take 10 s
+        while (await counts(engine, "zlast")).leased:
+            await asyncio.sleep(0.05)

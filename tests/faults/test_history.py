@@ -136,7 +136,7 @@ DEFECTS = {
 """,
         "",
     ),
-    "lost": ("back_to_ready(q, id, record)\n        ready = ready + 1", "ready = ready + 1"),
+    "lost": ("back_to_ready(q, id, record)\n        happened_to", "happened_to"),
 }
 
 

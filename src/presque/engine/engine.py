@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import math
 import random
 import secrets
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -48,6 +49,8 @@ ANSWER_BYTES = 8 * 1024 * 1024
 QUEUES_A_CALL = 100
 SETTLE_A_CALL = 500
 SWEEP_S = 1.0
+SWEEP_TURNS = 5  # in which all queues have had their turn, unless there are too many for that
+SWEPT_MOST = 2000
 
 Pushed = Callable[[int | PresqueError], None]
 """Gets the new job's id, or why it was not stored."""
@@ -517,20 +520,26 @@ class Engine:
         return int(await self._call("purge", self.keys.of(queue)))
 
     async def _sweep(self) -> None:
-        """Let time do its work on queues that nobody fetches from, a few of them each second."""
-        turn: list[str] = []
+        """Let time do its work on queues that nobody fetches from, a part of them each second."""
+        left: list[str] = []
+        share = 0
         while True:
             await asyncio.sleep(SWEEP_S)
-            if not turn:
-                turn = sorted(self._known)
-            some, turn = turn[:QUEUES_A_CALL], turn[QUEUES_A_CALL:]
-            try:
-                while some and await self._call("sweep", self._keys_of(some)):
-                    pass
-            except StoreUnavailable:
-                pass  # it is logged where the connection is kept, and the next turn comes
-            except PresqueError as error:
-                log.warning("sweep.failed reason=%s", error)
+            if not left:
+                left = sorted(self._known)
+                share = min(max(QUEUES_A_CALL, math.ceil(len(left) / SWEEP_TURNS)), SWEPT_MOST)
+            turn, left = left[:share], left[share:]
+            for first in range(0, len(turn), QUEUES_A_CALL):
+                await self._sweep_some(turn[first : first + QUEUES_A_CALL])
+
+    async def _sweep_some(self, queues: Sequence[str]) -> None:
+        try:
+            while await self._call("sweep", self._keys_of(queues)):
+                pass
+        except StoreUnavailable:
+            pass  # it is logged where the connection is kept, and the next turn comes
+        except PresqueError as error:
+            log.warning("sweep.failed reason=%s", error)
 
     # --- workers --------------------------------------------------------------------------------
 
