@@ -7,7 +7,7 @@ The rate is what was received over the time until the last one came.
 Owed: 10,000 deliveries a second, none lost, none late.
 
 run:          python bench/broadcast.py
-last result:  2026-11-23, 2 cores: 12,300 deliveries a second, none lost, 0.01 s, PASS
+last result:  2026-11-24, 2 cores: 12,300 deliveries a second, none lost, 0.005 s, PASS
 """
 
 from __future__ import annotations

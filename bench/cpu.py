@@ -10,7 +10,7 @@ during the run, divided by the answers that wrk got. Which processes:
 Owed: server at most 2.5 x nginx.
 
 run:          python bench/cpu.py
-last result:  2026-11-23, 2 cores: 1.49 x, PASS; with the store 1.99 x
+last result:  2026-11-24, 2 cores: 1.37 x, PASS; with the store 1.65 x
 """
 
 from __future__ import annotations

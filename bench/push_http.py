@@ -11,7 +11,7 @@ socket, one connection a thread, the command in the body, raw answers; see rig.p
 Owed: at least 1.2 x webdis.
 
 run:          python bench/push_http.py
-last result:  2026-11-24, 2 cores, 9 rounds: 1.27 x, PASS; tuned by hand 1.22 x
+last result:  2026-11-24, 2 cores, 9 rounds: 1.26 x and 1.27 x, PASS; tuned by hand 1.18 x and 1.22 x
               before calls waited for half of the callers (decision 2): 1.12 x, 1.07 x
 """
 

@@ -7,7 +7,7 @@ takes to start Python at all.
 Owed: `serve` at most 1 s, `--help` at most 0.15 s (medians).
 
 run:          python bench/startup.py
-last result:  2026-11-23, 2 cores: 0.18 s and 0.041 s (python -c pass 0.009 s), PASS
+last result:  2026-11-24, 2 cores: 0.20 s and 0.036 s (python -c pass 0.008 s), PASS
 """
 
 from __future__ import annotations

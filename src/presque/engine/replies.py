@@ -105,11 +105,16 @@ def _text(record: bytes, at: int) -> tuple[str, int]:
 def fetched(reply: Any, queues: Sequence[str]) -> Fetch:
     """The jobs that a fetch from `queues` took."""
     more, stopped, due, flat = reply
-    jobs = [
-        Fetched(queues[position - 1], job_id.decode(), body_of(record), record)
-        for position, ids, records in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-        for job_id, record in zip(ids, records, strict=True)
-    ]
+    jobs: list[Fetched] = []
+    for position, ids, records in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
+        queue = queues[position - 1]
+        jobs += map(
+            Fetched._make,
+            [
+                (queue, job_id.decode(), record[HEADER:] if record[0] == 0 else body_of(record), record)
+                for job_id, record in zip(ids, records, strict=True)
+            ],
+        )
     return Fetch(
         jobs,
         [queues[position - 1] for position in stopped],

@@ -367,18 +367,12 @@ class Protocol(HttpToolsProtocol):
         extra = self._served.extra
         if record[0] and (trace := traceparent_of(record)):
             extra = b"%btraceparent: %b\r\n" % (extra, trace.encode())
-        self.answer(
-            b"%b%b%bPresque-Queue: %b\r\nPresque-Job-Id: %b\r\nContent-Length: %d\r\n\r\n%b"
-            % (
-                self.door.ok,
-                CLOSE if self._last else b"",
-                extra,
-                queue.encode(),
-                job_id.encode(),
-                len(body),
-                body,
-            )
+        close = CLOSE if self._last else b""
+        named = b"Presque-Queue: %b\r\nPresque-Job-Id: %b\r\n" % (queue.encode(), job_id.encode())
+        self.transport.write(
+            b"%b%b%b%bContent-Length: %d\r\n\r\n%b" % (self.door.ok, close, extra, named, len(body), body)
         )
+        self._finish()
         return True
 
     def _leave(self) -> None:
