@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from presque import frames
@@ -205,6 +205,16 @@ def test_a_handshake_that_is_none_is_refused(server: rig.Server, headers: dict[s
     answer = server.raw(handshake("/ws", **headers))
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert says.encode() in answer
+
+
+async def test_compression_that_a_client_offers_is_not_taken_up(server: rig.Server, queue_name: str) -> None:
+    async with connect(f"ws://127.0.0.1:{server.port}/ws/{queue_name}", compression="deflate") as found:
+        assert found.request is not None
+        assert "permessage-deflate" in found.request.headers["Sec-WebSocket-Extensions"]
+        assert found.response is not None
+        assert "Sec-WebSocket-Extensions" not in found.response.headers
+        await found.send('{"cmd": "push", "job": 1}')
+        assert (await heard(found))["id"] == "1"
 
 
 async def test_a_page_of_another_site_may_not_connect(server: rig.Server) -> None:

@@ -5,7 +5,7 @@
 --                    them, with commas. The words are those of GET /events in docs/protocol.md.
 --
 -- Nearly always nobody listens, and then a queue that is not `watched` costs no more than one field of `meta`
--- more to read. Asking the store who listens, in each call, would cost seven times as much. Who wants to hear sets
+-- more to read. Asking the store in each call who listens would be one command more. Who wants to hear sets
 -- the field with `watch`, having subscribed before, and the first message that nobody hears takes it away: so a
 -- server that was killed leaves nothing behind.
 
