@@ -8,7 +8,7 @@ an error, or a list that ran empty, ends the script.
 Owed: at least 1.2 x webdis.
 
 run:          python bench/fetch_http.py
-last result:  2026-11-24, 2 cores, 11 rounds: 1.24 x (1.19 x and 1.21 x before), PASS; tuned by hand 1.17 x
+last result:  2026-11-24, 2 cores, 11 rounds: 1.24 x and 1.22 x, PASS; tuned by hand 1.17 x and 1.14 x
               before calls waited for half of the callers (decision 2): 1.13 x, 1.06 x
 """
 
