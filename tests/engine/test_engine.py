@@ -568,7 +568,7 @@ async def test_where_no_store_is_the_engine_does_not_start() -> None:
 async def test_among_many_queues_an_ended_lease_is_back_in_a_few_turns_though_nobody_asks(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("presque.engine.engine.SWEEP_S", 0.5)
+    monkeypatch.setattr("presque.engine.sweeper.SWEEP_S", 0.5)
     for first in range(0, 2000, 100):
         await asyncio.gather(*(push(engine, f"q{number}") for number in range(first, first + 100)))
     await push(engine, "zlast")

@@ -72,16 +72,22 @@ def test_what_was_done_while_the_server_was_away_is_not_done_again_when_its_leas
         assert len(worker.notes("began")) == 1
 
 
+def asleep_past_its_lease(work: Work, client: Client, queue: str, job: dict[str, Any]) -> Process:
+    """A worker that was stopped while it did this job, until the lease had ended."""
+    client.change_policy(queue, lease=1)
+    client.push(queue, job)
+    worker = work("Plain")
+    worker.noted("began")
+    worker.signal(signal.SIGSTOP)
+    rig.eventually(lambda: counts(client, queue)["leased"] == 0)
+    return worker
+
+
 def test_a_job_that_was_told_to_stop_and_returned_is_done_again(
     work: Work, client: Client, queue_name: str
 ) -> None:
     """Its lease was lost and it heard so: that it returned does not mean that it was done."""
-    client.change_policy(queue_name, lease=1)
-    client.push(queue_name, {"until_cancelled": 1})
-    worker = work("Plain")
-    worker.noted("began")
-    worker.signal(signal.SIGSTOP)
-    rig.eventually(lambda: counts(client, queue_name)["leased"] == 0)
+    worker = asleep_past_its_lease(work, client, queue_name, {"until_cancelled": 1})
     worker.signal(signal.SIGCONT)
     assert worker.noted("ended")[0]["cancelled"] is True
     assert worker.noted("began", 2)[1]["attempt"] == 2
@@ -90,12 +96,7 @@ def test_a_job_that_was_told_to_stop_and_returned_is_done_again(
 def test_a_worker_that_slept_past_its_lease_does_not_ack_what_another_did(
     work: Work, client: Client, queue_name: str
 ) -> None:
-    client.change_policy(queue_name, lease=1)
-    client.push(queue_name, {"sleep": 0.5})
-    slow = work("Plain")
-    slow.noted("began")
-    slow.signal(signal.SIGSTOP)
-    rig.eventually(lambda: counts(client, queue_name)["leased"] == 0)
+    slow = asleep_past_its_lease(work, client, queue_name, {"sleep": 0.5})
     quick = work("Plain")
     rig.eventually(lambda: settled(client, queue_name))
     slow.signal(signal.SIGCONT)

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import functools
 import logging
-import math
 import random
 import secrets
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -26,6 +25,7 @@ from presque.engine.deliveries import Deliveries, Listener
 from presque.engine.events import Events, Hearer
 from presque.engine.jobs import Jobs
 from presque.engine.lines import Taker, Waiter
+from presque.engine.sweeper import sweep
 from presque.engine.wakeups import Wakeups
 from presque.errors import PresqueError, QueueClosed, StoreUnavailable
 from presque.job import (
@@ -46,11 +46,7 @@ log = logging.getLogger("presque.engine")
 
 FETCH_MOST = 1000
 ANSWER_BYTES = 8 * 1024 * 1024
-QUEUES_A_CALL = 100
 SETTLE_A_CALL = 500
-SWEEP_S = 1.0
-SWEEP_TURNS = 5  # in which all queues have had their turn, unless there are too many for that
-SWEPT_MOST = 2000
 
 Pushed = Callable[[int | PresqueError], None]
 """Gets the new job's id, or why it was not stored."""
@@ -85,7 +81,7 @@ class Engine:
         self.store.subscribe([self._registry[1]])
         await self.store.connect()
         await self.queues()
-        self._spawn(self._sweep())
+        self._spawn(sweep(self.store, self.keys, self._known))
         self._spawn(self.wakeups.forget_channels())
         self._spawn(self.crons.run())
 
@@ -237,8 +233,8 @@ class Engine:
         names = queues.expand(self._known)
         found: list[Leased] = []
         try:
-            for first in range(0, len(names), QUEUES_A_CALL):
-                some = names[first : first + QUEUES_A_CALL]
+            for first in range(0, len(names), library.QUEUES_A_CALL):
+                some = names[first : first + library.QUEUES_A_CALL]
                 more = True
                 while more and len(found) < ask.count:
                     part = dataclasses.replace(ask, count=ask.count - len(found))
@@ -257,7 +253,7 @@ class Engine:
     def _lease_command(self, queues: Sequence[str], ask: LeaseAsk) -> bytes:
         ms, nonce = "" if ask.ms is None else str(ask.ms), secrets.token_hex(8)
         args = (ask.count, ANSWER_BYTES, ms, ask.worker, nonce, ask.attempt_id)
-        return library.call("lease", self._keys_of(queues), *args)
+        return library.call("lease", self.keys.of_all(queues), *args)
 
     def lease_jobs(self, queue: str, ask: LeaseAsk, receive: Callable[[Any], None]) -> None:
         """Lease jobs; `receive` gets the reply of `lease` or a `PresqueError`."""
@@ -372,8 +368,8 @@ class Engine:
         """Fetch from a queue list: ask for many queues in one call, again until one has a job."""
         names = queues.expand(self._known)
         try:
-            for first in range(0, len(names), QUEUES_A_CALL):
-                some = names[first : first + QUEUES_A_CALL]
+            for first in range(0, len(names), library.QUEUES_A_CALL):
+                some = names[first : first + library.QUEUES_A_CALL]
                 while True:
                     reply = await self._fetch_call(some, 1, 1)
                     for queue, due in reply.due_ms.items():
@@ -388,7 +384,7 @@ class Engine:
             take(error)
 
     async def _fetch_call(self, queues: Sequence[str], count: int, most_bytes: int) -> replies.Fetch:
-        return replies.fetched(await self._call("fetch", self._keys_of(queues), count, most_bytes), queues)
+        return replies.fetched(await self._call("fetch", self.keys.of_all(queues), count, most_bytes), queues)
 
     def take_jobs(self, queue: str, count: int, receive: Callable[[Any], None]) -> None:
         """Fetch up to `count` jobs; `receive` gets the reply of `fetch` or a `PresqueError`."""
@@ -488,9 +484,9 @@ class Engine:
     async def stats(self, queues: Sequence[str]) -> list[QueueStats]:
         """The counts and counters of these queues, in their order; zeros for one never seen."""
         found: list[QueueStats] = []
-        for first in range(0, len(queues), QUEUES_A_CALL):
-            some = queues[first : first + QUEUES_A_CALL]
-            found += replies.stats(await self._call("stats", self._keys_of(some)), some)
+        for first in range(0, len(queues), library.QUEUES_A_CALL):
+            some = queues[first : first + library.QUEUES_A_CALL]
+            found += replies.stats(await self._call("stats", self.keys.of_all(some)), some)
         return found
 
     async def peek(self, queue: str, count: int) -> tuple[int, list[bytes]]:
@@ -518,28 +514,6 @@ class Engine:
     async def purge(self, queue: str) -> int:
         """Delete all jobs of the queue, its counters and its uniq keys. Returns how many jobs went."""
         return int(await self._call("purge", self.keys.of(queue)))
-
-    async def _sweep(self) -> None:
-        """Let time do its work on queues that nobody fetches from, a part of them each second."""
-        left: list[str] = []
-        share = 0
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            if not left:
-                left = sorted(self._known)
-                share = min(max(QUEUES_A_CALL, math.ceil(len(left) / SWEEP_TURNS)), SWEPT_MOST)
-            turn, left = left[:share], left[share:]
-            for first in range(0, len(turn), QUEUES_A_CALL):
-                await self._sweep_some(turn[first : first + QUEUES_A_CALL])
-
-    async def _sweep_some(self, queues: Sequence[str]) -> None:
-        try:
-            while await self._call("sweep", self._keys_of(queues)):
-                pass
-        except StoreUnavailable:
-            pass  # it is logged where the connection is kept, and the next turn comes
-        except PresqueError as error:
-            log.warning("sweep.failed reason=%s", error)
 
     # --- workers --------------------------------------------------------------------------------
 
@@ -595,9 +569,6 @@ class Engine:
 
     async def _call(self, name: str, names: tuple[str, ...], *args: str | bytes | int) -> Any:
         return await self.store.ask(library.call(name, names, *args))
-
-    def _keys_of(self, queues: Iterable[str]) -> tuple[str, ...]:
-        return tuple(key for queue in queues for key in self.keys.of(queue))
 
 
 def pack(options: PushOptions) -> bytes:

@@ -16,7 +16,6 @@ from presque.engine.keys import Keys
 from presque.errors import PresqueError
 
 NAMED = 100
-QUEUES_A_CALL = 100
 
 
 class Hearer(Protocol):
@@ -84,8 +83,8 @@ class Events:
 
     def _mark(self, queues: set[str]) -> None:
         names = sorted(queues)
-        for first in range(0, len(names), QUEUES_A_CALL):
-            metas = tuple(self._keys.of(queue)[0] for queue in names[first : first + QUEUES_A_CALL])
+        for first in range(0, len(names), library.QUEUES_A_CALL):
+            metas = tuple(self._keys.of(queue)[0] for queue in names[first : first + library.QUEUES_A_CALL])
             self._store.send(library.call("watch", metas, 0), _ignore)
         self._marked |= queues
 

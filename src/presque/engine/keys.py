@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,6 +19,10 @@ class Keys:
     def of(self, queue: str) -> tuple[str, ...]:
         """The keys of one queue, all under its hash tag, in the order the functions expect."""
         return _of_queue(self.namespace, queue)
+
+    def of_all(self, queues: Iterable[str]) -> tuple[str, ...]:
+        """The keys of each of these queues, one queue after the other."""
+        return tuple(key for queue in queues for key in self.of(queue))
 
     def registry(self) -> tuple[str, str]:
         """The set of all queue names, and the channel that tells of new ones."""

@@ -13,6 +13,7 @@ from presque.engine.keys import PER_QUEUE
 
 VERSION = 1
 NAME = f"presque_{VERSION}"
+QUEUES_A_CALL = 100  # at most: a call holds up everybody
 
 # Each file may use what stands in those before it.
 _FILES = (
