@@ -13,8 +13,8 @@ import pytest
 import uvloop
 
 from presque import Client
-from presque.engine.connection import Address
 from presque.engine.engine import Engine
+from presque.store.address import Address
 from tests import rig
 from tests.clients import Connect, InLoop
 

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 import redis
 
-from presque.engine.embedded import find_binary
+from presque.store.embedded import find_binary
 
 PATIENCE = 10.0
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from presque import codec
 from presque.config import Settings
-from presque.engine.connection import Address
 from presque.errors import SetupError
+from presque.store.address import Address
 
 log = logging.getLogger("presque.server")
 

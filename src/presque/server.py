@@ -26,8 +26,6 @@ import uvloop
 from presque import __version__, codec, config
 from presque.config import Settings
 from presque.dashboard.pages import pages
-from presque.engine.connection import Address, StoreInfo
-from presque.engine.embedded import EmbeddedSettings, EmbeddedStore
 from presque.engine.engine import Engine
 from presque.errors import SetupError
 from presque.fleet import Fleet, Told
@@ -35,6 +33,9 @@ from presque.http.app import application
 from presque.http.fast import Door, Protocol
 from presque.http.gate import Gate
 from presque.log import configure as log_to
+from presque.store.address import Address
+from presque.store.embedded import EmbeddedSettings, EmbeddedStore
+from presque.store.greeting import StoreInfo
 from presque.ws.endpoint import Sockets
 
 log = logging.getLogger("presque.server")

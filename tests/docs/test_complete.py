@@ -220,7 +220,8 @@ FLOORS = {
 }
 BELOW = {
     "ground": set[str](),
-    "engine": {"ground"},
+    "store": {"errors"},
+    "engine": {"ground", "store"},
     "commands": {"ground", "engine"},
     "http": {"ground", "engine", "commands"},
     "ws": {"ground", "engine", "commands"},
@@ -228,7 +229,7 @@ BELOW = {
     "client": {"errors", "frames"},
     "worker": {"errors", "names", "log", "client"},
     "testing": {"client", "worker"},
-    "roof": {"ground", "engine", "commands", "http", "ws", "dashboard", "client", "worker"},
+    "roof": {"ground", "store", "engine", "commands", "http", "ws", "dashboard", "client", "worker"},
 }
 
 

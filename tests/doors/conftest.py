@@ -15,9 +15,9 @@ import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from presque.dashboard.pages import pages
-from presque.engine.connection import Address
 from presque.engine.engine import Engine
 from presque.http.app import application
+from presque.store.address import Address
 from tests import rig
 
 

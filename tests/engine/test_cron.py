@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from presque.engine.connection import Address
 from presque.engine.cron import Cron
 from presque.engine.engine import Engine
 from presque.job import PushOptions
+from presque.store.address import Address
 from tests import rig
 
 HOUR_MS = 3600 * 1000

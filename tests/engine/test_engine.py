@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from presque.engine.connection import Address
 from presque.engine.engine import Engine
 from presque.errors import CallerError, JobExists, QueueClosed, SetupError
 from presque.job import Fetched, LeaseAsk, Leased, PushOptions, QueueStats
 from presque.names import queue_list
+from presque.store.address import Address
 from tests import rig
 from tests.asking import Fetching, at_rest, fetch, push, pushing, soon
 

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from presque.engine.connection import Address
 from presque.engine.engine import Engine
 from presque.errors import QueueClosed
 from presque.job import PushOptions
+from presque.store.address import Address
 from tests import rig
 from tests.asking import Fetching, at_rest, fetch, in_line, push, pushing, soon
 

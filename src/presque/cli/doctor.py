@@ -23,8 +23,8 @@ from presque.cli.terminal import coloured, table
 from presque.client import Client, ClientError, ServerNotReached
 from presque.client.client import DEFAULT_URL
 from presque.config import Settings, check_bind, data_directory, load
-from presque.engine.embedded import find_binary
 from presque.errors import SetupError
+from presque.store.embedded import find_binary
 
 PARTS = ("uvicorn", "httptools", "uvloop", "hiredis", "msgspec")
 OPEN_FILES = 4096

@@ -16,11 +16,11 @@ from typing import Any
 
 from presque import codec
 from presque.engine import library
-from presque.engine.connection import Store
 from presque.engine.keys import Keys
 from presque.errors import CallerError, JobExists, NotFound, PresqueError, StoreUnavailable
 from presque.job import PushOptions
 from presque.schedule import Schedule
+from presque.store.store import Store
 
 log = logging.getLogger("presque.engine")
 

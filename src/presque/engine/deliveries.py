@@ -14,10 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 from presque.engine import library, replies
-from presque.engine.connection import Store
 from presque.engine.keys import Keys
 from presque.errors import PresqueError
 from presque.job import Fetched
+from presque.store.store import Store
 
 JOBS_A_CALL = 100
 BYTES_A_CALL = 1024 * 1024

@@ -19,7 +19,6 @@ from typing import Any
 from presque import codec
 from presque.engine import keys, library, replies
 from presque.engine.batching import Batch, Batches
-from presque.engine.connection import Address, Store, StoreInfo
 from presque.engine.cron import Crons
 from presque.engine.deliveries import Deliveries, Listener
 from presque.engine.events import Events, Hearer
@@ -41,6 +40,9 @@ from presque.job import (
     WorkerStats,
 )
 from presque.names import QueueList, has_glob
+from presque.store.address import Address
+from presque.store.greeting import StoreInfo
+from presque.store.store import Store
 
 log = logging.getLogger("presque.engine")
 
@@ -57,7 +59,9 @@ class Engine:
 
     def __init__(self, address: Address, namespace: str = "presque") -> None:
         self.keys = keys.Keys(namespace)
-        self.store = Store(address, on_message=self._message, on_connected=self._connected)
+        self.store = Store(
+            address, library.functions(), on_message=self._message, on_connected=self._connected
+        )
         self.jobs = Jobs(self.store, self.keys)
         self.crons = Crons(self.store, self.keys, self.push_many)
         self.wakeups = Wakeups(self)

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from presque.engine import library
-from presque.engine.connection import Store
 from presque.engine.keys import Keys
 from presque.errors import PresqueError
+from presque.store.store import Store
 
 NAMED = 100
 

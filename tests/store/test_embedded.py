@@ -21,8 +21,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from presque.engine.embedded import EmbeddedSettings, EmbeddedStore
 from presque.errors import SetupError
+from presque.store.embedded import EmbeddedSettings, EmbeddedStore
 from tests import rig
 from tests.asking import soon
 
@@ -31,7 +31,7 @@ NOBODY = 65534
 # A parent that starts a store, says where it is, and does nothing more.
 PARENT = """
 import asyncio, pathlib, sys
-from presque.engine.embedded import EmbeddedSettings, EmbeddedStore
+from presque.store.embedded import EmbeddedSettings, EmbeddedStore
 
 async def run():
     store = EmbeddedStore(EmbeddedSettings(directory=pathlib.Path(sys.argv[1])))
@@ -46,15 +46,15 @@ asyncio.run(run())
 # What is said of a directory to somebody who is not root, since root may write anywhere.
 PREPARE = f"""
 import os, pathlib, sys
-from presque.engine import embedded
+from presque.store import directory
 
 if os.geteuid() == 0:
     os.setgroups([])
     os.setgid({NOBODY})
     os.setuid({NOBODY})
 try:
-    embedded._prepare(pathlib.Path(sys.argv[1]))
-except embedded.SetupError as error:
+    directory.prepare(pathlib.Path(sys.argv[1]))
+except directory.SetupError as error:
     print(error)
 """
 

@@ -18,37 +18,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import fcntl
 import importlib.util
 import logging
 import os
 import shutil
-import signal
-import stat
 import subprocess
-import sys
-import tempfile
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 import hiredis
 
 from presque.errors import SetupError
+from presque.store.asking import Call, connected, is_busy
+from presque.store.directory import (
+    is_private,
+    is_same,
+    last_lines,
+    lock,
+    prepare,
+    private_directory,
+    reason_of,
+    remove_private,
+    rotate,
+)
+from presque.store.process import die_with_parent, ended, environment, status
 
 log = logging.getLogger("presque.store")
 
-LOG_MOST = 8 * 1024 * 1024
 BACKOFF_FIRST, BACKOFF_MOST = 0.05, 5.0
 STEADY_S = 10.0
 POLL_S = 0.005
 TELL_EVERY_S = 5.0
-PRIVATE_PREFIX = "presque-"
-SOCKET_MOST = 100
-"""Bytes in the path of a socket. Linux takes 107, macOS 103."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,13 +117,13 @@ class EmbeddedStore:
         binary = find_binary(self.settings.binary)
         try:
             # Not in the data directory, whose path may be longer than that of a socket can be.
-            self._private = _private_directory()
+            self._private = private_directory()
             self.socket = self._private / "store.sock"
             self._directory = self._private
             if self.settings.directory is not None:
                 self._directory = self.settings.directory.absolute()
-                _prepare(self._directory)
-                self._lock = _lock(self._directory)
+                prepare(self._directory)
+                self._lock = lock(self._directory)
                 await _stop_orphan(self._directory)
             await self._launch(binary)
         except BaseException:
@@ -139,7 +141,7 @@ class EmbeddedStore:
         if process is not None and process.poll() is None:
             process.terminate()
             async with _telling(lambda: log.info("store.stopping pid=%d", process.pid)):
-                await _ended(process)
+                await ended(process)
             log.info("store.stopped pid=%d", process.pid)
         self._clean_up()
 
@@ -150,8 +152,8 @@ class EmbeddedStore:
         while True:
             assert self._process is not None
             began = loop.time()
-            code = await _ended(self._process)
-            log.error("store.died pid=%d status=%s", self._process.pid, _status(code))
+            code = await ended(self._process)
+            log.error("store.died pid=%d status=%s", self._process.pid, status(code))
             if loop.time() - began > STEADY_S:
                 pause = BACKOFF_FIRST
             while True:
@@ -171,12 +173,12 @@ class EmbeddedStore:
         log_file = self._directory / "store.log"
         try:
             self.socket.unlink(missing_ok=True)
-            _rotate(log_file)
+            rotate(log_file)
             with log_file.open("ab") as output:
                 said_before = output.tell()
                 self._process = self._spawn(binary, output)
         except (OSError, subprocess.SubprocessError) as error:
-            raise SetupError(f"cannot run {binary} on {self._directory}: {_reason(error)}") from None
+            raise SetupError(f"cannot run {binary} on {self._directory}: {reason_of(error)}") from None
         await self._answers(self._process, log_file, said_before)
         log.info(
             "store.started pid=%d dir=%s fsync=%s ready_ms=%d",
@@ -196,9 +198,9 @@ class EmbeddedStore:
             stdout=output,
             stderr=subprocess.STDOUT,
             bufsize=0,
-            env=_environment(),
+            env=environment(),
             start_new_session=True,  # Ctrl-C is for us: the store goes last
-            preexec_fn=_die_with_parent(os.getpid()),
+            preexec_fn=die_with_parent(os.getpid()),
         )
         assert process.stdin is not None
         with process.stdin as told:
@@ -220,12 +222,12 @@ class EmbeddedStore:
         async with _telling(lambda: log.info("store.loading pid=%d", process.pid)):
             while process.poll() is None:
                 with contextlib.suppress(OSError):
-                    async with _connected(self.socket) as call:
-                        if not _is_busy(await call("PING")):
+                    async with connected(self.socket) as call:
+                        if not is_busy(await call("PING")):
                             return
                 await asyncio.sleep(POLL_S)
-        said = _last_lines(log_file, said_before)
-        raise SetupError(f"the store cannot start ({_status(process.returncode)}): {said}")
+        said = last_lines(log_file, said_before)
+        raise SetupError(f"the store cannot start ({status(process.returncode)}): {said}")
 
     def _configuration(self) -> bytes:
         """What the store reads from its standard input."""
@@ -267,58 +269,6 @@ def _is_program(path: Path) -> bool:
     return path.is_file() and os.access(path, os.X_OK)
 
 
-def _private_directory() -> Path:
-    """A new directory that only we may enter, with a path short enough for a socket in it."""
-    usual = tempfile.gettempdir()
-    fits = len(os.fsencode(usual)) + len(f"/{PRIVATE_PREFIX}12345678/store.sock") <= SOCKET_MOST
-    try:
-        return Path(tempfile.mkdtemp(prefix=PRIVATE_PREFIX, dir=usual if fits else "/tmp"))  # noqa: S108
-    except OSError as error:
-        raise SetupError(f"cannot make a directory for the store's socket: {_reason(error)}") from None
-
-
-def _prepare(directory: Path) -> None:
-    """Make the data directory, or refuse one that others could reach into."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        facts = directory.stat()
-    except OSError as error:
-        reason = "not a directory" if isinstance(error, FileExistsError) else _reason(error)
-        raise SetupError(f"cannot keep data in {directory}: {reason}; choose with --data") from None
-    if facts.st_uid != os.geteuid():
-        raise SetupError(f"{directory} belongs to another user; choose a directory of your own with --data")
-    if stat.S_IMODE(facts.st_mode) & 0o022:
-        raise SetupError(f"others may write to {directory}: `chmod go-w` it, or choose another with --data")
-    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
-        raise SetupError(f"cannot write to {directory}; choose another directory with --data")
-
-
-def _lock(directory: Path) -> IO[str]:
-    """Take the directory for this process alone. The lock is free again when the process ends, however."""
-    try:
-        file = (directory / "presque.lock").open("a+")  # not inherited by the store, as all that Python opens
-    except OSError as error:
-        raise SetupError(f"cannot open {directory / 'presque.lock'}: {_reason(error)}") from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read().strip()
-        file.close()
-        raise SetupError(
-            f"another presque (pid {holder or 'unknown'}) uses the data in {directory}; stop it, "
-            "or choose another directory with --data"
-        ) from None
-    except OSError as error:
-        with contextlib.suppress(OSError):  # closing tries to write once more
-            file.close()
-        raise SetupError(f"cannot lock {directory / 'presque.lock'}: {_reason(error)}") from None
-    return file
-
-
 async def _stop_orphan(directory: Path) -> None:
     """Stop a store that outlived its presque, so that two never write the same files. Waits for its end.
 
@@ -329,25 +279,25 @@ async def _stop_orphan(directory: Path) -> None:
         pid, socket = int(pid_text), Path(os.fsdecode(path))
     except (OSError, ValueError):
         return
-    if not _is_private(socket.parent):
+    if not is_private(socket.parent):
         return
     try:
         # The socket tells who runs there. The pid may by now be that of any process.
-        async with _connected(socket) as call, _telling(lambda: log.info("store.stopping pid=%d", pid)):
+        async with connected(socket) as call, _telling(lambda: log.info("store.stopping pid=%d", pid)):
             await _shut_down(call, directory, pid)
     except OSError:  # nobody listens there, or not any more
         with contextlib.suppress(OSError):
-            _remove_private(socket)
+            remove_private(socket)
 
 
 async def _shut_down(call: Call, directory: Path, pid: int) -> None:
     """Return if the store that answers here runs on another directory. Otherwise end it, which shows in
     the `OSError` that its connection ends with."""
-    while _is_busy(found := await call("CONFIG GET dir")):
+    while is_busy(found := await call("CONFIG GET dir")):
         await asyncio.sleep(POLL_S)
     refused = found
     if not isinstance(found, hiredis.ReplyError):
-        if not _is_same(Path(found[1]), directory):  # as in a copy of a directory that is in use
+        if not is_same(Path(found[1]), directory):  # as in a copy of a directory that is in use
             return
         log.warning("store.orphan_stopped pid=%d", pid)
         refused = await call("SHUTDOWN")
@@ -355,66 +305,6 @@ async def _shut_down(call: Call, directory: Path, pid: int) -> None:
         f"the store of an earlier presque (pid {pid}) still uses the data in {directory} and does not stop: "
         f"{refused}; stop it, or choose another directory with --data"
     )
-
-
-def _is_private(directory: Path) -> bool:
-    """Whether only we may have put there what is in it."""
-    try:
-        facts = directory.lstat()
-    except OSError:
-        return False
-    mode = facts.st_mode
-    return stat.S_ISDIR(mode) and facts.st_uid == os.geteuid() and not stat.S_IMODE(mode) & 0o077
-
-
-def _remove_private(socket: Path) -> None:
-    """Remove the directory that a killed presque made for its socket; one that it did not make stays."""
-    if socket.parent.name.startswith(PRIVATE_PREFIX):
-        socket.unlink(missing_ok=True)
-        socket.parent.rmdir()
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:
-        return False
-
-
-def _is_busy(reply: Any) -> bool:
-    """Whether the store lives but answers nothing yet: it reads its data, or is in a long function."""
-    return isinstance(reply, hiredis.ReplyError) and str(reply).startswith(("LOADING", "BUSY"))
-
-
-class Call:
-    """A connection to the store for a few commands, one after the other."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._replies = hiredis.Reader(encoding="utf-8", errors="surrogateescape")
-
-    async def __call__(self, command: str) -> Any:
-        """The reply to a command, be it an error. Raises `OSError` when the connection ends instead."""
-        self._writer.write(f"{command}\r\n".encode())
-        while (reply := self._replies.gets()) is False:
-            part = await self._reader.read(65536)
-            if not part:
-                raise ConnectionResetError("the store has closed the connection")
-            self._replies.feed(part)
-        return reply
-
-
-@contextlib.asynccontextmanager
-async def _connected(socket: Path) -> AsyncIterator[Call]:
-    """A connection to the store. Raises `OSError` if nobody listens."""
-    reader, writer = await asyncio.open_unix_connection(str(socket))
-    try:
-        yield Call(reader, writer)
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
 
 
 @contextlib.asynccontextmanager
@@ -431,85 +321,6 @@ async def _telling(say: Callable[[], None]) -> AsyncIterator[None]:
         yield
     finally:
         teller.cancel()
-
-
-async def _ended(process: subprocess.Popen[bytes]) -> int:
-    """Return the exit code when the process has ended. Where the kernel can tell, nobody asks."""
-    if process.poll() is None and (descriptor := _pidfd(process.pid)) is not None:
-        ended = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_reader(descriptor, ended.set)
-        try:
-            await ended.wait()
-        finally:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
-        return process.wait()
-    while (code := process.poll()) is None:
-        await asyncio.sleep(0.05)
-    return code
-
-
-def _pidfd(pid: int) -> int | None:
-    """A descriptor that is readable when the process has ended; None on macOS and old or caged kernels."""
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return None
-
-
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def _die_with_parent(parent: int) -> Callable[[], None]:
-    """What the child does between fork and exec: ask the kernel for a TERM when its parent dies."""
-
-    def ask_kernel() -> None:
-        if _libc is not None:
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-            if os.getppid() != parent:  # it died before we could ask
-                os._exit(1)
-
-    return ask_kernel
-
-
-def _rotate(log_file: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if log_file.stat().st_size > LOG_MOST:
-            log_file.replace(log_file.with_suffix(".log.1"))
-
-
-def _last_lines(log_file: Path, said_before: int) -> str:
-    """The end of what the store has logged since the file had `said_before` bytes: why it stopped."""
-    try:
-        with log_file.open("rb") as file:
-            file.seek(said_before)
-            lines = [line.decode(errors="replace").strip() for line in deque(file, 3)]
-    except OSError as error:
-        return f"its log cannot be read, {_reason(error)}"
-    return " / ".join(lines) or "its log is empty"
-
-
-def _status(code: int) -> str:
-    """How a process ended, in words."""
-    if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
-    return f"exit code {code}"
-
-
-def _reason(error: Exception) -> str:
-    """What the system says, to stand inside a sentence."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text[:1].lower() + text[1:]
-
-
-def _environment() -> dict[str, str]:
-    """What the store inherits: our environment without our settings, which may hold a password."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("PRESQUE_")}
-    # glibc keeps 7 freed pieces of a size at hand, and one call here frees hundreds at once. With more at
-    # hand the store spends less time in malloc (bench/cpu.py prints its CPU per push).
-    return {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=512"} | ours
 
 
 def _quoted(path: Path) -> str:

@@ -1,0 +1,118 @@
+"""The data directory of the embedded store, its lock, the directory of its socket, and its log."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import tempfile
+from collections import deque
+from pathlib import Path
+from typing import IO
+
+from presque.errors import SetupError
+
+LOG_MOST = 8 * 1024 * 1024
+PRIVATE_PREFIX = "presque-"
+SOCKET_MOST = 100
+"""Bytes in the path of a socket. Linux takes 107, macOS 103."""
+
+
+def prepare(directory: Path) -> None:
+    """Make the data directory, or refuse one that others could reach into."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        facts = directory.stat()
+    except OSError as error:
+        reason = "not a directory" if isinstance(error, FileExistsError) else reason_of(error)
+        raise SetupError(f"cannot keep data in {directory}: {reason}; choose with --data") from None
+    if facts.st_uid != os.geteuid():
+        raise SetupError(f"{directory} belongs to another user; choose a directory of your own with --data")
+    if stat.S_IMODE(facts.st_mode) & 0o022:
+        raise SetupError(f"others may write to {directory}: `chmod go-w` it, or choose another with --data")
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        raise SetupError(f"cannot write to {directory}; choose another directory with --data")
+
+
+def lock(directory: Path) -> IO[str]:
+    """Take the directory for this process alone. The lock is free again when the process ends, however."""
+    try:
+        file = (directory / "presque.lock").open("a+")  # not inherited by the store, as all that Python opens
+    except OSError as error:
+        raise SetupError(f"cannot open {directory / 'presque.lock'}: {reason_of(error)}") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip()
+        file.close()
+        raise SetupError(
+            f"another presque (pid {holder or 'unknown'}) uses the data in {directory}; stop it, "
+            "or choose another directory with --data"
+        ) from None
+    except OSError as error:
+        with contextlib.suppress(OSError):  # closing tries to write once more
+            file.close()
+        raise SetupError(f"cannot lock {directory / 'presque.lock'}: {reason_of(error)}") from None
+    return file
+
+
+def private_directory() -> Path:
+    """A new directory that only we may enter, with a path short enough for a socket in it."""
+    usual = tempfile.gettempdir()
+    fits = len(os.fsencode(usual)) + len(f"/{PRIVATE_PREFIX}12345678/store.sock") <= SOCKET_MOST
+    try:
+        return Path(tempfile.mkdtemp(prefix=PRIVATE_PREFIX, dir=usual if fits else "/tmp"))  # noqa: S108
+    except OSError as error:
+        raise SetupError(f"cannot make a directory for the store's socket: {reason_of(error)}") from None
+
+
+def is_private(directory: Path) -> bool:
+    """Whether only we may have put there what is in it."""
+    try:
+        facts = directory.lstat()
+    except OSError:
+        return False
+    mode = facts.st_mode
+    return stat.S_ISDIR(mode) and facts.st_uid == os.geteuid() and not stat.S_IMODE(mode) & 0o077
+
+
+def remove_private(socket: Path) -> None:
+    """Remove the directory that a killed presque made for its socket; one that it did not make stays."""
+    if socket.parent.name.startswith(PRIVATE_PREFIX):
+        socket.unlink(missing_ok=True)
+        socket.parent.rmdir()
+
+
+def is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def rotate(log_file: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if log_file.stat().st_size > LOG_MOST:
+            log_file.replace(log_file.with_suffix(".log.1"))
+
+
+def last_lines(log_file: Path, said_before: int) -> str:
+    """The end of what the store has logged since the file had `said_before` bytes: why it stopped."""
+    try:
+        with log_file.open("rb") as file:
+            file.seek(said_before)
+            lines = [line.decode(errors="replace").strip() for line in deque(file, 3)]
+    except OSError as error:
+        return f"its log cannot be read, {reason_of(error)}"
+    return " / ".join(lines) or "its log is empty"
+
+
+def reason_of(error: Exception) -> str:
+    """What the system says, to stand inside a sentence."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text[:1].lower() + text[1:]

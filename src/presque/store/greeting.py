@@ -1,0 +1,118 @@
+"""The first words on a new connection: log in, check the store, load the functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from presque.errors import SetupError, StoreError, StoreUnavailable
+from presque.store.address import Address
+from presque.store.wire import Wire, command
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """What the store says of itself."""
+
+    product: str
+    version: tuple[int, ...]
+    eviction: str
+    persistent: bool
+    fsync: str
+
+    def __str__(self) -> str:
+        return f"{self.product} {'.'.join(map(str, self.version))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """What is to be loaded into the store: the name of the library and its text."""
+
+    name: str
+    source: str
+
+
+async def greet(wire: Wire, address: Address) -> StoreInfo:
+    """Log in and learn whom we talk to. Raises `SetupError` for a store that presque must not use."""
+    hello: list[str] = ["HELLO", "3"]
+    if address.password is not None:
+        hello += ["AUTH", address.username or "default", address.password]
+    try:
+        await wire.ask(*hello)
+        if address.db:
+            await wire.ask("SELECT", address.db)
+        await wire.ask("CLIENT", "SETNAME", "presque")
+        raw = await wire.ask("INFO")
+    except StoreError as error:
+        raise SetupError(_refusal(str(error), address)) from None
+    facts = dict(
+        line.split(":", 1) for line in bytes(raw).decode("utf-8", "replace").splitlines() if ":" in line
+    )
+    try:
+        setting = await wire.ask("CONFIG", "GET", "appendfsync")
+        fsync = setting[b"appendfsync"].decode()
+    except (StoreError, KeyError, TypeError):
+        fsync = "unknown"  # managed stores forbid CONFIG; the operator is told so
+    product = "Valkey" if "valkey_version" in facts else "Redis"
+    version = facts.get("valkey_version") or facts.get("redis_version", "0")
+    info = StoreInfo(
+        product,
+        tuple(int(part) for part in version.split(".") if part.isdigit()),
+        facts.get("maxmemory_policy", "noeviction"),
+        facts.get("aof_enabled", "0") == "1",
+        fsync,
+    )
+    if product == "Redis" and info.version < (7, 0):
+        raise SetupError(f"the store at {address} is {info}: presque needs Redis 7.0 or later, or Valkey")
+    if info.eviction != "noeviction":
+        raise SetupError(
+            f"the store at {address} has maxmemory-policy {info.eviction}, which throws jobs away "
+            "when memory is short; set it to noeviction"
+        )
+    if facts.get("role") == "slave":
+        raise StoreUnavailable("it is a replica; name its primary")
+    return info
+
+
+def _refusal(text: str, address: Address) -> str:
+    """A failed login as a sentence that says what to do."""
+    text = text.removeprefix("the store answered: ")
+    if "unknown command" in text or "NOPROTO" in text:
+        return f"the store at {address} is too old: presque needs Redis 7.0 or later, or Valkey"
+    if "WRONGPASS" in text or "NOAUTH" in text or "AUTH" in text:
+        return f"the store at {address} does not let presque in: check user and password"
+    if "DB index" in text:
+        return f"the store at {address} has no database {address.db}"
+    if "NOPERM" in text:
+        return f"the store at {address} does not allow its user enough: {text}"
+    return f"the store at {address} refused: {text}"
+
+
+async def load(wire: Wire, functions: Functions) -> None:
+    """Load the functions unless exactly these are there. Same version means same contract, so another
+    build of it may be replaced under a server that runs."""
+    try:
+        found = await wire.ask("FUNCTION", "LIST", "LIBRARYNAME", functions.name, "WITHCODE")
+        if found and _code(found[0]) == functions.source.encode():
+            return
+        await wire.ask("FUNCTION", "LOAD", "REPLACE", functions.source)
+    except StoreError as error:
+        raise SetupError(f"the store does not take presque's functions: {error}") from None
+
+
+async def may_listen(wire: Wire, channel: str) -> None:
+    """Find out whether our user may subscribe. A refusal later would be an error that answers no call."""
+    wire.write(command("SSUBSCRIBE", channel))
+    try:
+        await wire.ask("PING")
+    except StoreError as error:
+        namespace = channel.partition(":")[0]
+        raise SetupError(
+            f"the store's user may not listen to channels: {error}; allow it with `&{namespace}:*`"
+        ) from None
+
+
+def _code(entry: Any) -> bytes:
+    if not isinstance(entry, dict):
+        entry = dict(zip(entry[::2], entry[1::2], strict=True))
+    return bytes(entry.get(b"library_code", b""))
