@@ -15,6 +15,7 @@ import cpu
 import fetch_http
 import fsync
 import gathering
+import lease_cpu
 import leases
 import many_queues
 import memory
@@ -35,6 +36,7 @@ MODULES = (
     startup,
     many_queues,
     leases,
+    lease_cpu,
     gathering,
     websocket,
     broadcast,

@@ -18,6 +18,7 @@ import json
 import socket
 import sys
 import time
+from typing import Any
 
 import rig
 
@@ -39,14 +40,7 @@ class Worker:
         """Ack what is held and lease the next. Returns how many jobs were acked."""
         acked = len(self._held)
         asked = {"count": COUNT, "settle": {"ack": self._held}} if acked else {"count": COUNT}
-        body = json.dumps(asked, separators=(",", ":")).encode()
-        self._socket.sendall(
-            b"POST /q/bench/lease HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b"
-            % (len(body), body)
-        )
-        answer = json.loads(self._answer())
-        if any(one["status"] != 200 for one in answer.get("settled", ())):
-            raise rig.Broken(f"an ack was refused: {answer['settled'][0]}")
+        answer = self._ask("/q/bench/lease", asked)
         self._held = [
             {"queue": job["queue"], "id": job["id"], "lease": job["lease"]} for job in answer["jobs"]
         ]
@@ -54,8 +48,24 @@ class Worker:
             raise rig.Broken("the queue ran empty")
         return acked
 
+    def settle(self) -> None:
+        """Ack what is held, and lease nothing more."""
+        self._ask("/settle", {"ack": self._held})
+        self._held = []
+
     def close(self) -> None:
         self._socket.close()
+
+    def _ask(self, path: str, asked: Any) -> Any:
+        body = json.dumps(asked, separators=(",", ":")).encode()
+        self._socket.sendall(
+            b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b"
+            % (path.encode(), len(body), body)
+        )
+        answer = json.loads(self._answer())
+        if any(one["status"] != 200 for one in answer.get("settled", ())):
+            raise rig.Broken(f"an ack was refused: {answer['settled'][0]}")
+        return answer
 
     def _answer(self) -> bytes:
         data = b""
