@@ -17,10 +17,9 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from typing import Any, TypeVar, cast
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
 
-import uvicorn
 import uvloop
 
 from presque import __version__, codec, config
@@ -29,9 +28,9 @@ from presque.dashboard.pages import pages
 from presque.engine.engine import Engine
 from presque.errors import SetupError
 from presque.fleet import Fleet, Told
-from presque.http.app import application
-from presque.http.fast import Door, Protocol
+from presque.http.connection import Connection, Door
 from presque.http.gate import Gate
+from presque.http.routes import Planner
 from presque.log import configure as log_to
 from presque.store.address import Address
 from presque.store.embedded import EmbeddedSettings, EmbeddedStore
@@ -82,8 +81,7 @@ class Server:
         self.engine = Engine(address, settings.namespace)
         self._listener = listener
         self._door: Door | None = None
-        self._uvicorn: _Uvicorn | None = None
-        self._serving: asyncio.Task[None] | None = None
+        self._serving: asyncio.Server | None = None
 
     async def start(self) -> dict[str, Any]:
         """Reach the store, then take requests. Returns what /stats/ says of this server."""
@@ -92,24 +90,11 @@ class Server:
             log.warning("store.not_persistent address=%s", self.engine.store.address)
         gate = Gate.of((*self.settings.hosts, self.settings.host), self.settings.origins)
         sockets = Sockets(self.engine, self.settings.max_body)
-        self._door = Door(self.engine, gate, self.settings.max_body, sockets.accept)
-        protocol = functools.partial(Protocol, self._door)
-        self._uvicorn = _Uvicorn(
-            uvicorn.Config(
-                application(self.engine, self.about, pages()),
-                http=cast(type[asyncio.Protocol], protocol),
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=DRAIN_S,
-            )
+        planner = Planner(self.engine, gate, self.about, pages(), sockets.accept)
+        self._door = Door(planner, self.settings.max_body)
+        self._serving = await asyncio.get_running_loop().create_server(
+            functools.partial(Connection, self._door), sock=self._listener, backlog=BACKLOG
         )
-        self._serving = asyncio.create_task(self._uvicorn.serve(sockets=[self._listener]))
-        while not self._uvicorn.started:
-            await asyncio.sleep(0.001)
         gc.freeze()  # what lives as long as the server need not be looked at again
         return self.about()
 
@@ -120,12 +105,13 @@ class Server:
 
     async def stop(self) -> None:
         """Take no more connections, answer those who wait and those who are being served, then close."""
-        self.engine.stop_waiting()
-        if self._uvicorn is not None and self._serving is not None:
-            self._uvicorn.should_exit = True
-            await self._serving
+        if self._serving is not None:
+            self._serving.close()
         if self._door is not None:
-            self._door.close()
+            self._door.shutdown()
+        self.engine.stop_waiting()
+        if self._door is not None:
+            await self._door.drained(DRAIN_S)
         await self.engine.stop()
 
 
@@ -147,14 +133,6 @@ async def _serve_in_fleet() -> None:
         sys.stdout.buffer.flush()
     await stop.wait()
     await server.stop()
-
-
-class _Uvicorn(uvicorn.Server):
-    """uvicorn without its own ideas about signals."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 @contextlib.asynccontextmanager

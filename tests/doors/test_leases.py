@@ -68,7 +68,7 @@ def problem(answer: Answer) -> tuple[int, str]:
 )
 def test_a_method_that_a_route_does_not_take_is_a_problem_too(door: Door, method: str, path: str) -> None:
     answer = door.ask(method, path)
-    assert problem(answer) == (405, "no-such-route")
+    assert problem(answer) == (405, "method-not-allowed")
     assert answer.headers["allow"]
 
 

@@ -196,13 +196,13 @@ MALFORMED_WHOLE: dict[str, tuple[bytes, int]] = {
     "all lines end with LF": (b"GET /q/QUEUE HTTP/1.1\nHost: localhost\n\n", 400),
     "the first line ends with LF": (b"GET /q/QUEUE HTTP/1.1\nHost: localhost\r\n\r\n", 400),
     "lines end with CR": (b"GET /q/QUEUE HTTP/1.1\rHost: localhost\r\r\r\n\r\n", 400),
-    "HTTP/0.9": (b"GET /q/QUEUE\r\n\r\n", 400),
+    "HTTP/0.9": (b"GET /q/QUEUE\r\n\r\n", 505),
     "HTTP/2.0": (b"GET /q/QUEUE HTTP/2.0\r\n%b\r\n" % HOST, 505),
-    "HTTP/1.2": (b"GET /q/QUEUE HTTP/1.2\r\n%b\r\n" % HOST, 400),
-    "HTTP/3.7": (b"GET /q/QUEUE HTTP/3.7\r\n%b\r\n" % HOST, 400),
+    "HTTP/1.2": (b"GET /q/QUEUE HTTP/1.2\r\n%b\r\n" % HOST, 505),
+    "HTTP/3.7": (b"GET /q/QUEUE HTTP/3.7\r\n%b\r\n" % HOST, 505),
     "HTTP/1.1.1": (b"GET /q/QUEUE HTTP/1.1.1\r\n%b\r\n" % HOST, 400),
     "http/1.1": (b"GET /q/QUEUE http/1.1\r\n%b\r\n" % HOST, 400),
-    "the preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    "the preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     "a TLS hello": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(600) + b"\r\n\r\n", 400),
     "a space in front of the first header": (b"GET /q/QUEUE HTTP/1.1\r\n %b\r\n" % HOST, 400),
     "a method in lower case": (b"get /q/QUEUE HTTP/1.1\r\n%b\r\n" % HOST, 400),
@@ -233,7 +233,7 @@ MALFORMED_WHOLE: dict[str, tuple[bytes, int]] = {
         % (HOST, b"1" * 0x80000),
         413,
     ),
-    "a large body for the slow lane": (
+    "a large body for another route": (
         b"POST /qb/QUEUE HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\nffffffff\r\n" % HOST, 413
     ),
 }  # fmt: skip
@@ -300,7 +300,7 @@ def test_a_head_of_16_kib_is_taken(server: Server, queue_name: str) -> None:
         assert connection.reply().status == 431
 
 
-@pytest.mark.parametrize("how", ["with a length", "chunked", "for the slow lane"])
+@pytest.mark.parametrize("how", ["with a length", "chunked", "put back"])
 def test_a_body_of_one_mebibyte_is_taken(server: Server, queue_name: str, how: str) -> None:
     body = b'"%b"' % (b"x" * (MIB - 2))
     with wire(server) as connection:
@@ -681,8 +681,9 @@ def test_a_client_that_does_not_read_is_not_given_every_job(own_server: Server) 
 # --- slow clients -----------------------------------------------------------------------------------
 
 IMPATIENT = """
-from presque.http import fast
-fast.HEAD_WITHIN_S, fast.BODY_WITHIN_S, fast.IDLE_S, fast.LINGER_S = 1.0, 2.0, 1.5, 0.5
+from presque.http import connection
+connection.HEAD_WITHIN_S, connection.BODY_WITHIN_S = 1.0, 2.0
+connection.IDLE_S, connection.LINGER_S = 1.5, 0.5
 from presque.cli.main import main
 main()
 """

@@ -21,6 +21,7 @@ def read(line: bytes, *headers: bytes) -> Head:
 
 def test_a_head_is_taken_apart() -> None:
     assert read(b"POST /q/a%2Fb?x=1?2&y", b"X-A: b ", b"x-a:c", b"Content-Length: 12") == Head(
+        version="1.1",
         method="POST",
         path="/q/a%2Fb",
         query="x=1?2&y",

@@ -189,6 +189,6 @@ def test_the_level_is_for_presque_and_libraries_speak_from_warning_on() -> None:
     log.configure("json", "info", stream)
     store.debug("x.debug")
     store.info("x.info")
-    logging.getLogger("uvicorn").info("chatter")
-    logging.getLogger("uvicorn").warning("trouble")
+    logging.getLogger("library").info("chatter")
+    logging.getLogger("library").warning("trouble")
     assert [line.get("message", line["event"]) for line in lines(stream)] == ["x.info", "trouble"]

@@ -26,7 +26,7 @@ from presque.config import Settings, check_bind, data_directory, load
 from presque.errors import SetupError
 from presque.store.embedded import find_binary
 
-PARTS = ("uvicorn", "httptools", "uvloop", "hiredis", "msgspec")
+PARTS = ("httptools", "uvloop", "hiredis", "msgspec")
 OPEN_FILES = 4096
 FREE_BYTES = 256 * 1024 * 1024
 

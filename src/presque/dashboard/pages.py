@@ -1,13 +1,10 @@
-"""One function per page. Everything comes from static/ beside this file: no build step, no network."""
+"""The page at `/` and what it loads, from static/ beside this file: no build step, no network."""
 
 from __future__ import annotations
 
 import hashlib
 from importlib.resources import files
-
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from typing import NamedTuple
 
 # Job bodies and names are hostile: nothing inline, nothing from elsewhere, nobody may frame the page.
 HEADERS = {
@@ -22,22 +19,23 @@ HEADERS = {
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
-def pages() -> list[BaseRoute]:
-    """The routes of the dashboard: its page at `/`, and what that page loads."""
-    static = files("presque.dashboard") / "static"
-    routes: list[BaseRoute] = []
-    for file in static.iterdir():
+class Page(NamedTuple):
+    """One file: its media type, its bytes, the tag by which a browser knows it again, and its headers."""
+
+    kind: str
+    content: bytes
+    tag: str
+    headers: dict[str, str]
+
+
+def pages() -> dict[str, Page]:
+    """The pages by their paths: the dashboard at `/`, and what it loads."""
+    found = {}
+    for file in (files("presque.dashboard") / "static").iterdir():
         path = "/" if file.name == "index.html" else f"/static/{file.name}"
-        routes.append(_page(path, file.read_bytes(), TYPES["." + file.name.rpartition(".")[2]]))
-    return routes
-
-
-def _page(path: str, content: bytes, media_type: str) -> Route:
-    tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-
-    async def endpoint(request: Request) -> Response:
-        if request.headers.get("if-none-match") == tag:
-            return Response(status_code=304, headers=HEADERS | {"ETag": tag})
-        return Response(content, headers=HEADERS | {"ETag": tag}, media_type=media_type)
-
-    return Route(path, endpoint, methods=["GET"])
+        kind, content = TYPES["." + file.name.rpartition(".")[2]], file.read_bytes()
+        if kind.startswith("text/"):
+            kind += "; charset=utf-8"
+        tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+        found[path] = Page(kind, content, tag, HEADERS | {"ETag": tag})
+    return found

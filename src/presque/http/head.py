@@ -7,6 +7,7 @@ nothing reliable about where the request ends, so the connection is closed after
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
@@ -16,6 +17,11 @@ from presque.errors import CallerError
 
 MOST_BYTES = 16 * 1024
 MOST_HEADERS = 64
+
+# Versions that the parser would refuse as bytes that are not HTTP at all: any but 1.0 and 1.1, and 0.9, whose
+# request line names none (RFC 9112, section 2.3).
+_LINE = re.compile(rb"[!#-'*+\-.0-9A-Z^-z|~]+ [/*h][!-~]*(?: HTTP/(\d\.\d))?\r\n").match
+_ABSOLUTE = re.compile(r"https?://([^/?#@]+)(/[^?#]*)?\Z", re.IGNORECASE).match
 
 
 class BadHead(CallerError):
@@ -30,8 +36,13 @@ class BadHead(CallerError):
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """One request without its body. Header names are in lower case, values as they came."""
+    """One request without its body. Header names are in lower case, values as they came.
 
+    A target in absolute form has been taken apart: `path` is its path, and its host stands in place of `Host`
+    (RFC 9112, section 3.2.2).
+    """
+
+    version: str
     method: str
     path: str
     query: str
@@ -71,6 +82,9 @@ class _Collector:
 
 def read(head: bytes) -> Head:
     """Understand one head, which ends with its empty line. Raises `BadHead`."""
+    line = _LINE(head)
+    if line is not None and line[1] not in (b"1.0", b"1.1"):
+        raise BadHead("the request is not HTTP/1.1", 505)
     found = _Collector()
     parser = found.parser = httptools.HttpRequestParser(found)
     upgrade = False
@@ -103,8 +117,6 @@ def read(head: bytes) -> Head:
         )
     if hosts != 1:
         raise BadHead(f"the request should have exactly one Host header, not {hosts}")
-    if version not in ("1.0", "1.1"):
-        raise BadHead("the request is not HTTP/1.1", 505)
     if encodings and (lengths or version == "1.0"):
         raise BadHead("the request has a Transfer-Encoding that its Content-Length or version forbids")
     if encodings and [e.strip().lower() for e in encodings] != [b"chunked"]:
@@ -112,9 +124,16 @@ def read(head: bytes) -> Head:
     if len(lengths) > 1:
         raise BadHead("the request has more than one Content-Length")
     if parser.get_method() == b"CONNECT":
-        raise BadHead("this is no proxy", 501)
+        raise BadHead("CONNECT is not supported", 501)
     path, _, query = found.url.decode("latin-1").partition("?")
+    if not path.startswith("/"):
+        absolute = _ABSOLUTE(path)
+        if absolute is not None:
+            headers["host"], path = absolute[1], absolute[2] or "/"
+        elif path != "*":
+            raise BadHead("the target of the request is neither a path nor a URL of http")
     return Head(
+        version=version,
         method=parser.get_method().decode(),
         path=path,
         query=query,

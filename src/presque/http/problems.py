@@ -7,6 +7,7 @@ recurring jobs it is a problem of RFC 9457 that has `error`, too.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from http import HTTPStatus
 
 from presque import codec
@@ -30,8 +31,30 @@ from presque.http.head import BadHead
 
 log = logging.getLogger("presque.http")
 
+
+class NoRoute(CallerError):
+    """There is no such route."""
+
+    code = "no-such-route"
+
+    def __init__(self, method: str, path: str) -> None:
+        super().__init__(f"there is no route {method} {path[:200]}")
+
+
+class MethodNotAllowed(CallerError):
+    """The route does not take this method; `allowed` are those that it takes."""
+
+    code = "method-not-allowed"
+
+    def __init__(self, method: str, allowed: Iterable[str]) -> None:
+        self.allowed = ", ".join(sorted(allowed))
+        super().__init__(f"{method} is not for this route; it takes {self.allowed}")
+
+
 # The first class that fits decides, so the special ones stand before their families.
 _STATUS: tuple[tuple[type[PresqueError], int], ...] = (
+    (NoRoute, 404),
+    (MethodNotAllowed, 405),
     (BodyTooLarge, 413),
     (QueueClosed, 404),
     (NotFound, 404),
@@ -93,6 +116,8 @@ def headers_of(error: PresqueError) -> dict[str, str]:
         return {"Retry-After": str(error.retry_after)}
     if isinstance(error, QueueFull):
         return {"Retry-After": "1"}
+    if isinstance(error, MethodNotAllowed):
+        return {"Allow": error.allowed}
     return {}
 
 

@@ -1,0 +1,627 @@
+"""One connection of a client: bytes in, requests out, answers in their order.
+
+Theory of operation. Bytes are cut into requests here, one request of a connection at a time, so pipelined
+ones are answered in order. What is cut off has a head and a body within bounds and came before its deadline.
+What a head asks for is worked out by the planner (routes.py) as a `Plan`, and the plan serves the request. A
+connection knows `Plan.serve` and no verb; a plan knows how to answer and nothing of bytes on the way in.
+
+A client that keeps its connection sends the same head again and again. So a head that was understood once is
+remembered with all that follows from it, and costs one dictionary look-up from then on instead of a parse
+(bench/push_http.py). What follows from a head depends on nothing but its bytes and the settings, so the short
+cut cannot differ from the long way.
+
+Gone is cancelled. A request that cannot be answered at once leaves behind how to cancel it (`until_left`):
+the place of a waiter, or a task. The end of the connection cancels it, whatever it is and however the
+connection ends. A client that only closes its sending side still gets its answer, unless it waits: one that
+waits for a job must not be given one when it may be gone, and the two cannot be told apart.
+
+Where a connection stands is one `State`, and `NEXT` says what may follow. Two facts stand beside it: whether
+the connection is kept after the current answer, and whether the client has closed its sending side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from email.utils import formatdate
+from enum import IntEnum
+from typing import Any, Protocol, cast
+
+from presque.errors import OurFault, PresqueError
+from presque.http import answers, problems
+from presque.http import head as heads
+from presque.http.answers import CLOSE, Answer
+from presque.http.chunked import Framing
+from presque.http.head import BadHead, Head
+
+log = logging.getLogger("presque.http")
+
+HEAD_WITHIN_S = 10.0
+BODY_WITHIN_S = 30.0
+IDLE_S = 75.0
+LINGER_S = 2.0
+REMEMBERED_MOST = 4096
+REMEMBERED_BYTES_MOST = 2048
+PIPELINED_BYTES_MOST = 64 * 1024
+
+
+class State(IntEnum):
+    """Where a connection stands."""
+
+    IDLE = 1  # nothing of the next request has come
+    HEAD = 2  # a part of a head has come
+    BODY = 3  # the head is understood, its body has not come whole
+    STARTING = 4  # the plan is at work; it may answer before it returns
+    SERVING = 5  # an answer is owed
+    STREAMING = 6  # the head of an answer without a known end is written
+    HELD = 7  # answered, but the client reads so slowly that the next request has to wait
+    REFUSED = 8  # refused; what still comes is thrown away for a moment
+    CLOSING = 9  # the last answer is on its way
+    LOST = 10  # the connection has ended, or speaks another protocol
+
+
+IDLE, HEAD, BODY, STARTING, SERVING, STREAMING, HELD, REFUSED, CLOSING, LOST = State
+
+NEXT: dict[State, frozenset[State]] = {
+    IDLE: frozenset({HEAD, STARTING, CLOSING, LOST}),
+    HEAD: frozenset({IDLE, BODY, STARTING, REFUSED, CLOSING, LOST}),
+    BODY: frozenset({STARTING, REFUSED, CLOSING, LOST}),
+    STARTING: frozenset({SERVING, IDLE, HEAD, HELD, CLOSING, LOST}),
+    SERVING: frozenset({STREAMING, IDLE, HEAD, HELD, CLOSING, LOST}),
+    STREAMING: frozenset({IDLE, HEAD, HELD, CLOSING, LOST}),
+    HELD: frozenset({IDLE, HEAD, CLOSING, LOST}),
+    REFUSED: frozenset({CLOSING, LOST}),
+    CLOSING: frozenset({LOST}),
+    LOST: frozenset(),
+}
+
+READING = (IDLE, HEAD, BODY)  # a request may be cut off
+OWING = (STARTING, SERVING)  # an answer is owed and not begun
+
+
+class Plan(Protocol):
+    """What to do with a request, worked out from its head."""
+
+    @property
+    def common(self) -> bool:
+        """Whether other requests may have the same head."""
+
+    def serve(self, connection: Connection, body: bytes) -> None:
+        """Carry the request out: answer it, or see to it that it will be answered.
+
+        A `PresqueError` that it raises is the answer; any other exception is answered with 500.
+        """
+
+
+class Upgraded(Protocol):
+    """The protocol that a connection speaks after it was handed over. It calls `lost` when it has ended."""
+
+    lost: Callable[[], object]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
+
+    def data_received(self, data: bytes) -> None: ...
+
+    def shutdown(self) -> None:
+        """The server is stopping."""
+
+
+Planner = Callable[[Head], Plan]
+"""Works out what a head asks for. A `PresqueError` that it raises is the answer."""
+
+
+class Understood:
+    """A head, and what follows from it."""
+
+    __slots__ = (
+        "chunked", "classic", "close", "continues", "length", "method", "plan", "raw", "short_cut", "size",
+        "version_1_0",
+    )  # fmt: skip
+
+    def __init__(self, raw: bytes, head: Head, plan: Plan) -> None:
+        self.raw = raw  # the head as it came
+        self.size = len(raw) + head.length  # of the whole request, unless it is chunked
+        self.plan = plan
+        self.method = head.method
+        self.length = head.length
+        self.chunked = head.chunked
+        self.close = not head.keep_alive or head.upgrade
+        self.continues = head.expects_continue
+        self.version_1_0 = head.version == "1.0"
+        self.classic = problems.is_classic(head.path)  # how its errors are written
+        self.short_cut = not self.chunked and not self.close
+
+
+class _Refusal:
+    """The plan of a request that is wrong in a way that its head already shows."""
+
+    common = True
+
+    def __init__(self, error: PresqueError) -> None:
+        self._error = error
+
+    def serve(self, connection: Connection, _body: bytes) -> None:
+        connection.answer_error(self._error)
+
+
+class _Broken:
+    """The plan of a request that could not even be looked at."""
+
+    common = False
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def serve(self, _connection: Connection, _body: bytes) -> None:
+        raise self._error
+
+
+class Door:
+    """What all connections of one server share."""
+
+    def __init__(self, planner: Planner, max_body: int) -> None:
+        self.planner = planner
+        self.max_body = max_body
+        self.understood: dict[bytes, Understood] = {}
+        self.connections: set[Connection] = set()
+        self.upgraded: set[Upgraded] = set()
+        self.now = 0.0
+        self.date = self.created = self.ok = b""
+        self.loop = asyncio.get_running_loop()
+        self._empty: asyncio.Event | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self.tick()
+
+    def tick(self) -> None:
+        """Once a second: the date of the answers, and the deadlines of all connections."""
+        self._ticker = self.loop.call_later(1, self.tick)
+        self.now = self.loop.time()
+        self.date = b"Date: %b\r\n" % formatdate(time.time(), usegmt=True).encode()
+        kind = b"Content-Type: application/json\r\n"
+        self.created = answers.start(201, self.date) + kind
+        self.ok = answers.start(200, self.date) + kind + answers.NO_STORE
+        for connection in [c for c in self.connections if 0 < c.deadline <= self.now]:
+            connection.time_is_up()
+
+    def shutdown(self) -> None:
+        """The server is stopping: let each connection end as soon as it owes nothing."""
+        for connection in list(self.connections):
+            connection.shutdown()
+        for other in list(self.upgraded):
+            other.shutdown()
+
+    async def drained(self, within: float) -> None:
+        """Wait until all connections have ended, then cut off those that have not."""
+        self._empty = asyncio.Event()
+        self.ended()
+        try:
+            await asyncio.wait_for(self._empty.wait(), within)
+        except TimeoutError:
+            log.warning("server.cut_off connections=%d", len(self.connections))
+        for connection in list(self.connections):
+            connection.transport.abort()
+        if self._ticker is not None:
+            self._ticker.cancel()
+
+    def ended(self) -> None:
+        """A connection has ended."""
+        if self._empty is not None and not self.connections and not self.upgraded:
+            self._empty.set()
+
+
+class Connection(asyncio.Protocol):
+    """One connection of a client."""
+
+    __slots__ = (
+        "_again", "_awaited", "_body_at", "_buffer", "_cancel", "_deaf", "_drained", "_ended", "_framing",
+        "_keep", "_served", "_stuck", "_waits", "deadline", "door", "state", "transport",
+    )  # fmt: skip
+
+    def __init__(self, door: Door) -> None:
+        self.door = door
+        self.state = IDLE
+        self.deadline = 0.0  # when to give up on what the client owes us; 0 while we owe the client
+        self.transport: asyncio.Transport
+        self._buffer = bytearray()  # what has come of the next request, and what was pipelined behind it
+        self._again: Understood | None = None  # of the request before, which the next one may repeat
+        self._awaited: Understood | None = None  # of the request whose body is awaited
+        self._served: Understood  # of the request that is being served
+        self._body_at = 0
+        self._framing: Framing | None = None
+        self._keep = True  # the connection goes on after the current answer
+        self._ended = False  # the client has said that it sends nothing more
+        self._stuck = False  # the client does not read
+        self._deaf = False  # nothing is read from the client
+        self._cancel: Callable[[], object] | None = None  # what the end of the connection cancels
+        self._waits: Callable[[], bool] | None = None
+        self._drained: asyncio.Future[None] | None = None
+
+    # --- the connection -------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.door.connections.add(self)
+        self.deadline = self.door.now + HEAD_WITHIN_S
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        if self.state is not LOST:
+            self._go(LOST)
+        self.deadline = 0.0
+        self._buffer.clear()
+        self._leave()
+        self._wake()
+        self.door.connections.discard(self)
+        self.door.ended()
+
+    def eof_received(self) -> bool:
+        """The client sends nothing more. If we owe it an answer it may still be there to read it, but one
+        that waits for a job is taken to have gone: it must not be given one."""
+        if self.state is HELD or (self.state in OWING and not (self._waits is not None and self._waits())):
+            self._ended = True
+            return True
+        if self.state is not CLOSING:
+            self._go(CLOSING)
+        self._buffer.clear()
+        self._leave()
+        return False
+
+    def shutdown(self) -> None:
+        """The server is stopping: close once the current request, if any, is answered."""
+        self._keep = False
+        if self.state in READING or self.state is HELD:
+            self._close()
+        elif self.state is STREAMING:
+            self._leave()
+
+    def time_is_up(self) -> None:
+        """The client did not send in time what it began, was silent for too long, or does not read."""
+        if self.state in (HEAD, BODY) and not self.transport.get_write_buffer_size():
+            part = "head" if self.state is HEAD else "body"
+            self._refuse(BadHead(f"the {part} of the request did not arrive in time", 408))
+        elif self.state is IDLE and not self.transport.get_write_buffer_size():
+            self._close()
+        else:
+            self.transport.abort()
+
+    def pause_writing(self) -> None:
+        self._stuck = True
+
+    def resume_writing(self) -> None:
+        self._stuck = False
+        self._wake()
+        if self.state is HELD:
+            self._go_on()
+
+    def _go(self, state: State) -> None:
+        assert state in NEXT[self.state], f"{self.state!r} -> {state!r}"
+        self.state = state
+
+    def _close(self) -> None:
+        """Close once all that was written has been sent."""
+        self._go(CLOSING)
+        self.deadline = self.door.now + IDLE_S
+        self._buffer.clear()
+        self.transport.close()
+
+    def _leave(self) -> None:
+        """The client has gone: cancel what it has asked for."""
+        cancel, self._cancel, self._waits = self._cancel, None, None
+        if cancel is not None:
+            cancel()
+
+    def _wake(self) -> None:
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    # --- from bytes to requests -----------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self.state is IDLE:
+            # The usual case first, as a short cut: all of one request whose head is known, and no more. Most
+            # often it is the head of the request before.
+            known = self._again
+            if known is None or not data.startswith(known.raw):
+                known = self._again = self.door.understood.get(data[: data.find(b"\r\n\r\n") + 4])
+            if known is not None and known.short_cut and len(data) == known.size:
+                self._served = known
+                self.state = STARTING
+                self.deadline = 0.0
+                try:
+                    known.plan.serve(self, data[known.size - known.length :])
+                except PresqueError as error:
+                    self.answer_error(error)
+                except Exception:  # noqa: BLE001  (the last resort)
+                    self.broken()
+                if self.state is STARTING:
+                    self.state = SERVING
+                return
+            self._go(HEAD)
+            self.deadline = min(self.deadline, self.door.now + HEAD_WITHIN_S)
+        elif self.state in (REFUSED, CLOSING, LOST):
+            return
+        self._buffer += data
+        if self.state in READING:
+            self._advance()
+        elif len(self._buffer) > PIPELINED_BYTES_MOST:
+            self._listen(False)
+
+    def _advance(self) -> None:
+        """Serve the requests that have arrived whole, one after the other."""
+        try:
+            while self.state in READING and self._buffer and not self.transport.is_closing():
+                if not self._serve_next():
+                    break
+        except BadHead as error:
+            self._refuse(error)
+            return
+        if self.state in READING:
+            if self._ended:
+                self._close()
+            else:
+                self._listen(True)
+        elif len(self._buffer) <= PIPELINED_BYTES_MOST:
+            self._listen(True)
+
+    def _listen(self, wanted: bool) -> None:
+        """Read from the client, or let what it sends wait in the socket."""
+        if self._deaf is not wanted or self.transport.is_closing():
+            return
+        self._deaf = not wanted
+        if wanted:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
+
+    def _serve_next(self) -> bool:
+        """Cut the next request off the buffer and serve it; False if a part of it is still to come."""
+        known = self._awaited or self._next_head()
+        if known is None:
+            return False
+        buffer, start = self._buffer, self._body_at
+        if known.chunked:
+            if self._framing is None:
+                self._framing = Framing(start)
+            if not self._framing.advance(buffer, self.door.max_body):
+                return self._await_body(known)
+            end, body = cast(int, self._framing.end), bytes(self._framing.body)
+            self._framing = None
+        else:
+            end = start + known.length
+            if len(buffer) < end:
+                return self._await_body(known)
+            body = bytes(buffer[start:end])
+        del buffer[:end]
+        self._awaited = None
+        self._serve(known, body)
+        return True
+
+    def _serve(self, known: Understood, body: bytes) -> None:
+        self._served = known
+        self._go(STARTING)
+        self.deadline = 0.0
+        if known.close:
+            self._keep = False
+        try:
+            known.plan.serve(self, body)
+        except PresqueError as error:
+            self.answer_error(error)
+        except Exception:  # noqa: BLE001  (the last resort)
+            self.broken()
+        if self.state is STARTING:
+            self._go(SERVING)
+
+    def _next_head(self) -> Understood | None:
+        buffer = self._buffer
+        while buffer.startswith(b"\r\n"):
+            del buffer[:2]  # RFC 9112, section 2.2
+        if not buffer:
+            self._go(IDLE)
+            return None
+        end = buffer.find(b"\r\n\r\n")
+        if end < 0:
+            if len(buffer) > heads.MOST_BYTES:
+                raise BadHead(f"the head of the request is larger than {heads.MOST_BYTES} bytes", 431)
+            if buffer.count(b"\n") != buffer.count(b"\r\n"):
+                raise BadHead("the request cannot be read: its lines should end with CR LF")
+            return None
+        self._body_at = end + 4
+        head = bytes(buffer[: end + 4])
+        return self.door.understood.get(head) or self._understand(head)
+
+    def _await_body(self, known: Understood) -> bool:
+        if self.state is HEAD:
+            self._awaited = known
+            self._go(BODY)
+            self.deadline = self.door.now + BODY_WITHIN_S
+            if known.continues and len(self._buffer) == self._body_at:
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return False
+
+    def _understand(self, raw: bytes) -> Understood:
+        """Parse a head and work out all that follows from it. Raises `BadHead` for one that cannot be
+        trusted; any other error is the answer to the request, once its body is out of the way."""
+        if len(raw) > heads.MOST_BYTES:
+            raise BadHead(f"the head of the request is larger than {heads.MOST_BYTES} bytes", 431)
+        head = heads.read(raw)
+        plan: Plan
+        try:
+            plan = self.door.planner(head)
+        except PresqueError as error:
+            plan = _Refusal(error)
+        except Exception as error:  # noqa: BLE001  (the last resort)
+            plan = _Broken(error)
+        if head.length > self.door.max_body:
+            raise BadHead(f"the body is larger than {self.door.max_body} bytes", 413)
+        known = Understood(raw, head, plan)
+        remembered = self.door.understood
+        if len(raw) <= REMEMBERED_BYTES_MOST and plan.common:
+            if len(remembered) >= REMEMBERED_MOST:
+                remembered.clear()
+            remembered[raw] = known
+        return known
+
+    def _refuse(self, error: BadHead) -> None:
+        """Answer a request whose end cannot be known, then close. What the client still sends is read and
+        thrown away for a moment, since a reset could destroy the answer on its way."""
+        self._go(REFUSED)
+        self._keep = False
+        self._buffer.clear()
+        self._awaited = self._framing = None
+        self.deadline = self.door.now + LINGER_S
+        self._listen(True)
+        answer = answers.of_error(error, classic=True)
+        self.transport.write(answers.head(answer, self.door.date, close=True) + cast(bytes, answer.body))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    # --- for plans ------------------------------------------------------------------------------
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody is there any more who could be given anything."""
+        return self.transport.is_closing()
+
+    @property
+    def closing(self) -> bytes:
+        """The header that says so if the connection ends after the current answer."""
+        return b"" if self._keep else CLOSE
+
+    def until_left(self, cancel: Callable[[], object], waits: Callable[[], bool] | None = None) -> None:
+        """Call `cancel` if the client leaves before it is answered. Where `waits` says so, a client that
+        closes its sending side has left."""
+        self._cancel = cancel
+        self._waits = waits
+
+    def spawn(self, work: Coroutine[Any, Any, None], waits: Callable[[], bool] | None = None) -> None:
+        """Run what cannot be done in one go; it gives the answer, and is cancelled when the client leaves."""
+        task = self.door.loop.create_task(self._carried(work))
+        self._cancel = task.cancel
+        self._waits = waits
+
+    async def _carried(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except PresqueError as error:
+            if self.state in OWING:
+                self.answer_error(error)
+            else:
+                self.broken()
+        except Exception:  # noqa: BLE001  (the last resort)
+            self.broken()
+
+    def answer_bytes(self, message: bytes) -> None:
+        """Answer with these bytes, head and all."""
+        if not self.transport.is_closing():
+            self.transport.write(message)
+            self.finish()
+
+    def answer(self, answer: Answer) -> None:
+        """Answer, with a body of known length."""
+        head = answers.head(answer, self.door.date, close=not self._keep)
+        self.answer_bytes(head if self._served.method == "HEAD" else head + cast(bytes, answer.body))
+
+    def answer_error(self, error: PresqueError) -> None:
+        """Answer with an error, written as the route writes them."""
+        if isinstance(error, OurFault):
+            problems.note(error, self._served.method, "/q/")
+        self.answer(answers.of_error(error, classic=self._served.classic))
+
+    def broken(self) -> None:
+        """Something happened that nobody has thought of. To be called where it is caught, for the log.
+
+        Nobody knows how far the request came, so nothing more is served on this connection.
+        """
+        log.exception("request.broken method=%s", self._served.method)
+        self._keep = False
+        self._cancel = self._waits = None
+        if self.state in OWING:
+            self.answer_error(OurFault("internal error; see the server log"))
+        elif not self.transport.is_closing():
+            self.transport.abort()
+
+    async def stream(self, answer: Answer) -> None:
+        """Answer with parts as they come, each sent before the next one is asked for. It ends with the
+        iterator, or politely when the server stops."""
+        if self.transport.is_closing():
+            return
+        parts = cast(AsyncIterator[bytes], answer.body)
+        chunked = not self._served.version_1_0
+        self._keep = self._keep and chunked
+        self._go(STREAMING)
+        framing = b"Transfer-Encoding: chunked\r\n" if chunked else b""
+        self.transport.set_write_buffer_limits(high=0)
+        self.transport.write(answers.head(answer, self.door.date, close=not self._keep, framing=framing))
+        self._waits = lambda: True
+        try:
+            async for part in parts:
+                if self.transport.is_closing():
+                    return
+                self.transport.write(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
+                await self._sent()
+        except asyncio.CancelledError:
+            if self._keep or self.transport.is_closing():
+                raise
+        if not self.transport.is_closing():
+            self.transport.set_write_buffer_limits()
+            if chunked:
+                self.transport.write(b"0\r\n\r\n")
+            self.finish()
+
+    async def _sent(self) -> None:
+        """Return when what was written has left for the client."""
+        while self._stuck and not self.transport.is_closing():
+            self._drained = self.door.loop.create_future()
+            await self._drained
+
+    def upgrade(self, headers: Mapping[str, str], protocol: Upgraded) -> None:
+        """Switch protocols: the connection is ours no more."""
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self.transport.write(b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n" % lines.encode())
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        self._listen(True)
+        self._go(LOST)
+        door = self.door
+        door.connections.discard(self)
+        door.upgraded.add(protocol)
+
+        def lost() -> None:
+            door.upgraded.discard(protocol)
+            door.ended()
+
+        protocol.lost = lost
+        self.transport.set_protocol(cast(asyncio.BaseProtocol, protocol))
+        protocol.connection_made(self.transport)
+        if rest:
+            protocol.data_received(rest)
+
+    def finish(self) -> None:
+        """The current request is answered; go on with the next."""
+        self._cancel = self._waits = None
+        if not self._keep or (self._ended and not self._buffer):
+            self._close()
+        elif self._stuck:
+            self._go(HELD)
+            self.deadline = self.door.now + IDLE_S
+        elif self._buffer:
+            self._go_on()
+        else:
+            self.state = IDLE
+            self.deadline = self.door.now + IDLE_S
+
+    def _go_on(self) -> None:
+        starting = self.state is STARTING
+        if not self._buffer:
+            if self._ended:
+                self._close()
+                return
+            self._go(IDLE)
+            self.deadline = self.door.now + IDLE_S
+            self._listen(True)
+            return
+        self._go(HEAD)
+        self.deadline = self.door.now + HEAD_WITHIN_S
+        if not starting:  # otherwise `_advance` is at work
+            self._advance()
