@@ -22,25 +22,26 @@ class InLoop:
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
+    def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
+        if not callable(method):
+            return method
         return lambda *args, **options: self._do(method(*args, **options))
 
     def __enter__(self) -> InLoop:
         return self
 
     def __exit__(self, *_: object) -> None:
-        async def leave() -> None:
-            self._client.close()
+        self.close()
 
-        self._do(leave())
-        self.end()
-
-    def end(self) -> None:
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(5)
-            self._loop.close()
+    def close(self) -> None:
+        """End the loop as `asyncio.run` does."""
+        if not self._thread.is_alive():
+            return
+        self._do(self._loop.shutdown_asyncgens())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
 
     def _do(self, step: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(step, self._loop).result(30)

@@ -76,16 +76,13 @@ def new_data(tmp_path: Path) -> Callable[[], str]:
 
 @pytest.fixture(params=["Client", "AsyncClient"])
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    """Makes clients of one kind."""
-    if request.param == "Client":
-        yield Client
-        return
-    made: list[InLoop] = []
+    """Makes clients of one kind, and closes them afterwards."""
+    made: list[Client | InLoop] = []
 
-    def make(*args: Any, **options: Any) -> InLoop:
-        made.append(InLoop(*args, **options))
+    def make(*args: Any, **options: Any) -> Client | InLoop:
+        made.append((Client if request.param == "Client" else InLoop)(*args, **options))
         return made[-1]
 
     yield make
     for one in made:
-        one.end()
+        one.close()

@@ -152,7 +152,7 @@ def test_the_table_of_commands_says_what_each_command_says(name: str) -> None:
         ("push q @/no/file", "cannot read /no/file: No such file or directory (see `presque push --help`)"),
         (
             "fetch q --url ftp://h",
-            "`ftp://h` is no server URL: use http://host:port (see `presque fetch --help`)",
+            "`ftp://h` is not a server URL: use http://host:port (see `presque fetch --help`)",
         ),
         (
             "purge q",

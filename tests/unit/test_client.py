@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,8 @@ def answer(status: int, body: bytes = b"{}", *headers: str) -> bytes:
     head = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join(head).encode() + b"\r\n\r\n" + body
 
+
+ROOT = Path(__file__).parents[2]
 
 CLOSE = b""
 """In a script: read the request, then close without an answer."""
@@ -229,7 +232,8 @@ def test_a_push_that_lost_its_answer_is_never_repeated(connect: Connect, play: P
     with connect(peer.url) as client:
         client.push("foo", 1)
         with pytest.raises(
-            ServerNotReached, match="went away before it answered; it may have acted"
+            ServerNotReached,
+            match="closed the connection before answering; the request may",
         ) as caught:
             client.push("foo", 2)
         assert caught.value.sent
@@ -265,7 +269,9 @@ def test_a_request_that_only_reads_is_not_repeated_when_a_new_connection_fails(
 def test_a_silent_server_is_given_up(connect: Connect, play: Play) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(ServerNotReached, match=r"did not answer within 0\.05 s; it may have acted$"):
+        with pytest.raises(
+            ServerNotReached, match=r"did not answer within 0\.05 s; the request may have been"
+        ):
             connect(url, timeout=0.05).push("foo", 1)
 
 
@@ -290,14 +296,21 @@ def test_an_early_answer_to_a_large_body_is_heard(connect: Connect) -> None:
 
 
 def test_a_forked_child_does_not_use_the_connection_of_its_parent(play: Play) -> None:
-    peer = play([PUSHED, PUSHED])
+    peer = play([PUSHED, PUSHED], [PUSHED])
     with Client(peer.url) as client:
         client.push("foo", 1)
-        parents = client.transport._idle[0]
-        client.transport._pid = os.getpid() + 1  # What a child sees after a fork.
-        assert client.transport._idle_connection() is None
-        client.transport._idle.append(parents)
-        client.push("foo", 2)
+        child = os.fork()
+        if child == 0:
+            # The peer serves one connection after the other: a new one is not answered before this one ends.
+            try:
+                client.transport.timeout = 0.2
+                client.push("foo", 2)
+            except ServerNotReached:
+                os._exit(0)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert client.push("foo", 3) == "42"
+    assert peer.requests[1].endswith(b"\r\n\r\n3")
 
 
 @pytest.mark.parametrize(
@@ -370,3 +383,75 @@ def test_an_answer_that_ends_with_its_connection_is_whole(connect: Connect, play
     with connect(peer.url) as client:
         assert [client.push("foo", 1), client.push("foo", 2)] == ["42", "42"]
     assert peer.connections == 2
+
+
+def test_the_environment_says_where_the_server_is_and_who_asks(
+    connect: Connect, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer, other = play([PUSHED]), play([PUSHED])
+    monkeypatch.setenv("PRESQUE_URL", f"{peer.url}/")
+    monkeypatch.setenv("PRESQUE_TOKEN", "of-the-environment")
+    connect().push("foo", 1)
+    assert b"\r\nAuthorization: Bearer of-the-environment\r\n" in peer.requests[0]
+    connect(other.url, "given").push("foo", 1)  # what is given is stronger
+    assert b"\r\nAuthorization: Bearer given\r\n" in other.requests[0]
+
+
+def test_an_empty_variable_is_as_none(connect: Connect, play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRESQUE_URL", "")
+    monkeypatch.setenv("PRESQUE_TOKEN", "")
+    assert connect().transport.base_url == "http://127.0.0.1:5000"
+    peer = play([PUSHED])
+    connect(peer.url).push("foo", 1)
+    assert b"Authorization" not in peer.requests[0]
+
+
+def test_a_wrong_variable_is_named(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRESQUE_URL", "localhost:5000")
+    with pytest.raises(ValueError, match=r"^PRESQUE_URL: `localhost:5000` is not a server URL: use http:"):
+        connect()
+    monkeypatch.setenv("PRESQUE_TOKEN", "a b")
+    with pytest.raises(ValueError, match=r"^PRESQUE_TOKEN: a token is visible ASCII"):
+        connect("http://h")
+
+
+@pytest.mark.parametrize(
+    "options", [{"timeout": 0}, {"timeout": -1}, {"timeout": float("nan")}, {"timeout": 1e12},
+                {"max_answer": 0}, {"connections": 0}],
+)  # fmt: skip
+def test_settings_out_of_bounds_are_refused(connect: Connect, options: dict[str, float]) -> None:
+    [name] = options
+    with pytest.raises(ValueError, match=f"`{name}` should be"):
+        connect("http://h", **options)
+
+
+def test_the_word_in_the_header_names_the_error(connect: Connect, play: Play) -> None:
+    """The text may change, and does not decide where the header is there."""
+    peer = play(
+        [
+            answer(400, b'{"error":"there is one like it"}', "Presque-Error: job-exists"),
+            answer(404, b'{"error":"nothing here"}', "Presque-Error: no-job"),
+            answer(404, b'{"error":"it is shut"}', "Presque-Error: queue-closed"),
+            answer(404, b'{"error":"no job"}', "Presque-Error: not-found"),
+            answer(400, b'{"error":"odd"}', "Presque-Error: \x1b[31m No Word"),
+        ]
+    )
+    client = connect(peer.url)
+    with pytest.raises(Conflict, match="there is one like it") as exists:
+        client.push("foo", 1)
+    assert exists.value.code == "job-exists"
+    assert client.fetch("foo") is None
+    with pytest.raises(QueueClosed):
+        client.fetch("foo")
+    with pytest.raises(NotFound):
+        client.fetch("foo")
+    with pytest.raises(ClientError) as odd:
+        client.fetch("foo")
+    assert odd.value.code == "invalid-request"
+
+
+def test_the_synchronous_client_is_what_the_asynchronous_one_makes_of_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "tools/unasync.py", "--check"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

@@ -159,7 +159,7 @@ def test_a_wrong_setting_is_one_line_that_says_what_to_do(
 def test_an_address_that_is_none_and_a_command_that_is_empty_are_told_in_one_line() -> None:
     worker = ("worker", "tests.worker.jobs:Quick", "--queues", "q", "--url", "ftp://x")
     for arguments, said in (
-        (worker, "`ftp://x` is no server URL: use http://host:port"),
+        (worker, "`ftp://x` is not a server URL: use http://host:port"),
         (("work", "q", "--exec", " "), "`--exec` names no command"),
     ):
         found = subprocess.run(

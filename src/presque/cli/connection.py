@@ -18,7 +18,7 @@ from presque.client import (
     QueueClosed,
     ServerNotReached,
 )
-from presque.client.client import DEFAULT_URL
+from presque.client.address import DEFAULT_URL
 
 _EXIT_CODES: tuple[tuple[type[ClientError], int], ...] = (
     (ServerNotReached, NOT_REACHED),

@@ -21,7 +21,7 @@ from presque.cli.connection import server_options
 from presque.cli.exits import DONE, FAILED
 from presque.cli.terminal import coloured, table
 from presque.client import Client, ClientError, ServerNotReached
-from presque.client.client import DEFAULT_URL
+from presque.client.address import DEFAULT_URL
 from presque.config import Settings, check_bind, data_directory, load
 from presque.errors import SetupError
 from presque.store.embedded import find_binary

@@ -1,13 +1,14 @@
 """AsyncClient: one coroutine per verb, on asyncio.
 
-    client = AsyncClient("http://127.0.0.1:5000")
+    client = AsyncClient()
     await client.push("mail", {"to": "ana"}, delay=60)
     for job in await client.lease("critical,*", count=10, wait=20):
         await work(job.value)
         await client.ack(job)
 
-Every method raises a `ClientError`: `ServerNotReached` when no answer came, otherwise what the server
-said. Nothing is retried behind your back, except what only reads.
+Every method raises a `ClientError`: `ServerNotReached` when no answer came that can be read, otherwise what
+the server said. Nothing is sent twice behind your back, except what only reads, once, when the server closed
+a connection that was kept.
 """
 
 from __future__ import annotations
@@ -35,28 +36,39 @@ from presque.client.answers import (
 )
 from presque.client.async_transport import AsyncTransport
 from presque.client.calls import BatchOptions, Call, Holder, Job, PushOptions, Settlements, checked, encoded
-from presque.client.client import DEFAULT_URL
-from presque.client.consume import Consumer, consume
+from presque.client.consume import Consumer, consume  # async only
+from presque.client.exchange import ANSWER_MOST
+from presque.client.transport import CONNECTIONS_MOST
 
 T = TypeVar("T")
 
 
 class AsyncClient:
-    """Talks to one server, from one event loop. Any number of tasks may share it.
+    """Talks to one server, from any event loop, and from several at once. Any number of tasks may share it.
 
-    `timeout` is seconds for an answer, waits not counted. `worker` says who you are: it is sent with each
-    fetch, lease and settlement, and shown to people who look.
+    Without a `base_url` the environment says where the server is (`PRESQUE_URL`), else it is the one on this
+    machine; without a `token`, `PRESQUE_TOKEN` is sent if it is set. `timeout` is how long a request may take
+    in all, in seconds; what the server is asked to wait comes on top. `worker` says who
+    you are: it is sent with each fetch, lease and settlement, and shown to people who look.
+
+    An answer may have `max_answer` bytes, 64 MiB unless given. `connections` requests are on their way at
+    once, 100 unless given, in each event loop; further ones wait for their turn, within their `timeout`.
+    Raises `ValueError` for what is no server, no token, or out of bounds.
     """
 
     def __init__(
         self,
-        base_url: str = DEFAULT_URL,
+        base_url: str | None = None,
         token: str | None = None,
         timeout: float = 30,
         worker: str | None = None,
+        *,
+        max_answer: int = ANSWER_MOST,
+        connections: int = CONNECTIONS_MOST,
     ) -> None:
-        self.transport = AsyncTransport(base_url, token, timeout)
-        self._token = token
+        self.transport = AsyncTransport(
+            base_url, token, timeout, max_answer=max_answer, connections=connections
+        )
         self.worker = worker
 
     async def __aenter__(self) -> Self:
@@ -131,6 +143,8 @@ class AsyncClient:
         )
         return (await self.perform(call)).jobs
 
+    # async only: begin
+
     def consume(self, queues: str, *, credit: int = 1, seconds: float | None = None) -> Consumer:
         """Jobs over one WebSocket as they come, `credit` of them at most: see `presque.client.consume`."""
         return consume(
@@ -139,8 +153,10 @@ class AsyncClient:
             credit=credit,
             seconds=seconds,
             worker=self.worker,
-            token=self._token,
+            token=self.transport.token,
         )
+
+    # async only: end
 
     async def settle_and_lease(
         self,

@@ -1,254 +1,328 @@
 """The HTTP connections of an `AsyncClient`: HTTP/1.1 on asyncio, with keep-alive and nothing else.
 
-The rules are those of `transport`: one request at a time on a connection, nothing repeated but what only
-reads. A connection that the server closed while it was idle is noticed at once and never used again. A
-request that is cancelled closes its connection, so that a server which still waits for a job notices.
+The rules are those of `transport`: one request at a time on a connection, nothing repeated but what was not
+sent or only reads. A connection that the server closed while it was idle is noticed at once and never used
+again. A request that is cancelled closes its connection, so that a server that still waits for a job knows.
+
+A connection belongs to the event loop that made it, so each loop has a pool of its own. Loops may come one
+after the other, as with `asyncio.run` for each call, or run at once in several threads. What a loop leaves
+idle is closed when the loop shuts down its asynchronous generators, as `asyncio.run` and every runner does:
+that is the one sign of its end that a loop gives.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
+import ipaddress
+import os
+import socket
 import ssl
-from typing import TypeVar, cast
+from collections.abc import AsyncGenerator
+from typing import Any, TypeVar, cast
 
+from presque.client import exchange
+from presque.client.address import Address, server, token_of
 from presque.client.calls import Answer, Call
-from presque.client.errors import ServerNotReached
-from presque.client.transport import lost, own_headers, parts, readable
+from presque.client.exchange import ANSWER_MOST, AnswerReader, Broken, Closed, Request
+from presque.client.transport import CONNECTIONS_MOST, IDLE_MOST, checked, readable
 
 T = TypeVar("T")
 
-IDLE_MOST = 16
-HEAD_MOST = 64 * 1024
-_NO_BODY = (204, 304)
-
 
 class AsyncTransport:
-    """Sends requests to one server. `timeout` is seconds for connecting, and for answering."""
+    """Sends requests to one server, from any event loop. Settings as for `Transport`.
 
-    def __init__(self, base_url: str, token: str | None = None, timeout: float = 30) -> None:
-        self.base_url = base_url.rstrip("/")
-        self.timeout = timeout
-        tls, self._host, port, self._prefix = parts(self.base_url)
-        self._port = port or (443 if tls else 80)
-        self._context = ssl.create_default_context() if tls else None
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        headers = {"Host": host if port is None else f"{host}:{port}", **own_headers(token)}
-        self._head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self._idle: list[_Connection] = []
-        self._open: set[_Connection] = set()
+    `connections` is the bound for each loop that uses this transport.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        token: str | None = None,
+        timeout: float = 30,
+        *,
+        max_answer: int = ANSWER_MOST,
+        connections: int = CONNECTIONS_MOST,
+    ) -> None:
+        self.address = server(base_url)
+        self.timeout, self.max_answer, self.connections = checked(timeout, max_answer, connections)
+        self._context = ssl.create_default_context() if self.address.tls else None
+        self.token = token_of(token)
+        self._request = Request(self.address, self.token)
+        self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
+        self._pid = os.getpid()
+        self._of_parents: list[object] = []
+
+    @property
+    def base_url(self) -> str:
+        """The URL of the server, without a slash at its end."""
+        return self.address.url
 
     async def perform(self, call: Call[T]) -> T:
         """Send the request of a call and return what its answer means. Raises a `ClientError`."""
-        connection = self._idle_connection()
-        if connection is not None:
-            try:
-                return call.read(await self._exchange(connection, call))
-            except ServerNotReached as error:
-                if not call.reads or not isinstance(error.__cause__, ConnectionError):
-                    raise
-        return call.read(await self._exchange(await self._connect(), call))
+        request = self._request.of(call)
+        return call.read(await self._answer(await self._pool(), call, request))
 
     def close(self) -> None:
-        """Close the connections that are idle. A later request opens a new one."""
-        while self._idle:
-            self._idle.pop().close()
-        self._open.clear()
+        """Close the idle connections of the loop that runs, and of those that have ended.
+
+        A later request opens a new one. Those of another loop that still runs are closed at its end.
+        """
+        self._look_at_process()
+        self._forget_ended_loops()
+        with contextlib.suppress(RuntimeError):  # no loop runs here
+            pool = self._pools.get(asyncio.get_running_loop())
+            if pool is not None:
+                pool.close_idle()
 
     def sockets(self) -> list[int]:
         """The descriptors of all connections, for a forked child to close."""
-        return [number for connection in self._open if (number := connection.fileno()) >= 0]
+        pools = list(self._pools.values())
+        return [number for pool in pools for one in list(pool.open) if (number := one.fileno()) >= 0]
 
-    def _idle_connection(self) -> _Connection | None:
+    async def _pool(self) -> _Pool:
+        """The pool of the running loop."""
+        self._look_at_process()
+        loop = asyncio.get_running_loop()
+        pool = self._pools.get(loop)
+        if pool is None:
+            self._forget_ended_loops()
+            pool = self._pools[loop] = _Pool(self.connections)
+            await pool.watch_loop()
+        return pool
+
+    def _look_at_process(self) -> None:
+        """A forked child must not talk on its parent's sockets.
+
+        They are put aside, not closed: to close one would take it out of the parent's selector.
+        """
+        if self._pid != os.getpid():
+            self._of_parents.append(self._pools)
+            self._pools, self._pid = {}, os.getpid()
+
+    def _forget_ended_loops(self) -> None:
+        for loop in [loop for loop in list(self._pools) if loop.is_closed()]:
+            pool = self._pools.pop(loop, None)
+            if pool is not None:
+                pool.abandon()
+
+    async def _answer(self, pool: _Pool, call: Call[Any], request: bytes) -> Answer:
+        seconds = self.timeout + call.wait
+        deadline = asyncio.get_running_loop().time() + seconds
+        connection: _Connection | None = None
+        waiting = True
+        try:
+            async with asyncio.timeout(seconds), pool.free:
+                waiting = False
+                connection = pool.take()
+                if connection is not None:
+                    try:
+                        return await self._exchange(pool, connection, request)
+                    except (OSError, Broken) as error:
+                        again = not connection.sent or (call.reads and not connection.began)
+                        if isinstance(error, TimeoutError) or not again:
+                            raise
+                connection = None
+                connection = await connect(self.address, self._context, deadline)
+                pool.open.add(connection)
+                return await self._exchange(pool, connection, request)
+        except (OSError, Broken) as error:
+            if waiting and isinstance(error, TimeoutError):
+                raise exchange.busy(seconds, self.connections) from error
+            if connection is None:
+                raise exchange.not_connected(self.base_url, error, seconds) from error
+            if isinstance(error, TimeoutError):
+                pool.close_idle()  # a connection that dies in silence seldom dies alone
+            raise exchange.lost(self.base_url, error, seconds, call, sent=connection.sent) from error
+
+    async def _exchange(self, pool: _Pool, connection: _Connection, request: bytes) -> Answer:
+        reusable = False
+        try:
+            answer = await connection.ask(request, self.max_answer)
+            reusable = connection.is_open
+        finally:
+            if not reusable or not pool.keep(connection):
+                pool.open.discard(connection)
+                connection.close()
+        return answer
+
+
+class _Pool:
+    """The connections of one event loop."""
+
+    def __init__(self, connections: int) -> None:
+        self.free = asyncio.Semaphore(connections)
+        self.open: set[_Connection] = set()
+        self._idle: list[_Connection] = []
+        self._ending = False
+        self._watch: AsyncGenerator[None, None] | None = None
+
+    async def watch_loop(self) -> None:
+        """Have the loop close the idle connections at its end."""
+
+        async def until_the_loop_ends() -> AsyncGenerator[None, None]:
+            try:
+                yield
+            finally:
+                self._ending = True
+                self.close_idle()
+
+        self._watch = until_the_loop_ends()
+        await anext(self._watch)
+
+    def take(self) -> _Connection | None:
         while self._idle:
             connection = self._idle.pop()
             if connection.is_open and not readable(connection.fileno()):
                 return connection
+            self.open.discard(connection)
             connection.close()
-            self._open.discard(connection)
         return None
 
-    async def _connect(self) -> _Connection:
-        loop = asyncio.get_running_loop()
+    def keep(self, connection: _Connection) -> bool:
+        if self._ending or len(self._idle) >= IDLE_MOST:
+            return False
+        self._idle.append(connection)
+        return True
+
+    def close_idle(self) -> None:
+        while self._idle:
+            connection = self._idle.pop()
+            self.open.discard(connection)
+            connection.close()
+
+    def abandon(self) -> None:
+        """The loop is closed: no transport of it can do anything any more."""
+        for connection in self.open:
+            connection.abandon()
+        self.open.clear()
+        self._idle.clear()
+
+
+async def connect(address: Address, context: ssl.SSLContext | None, deadline: float) -> _Connection:
+    """A new connection, to the first of the host's addresses that takes one. Raises `OSError`.
+
+    The addresses share the time that is left until `deadline`, on the clock of the loop.
+    """
+    loop = asyncio.get_running_loop()
+    found = await _addresses(loop, address)
+    for number, (family, kind, protocol, _, where) in enumerate(found, 1):
+        one = socket.socket(family, kind, protocol)
         try:
-            async with asyncio.timeout(self.timeout):
+            one.setblocking(False)
+            async with asyncio.timeout((deadline - loop.time()) / (len(found) - number + 1)):
+                await loop.sock_connect(one, where)
                 _, connection = await loop.create_connection(
-                    _Connection, self._host, self._port, ssl=self._context
+                    functools.partial(_Connection, one),
+                    sock=one,
+                    ssl=context,
+                    server_hostname=None if context is None else address.host,
                 )
-        except OSError as error:  # TimeoutError, too
-            raise ServerNotReached(
-                lost(self.base_url, error, self.timeout, 0, sent=False), sent=False
-            ) from error
-        self._open.add(connection)
-        return connection
-
-    async def _exchange(self, connection: _Connection, call: Call[T]) -> Answer:
-        reusable = False
-        try:
-            async with asyncio.timeout(self.timeout + call.wait):
-                answer = await connection.ask(self._request(call))
-            reusable = connection.is_open and len(self._idle) < IDLE_MOST
-        except (OSError, _Broken) as error:
-            if isinstance(error, TimeoutError):
-                self.close()  # a connection that dies in silence seldom dies alone
-            raise ServerNotReached(
-                lost(self.base_url, error, self.timeout, call.wait, sent=True), sent=True
-            ) from error
-        finally:
-            if reusable:
-                self._idle.append(connection)
-            else:
-                connection.close()
-                self._open.discard(connection)
-        return answer
-
-    def _request(self, call: Call[T]) -> bytes:
-        more = "".join(f"{name}: {value}\r\n" for name, value in (call.headers or {}).items())
-        if "\r" in more.replace("\r\n", "") or "\n" in more.replace("\r\n", ""):
-            raise ValueError("a header holds no line end")
-        body = call.body
-        if body is None and call.method in ("POST", "PUT", "PATCH"):
-            body = b""
-        length = "" if body is None else f"Content-Length: {len(body)}\r\n"
-        head = f"{call.method} {self._prefix}{call.path} HTTP/1.1\r\n{self._head}{more}{length}\r\n"
-        return head.encode("latin-1") + (body or b"")
+        except OSError:
+            one.close()
+            if number == len(found):
+                raise
+        except BaseException:
+            one.close()
+            raise
+        else:
+            return connection
+    raise OSError("the host has no address")
 
 
-class _Broken(Exception):
-    """What came is no HTTP answer."""
+async def _addresses(loop: asyncio.AbstractEventLoop, address: Address) -> list[Any]:
+    """Where the host may be reached. A name is looked up in a thread; an address needs none."""
+    try:
+        ipaddress.ip_address(address.host)
+    except ValueError:
+        return await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    return socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+    )
 
 
 class _Connection(asyncio.Protocol):
-    """One connection; at most one request is on its way."""
+    """One connection; at most one request is on its way. `sent` and `began` are about the last one."""
 
-    def __init__(self) -> None:
+    def __init__(self, found: socket.socket) -> None:
+        self._socket = found
         self._transport: asyncio.Transport | None = None
-        self._received = bytearray()
+        self._reader: AnswerReader | None = None
         self._answer: asyncio.Future[Answer] | None = None
-        self._head: tuple[int, dict[str, str]] | None = None
-        self._length: int | None = 0
-        self._chunked = False
-        self._ended = False
+        self.sent = False
         self.is_open = False
+
+    @property
+    def began(self) -> bool:
+        """Whether a byte of the answer has come."""
+        return self._reader is not None and self._reader.began
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self.is_open = True
 
+    def fileno(self) -> int:
+        """The descriptor of the socket, -1 when it is closed."""
+        return self._socket.fileno()
+
     def close(self) -> None:
         self.is_open = False
+        # A forked child may hold the socket, too. The server shall notice nevertheless.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         if self._transport is not None:
             self._transport.abort()
 
-    def fileno(self) -> int:
-        """The descriptor of the socket, -1 when it is closed."""
-        found = None if self._transport is None else self._transport.get_extra_info("socket")
-        return -1 if found is None else int(found.fileno())
+    def abandon(self) -> None:
+        """Close the socket without the loop, which is closed."""
+        self.is_open = False
+        with contextlib.suppress(OSError):
+            self._socket.close()
 
-    async def ask(self, request: bytes) -> Answer:
-        """Send a request and wait for its answer. Raises `OSError`, or `_Broken`."""
+    async def ask(self, request: bytes, most: int) -> Answer:
+        """Send a request and wait for its answer. Raises `OSError`, or `Broken`."""
+        self.sent = False
+        self._reader = AnswerReader(most)
         if self._transport is None or not self.is_open:
-            raise ConnectionResetError("the connection is closed")
+            raise Closed("the connection was closed")
         self._answer = asyncio.get_running_loop().create_future()
+        self.sent = True
         self._transport.write(request)
-        return await self._answer
+        answer = await self._answer
+        if not self._reader.keeps or self._transport.get_write_buffer_size():
+            self.is_open = False  # it is closed by the other side, or would send the rest of this request
+        return answer
 
     def data_received(self, data: bytes) -> None:
-        if self._answer is None or self._answer.done():
+        if self._answer is None or self._answer.done() or self._reader is None:
             self.close()  # bytes that nobody asked for
             return
-        self._received += data
         try:
-            self._read()
-        except (_Broken, ValueError) as error:
-            self._fail(_Broken(f"no HTTP: {error}"))
+            answer = self._reader.feed(data)
+        except Broken as error:
+            self._fail(error)
+            return
+        if answer is not None:
+            self._answer.set_result(answer)
 
     def eof_received(self) -> None:
-        self._ended = True
+        self.connection_lost(None)  # no byte comes after this
 
     def connection_lost(self, error: Exception | None) -> None:
         self.is_open = False
-        if self._answer is None or self._answer.done():
+        if self._answer is None or self._answer.done() or self._reader is None:
             return
-        whole = self._head is not None and self._length is None and not self._chunked
-        if whole and error is None:
-            self._finish(bytes(self._received))  # an answer that ends with its connection
-        else:
-            self._fail(
-                error if isinstance(error, OSError) else ConnectionResetError("closed before the answer")
-            )
-
-    def _read(self) -> None:
-        if self._head is None and not self._read_head():
+        if error is not None:
+            self._fail(error if isinstance(error, OSError) else Broken(type(error).__name__))
             return
-        assert self._head is not None
-        if self._chunked:
-            body = _unchunked(self._received)
-            if body is not None:
-                self._finish(body)
-        elif self._length is not None and len(self._received) >= self._length:
-            if len(self._received) > self._length:
-                raise _Broken("more came than was announced")
-            self._finish(bytes(self._received))
-
-    def _read_head(self) -> bool:
-        """Read the head once it is complete, leaving out those of interim answers (RFC 9110, 15.2)."""
-        while True:
-            end = self._received.find(b"\r\n\r\n")
-            if end < 0:
-                if len(self._received) > HEAD_MOST:
-                    raise _Broken("the head of the answer is too long")
-                return False
-            start, *lines = self._received[:end].decode("latin-1").split("\r\n")
-            del self._received[: end + 4]
-            version, _, rest = start.partition(" ")
-            if not version.startswith("HTTP/1."):
-                raise _Broken("the answer does not begin like one")
-            status = int(rest[:3])
-            if status >= 200:
-                break
-        headers = {}
-        for line in lines:
-            name, _, value = line.partition(":")
-            headers[name.lower()] = value.strip()
-        self._head = (status, headers)
-        length = headers.get("content-length")
-        self._chunked = headers.get("transfer-encoding", "").lower() == "chunked"
-        self._length = 0 if status in _NO_BODY else None if length is None else int(length)
-        if version == "HTTP/1.0" or headers.get("connection", "").lower() == "close":
-            self.is_open = False
-        return True
-
-    def _finish(self, body: bytes) -> None:
-        assert self._head is not None
-        assert self._answer is not None
-        status, headers = self._head
-        self._head, self._received = None, bytearray()
-        if self._length is None and not self._chunked:
-            self.is_open = False
-        if not self._answer.done():
-            self._answer.set_result(Answer(status, headers, body))
+        try:
+            self._answer.set_result(self._reader.end())
+        except Broken as broken:
+            self._fail(broken)
 
     def _fail(self, error: Exception) -> None:
         self.close()
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
-
-
-def _unchunked(data: bytearray) -> bytes | None:
-    """The body whose chunks are `data`, or None as long as some are missing (RFC 9112, 7.1)."""
-    at = 0
-    body: list[bytes] = []
-    while True:
-        end = data.find(b"\r\n", at)
-        if end < 0:
-            return None
-        size = int(data[at:end].split(b";")[0], 16)
-        at = end + 2
-        if size == 0:
-            return b"".join(body) if data.find(b"\r\n", at) >= 0 else None
-        if len(data) < at + size + 2:
-            return None
-        if data[at + size : at + size + 2] != b"\r\n":
-            raise _Broken("a chunk is longer than it says")
-        body.append(bytes(data[at : at + size]))
-        at += size + 2

@@ -30,7 +30,7 @@ from presque.client.answers import (
     WorkerRecord,
     leased,
 )
-from presque.client.errors import ClientError, QueueClosed, refusal
+from presque.client.errors import NO_JOB, ClientError, refusal
 
 T = TypeVar("T")
 Holder = LeasedJob | Mapping[str, Any]
@@ -425,7 +425,7 @@ def _no_constant(name: str) -> NoReturn:
 
 def _accept(answer: Answer) -> Answer:
     if answer.status >= 300:
-        raise refusal(answer.status, answer.body)
+        raise refusal(answer.status, answer.body, answer.headers)
     return answer
 
 
@@ -450,8 +450,7 @@ def _nothing(answer: Answer) -> bool:
     """Whether this is the 404 that only says that no job waits."""
     if answer.status != 404:
         return False
-    error = refusal(answer.status, answer.body)
-    return not isinstance(error, QueueClosed) and error.text == "no job"
+    return refusal(answer.status, answer.body, answer.headers).code == NO_JOB
 
 
 def _name(name: str) -> str:

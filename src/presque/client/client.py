@@ -1,13 +1,15 @@
+# Made by tools/unasync.py of async_client.py: change that file, and run the tool again.
 """Client: one method per verb.
 
-    client = Client("http://127.0.0.1:5000")
+    client = Client()
     client.push("mail", {"to": "ana"}, delay=60)
     for job in client.lease("critical,*", count=10, wait=20):
         work(job.value)
         client.ack(job)
 
-Every method raises a `ClientError`: `ServerNotReached` when no answer came, otherwise what the server
-said. Nothing is retried behind your back, except what only reads.
+Every method raises a `ClientError`: `ServerNotReached` when no answer came that can be read, otherwise what
+the server said. Nothing is sent twice behind your back, except what only reads, once, when the server closed
+a connection that was kept.
 """
 
 from __future__ import annotations
@@ -34,27 +36,36 @@ from presque.client.answers import (
     WorkerRecord,
 )
 from presque.client.calls import BatchOptions, Call, Holder, Job, PushOptions, Settlements, checked, encoded
-from presque.client.transport import Transport
+from presque.client.exchange import ANSWER_MOST
+from presque.client.transport import CONNECTIONS_MOST, Transport
 
-DEFAULT_URL = "http://127.0.0.1:5000"
 T = TypeVar("T")
 
 
 class Client:
-    """Talks to one server. Threads may share it, and a forked child may use it.
+    """Talks to one server. Any number of threads may share it, and a forked child may use it.
 
-    `timeout` is seconds for an answer, waits not counted. `worker` says who you are: it is sent with each
-    fetch, lease and settlement, and shown to people who look.
+    Without a `base_url` the environment says where the server is (`PRESQUE_URL`), else it is the one on this
+    machine; without a `token`, `PRESQUE_TOKEN` is sent if it is set. `timeout` is how long a request may take
+    in all, in seconds; what the server is asked to wait comes on top. `worker` says who
+    you are: it is sent with each fetch, lease and settlement, and shown to people who look.
+
+    An answer may have `max_answer` bytes, 64 MiB unless given. `connections` requests are on their way at
+    once, 100 unless given; further ones wait for their turn, within their `timeout`.
+    Raises `ValueError` for what is no server, no token, or out of bounds.
     """
 
     def __init__(
         self,
-        base_url: str = DEFAULT_URL,
+        base_url: str | None = None,
         token: str | None = None,
         timeout: float = 30,
         worker: str | None = None,
+        *,
+        max_answer: int = ANSWER_MOST,
+        connections: int = CONNECTIONS_MOST,
     ) -> None:
-        self.transport = Transport(base_url, token, timeout)
+        self.transport = Transport(base_url, token, timeout, max_answer=max_answer, connections=connections)
         self.worker = worker
 
     def __enter__(self) -> Self:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
+
+TEXT_MOST = 1000
+"""Characters of what a server said that a text shows."""
 
 
 class ClientError(Exception):
@@ -13,8 +18,8 @@ class ClientError(Exception):
     """
 
     def __init__(self, text: str, *, status: int | None = None, code: str = "error") -> None:
-        super().__init__(text)
-        self.text, self.status, self.code = text, status, code
+        self.text, self.status, self.code = one_line(text), status, code
+        super().__init__(self.text)
 
 
 class ServerNotReached(ClientError):
@@ -53,6 +58,9 @@ class Unavailable(ClientError):
     """503: the server has no store right now. The outcome of a request that changes something is unknown."""
 
 
+NO_JOB = "no-job"
+"""The code of the 404 that only says that no job waits."""
+
 _BY_STATUS: dict[int, tuple[type[ClientError], str]] = {
     400: (ClientError, "invalid-request"),
     401: (NotAllowed, "not-allowed"),
@@ -66,19 +74,35 @@ _BY_STATUS: dict[int, tuple[type[ClientError], str]] = {
 }
 
 
-def refusal(status: int, body: bytes) -> ClientError:
-    """The error that an answer with a status of 300 and more stands for."""
+# What the classic routes answer with a status that says too little. The text counts where a server does not
+# send the header `Presque-Error`.
+_BY_CODE: dict[str, type[ClientError]] = {"queue-closed": QueueClosed, "job-exists": Conflict}
+_BY_TEXT = {"queue is closed": "queue-closed", "job already exists": "job-exists", "no job": NO_JOB}
+_word = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*\Z").match
+
+
+def refusal(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> ClientError:
+    """The error that an answer with a status of 300 and more stands for.
+
+    Its code is the word in the header `Presque-Error`, else `code` in the body, else what its status says.
+    """
     kind, code = _BY_STATUS.get(status, (ClientError, "error"))
     text = f"the server answered {status}"
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):
         said = None
+    named: object = (headers or {}).get("presque-error")
     if isinstance(said, dict):
         text = said["error"] if isinstance(said.get("error"), str) else text
-        code = said["code"] if isinstance(said.get("code"), str) else code
-    if kind is NotFound and text == "queue is closed":
-        kind, code = QueueClosed, "queue-closed"
-    if text == "job already exists":  # The classic routes say 400 for what is a conflict.
-        kind, code = Conflict, "job-exists"
-    return kind(text, status=status, code=code)
+        named = named or said.get("code") or _BY_TEXT.get(text)
+    if isinstance(named, str) and len(named) <= 64 and _word(named):
+        code = named
+    return _BY_CODE.get(code, kind)(text, status=status, code=code)
+
+
+def one_line(text: str, most: int = TEXT_MOST) -> str:
+    """A text of strangers as one line of at most so many characters, safe for a terminal and a log."""
+    cut = text[:most]
+    line = "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in cut)
+    return line + "…" if len(text) > most else line

@@ -1,144 +1,237 @@
-"""The HTTP connections of a client, and what an answer means.
+"""The HTTP connections of a `Client`, on sockets.
 
-Connections are kept alive and used by one request at a time; a thread that finds none idle opens
-another, so a `Transport` may be shared by any number of threads, and survives a fork.
+Connections are kept alive and used by one request at a time; a thread that finds none idle opens another, up
+to a bound, so a `Transport` may be shared by any number of threads, and survives a fork.
 
-No hidden retries: most requests change something, and a lost answer does not tell whether they did.
-A server may close an idle connection at any time, so one is looked at before it is used again, and a
-closed one is replaced unused. Only a request that merely reads is sent a second time, once, when the
-kept connection turns out dead before the first byte of the answer.
+No hidden retries: most requests change something, and a lost answer does not tell whether they did. A server
+may close an idle connection at any time, so one is looked at before it is used again, and a closed one is
+replaced unused. If it turns out dead after that, a request is sent again, once, on a new connection: when
+nothing of it had been sent, or when it merely reads and no byte of its answer had come.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import socket
 import ssl
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import TypeVar
-from urllib.parse import urlsplit
+import threading
+import time
+from typing import Any, TypeVar
 
-from presque import __version__
+from presque.client import exchange
+from presque.client.address import Address, server, token_of
 from presque.client.calls import Answer, Call
-from presque.client.errors import ServerNotReached
-from presque.errors import shown
+from presque.client.exchange import ANSWER_MOST, AnswerReader, Broken, Request
 
 T = TypeVar("T")
 
 IDLE_MOST = 16
+CONNECTIONS_MOST = 100
+PIECE = 256 * 1024
 
 
 class Transport:
-    """Sends requests to one server. `timeout` is seconds for each step: connect, send, answer."""
+    """Sends requests to one server. `timeout` is seconds for a request as a whole, a wait not counted."""
 
-    def __init__(self, base_url: str, token: str | None = None, timeout: float = 30) -> None:
-        self.base_url = base_url.rstrip("/")
-        self.timeout = timeout
-        self._tls, self._host, self._port, self._prefix = parts(self.base_url)
-        self._context = ssl.create_default_context() if self._tls else None
-        self._headers = own_headers(token)
-        self._idle: list[HTTPConnection] = []
-        self._pid = os.getpid()
+    def __init__(
+        self,
+        base_url: str | None = None,
+        token: str | None = None,
+        timeout: float = 30,
+        *,
+        max_answer: int = ANSWER_MOST,
+        connections: int = CONNECTIONS_MOST,
+    ) -> None:
+        self.address = server(base_url)
+        self.timeout, self.max_answer, self.connections = checked(timeout, max_answer, connections)
+        self._context = ssl.create_default_context() if self.address.tls else None
+        self.token = token_of(token)
+        self._request = Request(self.address, self.token)
+        self._own = _Own(connections)
+
+    @property
+    def base_url(self) -> str:
+        """The URL of the server, without a slash at its end."""
+        return self.address.url
 
     def perform(self, call: Call[T]) -> T:
         """Send the request of a call and return what its answer means. Raises a `ClientError`."""
-        headers = {**self._headers, **(call.headers or {})}
-        connection = self._idle_connection()
-        if connection is not None:
-            try:
-                return call.read(self._exchange(connection, call, headers))
-            except ServerNotReached as error:
-                if not call.reads or not isinstance(error.__cause__, ConnectionError):
-                    raise
-        return call.read(self._exchange(self._new_connection(), call, headers))
+        request = self._request.of(call)
+        seconds = self.timeout + call.wait
+        deadline = time.monotonic() + seconds
+        own = self._of_this_process()
+        if not own.free.acquire(timeout=seconds):
+            raise exchange.busy(seconds, self.connections)
+        try:
+            answer = self._answer(own, call, request, deadline)
+        finally:
+            own.free.release()
+        return call.read(answer)
 
     def close(self) -> None:
         """Close the connections that are idle. A later request opens a new one."""
-        while self._idle:
-            self._idle.pop().close()
+        own = self._of_this_process()
+        while (connection := own.take()) is not None:
+            connection.close()
 
-    def _idle_connection(self) -> HTTPConnection | None:
-        if self._pid != os.getpid():  # A forked child must not talk on its parent's sockets.
-            self._idle, self._pid = [], os.getpid()
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.sock is not None and not readable(connection.sock.fileno()):
+    def _of_this_process(self) -> _Own:
+        """What belongs to this process: a forked child must not talk on its parent's sockets."""
+        own = self._own
+        if own.pid != os.getpid():
+            own = self._own = _Own(self.connections)
+        return own
+
+    def _answer(self, own: _Own, call: Call[Any], request: bytes, deadline: float) -> Answer:
+        seconds = self.timeout + call.wait
+        kept = self._idle_connection(own)
+        if kept is not None:
+            try:
+                return self._exchange(own, kept, request, deadline)
+            except (OSError, Broken) as error:
+                again = kept.sent == 0 or (call.reads and not kept.began)
+                if isinstance(error, TimeoutError) or not again:
+                    raise exchange.lost(self.base_url, error, seconds, call, sent=kept.sent > 0) from error
+        try:
+            connection = connect(self.address, self._context, deadline)
+        except OSError as error:
+            raise exchange.not_connected(self.base_url, error, seconds) from error
+        try:
+            return self._exchange(own, connection, request, deadline)
+        except (OSError, Broken) as error:
+            raise exchange.lost(self.base_url, error, seconds, call, sent=connection.sent > 0) from error
+
+    def _idle_connection(self, own: _Own) -> _Connection | None:
+        while (connection := own.take()) is not None:
+            if not readable(connection.socket.fileno()):
                 return connection
             connection.close()
         return None
 
-    def _new_connection(self) -> HTTPConnection:
-        if self._context is not None:
-            return HTTPSConnection(self._host, self._port, timeout=self.timeout, context=self._context)
-        return HTTPConnection(self._host, self._port, timeout=self.timeout)
-
-    def _exchange(self, connection: HTTPConnection, call: Call[T], headers: dict[str, str]) -> Answer:
-        sent = False
+    def _exchange(self, own: _Own, connection: _Connection, request: bytes, deadline: float) -> Answer:
+        reusable = False
         try:
-            if connection.sock is None:
-                connection.connect()
-            sent = True
-            connection.sock.settimeout(self.timeout + call.wait)
-            try:
-                connection.request(call.method, self._prefix + call.path, call.body, headers)
-            except (BrokenPipeError, ConnectionResetError):
-                # A server that refuses a large body answers early and closes. Its answer may be here.
-                if call.body is None:
-                    raise
-            response = connection.getresponse()
-            names = {name.lower(): value for name, value in response.headers.items()}
-            answer = Answer(response.status, names, response.read())
-        except (OSError, HTTPException) as error:
-            connection.close()
-            raise ServerNotReached(
-                lost(self.base_url, error, self.timeout, call.wait, sent=sent), sent=sent
-            ) from error
-        except BaseException:  # An interrupt leaves half an answer behind: nobody may read the rest.
-            connection.close()
-            raise
-        if response.will_close or len(self._idle) >= IDLE_MOST:
-            connection.close()
-        else:
-            self._idle.append(connection)
+            answer = connection.ask(request, self.max_answer, deadline)
+            reusable = connection.keeps and own is self._own
+        finally:  # an interrupt leaves half an answer behind, too: nobody may read the rest
+            if not reusable or not own.keep(connection):
+                connection.close()
         return answer
 
 
-def lost(base_url: str, error: Exception, timeout: float, wait: float, *, sent: bool) -> str:
-    """The sentence for an answer that did not come."""
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    if isinstance(error, ConnectionError) and error.errno:
-        reason = os.strerror(error.errno)  # asyncio puts addresses there
-    if not sent:
-        if isinstance(error, TimeoutError):
-            reason = f"no connection within {timeout:g} s"
-        return f"no server at {base_url}: {shown(reason)}"
-    if isinstance(error, TimeoutError):
-        return f"{base_url} did not answer within {timeout + wait:g} s; it may have acted"
-    return f"{base_url} went away before it answered; it may have acted ({shown(reason)})"
+class _Own:
+    """The idle connections of one process, and how many more it may open. Safe to use from many threads."""
+
+    def __init__(self, connections: int) -> None:
+        self.pid = os.getpid()
+        self.free = threading.Semaphore(connections)
+        self._idle: list[_Connection] = []
+
+    def take(self) -> _Connection | None:
+        try:
+            return self._idle.pop()
+        except IndexError:  # another thread may have taken the last one since anybody looked
+            return None
+
+    def keep(self, connection: _Connection) -> bool:
+        if len(self._idle) >= IDLE_MOST:
+            return False
+        self._idle.append(connection)
+        return True
 
 
-def own_headers(token: str | None) -> dict[str, str]:
-    """The headers of every request."""
-    headers = {"User-Agent": f"presque-client/{__version__}", "Accept": "application/json"}
-    if token is not None:
-        if not token.isascii() or not token.isprintable() or " " in token or not token:
-            raise ValueError("a token is visible ASCII characters without a space")
-        headers["Authorization"] = f"Bearer {token}"
-    return headers
+class _Connection:
+    """One connection. What it says of itself is about the last request on it."""
+
+    def __init__(self, found: socket.socket) -> None:
+        self.socket = found
+        self.sent = 0  # bytes
+        self.began = False
+        self.keeps = True
+
+    def ask(self, request: bytes, most: int, deadline: float) -> Answer:
+        """Send a request and read its answer. Raises `OSError`, `TimeoutError` among them, or `Broken`."""
+        self.sent, self.began, self.keeps = 0, False, True
+        reader = AnswerReader(most)
+        self._send(memoryview(request), deadline)
+        while True:
+            self.socket.settimeout(_left(deadline))
+            try:
+                data = self.socket.recv(PIECE)
+                answer = reader.feed(data) if data else reader.end()
+            finally:
+                self.began = reader.began
+            if answer is not None:
+                self.keeps = self.keeps and reader.keeps
+                return answer
+
+    def _send(self, rest: memoryview, deadline: float) -> None:
+        try:
+            while rest:
+                self.socket.settimeout(_left(deadline))
+                count = self.socket.send(rest[:PIECE])
+                self.sent += count
+                rest = rest[count:]
+        except (BrokenPipeError, ConnectionResetError):
+            # A server that refuses a large body answers early and closes. Its answer may be here.
+            if self.sent == 0:
+                raise
+            self.keeps = False
+
+    def close(self) -> None:
+        # A forked child may hold the socket, too. The server shall notice nevertheless.
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
 
 
-def parts(base_url: str) -> tuple[bool, str, int | None, str]:
-    """Whether it is https, the host, the port if one is given, and the path in front of every route."""
-    try:
-        url = urlsplit(base_url)
-        port = url.port
-    except ValueError:
-        raise ValueError(f"`{shown(base_url)}` is no server URL: use http://host:port") from None
-    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
-        raise ValueError(f"`{shown(base_url)}` is no server URL: use http://host:port")
-    if url.username is not None or url.password is not None:
-        raise ValueError("a server URL holds no user and no password: use a token")
-    return url.scheme == "https", url.hostname, port, url.path
+def connect(address: Address, context: ssl.SSLContext | None, deadline: float) -> _Connection:
+    """A new connection, to the first of the host's addresses that takes one. Raises `OSError`.
+
+    The addresses share the time that is left. Looking the name up is the system's affair and has its own.
+    """
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    for number, (family, kind, protocol, _, where) in enumerate(found, 1):
+        one = socket.socket(family, kind, protocol)
+        try:
+            one.settimeout(_left(deadline) / (len(found) - number + 1))
+            one.connect(where)
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if context is not None:
+                one.settimeout(_left(deadline))
+                one = context.wrap_socket(one, server_hostname=address.host)
+            return _Connection(one)
+        except OSError:
+            one.close()
+            if number == len(found):
+                raise
+        except BaseException:
+            one.close()
+            raise
+    raise OSError("the host has no address")
+
+
+def _left(deadline: float) -> float:
+    """The seconds until then. Raises `TimeoutError` when there are none."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+TIMEOUT_MOST = 365 * 86_400
+
+
+def checked(timeout: float, max_answer: int, connections: int) -> tuple[float, int, int]:
+    """The settings of a transport, if they are within bounds. Raises `ValueError`."""
+    if not 0 < timeout <= TIMEOUT_MOST:
+        raise ValueError(f"`timeout` should be more than 0 and at most {TIMEOUT_MOST} seconds, not {timeout}")
+    if max_answer < 1:
+        raise ValueError(f"`max_answer` should be a number of bytes, not {max_answer}")
+    if connections < 1:
+        raise ValueError(f"`connections` should be 1 or more, not {connections}")
+    return timeout, max_answer, connections
 
 
 def readable(descriptor: int) -> bool:

@@ -11,8 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
 from presque import names
-from presque.client.client import DEFAULT_URL
-from presque.client.transport import own_headers, parts
+from presque.client.address import DEFAULT_URL, server, token_of
 from presque.errors import InvalidName, PresqueError, nearest, shown
 from presque.worker.job import LEASE_MOST
 
@@ -119,8 +118,9 @@ def read(
         raise WrongSetting('the worker has no queue: give `queue` or `queues`, such as "critical,*"')
     found["worker_id"] = found["worker_id"] or f"{socket.gethostname()}:{os.getpid()}:{_number()}"
     try:
-        parts(found["base_uri"])
-        own_headers(found["token"])
+        server(found["base_uri"])
+        if found["token"] is not None:
+            token_of(found["token"])
         names.queue_list(found["queues"])
         names.worker(found["worker_id"])
     except (ValueError, InvalidName) as error:
