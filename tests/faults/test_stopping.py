@@ -60,6 +60,42 @@ def test_sigterm_answers_those_who_wait_and_loses_nothing(new_data: Callable[[],
         load.check()
 
 
+WAITING = {
+    "fetch": (b"GET /q/q?wait=60", b"", b"404"),
+    "fetch from a list": (b"GET /q/q,b*?wait=60", b"", b"404"),
+    "lease": (b"POST /q/q/lease?wait=60", b"", b"204"),
+    "look": (b"GET /j/kept/1?wait=60", b"", b"200"),
+    "command": (b"POST /queue", b'{"cmd":"fetch","queue":"q","wait":60}', b"404"),
+    "commands": (b"POST /queue", b'[{"cmd":"fetch","queue":"q","wait":60},{"cmd":"stats"}]', b"200"),
+    "lines": (b"GET /c/q", b"", b"200"),
+    "events": (b"GET /events?jobs=1", b"", b"200"),
+}
+
+
+def test_every_waiting_request_is_answered_within_a_second_of_sigterm(new_data: Callable[[], str]) -> None:
+    with rig.server("--data", new_data()) as server:
+        assert server.ask("POST", "/q/kept", "1").status == 201
+        asked = {}
+        for name, (line, body, _) in WAITING.items():
+            for version in b"1.1", b"1.0":
+                one = socket.create_connection(("127.0.0.1", server.port), timeout=15)
+                head = b"%b HTTP/%b\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+                one.sendall(head % (line, version, len(body)) + body)
+                asked[name, version] = one
+        for _ in range(3):  # the last of them comes after the others were read
+            assert server.ask("GET", "/status/").status == 200
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        answers = {key: everything(one) for key, one in asked.items()}
+        assert time.monotonic() - began < 1
+        assert server.process.wait(rig.PATIENCE) == 0
+    for (name, version), answer in answers.items():
+        assert answer.startswith(b"HTTP/1.1 " + WAITING[name][2]), (name, answer)
+        if name in ("lines", "events"):
+            chunked = b"Transfer-Encoding: chunked" in answer
+            assert (chunked, answer.endswith(b"\r\n0\r\n\r\n")) == (version == b"1.1",) * 2, answer
+
+
 def test_an_idle_server_stops_at_once(new_data: Callable[[], str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         with rig.server("--data", new_data()) as server:

@@ -93,6 +93,7 @@ class Engine:
         """Answer everybody who waits with "nothing", and let nobody wait from now on."""
         self._stopping = True
         self.wakeups.stop()
+        self.jobs.stop_waiting()
 
     async def stop(self) -> None:
         """End what runs in the background, then the connection."""

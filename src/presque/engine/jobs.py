@@ -28,6 +28,14 @@ class Jobs:
         self._store = store
         self._keys = keys
         self._waiting: dict[tuple[str, str], set[asyncio.Future[str]]] = {}
+        self._stopping = False
+
+    def stop_waiting(self) -> None:
+        """Let those who wait for the end of a job see it as it is now, and let nobody wait from now on."""
+        self._stopping = True
+        for waiting in self._waiting.values():
+            for heard in waiting:
+                heard.cancel()
 
     async def show(self, queue: str, job: str) -> Job:
         """What there is to know of a job. Raises `NotFound`."""
@@ -131,14 +139,14 @@ class Jobs:
             found = await self.show(queue, job)
             while found.state not in (JobState.DONE, JobState.DEAD):
                 left = deadline - loop.time()
-                if left <= 0:
+                if left <= 0 or self._stopping:
                     break
                 # A message may get lost with the connection, so look again now and then.
                 await asyncio.wait((heard,), timeout=min(left, LOOK_AGAIN_S))
                 try:
                     found = await self.show(queue, job)
                 except NotFound:
-                    if not heard.done():
+                    if not heard.done() or heard.cancelled():
                         raise JobGone from None
                     return dataclasses.replace(found, state=JobState(heard.result()), lease_until=None)
                 if heard.done():

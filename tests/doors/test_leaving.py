@@ -1,0 +1,203 @@
+"""A client that leaves while it waits takes nothing and leaves no socket, however it asked and left.
+
+The same holds for every verb that waits, every form of a request and every way to leave. A client that does
+not wait and only closes its sending side still gets its answer.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import rig
+from tests.doors.test_raw_requests import Wire, wire
+
+HOST = "localhost"
+
+
+@pytest.fixture(scope="module")
+def alone() -> Iterator[rig.Server]:
+    """A server that nobody else connects to, so that its connections can be counted."""
+    with rig.server("--memory") as found:
+        yield found
+
+
+# verb -> method, target, body, for the queue {q}
+WAITING: dict[str, tuple[str, str, str]] = {
+    "fetch": ("GET", "/q/{q}?wait=20", ""),
+    "fetch from a list": ("GET", "/q/{q},other-*?wait=20", ""),
+    "lease": ("POST", "/q/{q}/lease?wait=20", ""),
+    "lease, said in the body": ("POST", "/q/{q}/lease", '{"wait":20,"count":5}'),
+    "lease that settles first": (
+        "POST", "/q/{q}/lease", '{"wait":20,"settle":{"ack":[{"queue":"{q}","id":"1","lease":"x"}]}}'
+    ),
+    "command fetch": ("POST", "/queue", '{"cmd":"fetch","queue":"{q}","wait":20}'),
+    "command lease": ("POST", "/queue", '{"cmd":"lease","queue":"{q}","wait":20}'),
+    "an array of commands": (
+        "POST",
+        "/queue",
+        '[{"cmd":"stats"},{"cmd":"fetch","queue":"{q}","wait":20},{"cmd":"fetch","queue":"{q}"}]',
+    ),
+    "lines": ("GET", "/c/{q}", ""),
+}  # fmt: skip
+
+
+def plain(method: str, target: str, body: str) -> bytes:
+    return f"{method} {target} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+def absolute(method: str, target: str, body: str) -> bytes:
+    return plain(method, f"http://{HOST}{target}", body)
+
+
+def in_chunks(method: str, target: str, body: str) -> bytes:
+    chunk = f"{len(body):x}\r\n{body}\r\n" if body else ""
+    head = f"{method} {target} HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return f"{head}{chunk}0\r\n\r\n".encode()
+
+
+def pipelined(method: str, target: str, body: str) -> bytes:
+    queue = target.split("/")[2].split("?")[0].split(",")[0] if target != "/queue" else json_queue(body)
+    before = plain("GET", f"/status/{queue}", "")
+    return before + plain(method, target, body) + plain("POST", f"/q/{queue}-smuggled", "1")
+
+
+def old(method: str, target: str, body: str) -> bytes:
+    return plain(method, target, body).replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+
+
+def json_queue(body: str) -> str:
+    return body.split('"queue":"')[1].split('"')[0]
+
+
+FORMS: dict[str, Callable[[str, str, str], bytes]] = {
+    "origin form": plain,
+    "absolute form": absolute,
+    "chunked": in_chunks,
+    "pipelined": pipelined,
+    "HTTP/1.0": old,
+}
+
+
+def fin(connection: Wire) -> None:
+    connection.close()
+
+
+def rst(connection: Wire) -> None:
+    connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def half_close(connection: Wire) -> None:
+    connection.end()
+
+
+WAYS: dict[str, Callable[[Wire], None]] = {"FIN": fin, "RST": rst, "half-close": half_close}
+
+
+def connections(server: rig.Server) -> int:
+    """How many sockets of clients the server holds, in whatever state."""
+    port = f"{server.port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[1].endswith(f":{port}") and row[3] not in ("0A", "06") for row in rows)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("verb", WAITING)
+def test_a_waiter_that_leaves_takes_nothing_and_leaves_no_socket(
+    alone: rig.Server, queue_name: str, verb: str, form: str, way: str
+) -> None:
+    method, target, body = (part.replace("{q}", queue_name) for part in WAITING[verb])
+    rig.eventually(lambda: connections(alone) == 0)
+    # A job that is not due yet is there to ask whether anybody waits.
+    assert alone.ask("POST", f"/q/{queue_name}?delay=3600", "0").status == 201
+    with wire(alone) as connection:
+        connection.send(FORMS[form](method, target, body))
+        if form == "pipelined":
+            assert connection.reply().status == 200
+        rig.eventually(lambda: connections(alone) == 1)
+        rig.eventually(lambda: listened_to(alone, queue_name))
+        WAYS[way](connection)
+        rig.eventually(lambda: connections(alone) == 0)
+    for number in range(3):
+        assert alone.ask("POST", f"/q/{queue_name}", str(number)).status == 201
+    stats = alone.ask("GET", f"/stats/{queue_name}").json
+    assert (stats["ready"], stats["leased"], stats["processed"]) == (3, 0, 0)
+    assert f"{queue_name}-smuggled" not in alone.ask("GET", "/status/").json["queues"]
+
+
+def listened_to(server: rig.Server, queue: str) -> bool:
+    """Whether the request has come so far that the server hears of jobs in this queue."""
+    reasons = server.ask("GET", f"/j/{queue}/1/explain").json["reasons"]
+    return not any(one["code"] == "no-worker" for one in reasons)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("form", FORMS)
+def test_who_waits_for_the_end_of_a_job_and_leaves_leaves_no_socket(
+    alone: rig.Server, queue_name: str, form: str, way: str
+) -> None:
+    rig.eventually(lambda: connections(alone) == 0)
+    assert alone.ask("POST", f"/q/{queue_name}", "0").status == 201
+    with wire(alone) as connection:
+        connection.send(FORMS[form]("GET", f"/j/{queue_name}/1?wait=20", ""))
+        if form == "pipelined":
+            assert connection.reply().status == 200
+        rig.eventually(lambda: connections(alone) == 1)
+        WAYS[way](connection)
+        rig.eventually(lambda: connections(alone) == 0, within=5)
+    assert f"{queue_name}-smuggled" not in alone.ask("GET", "/status/").json["queues"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_who_reads_events_and_leaves_leaves_no_socket(alone: rig.Server, way: str) -> None:
+    rig.eventually(lambda: connections(alone) == 0)
+    with wire(alone) as connection:
+        connection.send(plain("GET", "/events?jobs=1", ""))
+        assert connection.reply().status == 200
+        WAYS[way](connection)
+        rig.eventually(lambda: connections(alone) == 0, within=5)
+
+
+NOT_WAITING: dict[str, tuple[str, str, str, int]] = {
+    "push": ("POST", "/q/{q}", '{"wait":20}', 201),
+    "fetch": ("GET", "/q/{q}", "", 404),
+    "lease": ("POST", "/q/{q}/lease", "{}", 204),
+    "many": ("GET", "/qb/{q}", "", 404),
+    "command push": ("POST", "/queue", '{"cmd":"push","queue":"{q}","job":{"wait":20}}', 200),
+    "command fetch": ("POST", "/queue", '[{"cmd":"fetch","queue":"{q}","wait":0}]', 200),
+    "settle": ("POST", "/settle", "{}", 200),
+    "stats": ("GET", "/stats/{q}", "", 200),
+    "look": ("GET", "/j/{q}/1", "", 404),
+    "page": ("GET", "/", "", 200),
+}
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "pipelined"])
+@pytest.mark.parametrize("verb", NOT_WAITING)
+def test_who_does_not_wait_and_closes_its_sending_side_gets_its_answer(
+    alone: rig.Server, queue_name: str, verb: str, form: str
+) -> None:
+    method, target, body, status = NOT_WAITING[verb]
+    request = FORMS[form](method, target.replace("{q}", queue_name), body.replace("{q}", queue_name))
+    with wire(alone) as connection:
+        connection.send(request).end()
+        assert connection.reply().status == status
+        assert connection.closed()
+
+
+def test_what_a_client_that_closed_its_sending_side_was_given_stays_its_own(
+    alone: rig.Server, queue_name: str
+) -> None:
+    assert alone.ask("POST", f"/q/{queue_name}", "1").status == 201
+    with wire(alone) as connection:
+        connection.send(plain("POST", f"/q/{queue_name}/lease", "")).end()
+        jobs = json.loads(connection.reply().body)["jobs"]
+    assert len(jobs) == 1
+    assert alone.ask("GET", f"/stats/{queue_name}").json["leased"] == 1
