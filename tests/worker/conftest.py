@@ -71,10 +71,11 @@ def work(server: rig.Server, queue_name: str, tmp_path: Path) -> Iterator[Work]:
     """Starts workers for the queue of this test."""
     with starting(tmp_path) as start:
 
-        def begin(kind: str, *flags: str, url: str = server.url, **environment: str) -> Process:
-            return start(
-                "worker", f"tests.worker.jobs:{kind}", "--queues", queue_name, *flags, url=url, **environment
-            )
+        def begin(
+            kind: str, *flags: str, url: str = server.url, module: str = "jobs", **environment: str
+        ) -> Process:
+            target = f"tests.worker.{module}:{kind}"
+            return start("worker", target, "--queues", queue_name, *flags, url=url, **environment)
 
         yield begin
 

@@ -151,6 +151,7 @@ def children(worker: Process) -> list[str]:
     return Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
 
 
+@pytest.mark.timeout(240)
 def test_a_job_that_kills_its_process_is_dead_after_its_attempts_while_others_keep_their_rate(
     work: Work, client: Client, queue_name: str
 ) -> None:
@@ -163,13 +164,13 @@ def test_a_job_that_kills_its_process_is_dead_after_its_attempts_while_others_ke
         for _ in range(poison):
             client.push(queue_name, {"signal": 9}, priority=9)
         began = time.monotonic()
-        rig.eventually(lambda: counts(client, queue_name)["processed"] >= before + 200, within=30)
+        rig.eventually(lambda: counts(client, queue_name)["processed"] >= before + 200, within=100)
         return 200 / (time.monotonic() - began)
 
     rate(0)
-    ratios = [rate(2) / rate(0) for _ in range(5)]
+    ratios = [rate(2) / rate(0) for _ in range(3)]
     rig.eventually(lambda: settled(client, queue_name))
-    assert [job["attempt"] for job in client.jobs(queue_name, "dead")["jobs"]] == [3] * 10
+    assert [job["attempt"] for job in client.jobs(queue_name, "dead")["jobs"]] == [3] * 6
     assert statistics.median(ratios) >= 0.9, ratios
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 RETRY_MOST = 10 * 365 * 86_400
 
 
@@ -12,6 +14,8 @@ class Retry(Exception):
     less than 0 or more than ten years.
     """
 
+    MOST_S: ClassVar[float] = RETRY_MOST
+
     def __init__(self, reason: str = "", *, in_: float | None = None) -> None:
         if in_ is not None and not 0 <= in_ <= RETRY_MOST:
             raise ValueError(f"a job is tried again after 0 to {RETRY_MOST} seconds, not {in_:g}")
@@ -21,6 +25,10 @@ class Retry(Exception):
 
 class Dead(Exception):
     """Raise it in `work`: this job can never succeed, do not try it again."""
+
+
+class NotDone(Exception):
+    """What ran has returned the promise of work, such as a coroutine, and not done it. The job has failed."""
 
 
 class Interrupted(BaseException):

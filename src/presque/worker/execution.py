@@ -1,34 +1,37 @@
-"""One job's life, as a list of steps: look at it, let it work, say how it went."""
+"""One job's life, as a list of steps: look at it, let it work, say how it went.
+
+Whatever a job, a hook, a middleware, `fail` or a failure back-end raises ends here, as the outcome of
+that job.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
-import logging
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Literal
 
-from presque.worker.errors import Dead, JobCancelled, JobKilled, JobStopped, Retry
+from presque.worker import reasons
+from presque.worker.errors import Dead, Interrupted, JobCancelled, JobKilled, JobStopped, NotDone, Retry
+from presque.worker.interrupts import is_theirs, theirs
 from presque.worker.job import TEXT_MOST, Job, current
+from presque.worker.logger import log
+from presque.worker.results import awaited, ran
 from presque.worker.work import Work
-
-log = logging.getLogger("presque.worker")
-
-ERROR_MOST = 2000
-BACKTRACE_MOST = 16_000
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a job went: the verb that settles it, the fields that go with it, and a sentence for the log."""
+    """How a job went: the verb that settles it, the fields that go with it, and a sentence for the log.
+
+    `decided` is true when the job itself said what is to become of it, by `Retry` or `Dead`.
+    """
 
     verb: Literal["ack", "fail", "release"]
     fields: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
+    decided: bool = False
 
 
 DONE = Outcome("ack")
@@ -38,12 +41,13 @@ def perform(work: Work, job: Job) -> Outcome:
     """Let `work` do the job. Never raises: whatever happens is the outcome."""
     token = current.set(job)
     try:
-        if job.unreadable is not None:
-            raise Dead(f"the job cannot be read: {job.unreadable}")
-        result = work.call(job)
-        return DONE if result is None else done(result, job)
-    except BaseException as error:  # noqa: BLE001  (a job may raise anything, SystemExit too)
-        return failed(work, job, error)
+        try:
+            if job.unreadable is not None:
+                raise Dead(f"the job cannot be read: {job.unreadable}")
+            result = ran(theirs(work.call, job), "work")
+            return DONE if result is None else done(result, job)
+        except BaseException as error:  # noqa: BLE001  (a job may raise anything, SystemExit too)
+            return failed(work, job, error)
     finally:
         current.reset(token)
 
@@ -52,18 +56,23 @@ async def perform_async(work: Work, job: Job) -> Outcome:
     """The same for a `work` that is `async def`. Raises nothing but what cancels the task."""
     token = current.set(job)
     try:
-        if job.unreadable is not None:
-            raise Dead(f"the job cannot be read: {job.unreadable}")
-        result = work.call(job)
-        if inspect.isawaitable(result):
-            result = await result
-        return DONE if result is None else done(result, job)
-    except asyncio.CancelledError:
-        raise  # whoever cancelled it knows why
-    except BaseException as error:  # noqa: BLE001  (a job may raise anything, SystemExit too)
-        return failed(work, job, error)
+        try:
+            if job.unreadable is not None:
+                raise Dead(f"the job cannot be read: {job.unreadable}")
+            result = await awaited(work.call(job), "work")
+            return DONE if result is None else done(result, job)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # whoever cancelled it knows why
+            return await failed_async(work, job, error)
+        except BaseException as error:  # noqa: BLE001
+            return await failed_async(work, job, error)
     finally:
         current.reset(token)
+
+
+is_theirs(perform_async)
 
 
 def done(result: Any, job: Job) -> Outcome:
@@ -72,9 +81,11 @@ def done(result: Any, job: Job) -> Outcome:
     A result that cannot be sent is dropped with a warning: the work is done, so doing it again is no help.
     """
     try:
-        text = json.dumps(result, ensure_ascii=False, allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        reason = f"it is not JSON: {error}"
+        text = theirs(_encoded, result)
+    except Interrupted:
+        raise
+    except BaseException as error:  # noqa: BLE001  (`items()` of a result may raise anything)
+        reason = f"it is not JSON: {reasons.named(error)}"
     else:
         if len(text) <= TEXT_MOST:
             return Outcome("ack", {"result": json.loads(text)})  # a copy: the job's own may change later
@@ -83,28 +94,74 @@ def done(result: Any, job: Job) -> Outcome:
     return DONE
 
 
+def _encoded(result: Any) -> bytes:
+    return json.dumps(result, ensure_ascii=False, allow_nan=False).encode()
+
+
 def failed(work: Work, job: Job, error: BaseException) -> Outcome:
     """Tell the worker's `fail` and its failure back-ends, and make the outcome of what was raised."""
-    if isinstance(error, JobStopped | JobCancelled):
-        return Outcome("release", {}, str(error) or "stopped")
+    if reasons.is_a(error, JobStopped) or reasons.is_a(error, JobCancelled):
+        return given_back(error)
+    outcome = outcome_of(error)
     tell_failure(work, job, error)
-    return outcome_of(error)
+    return outcome
+
+
+async def failed_async(work: Work, job: Job, error: BaseException) -> Outcome:
+    """The same in an async worker, where `fail` and the back-ends may be `async def`."""
+    if reasons.is_a(error, JobStopped) or reasons.is_a(error, JobCancelled):
+        return given_back(error)
+    outcome = outcome_of(error)
+    await tell_failure_async(work, job, error)
+    return outcome
+
+
+def given_back(reason: BaseException) -> Outcome:
+    """The job goes back to its queue, and this attempt does not count."""
+    return Outcome("release", {}, str(reason) or "stopped")
 
 
 def outcome_of(error: BaseException) -> Outcome:
-    """What becomes of a job whose `work` raised this."""
-    said = str(error)
-    text = said if isinstance(error, Retry | Dead | JobKilled) and said else _named(error)
-    fields: dict[str, Any] = {"error": text[:ERROR_MOST]}
-    if isinstance(error, Retry):
-        if error.in_ is not None:
-            fields["retry_in"] = error.in_
-    elif isinstance(error, Dead):
+    """What becomes of a job whose `work` raised this. Never raises."""
+    told = reasons.find(error, Dead) or reasons.find(error, Retry)
+    speaks = told if told is not None else error
+    said = reasons.said(speaks)
+    ours = issubclass(type(speaks), Retry | Dead | JobKilled | NotDone)
+    plain = ours and said not in ("", reasons.UNPRINTABLE)
+    text = reasons.sendable(said if plain else reasons.named(speaks))
+    fields: dict[str, Any] = {"error": text}
+    if told is None:
+        if not issubclass(type(error), NotDone) and (trace := reasons.trace(error)):
+            fields["backtrace"] = reasons.sendable(trace)
+    elif issubclass(type(told), Dead):
         fields["retry"] = False
-    elif error.__traceback__ is not None:
-        trace = "".join(traceback.format_exception(type(error), error, _of_the_job(error.__traceback__)))
-        fields["backtrace"] = trace[-BACKTRACE_MOST:]
-    return Outcome("fail", _sendable(fields), text)
+    elif (seconds := _seconds_of(told)) is not None:
+        fields["retry_in"] = seconds
+    return Outcome("fail", fields, text, decided=told is not None)
+
+
+def _seconds_of(told: BaseException) -> float | None:
+    """What a `Retry` says, unless a class of the job's own has left it out or made something else of it."""
+    try:
+        seconds = float(told.in_)  # type: ignore[attr-defined]
+    except BaseException:  # noqa: BLE001
+        return None
+    return seconds if 0 <= seconds <= Retry.MOST_S else None
+
+
+def overruled(outcome: Outcome, reason: Interrupted) -> Outcome | None:
+    """What counts for a job that was made to stop, and had this outcome. None: it has failed for the reason.
+
+    A job may swallow what was raised in it and return as if it were done; nobody knows whether it is.
+    """
+    if outcome.decided:
+        return outcome
+    if isinstance(reason, JobStopped | JobCancelled):
+        return given_back(reason)
+    if outcome.verb != "fail":
+        return None
+    text = str(reason)
+    return Outcome("fail", {**outcome.fields, "error": text}, text)
 
 
 def tell_failure(work: Work, job: Job, error: BaseException) -> None:
@@ -113,32 +170,31 @@ def tell_failure(work: Work, job: Job, error: BaseException) -> None:
     try:
         for listener in work.listeners:
             try:
-                listener(job, error)
-            except Exception:
-                log.exception("job.fail_raised queue=%s id=%s", job.queue, job.id)
+                ran(theirs(listener, job, error), "fail")
+            except BaseException as raised:  # noqa: BLE001
+                _fail_raised(job, raised)
     finally:
         current.reset(token)
 
 
-def _of_the_job(trace: TracebackType) -> TracebackType | None:
-    """The traceback from where the job's own code begins; all of it if that never ran."""
-    own = trace
-    while own.tb_frame.f_globals.get("__name__", "").startswith("presque.worker."):
-        if own.tb_next is None:
-            return trace
-        own = own.tb_next
-    return own
+async def tell_failure_async(work: Work, job: Job, error: BaseException) -> None:
+    """The same in an async worker."""
+    token = current.set(job)
+    try:
+        for listener in work.listeners:
+            try:
+                await awaited(listener(job, error), "fail")
+            except BaseException as raised:  # noqa: BLE001
+                _fail_raised(job, raised)
+    finally:
+        current.reset(token)
 
 
-def _named(error: BaseException) -> str:
-    said = str(error)
-    name = type(error).__qualname__
-    return f"{name}: {said}" if said else name
+is_theirs(tell_failure_async)
 
 
-def _sendable(fields: dict[str, Any]) -> dict[str, Any]:
-    """Without what cannot be written as UTF-8, such as the half characters of a file name."""
-    return {
-        name: value.encode(errors="replace").decode() if isinstance(value, str) else value
-        for name, value in fields.items()
-    }
+def _fail_raised(job: Job, error: BaseException) -> None:
+    log.warning(
+        "job.fail_raised queue=%s id=%s error=%s", job.queue, job.id, reasons.named(error),
+        extra={"trace": reasons.trace(error)},
+    )  # fmt: skip

@@ -6,23 +6,28 @@ The lease loop hands jobs over and hears how they went; it knows nothing else of
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
+import functools
 import logging
 import os
 import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from types import FrameType
+from typing import Any, Protocol
 
-from presque.worker import execution
-from presque.worker.errors import Interrupted, JobCancelled, JobTimeout
+from presque.worker import execution, interrupts, loops
+from presque.worker.errors import Interrupted, JobCancelled, JobStopped, JobTimeout
 from presque.worker.execution import Outcome
 from presque.worker.held import Held
+from presque.worker.logger import log
 from presque.worker.work import Work
 
-log = logging.getLogger("presque.worker")
-
+RAISE_AGAIN_S = 5.0
+"""A job that swallows what is raised in it, and goes on, has it raised again after so many seconds."""
 
 Finished = Callable[[list[tuple[Held, Outcome]]], None]
 
@@ -75,18 +80,23 @@ class Threads:
         self._changed = threading.Condition()
         self._closed = False
         self._over = threading.Event()
-        self._done: deque[tuple[Held, Outcome]] = deque()
-        self._announced = False
+        self._report = Finishing()
         self._running: Held | None = None
         self._main: int | None = None
+        self._pid = os.getpid()
+        self._contexts = contextvars.copy_context()
 
     def attach(self, loop: asyncio.AbstractEventLoop, finished: Finished) -> None:
-        self._loop, self._finished = loop, finished
+        self._loop = loop
+        self._report.attach(loop, finished)
 
     def run(self) -> None:
         """Work until closed."""
+        self._contexts = contextvars.copy_context()
         if self.slots == 1:
-            interruptible = hasattr(signal, "pthread_kill")  # not on Windows
+            interruptible = interrupts.SIGNAL is not None and hasattr(
+                signal, "pthread_kill"
+            )  # not on Windows
             if interruptible and threading.current_thread() is threading.main_thread():
                 self._main = threading.get_ident()
             self._go_on()
@@ -113,16 +123,24 @@ class Threads:
 
     def interrupt(self, held: Held, reason: Interrupted) -> bool:
         held.job.cancelled = True
+        if held.interruption is None or not isinstance(reason, JobCancelled):
+            held.interruption = reason
         if self._main is None or self._running is not held or isinstance(reason, JobCancelled):
             return False  # who deleted the job, or lost it, is no reason to cut code off in any place
-        held.interruption = reason
-        signal.pthread_kill(self._main, signal.SIGALRM)
+        held.interrupted_at, held.is_to_raise = time.monotonic(), True
+        self._prod(held)
         return True
 
     def check(self, held: Held, now: float) -> None:
-        if self._timeout is None or held.started_at is None or held.interruption is not None:
-            return
-        if now - held.started_at > self._timeout:
+        if held.interrupted_at is not None:
+            if now - held.interrupted_at > RAISE_AGAIN_S:  # it has swallowed what was raised in it
+                held.interrupted_at, held.is_to_raise = now, True
+                self._prod(held)
+        elif (
+            self._timeout is not None
+            and held.started_at is not None
+            and now - held.started_at > self._timeout
+        ):
             self.interrupt(held, JobTimeout(f"took longer than its time limit of {self._timeout:g} s"))
 
     def kill(self) -> None:
@@ -134,11 +152,22 @@ class Threads:
             self._changed.notify_all()
         self._over.set()
 
-    def alarm(self) -> None:
-        """The handler of SIGALRM, in the main thread: raise in the job what is to be raised in it."""
+    def interrupted(self, frame: FrameType | None) -> None:
+        """The handler of the signal, in the main thread: raise in the job what is to be raised in it."""
         held = self._running
-        if held is not None and held.interruption is not None:
-            raise held.interruption
+        if held is None or not held.is_to_raise or held.interruption is None:
+            return
+        if not interrupts.may_raise(frame):
+            self._loop.call_soon_threadsafe(self._loop.call_later, interrupts.AGAIN_S, self._prod, held)
+            return
+        held.is_to_raise, held.was_raised = False, True
+        raise held.interruption
+
+    def _prod(self, held: Held) -> None:
+        """Send the signal to the thread in which the job runs, if it still does."""
+        if self._running is held and held.is_to_raise and self._main is not None:
+            assert interrupts.SIGNAL is not None
+            signal.pthread_kill(self._main, interrupts.SIGNAL)
 
     def _next(self) -> Held | None:
         with self._changed:
@@ -149,36 +178,25 @@ class Threads:
             return self._waiting.popleft()
 
     def _go_on(self) -> None:
-        work, inline = self._work, self.slots == 1
-        chatty = log.isEnabledFor(logging.INFO)
+        inline = self.slots == 1
+        chatty = log.is_enabled_for(logging.INFO)
         while (held := self._next()) is not None:
             if chatty:
-                log_start(held, os.getpid())
+                log_start(held, self._pid)
             held.started_at = time.monotonic()
-            outcome = self._inline(held) if inline else execution.perform(work, held.job)
+            if inline:
+                self._running = held
+            outcome = self._contexts.copy().run(execution.perform, self._work, held.job)
+            if inline:
+                self._running = None
+            if os.getpid() != self._pid:
+                os._exit(0)  # a child that the job has forked, and that came back from it
+            reason = held.interruption
+            if reason is not None and (held.was_raised or held.job.saw_cancelled):
+                counts = execution.overruled(outcome, reason)
+                outcome = counts or execution.failed(self._work, held.job, reason)
             held.ended_at = time.monotonic()
-            self._done.append((held, outcome))
-            if not self._announced:
-                self._announced = True
-                self._loop.call_soon_threadsafe(self._collect)
-
-    def _inline(self, held: Held) -> Outcome:
-        """A signal may raise anywhere between the two assignments, also outside of `work`."""
-        try:
-            self._running = held
-            outcome = execution.perform(self._work, held.job)
-            self._running = None
-        except Interrupted as reason:
-            self._running = None
-            outcome = execution.failed(self._work, held.job, reason)
-        return outcome
-
-    def _collect(self) -> None:
-        self._announced = False
-        done = []
-        while self._done:
-            done.append(self._done.popleft())
-        self._finished(done)
+            self._report.add(held, outcome)
 
 
 class Tasks:
@@ -193,20 +211,38 @@ class Tasks:
         self._work = work
         self._timeout = work.settings.timeout
         self._waiting: deque[Held] = deque()
-        self._running: dict[Held, asyncio.Task[None]] = {}
+        self._running: dict[Held, asyncio.Task[Outcome]] = {}
         self._own: asyncio.AbstractEventLoop | None = None
-        self._over: asyncio.Event | None = None
         self._lock = threading.Lock()
         self._closed = False
-        self._done: deque[tuple[Held, Outcome]] = deque()
-        self._announced = False
+        self._report = Finishing()
+        self._pid = os.getpid()
+        self._contexts = contextvars.copy_context()
 
     def attach(self, loop: asyncio.AbstractEventLoop, finished: Finished) -> None:
-        self._loop, self._finished = loop, finished
+        self._report.attach(loop, finished)
 
     def run(self) -> None:
-        """Work until closed."""
-        asyncio.run(self._serve())
+        """Work until closed.
+
+        A task of a job's own that raises SystemExit or KeyboardInterrupt ends `run_forever`, and a job may
+        stop the loop or cancel all tasks that it finds. The loop goes on.
+        """
+        self._contexts = contextvars.copy_context()
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        try:
+            with self._lock:
+                self._own = loop
+            loop.call_soon(self._fill)
+            while not self._closed:
+                loops.go_on(loop)
+                if os.getpid() != self._pid:
+                    os._exit(0)
+        finally:
+            with self._lock:
+                self._own = None
+            loops.close(loop)
 
     def put(self, jobs: Sequence[Held]) -> None:
         self._waiting.extend(jobs)
@@ -227,7 +263,10 @@ class Tasks:
         return True
 
     def check(self, held: Held, now: float) -> None:
-        """Each task has its own time limit."""
+        """Each task has its own time limit. A cancel that it has swallowed is repeated."""
+        if held.interrupted_at is not None and now - held.interrupted_at > RAISE_AGAIN_S:
+            held.interrupted_at = now
+            self._soon(lambda: self._cancel(held, held.interruption))
 
     def kill(self) -> None:
         """Tasks end with the process."""
@@ -242,58 +281,82 @@ class Tasks:
             if self._own is not None and not self._own.is_closed():
                 self._own.call_soon_threadsafe(step)
 
-    async def _serve(self) -> None:
-        self._over = asyncio.Event()
-        with self._lock:
-            self._own = asyncio.get_running_loop()
-        self._fill()
-        if self._closed:
-            self._end()
-        await self._over.wait()
-        with self._lock:
-            self._own = None
-
     def _end(self) -> None:
-        assert self._over is not None
-        self._over.set()
+        asyncio.get_running_loop().stop()
 
     def _fill(self) -> None:
+        loop = asyncio.get_running_loop()
         while len(self._running) < self.slots:
             try:
                 held = self._waiting.popleft()
             except IndexError:
                 return
-            self._running[held] = asyncio.get_running_loop().create_task(self._run(held))
+            log_start(held, self._pid)
+            held.started_at = time.monotonic()
+            self._begin(loop, held, execution.perform_async(self._work, held.job))
+            if self._timeout is not None:
+                late = JobTimeout(f"took longer than its time limit of {self._timeout:g} s")
+                held.timer = loop.call_later(self._timeout, self._cancel, held, late)
 
-    async def _run(self, held: Held) -> None:
-        log_start(held, os.getpid())
-        held.started_at = time.monotonic()
-        outcome = await self._outcome(held)
-        held.ended_at = time.monotonic()
+    def _begin(self, loop: asyncio.AbstractEventLoop, held: Held, step: Coroutine[Any, Any, Outcome]) -> None:
+        """Each task has a copy of the context that the worker was started in, not of another job's."""
+        task = loop.create_task(step, context=self._contexts.copy())
+        self._running[held] = task
+        task.add_done_callback(functools.partial(self._ended, held), context=self._contexts)
+
+    def _ended(self, held: Held, task: asyncio.Task[Outcome]) -> None:
+        """The task of a job is over, whatever ended it."""
+        loop = asyncio.get_running_loop()
+        reason = held.interruption
+        if task.cancelled():
+            why = reason or asyncio.CancelledError()
+            self._begin(loop, held, execution.failed_async(self._work, held.job, why))
+            return
+        raised = task.exception()
+        outcome = execution.outcome_of(raised) if raised is not None else task.result()
+        if reason is not None and not held.is_settled and not is_undelivered(task):
+            counts = execution.overruled(outcome, reason)
+            held.is_settled = True
+            if counts is None:
+                self._begin(loop, held, execution.failed_async(self._work, held.job, reason))
+                return
+            outcome = counts
         del self._running[held]
+        if held.timer is not None:
+            held.timer.cancel()
+        held.ended_at = time.monotonic()
+        self._report.add(held, outcome)
+        self._fill()
+
+    def _cancel(self, held: Held, reason: Interrupted | None) -> None:
+        task = self._running.get(held)
+        if task is None or reason is None or held.is_settled:
+            return
+        if held.interruption is None or isinstance(reason, JobStopped):
+            held.interruption = reason
+        held.job.cancelled = True
+        held.interrupted_at = time.monotonic()
+        task.cancel(str(reason))
+
+
+class Finishing:
+    """Carries outcomes from the threads of the jobs to the lease loop, many at a time."""
+
+    def __init__(self) -> None:
+        self._done: deque[tuple[Held, Outcome]] = deque()
+        self._announced = False
+
+    def attach(self, loop: asyncio.AbstractEventLoop, finished: Finished) -> None:
+        """Where they are to be told."""
+        self._loop, self._finished = loop, finished
+
+    def add(self, held: Held, outcome: Outcome) -> None:
+        """A job is over: from any thread."""
         self._done.append((held, outcome))
         if not self._announced:
             self._announced = True
-            self._loop.call_soon_threadsafe(self._collect)
-        self._fill()
-
-    async def _outcome(self, held: Held) -> Outcome:
-        try:
-            if self._timeout is None:
-                return await execution.perform_async(self._work, held.job)
-            async with asyncio.timeout(self._timeout):
-                return await execution.perform_async(self._work, held.job)
-        except TimeoutError:
-            text = f"took longer than its time limit of {self._timeout:g} s"
-            return execution.failed(self._work, held.job, JobTimeout(text))
-        except asyncio.CancelledError as error:
-            return execution.failed(self._work, held.job, held.interruption or error)
-
-    def _cancel(self, held: Held, reason: Interrupted) -> None:
-        task = self._running.get(held)
-        if task is not None:
-            held.interruption = reason
-            task.cancel(str(reason))
+            with contextlib.suppress(RuntimeError):  # the lease loop has ended: nobody waits for it
+                self._loop.call_soon_threadsafe(self._collect)
 
     def _collect(self) -> None:
         self._announced = False
@@ -301,6 +364,11 @@ class Tasks:
         while self._done:
             done.append(self._done.popleft())
         self._finished(done)
+
+
+def is_undelivered(task: asyncio.Task[Outcome]) -> bool:
+    """Whether a task ended before the cancel that was meant for it could be raised in it."""
+    return bool(getattr(task, "_must_cancel", False))
 
 
 def log_start(held: Held, pid: int) -> None:

@@ -13,38 +13,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
+import contextvars
 import gc
 import json
-import logging
+import mmap
 import os
 import signal
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from types import FrameType
 from typing import Any, NoReturn
 
 from presque.client.async_client import AsyncClient
-from presque.worker import execution
+from presque.worker import execution, forked, loops
 from presque.worker.errors import Interrupted, JobCancelled, JobKilled, JobStopped, JobTimeout
 from presque.worker.execution import Outcome
 from presque.worker.executors import Finished, log_start
 from presque.worker.held import Held
+from presque.worker.interrupts import theirs
 from presque.worker.job import Job
+from presque.worker.logger import log
+from presque.worker.results import ran
 from presque.worker.titles import title
 from presque.worker.work import Work
-
-log = logging.getLogger("presque.worker")
 
 GRACE_S = 5.0
 FAIL_WITHIN_S = 30.0
 SAID_MOST = 1 << 20
 DONE_UNSAID, FAILED_UNSAID = 117, 118
 """The exit codes of a child that could not say how its job went, its pipe being closed by the job."""
-CHANGED_BY_US = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGCONT", "SIGCHLD", "SIGALRM")
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+_CODES: dict[type[Interrupted], int] = {JobTimeout: forked.LATE, JobStopped: forked.STOPPED}
 
 
 class Child:
@@ -56,6 +53,7 @@ class Child:
         self.outcome: Outcome | None = None
         self.reason: Interrupted | None = None
         self.give_up_at: float | None = None
+        self.told: mmap.mmap | None = None
 
 
 class Forks:
@@ -99,11 +97,17 @@ class Forks:
         for child in list(self._children.values()):
             if child.held is not held:
                 continue
-            started = held.started_at
-            if child.reason is None and self._timeout and started and now - started > self._timeout:
+            late = self._timeout and held.started_at and now - held.started_at > self._timeout
+            if late and child.reason is None and child.outcome is None:
                 self._stop(child, JobTimeout(self._late))
             if child.give_up_at is not None and now > child.give_up_at:
+                if child.outcome is not None:
+                    log.warning(
+                        "job.exit_cut_off queue=%s id=%s pid=%d", held.job.queue, held.job.id, child.pid
+                    )
                 kill_group(child.pid)
+            elif child.told is not None and child.told[0]:
+                self.ask(child)  # it came at a bad moment
 
     def kill(self) -> None:
         for pid in self._children:
@@ -129,37 +133,50 @@ class Forks:
         while self._waiting and running < self.slots:
             held = self._waiting.pop(0)
             held.started_at = time.monotonic()
-            try:
-                if self._work.before_fork is not None:
-                    self._work.before_fork(held.job)
-                self._fork(held.job, held)
+            outcome = contextvars.copy_context().run(self._begin, held)
+            if outcome is None:
                 running += 1
-            except Exception as error:  # noqa: BLE001  (a hook may raise anything)
-                outcome = execution.failed(self._work, held.job, error)
-                if isinstance(error, OSError):  # no process to be had: that is not the job's fault
-                    outcome = Outcome("release", {"delay": 1}, f"cannot fork: {error}")
+            else:
                 held.ended_at = time.monotonic()
                 self._loop.call_soon(self._finished, [(held, outcome)])
+
+    def _begin(self, held: Held) -> Outcome | None:
+        """Fork for a job, or say what becomes of it when that does not work. In a context of its own."""
+        try:
+            if self._work.before_fork is not None:
+                ran(self._work.before_fork(held.job), "before_fork")
+        except BaseException as error:  # noqa: BLE001  (a hook may raise anything)
+            return execution.failed(self._work, held.job, error)
+        try:
+            self._fork(held.job, held)
+        except OSError as error:  # no process to be had: that is not the job's fault
+            return Outcome("release", {"delay": 1}, f"cannot fork: {error}")
+        return None
 
     def _fork(self, job: Job, held: Held | None, error: BaseException | None = None) -> None:
         if not self._frozen:  # what exists now is shared with the children and never looked through again
             self._frozen = True
             gc.collect()
             gc.freeze()
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
+        forked.flush()
+        told = mmap.mmap(-1, 1) if held is not None else None
         reading, writing = os.pipe()
         parent = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except BaseException:
+            os.close(reading)
+            os.close(writing)
+            raise
         if pid == 0:
             os.close(reading)
-            self._be_child(job, writing, parent, error)
+            self._be_child(job, writing, parent, error, told)
         os.close(writing)
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)  # the child does so, too: whoever comes first
         os.set_blocking(reading, False)
         child = self._children[pid] = Child(pid, reading, job, held)
+        child.told = told
         if held is not None:
             log_start(held, pid)
         else:
@@ -186,7 +203,8 @@ class Forks:
         child.said += data
         *lines, child.said = child.said.split(b"\n")
         for line in lines:
-            self._understand(child, line)
+            if line:
+                self._understand(child, line)
         if len(child.said) > SAID_MOST:  # the job itself writes to our pipe
             child.said = b""
 
@@ -200,6 +218,7 @@ class Forks:
                 verb, fields, error = said["outcome"]
                 if verb in ("ack", "fail", "release"):
                     child.outcome = Outcome(verb, dict(fields), str(error))
+                    child.give_up_at = time.monotonic() + GRACE_S  # for its exit handlers and threads
         except (ValueError, KeyError, TypeError, RecursionError):
             log.warning("job.said_nonsense queue=%s id=%s", child.job.queue, child.job.id)
 
@@ -210,19 +229,25 @@ class Forks:
             child.pipe = -1
 
     def _stop(self, child: Child, reason: Interrupted) -> None:
-        """Cancelled and late jobs may clean up; those to be killed, or given back, end at once."""
+        """Let a job clean up, and end it when the grace is over. A job to be killed ends at once."""
         held = child.held
         if held is not None:
             held.job.cancelled = True
         if child.reason is None or isinstance(reason, JobStopped):
             child.reason = reason
-        if isinstance(reason, JobCancelled | JobTimeout):
-            number = signal.SIGALRM if isinstance(reason, JobTimeout) else signal.SIGUSR1
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, number)
+        if child.give_up_at is None:
             child.give_up_at = time.monotonic() + GRACE_S
-        else:
+        if type(reason) is JobKilled:
             kill_group(child.pid)
+        elif child.outcome is None:
+            if child.told is not None:
+                child.told[0] = _CODES.get(type(reason), forked.CANCELLED)
+            self.ask(child)
+
+    def ask(self, child: Child) -> None:
+        """Make the job in a child stop."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGURG)
 
     def _ended(self, child: Child, status: int, usage: Any) -> None:
         """The child is no more: hear its last words, and settle its job."""
@@ -231,6 +256,8 @@ class Forks:
         with contextlib.suppress(OSError):
             os.killpg(child.pid, signal.SIGKILL)  # what it left behind
         del self._children[child.pid]
+        if child.told is not None:
+            child.told.close()
         held = child.held
         if held is None:
             return
@@ -255,8 +282,8 @@ class Forks:
 
     def blamed(self, child: Child, error: Interrupted) -> Outcome:
         """What becomes of a job whose process was ended for this reason."""
-        if isinstance(error, JobCancelled):
-            return Outcome("release", {}, str(error))
+        if isinstance(error, JobCancelled | JobStopped):
+            return execution.given_back(error)
         if self._work.listeners:
             try:
                 self._fork(child.job, None, error)  # in a child again: it is the user's code
@@ -285,63 +312,49 @@ class Forks:
 
     # --- in the child
 
-    def _be_child(self, job: Job, writing: int, parent: int, error: BaseException | None) -> NoReturn:
+    def _be_child(
+        self, job: Job, writing: int, parent: int, error: BaseException | None, told: mmap.mmap | None
+    ) -> NoReturn:
         code = 1
+        own = os.getpid()
         try:
-            self._settle_in(parent)
+            forked.settle_in(parent, self._ours())
             title(f"works on {job.queue}/{job.id}")
-            code = self.live(job, writing) if error is None else self._tell_failure(job, error)
-        except BaseException:
-            with contextlib.suppress(BaseException):
-                log.exception("job.child_broke queue=%s id=%s", job.queue, job.id)
+            code = self._tell_failure(job, error) if told is None else self.live(job, writing, told)
+        except BaseException:  # noqa: BLE001
+            log.exception("job.child_broke queue=%s id=%s", job.queue, job.id)
         finally:
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(BaseException):
-                    stream.flush()
+            if os.getpid() == own:
+                forked.wind_up()
+                forked.flush()
             os._exit(code)
 
-    def _settle_in(self, parent: int) -> None:
-        """Become a process of its own: signals, group, input, and none of the parent's connections."""
-        with contextlib.suppress(OSError):
-            os.setpgid(0, 0)
-        if _libc is not None:
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:
-                os._exit(1)
-        signal.set_wakeup_fd(-1)
-        for changed in CHANGED_BY_US:
-            signal.signal(signal.Signals[changed], signal.SIG_DFL)
-        with contextlib.suppress(OSError):
-            nothing = os.open(os.devnull, os.O_RDONLY)
-            os.dup2(nothing, 0)
-            os.close(nothing)
-        if self.client is not None:
-            for number in self.client.transport.sockets():
-                with contextlib.suppress(OSError):
-                    os.close(number)
-        for other in self._children.values():
-            with contextlib.suppress(OSError):
-                os.close(other.pipe)
+    def _ours(self) -> list[int]:
+        """The descriptors that are for the parent alone."""
+        own = [] if self.client is None else self.client.transport.sockets()
+        return own + [child.pipe for child in self._children.values() if child.pipe >= 0]
 
-    def live(self, job: Job, writing: int) -> int:
+    def live(self, job: Job, writing: int, told: mmap.mmap) -> int:
         """Do the job and say how it went. Returns the exit code."""
-
-        pipe = identity(writing)
+        pipe, own = forked.identity(writing), os.getpid()
 
         def tell(message: Mapping[str, Any]) -> bool:
             """The job may have closed the pipe, and opened something else under its number."""
-            return identity(writing) == pipe and say(writing, message)
+            return forked.identity(writing) == pipe and forked.say(writing, message)
 
         def wish(_job: Job, wishes: Mapping[str, Any]) -> None:
             tell({"wish": dict(wishes)})
 
         job.tell = wish
-        interrupting = Interrupting(self._late)
-        try:
-            self.limit_memory()
-            outcome = interrupting.call(lambda: self._perform(job))
-        except Interrupted as reason:
-            outcome = execution.failed(self._work, job, reason)
+        interrupting = forked.Interrupting(told, job, self._late)
+        self.limit_memory()
+        outcome = self._perform(job, interrupting)
+        interrupting.end()
+        if os.getpid() != own:
+            os._exit(0)  # a child that the job has forked, and that came back from it
+        if interrupting.raised is not None:
+            counts = execution.overruled(outcome, interrupting.raised)
+            outcome = counts or self._failed(job, interrupting.raised)
         if tell({"outcome": [outcome.verb, outcome.fields, outcome.error]}):
             return 0
         return DONE_UNSAID if outcome.verb == "ack" else FAILED_UNSAID
@@ -353,71 +366,31 @@ class Forks:
 
             resource.setrlimit(resource.RLIMIT_DATA, (self._memory, self._memory))
 
-    def _perform(self, job: Job) -> Outcome:
+    def _perform(self, job: Job, interrupting: forked.Interrupting) -> Outcome:
         work = self._work
         try:
             if work.after_fork is not None:
-                work.after_fork(job)
-        except Exception as error:  # noqa: BLE001
-            return execution.failed(work, job, error)
+                ran(theirs(work.after_fork, job), "after_fork")
+        except BaseException as error:  # noqa: BLE001
+            return self._failed(job, error)
         if work.is_async:
-            outcome = asyncio.run(execution.perform_async(work, job))
+            outcome = loops.run_alone(work, job, interrupting.on_task, lambda: interrupting.raised)
         else:
             outcome = execution.perform(work, job)
-        if self._memory is not None and outcome.error.startswith("MemoryError"):
+        if self._memory is not None and "MemoryError" in outcome.error.partition(":")[0]:
             text = f"over its memory limit of {self._memory >> 20} MiB (MemoryError)"
             return Outcome("fail", {**outcome.fields, "error": text}, text)
         return outcome
 
-    def _tell_failure(self, job: Job, error: BaseException) -> int:
-        execution.tell_failure(self._work, job, error)
+    def _failed(self, job: Job, error: BaseException) -> Outcome:
+        if self._work.is_async:
+            return loops.run(execution.failed_async(self._work, job, error))
+        return execution.failed(self._work, job, error)
+
+    def _tell_failure(self, job: Job, error: BaseException | None) -> int:
+        if error is not None:
+            self._failed(job, error)
         return 0
-
-
-class Interrupting:
-    """Turns two signals into exceptions, as long as the job runs."""
-
-    def __init__(self, late: str) -> None:
-        self._runs = False
-        self._late = late
-        signal.signal(signal.SIGUSR1, self._raise)
-        signal.signal(signal.SIGALRM, self._raise)
-
-    def call(self, work: Any) -> Outcome:
-        """Do the work; the signals raise in it."""
-        try:
-            self._runs = True
-            outcome: Outcome = work()
-        finally:
-            self._runs = False
-        return outcome
-
-    def _raise(self, number: int, _frame: FrameType | None) -> None:
-        if self._runs:
-            self._runs = False
-            if number == signal.SIGALRM:
-                raise JobTimeout(self._late)
-            raise JobCancelled("the job was cancelled, or its lease was lost")
-
-
-def say(pipe: int, message: Mapping[str, Any]) -> bool:
-    """Write one line to the parent. False: the job has closed the pipe."""
-    data = json.dumps(message).encode() + b"\n"
-    try:
-        while data:
-            data = data[os.write(pipe, data) :]
-    except OSError:
-        return False
-    return True
-
-
-def identity(descriptor: int) -> tuple[int, int] | None:
-    """Which file is open under a number, None if none is."""
-    try:
-        found = os.fstat(descriptor)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def no_constant(name: str) -> NoReturn:

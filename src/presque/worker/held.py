@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import TimerHandle
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,13 +18,18 @@ class Held:
         "_asked_s",
         "_wanted_until",
         "ended_at",
+        "interrupted_at",
         "interruption",
+        "is_settled",
+        "is_to_raise",
         "job",
         "lease_s",
         "renewed_at",
         "renewing",
         "started_at",
         "taken_at",
+        "timer",
+        "was_raised",
         "wishes",
     )
 
@@ -35,6 +41,9 @@ class Held:
         self.started_at: float | None = None
         self.ended_at = 0.0
         self.interruption: Interrupted | None = None
+        self.timer: TimerHandle | None = None
+        self.interrupted_at: float | None = None
+        self.is_to_raise = self.was_raised = self.is_settled = False
         self.wishes: Mapping[str, Any] | None = None
         self._asked_s: float | None = None
         self._wanted_until = 0.0

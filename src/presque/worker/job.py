@@ -22,12 +22,13 @@ class Job:
     """A job that is held while `work` runs: `self.job` inside of it.
 
     `value` is what `work` gets. `attempt` counts from 1, this time included. `cancelled` becomes true when
-    somebody deleted the job or its lease was lost: a long job should look now and then, and stop.
+    somebody deleted the job, its lease was lost or the worker is stopping: a long job should look now and
+    then, and stop. A job that has looked, and returns then, is not taken for done.
     """
 
     __slots__ = (
+        "_cancelled",
         "attempt",
-        "cancelled",
         "group",
         "id",
         "lease",
@@ -35,6 +36,7 @@ class Job:
         "priority",
         "pushed_at",
         "queue",
+        "saw_cancelled",
         "tell",
         "text",
         "traceparent",
@@ -55,8 +57,19 @@ class Job:
         self.lease = leased.lease
         self.text = leased.text
         self.unreadable = leased.unreadable
-        self.cancelled = False
+        self._cancelled = self.saw_cancelled = False
         self.tell = tell
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the job should stop. That it looked, and was told so, is remembered in `saw_cancelled`."""
+        if self._cancelled:
+            self.saw_cancelled = True
+        return self._cancelled
+
+    @cancelled.setter
+    def cancelled(self, value: bool) -> None:
+        self._cancelled = value
 
     def __repr__(self) -> str:
         return f"<Job {self.queue}/{self.id}, attempt {self.attempt}>"

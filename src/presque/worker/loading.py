@@ -32,7 +32,7 @@ def load(target: str) -> type[Worker]:
         raise SetupError(f"module `{module_name}` has no `{shown(name)}`, {nearest(name, known)}")
     if inspect.isclass(found) and issubclass(found, Worker):
         return found
-    if inspect.isfunction(found):
+    if callable(found) and not inspect.isclass(found):
         return from_function(found)
     raise SetupError(f"`{shown(target)}` is neither a class that derives from Worker nor a function")
 

@@ -9,15 +9,17 @@ PRESQUE_JOB_QUEUE, PRESQUE_JOB_ID, PRESQUE_JOB_ATTEMPT, PRESQUE_JOB_MAX_ATTEMPTS
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import signal
 import sys
 import tempfile
 from typing import Any
 
-from presque.worker.execution import BACKTRACE_MOST, DONE, ERROR_MOST, Outcome
+from presque.worker.execution import DONE, Outcome
 from presque.worker.forks import Child, Forks
 from presque.worker.job import Job
+from presque.worker.reasons import BACKTRACE_MOST, ERROR_MOST
 
 DATA_ERROR = 65
 SHELL = "/bin/sh"
@@ -55,7 +57,14 @@ class Programs(Forks):
             fields["retry"] = False
         return Outcome("fail", fields, text)
 
-    def live(self, job: Job, writing: int) -> int:
+    def ask(self, child: Child) -> None:
+        """As any program is asked to end, with all that it has started."""
+        if child.told is not None:
+            child.told[0] = 0
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGTERM)
+
+    def live(self, job: Job, writing: int, _told: mmap.mmap) -> int:
         """Become the command."""
         with tempfile.TemporaryFile() as file:
             file.write((job.text or "").encode())

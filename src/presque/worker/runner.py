@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 import secrets
 import time
@@ -45,13 +44,12 @@ from presque.worker.executors import Executor
 from presque.worker.fairness import Fair
 from presque.worker.held import Held
 from presque.worker.job import Job
+from presque.worker.logger import log
 from presque.worker.outbox import COUNT_MOST, Letter, Outbox, Verb, settlements
 from presque.worker.report import NAMES_MOST, named, report
 from presque.worker.signals import Signals
 from presque.worker.titles import title
 from presque.worker.work import Work
-
-log = logging.getLogger("presque.worker")
 
 STUCK_S = 2.0
 TICK_S = 0.25

@@ -38,7 +38,7 @@ class Signals:
 
 
 @contextlib.contextmanager
-def heard(handlers: Handlers, raising: Mapping[int, Callable[[], None]]) -> Iterator[Signals]:
+def heard(handlers: Handlers, raising: Mapping[int, Callable[[FrameType | None], None]]) -> Iterator[Signals]:
     """Hear these signals as long as it lasts, in the main thread only. Those of before come back afterwards.
 
     `raising` are called in the main thread, as Python does it: they may raise in what runs there.
@@ -63,5 +63,5 @@ def _nothing(_number: int, _frame: FrameType | None) -> None:
     """Python's own handler has written the byte."""
 
 
-def _calling(step: Callable[[], None]) -> Callable[[int, FrameType | None], None]:
-    return lambda _number, _frame: step()
+def _calling(step: Callable[[FrameType | None], None]) -> Callable[[int, FrameType | None], None]:
+    return lambda _number, frame: step(frame)

@@ -12,11 +12,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from presque.log import configure
+from presque.worker import interrupts
 from presque.worker.executors import Executor, Tasks, Threads
 from presque.worker.forks import Forks
+from presque.worker.logger import log
 from presque.worker.programs import Programs
 from presque.worker.runner import Runner
 from presque.worker.settings import WrongSetting
@@ -84,8 +87,14 @@ def run_beside(runner: Runner, executor: Executor) -> None:
 
     thread = threading.Thread(target=hold, name="presque-leases", daemon=True)
     thread.start()
-    executor.run()  # type: ignore[attr-defined]
-    thread.join()
+    try:
+        executor.run()  # type: ignore[attr-defined]
+    except BaseException:
+        log.exception("worker.broke worker=%s", runner.settings.worker_id)
+        runner.ask("stop")  # nothing runs jobs any more, so none is to be held
+        raise
+    finally:
+        thread.join()
     if raised:
         raise raised[0]
 
@@ -102,11 +111,11 @@ def obeyed(runner: Runner, executor: Executor) -> Iterator[None]:
     handlers: dict[int, Callable[[], None]] = {
         number: functools.partial(obey, runner, executor, number) for number in SIGNALS
     }
-    raising: dict[int, Callable[[], None]] = {}
+    raising: dict[int, Callable[[FrameType | None], None]] = {}
     if isinstance(executor, Forks):
         handlers[signal.SIGCHLD] = executor.reap
-    if isinstance(executor, Threads) and hasattr(signal, "SIGALRM"):
-        raising[signal.SIGALRM] = executor.alarm
+    if isinstance(executor, Threads) and interrupts.SIGNAL is not None:
+        raising[interrupts.SIGNAL] = executor.interrupted
     with heard(handlers, raising) as runner.signals:
         yield
 

@@ -14,12 +14,11 @@ gets the job, so `work` should bear to see the same job twice.
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, ClassVar, Self, Unpack
 
-from presque.worker import settings
+from presque.worker import results, settings
 from presque.worker.failures import Backend
 from presque.worker.job import Job, current
 from presque.worker.runner import Runner
@@ -79,7 +78,7 @@ class Worker:
         self.failure_backends = list(self.failure_backends if failure_backends is None else failure_backends)
         self.log = _JobLog(logging.getLogger(f"presque.worker.{kind.__name__}"), {})
         self._runner: Runner | None = None
-        self.is_async = inspect.iscoroutinefunction(inspect.unwrap(self._work))
+        self.is_async = results.is_async(self._work)
         _check(self)
 
     def __repr__(self) -> str:
@@ -87,11 +86,11 @@ class Worker:
 
     # --- what a worker may define, besides `work`
 
-    def before_work(self, job: Job) -> None:
-        """Called before each job, where it works. What it raises fails the job."""
+    def before_work(self, job: Job) -> Awaitable[None] | None:
+        """Called before each job, where it works. What it raises fails the job. May be async as `work` is."""
 
-    def after_work(self, job: Job, result: Any) -> None:
-        """Called after `work` has returned. What it raises fails the job."""
+    def after_work(self, job: Job, result: Any) -> Awaitable[None] | None:
+        """Called after `work` has returned. What it raises fails the job. May be async as `work` is."""
 
     def before_fork(self, job: Job) -> None:
         """Called in the worker before it forks for a job. What it raises fails the job."""
@@ -177,15 +176,15 @@ class Worker:
         return [*own, *self.failure_backends]
 
     def _hooked(self, job: Job) -> Any:
-        self.before_work(job)
-        result = self._work(job.value)
-        self.after_work(job, result)
+        results.ran(self.before_work(job), "before_work")
+        result = results.ran(self._work(job.value), "work")
+        results.ran(self.after_work(job, result), "after_work")
         return result
 
     async def _hooked_async(self, job: Job) -> Any:
-        self.before_work(job)
-        result = await self._work(job.value)
-        self.after_work(job, result)
+        await results.awaited(self.before_work(job), "before_work")
+        result = await results.awaited(self._work(job.value), "work")
+        await results.awaited(self.after_work(job, result), "after_work")
         return result
 
 
@@ -217,8 +216,8 @@ class Program(Worker):
 
 
 def from_function(function: Callable[..., Any]) -> type[Worker]:
-    """A worker whose `work` is a function of one argument, the decoded job."""
-    return type(function.__name__, (Worker,), {"work": staticmethod(function), "__doc__": function.__doc__})
+    """A worker whose `work` is a function, or anything else to call, of one argument: the decoded job."""
+    return type(_name(function), (Worker,), {"work": staticmethod(function), "__doc__": function.__doc__})
 
 
 def _listed(queues: str | Sequence[str] | None) -> str | None:
@@ -231,3 +230,19 @@ def _check(worker: Worker) -> None:
         raise WrongSetting(
             "a thread cannot be stopped, so `timeout` needs `fork`, `async def work` or a concurrency of 1"
         )
+    if results.yields(getattr(worker, "work", None)):
+        raise WrongSetting("`work` has a `yield`, so calling it does nothing: do the work without `yield`")
+    hooks = {name: getattr(worker, name, None) for name in ("before_fork", "after_fork")}
+    if not worker.is_async:
+        around = ("before_work", "after_work", "fail")
+        hooks |= {name: getattr(worker, name, None) for name in around}
+        hooks |= {_name(one): one for one in (*worker.middleware, *worker.failure_backends)}
+    for name, hook in hooks.items():
+        if hook is not None and results.is_async(hook):
+            why = "it is called before the job" if name.endswith("_fork") else "`work` is not"
+            raise WrongSetting(f"`{name}` cannot be `async def`: {why}")
+
+
+def _name(hook: Any) -> str:
+    name = getattr(hook, "__name__", None)
+    return name if isinstance(name, str) else type(hook).__name__
