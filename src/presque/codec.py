@@ -88,6 +88,23 @@ def decode_as(body: bytes, kind: type[T]) -> T:
     return msgspec.json.decode(body, type=kind, dec_hook=lambda wanted, text: wanted(text))
 
 
+def decode_stored(body: bytes, kind: type[T]) -> T:
+    """Read what `encode` wrote of a value of this type, perhaps long ago or in another version.
+
+    Raises `ValueError` with the reason for what is damaged or has other fields.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(_wrong(error)) from None
+    except msgspec.DecodeError as error:
+        raise ValueError(_reason(error)) from None
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
 def decode_request(body: bytes, kind: type[T]) -> T:
     """Read a request body of a known shape; no body at all is one without fields."""
     try:

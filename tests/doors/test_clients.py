@@ -117,10 +117,27 @@ def steer(client: Any, q: str) -> None:
     assert client.policy(q)["lease"] == 30
 
 
+def test_all_recurring_jobs_come_though_they_fill_several_pages(
+    connect: Connect, server: rig.Server, queue_name: str
+) -> None:
+    names = [f"{queue_name}-{number}" for number in range(6)]
+    with connect(server.url) as client:
+        try:
+            for name in names:
+                client.put_cron(name, queue_name, "x" * 1_000_000, "@yearly")
+            assert [one["name"] for one in client.crons() if one["name"] in names] == names
+        finally:
+            for name in names:
+                client.delete_cron(name)
+
+
 def repeat(client: Any, q: str) -> None:
     put = client.put_cron(q, q, {"n": 1}, "@every 1h", timezone="UTC")
     assert put["next"] == client.cron(q)["next"]
     assert q in [one["name"] for one in client.crons()]
+    assert client.job(q, client.run_cron(q))["body"] == {"n": 1}
+    assert client.pause_cron(q)["paused"]
+    assert client.resume_cron(q)["paused"] is False
     client.delete_cron(q)
     with pytest.raises(NotFound):
         client.cron(q)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -33,7 +34,8 @@ def test_a_recurring_job_shows_its_next_moments_and_its_schedule_in_words(door: 
     assert all("T09:30:00+0" in moment for moment in shown["next"])
     assert (shown["body"], shown["missed"], shown["overlap"]) == ({"n": 1}, "once", "allow")
     assert (shown["priority"], shown["keep"], shown["last_fired"]) == (9, 5, None)
-    assert shown in door.ask("GET", "/cron/").json["crons"]
+    assert (shown["paused"], shown["broken"]) == (False, None)
+    assert shown in door.ask("GET", "/cron/?limit=500").json["crons"]
 
 
 def test_one_that_is_put_again_keeps_its_next_moment_unless_its_schedule_changes(
@@ -43,6 +45,68 @@ def test_one_that_is_put_again_keeps_its_next_moment_unless_its_schedule_changes
     again = put(door, cron, schedule="@every 1h", body="other")
     assert (again.status, again.json["next"], again.json["body"]) == (200, first["next"], "other")
     assert put(door, cron, schedule="@every 2h").json["next"] != first["next"]
+
+
+@pytest.mark.parametrize(
+    "ttl", [0.001, 0.5, 1, 999999, 1_000_000, 1_209_600, 2_592_000, 315_360_000, 1234567.8]
+)
+def test_a_ttl_reaches_the_store_as_it_was_given(door: Door, cron: str, ttl: float) -> None:
+    assert put(door, cron, ttl=ttl).json["ttl"] == ttl
+    run = door.ask("POST", f"/cron/{cron}/run").json
+    job = door.ask("GET", f"/j/{cron}/{run['id']}")
+    if ttl < 1:  # it may be over
+        return
+    lives = datetime.fromisoformat(job.json["expires_at"]) - datetime.fromisoformat(job.json["pushed_at"])
+    assert lives == timedelta(seconds=ttl)
+
+
+def test_one_that_is_run_now_is_pushed_beside_its_moments(door: Door, cron: str) -> None:
+    before = put(door, cron, queue=f"{cron}-x", priority=7).json
+    run = door.ask("POST", f"/cron/{cron}/run")
+    assert (run.status, run.json) == (201, {"id": "1", "queue": f"{cron}-x", "name": cron})
+    assert run.headers["location"] == f"/j/{cron}-x/1"
+    job = door.ask("GET", run.headers["location"]).json
+    assert (job["body"], job["priority"]) == ({"n": 1}, 7)
+    assert door.ask("GET", f"/cron/{cron}").json == before
+    put(door, cron, overlap="skip")
+    assert door.ask("POST", f"/cron/{cron}/run").status == 201
+    again = door.ask("POST", f"/cron/{cron}/run")
+    assert (again.status, again.json["code"]) == (400, "job-exists")
+
+
+def test_one_that_is_paused_is_shown_so_until_it_is_resumed(door: Door, cron: str) -> None:
+    before = put(door, cron).json
+    for verb in ("pause", "pause", "resume", "resume"):
+        answer = door.ask("POST", f"/cron/{cron}/{verb}")
+        assert answer.status == 200
+        assert answer.json["paused"] == (verb == "pause")
+        assert answer.json["next"] == ([] if verb == "pause" else before["next"])
+        assert door.ask("GET", f"/cron/{cron}").json == answer.json
+
+
+@pytest.mark.parametrize("verb", ["run", "pause", "resume"])
+def test_one_that_is_not_there_can_be_neither_run_nor_paused(door: Door, cron: str, verb: str) -> None:
+    answer = door.ask("POST", f"/cron/{cron}/{verb}")
+    assert (answer.status, answer.json["code"]) == (404, "not-found")
+    assert door.ask("GET", f"/cron/{cron}/{verb}").status == 405
+
+
+def test_a_list_comes_in_pages(door: Door, cron: str) -> None:
+    names = sorted(f"{cron}-{number}" for number in range(5))
+    for name in names:
+        put(door, name)
+    found: list[str] = []
+    cursor = cron
+    while cursor is not None and cursor <= names[-1]:
+        page = door.ask("GET", f"/cron/?limit=2&cursor={cursor}").json
+        assert len(page["crons"]) <= 2
+        found += [one["name"] for one in page["crons"] if one["name"].startswith(cron)]
+        cursor = page["cursor"]
+    assert found == names
+    for name in names:
+        door.ask("DELETE", f"/cron/{name}")
+    for wrong in ("limit=0", "limit=501", "cursor=no/slash", "after=x"):
+        assert door.ask("GET", f"/cron/?{wrong}").status == 400
 
 
 def test_a_deleted_one_is_gone(door: Door, cron: str) -> None:
@@ -82,6 +146,9 @@ def test_one_that_must_not_overlap_waits_for_the_job_before(door: Door, cron: st
         ({"queue": "no/slash"}, "is no name for a queue"),
         ({"priority": 10}, "`priority` should be"),
         ({"scedule": "@daily"}, "unknown field `scedule`"),
+        ({"schedule": "1," * 200_000 + "1 * * * *"}, "`schedule` should have at most 500 characters"),
+        ({"ttl": 0}, "`ttl` should be"),
+        ({"ttl": 1e9}, "`ttl` should be"),
     ],
 )
 def test_one_that_is_not_right_says_why(door: Door, cron: str, fields: dict[str, Any], part: str) -> None:

@@ -600,14 +600,18 @@ def test_a_wrong_key_of_the_workers_leaves_everything_as_it_was(
 @pytest.mark.parametrize(
     ("name", "args"),
     [
-        ("cron_put", ["c", "definition", 5, ""]),
-        ("cron_put", ["new", "definition", 5, "1"]),
+        ("cron_put", ["c", "definition", "1", "due", 5, ""]),
+        ("cron_put", ["new", "definition", "1", "steady", 5, "1"]),
         ("cron_remove", ["c"]),
         ("cron_show", ["c"]),
-        ("cron_show", []),
-        ("cron_due", [10]),
-        ("cron_advance", ["c", 5, 9, "1"]),
-        ("cron_advance", ["c", 5, "", ""]),
+        ("cron_list", ["", 10, MIB]),
+        ("cron_look", [0, "0", 10]),
+        ("cron_look", [2**48, "0", 10]),
+        ("cron_bodies", [MIB, "c"]),
+        ("cron_advance", ["c", 5, "due", 9, "fired"]),
+        ("cron_advance", ["c", 5, "due", "", "era"]),
+        ("cron_pause", ["c"]),
+        ("cron_pause", ["c", "due", 5]),
     ],
 )
 def test_a_wrong_key_of_the_recurring_jobs_leaves_everything_as_it_was(
@@ -615,7 +619,7 @@ def test_a_wrong_key_of_the_recurring_jobs_leaves_everything_as_it_was(
 ) -> None:
     keys = functions.keys.crons()
     for wrong in keys:
-        functions.call("cron_put", keys, "c", "definition", 5, "")
+        functions.call("cron_put", keys, "c", "definition", "1", "due", 5, "")
         functions.client.delete(wrong)
         functions.client.set(wrong, "wrong")
         before = functions.state()
@@ -690,7 +694,10 @@ def test_every_function_is_called_with_wrong_keys_above(functions: Functions) ->
         *("worker_report", "worker_leave", "worker_tell", "worker_records"),
     }
     deliveries = {"listen", "unlisten", "deliver"}
-    crons = {"cron_put", "cron_remove", "cron_show", "cron_due", "cron_advance"}
+    crons = {
+        *("cron_put", "cron_remove", "cron_show", "cron_list", "cron_look", "cron_bodies", "cron_advance"),
+        "cron_pause",
+    }
 
     assert offered - {library.NAME} == {
         f"{library.NAME}_{name}"

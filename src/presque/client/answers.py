@@ -155,18 +155,23 @@ class Policy(TypedDict):
 
 
 class Cron(TypedDict, total=False):
-    """A recurring job: its definition, the schedule in words, its next five moments."""
+    """A recurring job: its definition, the schedule in words, its next five moments.
+
+    `broken` says why the server cannot read it; then what it could not read is None.
+    """
 
     name: str
-    queue: str
+    queue: str | None
     body: Any
-    schedule: str
-    words: str
-    timezone: str
-    missed: Literal["once", "all", "skip"]
-    overlap: Literal["allow", "skip"]
+    schedule: str | None
+    words: str | None
+    timezone: str | None
+    missed: Literal["once", "all", "skip"] | None
+    overlap: Literal["allow", "skip"] | None
     next: list[str]
     last_fired: str | None
+    paused: bool
+    broken: str | None
     priority: int
     ttl: float
     attempts: int

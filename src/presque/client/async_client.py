@@ -291,7 +291,11 @@ class AsyncClient:
 
     async def crons(self) -> list[Cron]:
         """All recurring jobs, by name."""
-        return await self.perform(calls.crons())
+        found, after = await self.perform(calls.crons(None))
+        while after is not None:
+            more, after = await self.perform(calls.crons(after))
+            found += more
+        return found
 
     async def cron(self, name: str) -> Cron:
         """One recurring job. Raises `NotFound`."""
@@ -302,6 +306,18 @@ class AsyncClient:
         return await self.perform(
             calls.put_cron(name, {"queue": queue, "body": body, "schedule": schedule, **fields})
         )
+
+    async def run_cron(self, name: str) -> str:
+        """Push the job of a recurring job now, beside its moments. Returns the id of the job."""
+        return await self.perform(calls.run_cron(name))
+
+    async def pause_cron(self, name: str) -> Cron:
+        """Push no more of a recurring job until it is resumed."""
+        return await self.perform(calls.pause_cron(name))
+
+    async def resume_cron(self, name: str) -> Cron:
+        """Go on with a recurring job, from its next moment on."""
+        return await self.perform(calls.resume_cron(name))
 
     async def delete_cron(self, name: str) -> None:
         """Push no more of a recurring job. The jobs that are in the queue stay."""

@@ -325,9 +325,15 @@ def change_policy(queue: str, fields: Mapping[str, Any]) -> Call[Policy]:
 # --- recurring jobs
 
 
-def crons() -> Call[list[Cron]]:
-    """All recurring jobs."""
-    return Call("GET", "/cron/", lambda a: cast(list[Cron], _object(a)["crons"]), reads=True)
+def crons(after: str | None) -> Call[tuple[list[Cron], str | None]]:
+    """A page of recurring jobs, and the cursor for the next."""
+    path = "/cron/" if after is None else f"/cron/?cursor={_name(after)}"
+    return Call("GET", path, _crons, reads=True)
+
+
+def _crons(answer: Answer) -> tuple[list[Cron], str | None]:
+    page = _object(answer)
+    return cast(list[Cron], page["crons"]), page["cursor"]
 
 
 def cron(name: str) -> Call[Cron]:
@@ -338,6 +344,21 @@ def cron(name: str) -> Call[Cron]:
 def put_cron(name: str, fields: Mapping[str, Any]) -> Call[Cron]:
     """Define a recurring job."""
     return Call("PUT", f"/cron/{_name(name)}", lambda a: cast(Cron, _object(a)), encoded(fields).encode())
+
+
+def run_cron(name: str) -> Call[str]:
+    """Push the job of a recurring job now: its id."""
+    return Call("POST", f"/cron/{_name(name)}/run", lambda a: str(_object(a)["id"]))
+
+
+def pause_cron(name: str) -> Call[Cron]:
+    """Push no more of a recurring job until it is resumed."""
+    return Call("POST", f"/cron/{_name(name)}/pause", lambda a: cast(Cron, _object(a)))
+
+
+def resume_cron(name: str) -> Call[Cron]:
+    """Go on with a recurring job."""
+    return Call("POST", f"/cron/{_name(name)}/resume", lambda a: cast(Cron, _object(a)))
 
 
 def delete_cron(name: str) -> Call[None]:

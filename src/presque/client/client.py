@@ -269,7 +269,11 @@ class Client:
 
     def crons(self) -> list[Cron]:
         """All recurring jobs, by name."""
-        return self.perform(calls.crons())
+        found, after = self.perform(calls.crons(None))
+        while after is not None:
+            more, after = self.perform(calls.crons(after))
+            found += more
+        return found
 
     def cron(self, name: str) -> Cron:
         """One recurring job. Raises `NotFound`."""
@@ -280,6 +284,18 @@ class Client:
         return self.perform(
             calls.put_cron(name, {"queue": queue, "body": body, "schedule": schedule, **fields})
         )
+
+    def run_cron(self, name: str) -> str:
+        """Push the job of a recurring job now, beside its moments. Returns the id of the job."""
+        return self.perform(calls.run_cron(name))
+
+    def pause_cron(self, name: str) -> Cron:
+        """Push no more of a recurring job until it is resumed."""
+        return self.perform(calls.pause_cron(name))
+
+    def resume_cron(self, name: str) -> Cron:
+        """Go on with a recurring job, from its next moment on."""
+        return self.perform(calls.resume_cron(name))
 
     def delete_cron(self, name: str) -> None:
         """Push no more of a recurring job. The jobs that are in the queue stay."""

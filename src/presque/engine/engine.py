@@ -19,7 +19,7 @@ from typing import Any
 from presque import codec
 from presque.engine import keys, library, replies
 from presque.engine.batching import Batch, Batches
-from presque.engine.cron import Crons
+from presque.engine.crons import Crons
 from presque.engine.deliveries import Deliveries, Listener
 from presque.engine.events import Events, Hearer
 from presque.engine.jobs import Jobs
@@ -63,7 +63,7 @@ class Engine:
             address, library.functions(), on_message=self._message, on_connected=self._connected
         )
         self.jobs = Jobs(self.store, self.keys)
-        self.crons = Crons(self.store, self.keys, self.push_many)
+        self.crons = Crons(self.store, self.keys, self.push)
         self.wakeups = Wakeups(self)
         self.deliveries = Deliveries(self.store, self.keys)
         self.wakeups.kept = self.deliveries.queues

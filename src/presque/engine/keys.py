@@ -36,7 +36,8 @@ class Keys:
 
     def crons(self) -> tuple[str, ...]:
         """The keys that hold the recurring jobs."""
-        return tuple(f"{self.namespace}:{{:cron}}:{part}" for part in ("jobs", "due", "fired"))
+        parts = ("jobs", "bodies", "due", "steady", "notes", "clock")
+        return tuple(f"{self.namespace}:{{:cron}}:{part}" for part in parts)
 
     def wake(self, queue: str) -> str:
         """The channel that tells of jobs becoming ready in one queue."""

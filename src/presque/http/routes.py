@@ -289,8 +289,26 @@ async def delete_cron(call: Call) -> Answer:
 
 async def all_crons(call: Call) -> Answer:
     """GET /cron/"""
+    return answer(await crons.page(call.engine, call.fields))
+
+
+async def run_cron(call: Call) -> Answer:
+    """POST /cron/{name}/run"""
     call.no_fields()
-    return answer(await crons.show_all(call.engine))
+    pushed = await crons.run(call.engine, call.path["name"])
+    return answer(pushed, 201, {"Location": f"/j/{pushed['queue']}/{pushed['id']}"})
+
+
+async def pause_cron(call: Call) -> Answer:
+    """POST /cron/{name}/pause"""
+    call.no_fields()
+    return answer(await crons.pause(call.engine, call.path["name"]))
+
+
+async def resume_cron(call: Call) -> Answer:
+    """POST /cron/{name}/resume"""
+    call.no_fields()
+    return answer(await crons.resume(call.engine, call.path["name"]))
 
 
 async def commands(call: Call) -> Answer:
@@ -422,6 +440,9 @@ ROUTES: dict[str, dict[str, Route]] = {
     "/j/{queue}/{id}/extend": {"POST": _hot(settle_one("extend"))},
     "/cron/": {"GET": Route(all_crons)},
     "/cron/{name}": {"GET": Route(cron), "PUT": Route(put_cron), "DELETE": Route(delete_cron)},
+    "/cron/{name}/run": {"POST": Route(run_cron)},
+    "/cron/{name}/pause": {"POST": Route(pause_cron)},
+    "/cron/{name}/resume": {"POST": Route(resume_cron)},
     "/p/{queue}": {"GET": Route(policy), "PATCH": Route(change_policy)},
     "/queue": {"POST": Route(commands, waits=_command_waits)},
     "/c/{queues}": {"GET": Route(comet)},
