@@ -134,6 +134,15 @@ class NotFound(StateError):
     code = "not-found"
 
 
+class NoJob(NotFound):
+    """None of the queues that were asked for has a job that is ready."""
+
+    code = "no-job"
+
+    def __init__(self) -> None:
+        super().__init__("no job")
+
+
 class OurFault(PresqueError):
     """The request was right and could not be served now."""
 

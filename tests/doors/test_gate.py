@@ -93,7 +93,7 @@ def test_a_page_of_another_origin_is_refused(server: Server, one_job: str, origi
         {"Origin": "HTTP://127.0.0.1:PORT", "Sec_Fetch_Site": "same-origin"},
         {"Origin": "http://localhost:PORT", "Host": "LOCALHOST:PORT"},
         {"Sec_Fetch_Site": "same-origin"},
-        {"Sec_Fetch_Site": "none", "Sec_Fetch_Mode": "navigate"},
+        {"Sec_Fetch_Site": "none", "Sec_Fetch_Mode": "cors"},
         {"Sec_Purpose": ""},
         {"Purpose": "other"},
     ],

@@ -53,7 +53,7 @@ def test_sigterm_answers_those_who_wait_and_loses_nothing(new_data: Callable[[],
 
     for answer in answers:
         assert answer.startswith(b"HTTP/1.1 404 "), answer
-        assert answer.endswith(b'{"error":"no job"}')
+        assert answer.endswith(b'{"error":"no job"}\n')
     assert set(load.statuses) <= {200, 201, 404}, "no client was told of our troubles"
     with rig.server("--data", data) as again:
         load.server = again

@@ -196,11 +196,6 @@ def lease_answer(leased: Sequence[Leased], settled: bytes) -> bytes:
     return b'{"jobs":[%b]%b}' % (b",".join(map(job_answer, leased)), settled)
 
 
-def paused(stopped: Sequence[str]) -> dict[str, str]:
-    """The headers of an answer without jobs: which of the queues are stopped."""
-    return {"Presque-Paused": ",".join(stopped)} if stopped else {}
-
-
 def job_answer(job: Leased) -> bytes:
     """One leased job as the answers list it."""
     priority, pushed_at = job.record[1], int.from_bytes(job.record[2:8], "big")

@@ -16,7 +16,7 @@ from presque import codec, names
 from presque.commands import job, jobs, leases, params, queues
 from presque.engine.engine import Engine
 from presque.engine.lines import Waiter
-from presque.errors import CallerError, JobMissing, NotFound, PresqueError, shown
+from presque.errors import CallerError, JobMissing, NoJob, PresqueError, shown
 from presque.job import Fetched, Leased, PushOptions, Settle
 from presque.names import QueueList
 
@@ -236,7 +236,7 @@ async def take(engine: Engine, asked: OfQueue, worker: str | None) -> bytes:
 async def get(engine: Engine, asked: OfQueue, _worker: str | None) -> bytes:
     _, bodies = await engine.peek(names.queue(asked.queue), 1)
     if not bodies:
-        raise NotFound("no job")
+        raise NoJob
     return b'{"queue":"%b","value":%b}' % (asked.queue.encode(), bodies[0])
 
 
@@ -396,7 +396,7 @@ async def _fetched(engine: Engine, queue: str, wait: float, worker: str | None) 
 
     found: Fetched | None = await awaited(engine, begin)
     if found is None:
-        raise NotFound("no job")
+        raise NoJob
     return found
 
 

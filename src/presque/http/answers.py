@@ -61,7 +61,7 @@ def head(answer: Answer, date: bytes, *, close: bool, framing: bytes = b"") -> b
 def of_error(error: PresqueError, *, classic: bool) -> Answer:
     """The answer that says what is wrong, as the classic routes or as those of leases and jobs write it."""
     return Answer(
-        problems.body_of(error) if classic else problems.problem_of(error),
+        (problems.body_of(error) if classic else problems.problem_of(error)) + b"\n",
         problems.status_of(error),
         problems.headers_of(error),
         JSON if classic else PROBLEM,

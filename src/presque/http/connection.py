@@ -116,8 +116,8 @@ class Understood:
     """A head, and what follows from it."""
 
     __slots__ = (
-        "chunked", "classic", "close", "continues", "length", "method", "plan", "raw", "short_cut", "size",
-        "version_1_0",
+        "chunked", "classic", "close", "continues", "length", "method", "plan", "raw", "route", "short_cut",
+        "size", "version_1_0",
     )  # fmt: skip
 
     def __init__(self, raw: bytes, head: Head, plan: Plan) -> None:
@@ -130,6 +130,7 @@ class Understood:
         self.close = not head.keep_alive or head.upgrade
         self.continues = head.expects_continue
         self.version_1_0 = head.version == "1.0"
+        self.route = "/" + head.path.split("/")[1] if head.path.startswith("/") else ""
         self.classic = problems.is_classic(head.path)  # how its errors are written
         self.short_cut = not self.chunked and not self.close
 
@@ -525,7 +526,7 @@ class Connection(asyncio.Protocol):
     def answer_error(self, error: PresqueError) -> None:
         """Answer with an error, written as the route writes them."""
         if isinstance(error, OurFault):
-            problems.note(error, self._served.method, "/q/")
+            problems.note(error, self._served.method, self._served.route)
         self.answer(answers.of_error(error, classic=self._served.classic))
 
     def broken(self) -> None:

@@ -11,6 +11,7 @@ has its last resort.
 from __future__ import annotations
 
 import functools
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,14 +19,16 @@ from presque import codec
 from presque.commands import jobs, leases
 from presque.engine.engine import Engine
 from presque.engine.replies import traceparent_of
-from presque.errors import NotFound, PresqueError
+from presque.errors import CallerError, NoJob, PresqueError
 from presque.http.answers import Answer
 from presque.http.connection import Connection
 from presque.job import Fetched, LeaseAsk, Leased, PushOptions, Settle, Settled
 from presque.names import QueueList
 
 REPLAYED = b"Idempotent-Replayed: true\r\n"
-NO_JOB = NotFound("no job")
+NO_JOB = NoJob()
+PAUSED_MOST = 32  # names of up to 128 bytes: 4 KiB of a head, where many clients end at 8
+GET_TAKES = "a GET takes a job; push with POST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,8 @@ class Push:
                 connection.door.created, connection.closing, b"" if type(result) is int else REPLAYED
             )  # fmt: skip
             connection.answer_bytes(
-                b'%bLocation: /j/%b/%b\r\nContent-Length: %d\r\n\r\n{"id":"%b","queue":"%b"}'
-                % (start, name, job_id, len(name) + len(job_id) + 20, job_id, name)
+                b'%bLocation: /j/%b/%b\r\nContent-Length: %d\r\n\r\n{"id":"%b","queue":"%b"}\n'
+                % (start, name, job_id, len(name) + len(job_id) + 21, job_id, name)
             )
         except Exception:  # noqa: BLE001  (the last resort)
             connection.broken()
@@ -69,7 +72,9 @@ class Fetch:
     extra: bytes
     common: bool = True
 
-    def serve(self, connection: Connection, _body: bytes) -> None:
+    def serve(self, connection: Connection, body: bytes) -> None:
+        if body:
+            raise CallerError(GET_TAKES)
         take = functools.partial(self.take, connection)
         waiter = jobs.fetch(self.engine, self.queues, self.wait, self.worker, take)
         if waiter is not None and not waiter.gone:
@@ -95,6 +100,30 @@ class Fetch:
             connection.broken()
             return False
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Browsed:
+    """What a browser gets that opens an address where a GET takes a job: a link, restored or typed, is not
+    meant to take one. `look` is the address that shows the same without taking."""
+
+    look: str
+    html: bool
+    common: bool = True
+
+    def serve(self, connection: Connection, _body: bytes) -> None:
+        headers = {"Presque-Error": "forbidden", "Link": f'<{self.look}>; rel="alternate"'}
+        if not self.html:
+            text = f"a browser that opens this address would take a job; {self.look} shows without taking"
+            connection.answer(Answer(codec.encode({"error": text}) + b"\n", 403, headers))
+            return
+        page = (
+            '<!doctype html><html lang="en"><meta charset="utf-8"><title>presque</title>'
+            "<p>Nothing was taken. A program that asks for this address takes a job off the queue for good, "
+            f'so a browser does not get it. <a href="{html.escape(self.look)}">Look without taking.</a>\n'
+        )
+        headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+        connection.answer(Answer(page.encode(), 403, headers, "text/html; charset=utf-8"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +176,7 @@ class Lease:
 
     async def answer_nothing(self, connection: Connection) -> None:
         stopped = await self.engine.stopped(self.queues)
-        connection.answer(Answer(status=204, headers=leases.paused(stopped)))
+        connection.answer(Answer(status=204, headers=paused(stopped)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +228,20 @@ class SettleMany:
         answer_json(connection, codec.encode({"settled": settled}))
 
 
+def paused(stopped: Sequence[str]) -> dict[str, str]:
+    """The headers of an answer without jobs: which of the queues are stopped, as many as a head bears."""
+    if not stopped:
+        return {}
+    headers = {"Presque-Paused": ",".join(stopped[:PAUSED_MOST])}
+    if len(stopped) > PAUSED_MOST:
+        headers["Presque-Paused-More"] = str(len(stopped) - PAUSED_MOST)
+    return headers
+
+
 def answer_json(connection: Connection, body: bytes) -> None:
     """Answer 200 with a JSON document."""
     connection.answer_bytes(
-        b"%b%bContent-Length: %d\r\n\r\n%b" % (connection.door.ok, connection.closing, len(body), body)
+        b"%b%bContent-Length: %d\r\n\r\n%b\n" % (connection.door.ok, connection.closing, len(body) + 1, body)
     )
 
 

@@ -41,6 +41,15 @@ class NoRoute(CallerError):
         super().__init__(f"there is no route {method} {path[:200]}")
 
 
+class NoName(CallerError):
+    """The path stops where the name of a queue should stand."""
+
+    code = "name-missing"
+
+    def __init__(self) -> None:
+        super().__init__("queue name is missing")
+
+
 class MethodNotAllowed(CallerError):
     """The route does not take this method; `allowed` are those that it takes."""
 
@@ -54,6 +63,7 @@ class MethodNotAllowed(CallerError):
 # The first class that fits decides, so the special ones stand before their families.
 _STATUS: tuple[tuple[type[PresqueError], int], ...] = (
     (NoRoute, 404),
+    (NoName, 404),
     (MethodNotAllowed, 405),
     (BodyTooLarge, 413),
     (QueueClosed, 404),
@@ -111,14 +121,15 @@ def problem(status: int, code: str, text: str) -> bytes:
 
 
 def headers_of(error: PresqueError) -> dict[str, str]:
-    """Headers that go with the error."""
+    """Headers that go with the error: its code, on every route, and what else its status asks for."""
+    headers = {"Presque-Error": error.code}
     if isinstance(error, StoreUnavailable):
-        return {"Retry-After": str(error.retry_after)}
+        headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, QueueFull):
-        return {"Retry-After": "1"}
+        headers["Retry-After"] = "1"
     if isinstance(error, MethodNotAllowed):
-        return {"Allow": error.allowed}
-    return {}
+        headers["Allow"] = error.allowed
+    return headers
 
 
 def note(error: PresqueError, method: str, route: str) -> None:

@@ -17,14 +17,14 @@ from presque import codec, names
 from presque.commands import cron as crons
 from presque.commands import feed, job, jobs, params, policies, queues, table, workers
 from presque.engine.engine import Engine
-from presque.errors import NotFound, PresqueError
+from presque.errors import CallerError, NoJob, PresqueError
 from presque.http import head as heads
 from presque.http import plans, streams
 from presque.http.answers import Answer
 from presque.http.connection import Connection, Plan, Upgraded
 from presque.http.gate import Gate
 from presque.http.head import Head
-from presque.http.problems import MethodNotAllowed, NoRoute
+from presque.http.problems import MethodNotAllowed, NoName, NoRoute
 from presque.job import PushOptions, Replayed
 from presque.names import QueueList
 
@@ -92,6 +92,11 @@ class Call:
         """Raise unless the query is empty."""
         params.only(self.fields, ())
 
+    def no_body(self) -> None:
+        """Raise for a request that would take jobs and brings something: it was meant to push."""
+        if self.body:
+            raise CallerError(plans.GET_TAKES)
+
 
 Handler = Callable[[Call], Coroutine[Any, Any, Answer]]
 Maker = Callable[[Call], Plan]
@@ -99,7 +104,8 @@ Maker = Callable[[Call], Plan]
 
 def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
     """A JSON answer."""
-    return Answer(value if isinstance(value, bytes) else codec.encode(value), status, headers or {})
+    text = value if isinstance(value, bytes) else codec.encode(value)
+    return Answer(text + b"\n", status, headers or {})
 
 
 async def put_back(call: Call) -> Answer:
@@ -121,13 +127,14 @@ async def purge(call: Call) -> Answer:
 
 async def fetch_many(call: Call) -> Answer:
     """GET /qb/{queue}"""
+    call.no_body()
     params.only(call.fields, ("batch_size",))
     count = params.whole(call.fields, "batch_size", 1, params.BATCH_MOST) or params.BATCH
     found = await _unless_left(
         jobs.fetch_many(call.engine, call.queue, count, call.worker), call.engine.give_back
     )
     if not found:
-        raise NotFound("no job")
+        raise NoJob
     return answer([codec.text(one.body) for one in found])
 
 
@@ -137,6 +144,11 @@ async def push_many(call: Call) -> Answer:
     ids = await jobs.push_many(call.engine, call.queue, call.body, options)
     headers = REPLAYED if ids and all(isinstance(job_id, Replayed) for job_id in ids) else None
     return answer({"ids": [str(job_id) for job_id in ids], "queue": call.queue}, 201, headers)
+
+
+async def no_put_back_of_many(_call: Call) -> Answer:
+    """PUT /qb/{queue}"""
+    raise CallerError("PUT is not supported in batch mode")
 
 
 async def info(call: Call) -> Answer:
@@ -167,6 +179,8 @@ async def started(call: Call) -> Answer:
 async def control(call: Call) -> Answer:
     """POST /control/{queue}"""
     call.no_fields()
+    if not call.body.strip():
+        raise CallerError("content is missing")
     return answer(await queues.control(call.engine, call.queue, call.body))
 
 
@@ -319,6 +333,7 @@ async def commands(call: Call) -> Answer:
 
 async def comet(call: Call) -> Answer:
     """GET /c/{queues}"""
+    call.no_body()
     params.only(call.fields, ("wait",))
     life = params.seconds(call.fields, "wait", 0, LIFE_MOST)
     return streams.lines(feed.lines(call.engine, call.queues, life, call.worker))
@@ -381,10 +396,17 @@ class Route:
     maker: Maker | None = None
     waits: Callable[[Call], bool] | None = None
     """Whether a request may wait for something: its client has left when it closes its sending side."""
+    takes: bool = False
+    """Whether a GET takes jobs: HEAD, which must change nothing (RFC 9110), is not to be had, and a browser
+    that opens the address gets none."""
+    endless: bool = False
+    """Whether the answer has no end, so that HEAD is not to be had."""
+    refused: bool = False
+    """Whether it stands here for its error alone."""
 
 
-def _hot(maker: Maker) -> Route:
-    return Route(maker=maker)
+def _hot(maker: Maker, *, takes: bool = False) -> Route:
+    return Route(maker=maker, takes=takes)
 
 
 def _asks_to_wait(call: Call) -> bool:
@@ -409,8 +431,8 @@ def _command_waits(call: Call) -> bool:
 # how. A GET answers HEAD, too, but where it takes jobs and where it has no end.
 ROUTES: dict[str, dict[str, Route]] = {
     "/q/{queue}": {"POST": _hot(push), "PUT": Route(put_back), "DELETE": Route(purge)},
-    "/q/{queues}": {"GET": _hot(fetch)},
-    "/qb/{queue}": {"POST": Route(push_many), "GET": Route(fetch_many)},
+    "/q/{queues}": {"GET": _hot(fetch, takes=True)},
+    "/qb/{queue}": {"POST": Route(push_many), "GET": Route(fetch_many, takes=True)},
     "/j/{queue}": {"GET": Route(info)},
     "/status/": {"GET": Route(status)},
     "/status/{queue}": {"GET": Route(size)},
@@ -445,17 +467,26 @@ ROUTES: dict[str, dict[str, Route]] = {
     "/cron/{name}/resume": {"POST": Route(resume_cron)},
     "/p/{queue}": {"GET": Route(policy), "PATCH": Route(change_policy)},
     "/queue": {"POST": Route(commands, waits=_command_waits)},
-    "/c/{queues}": {"GET": Route(comet)},
-    "/events": {"GET": Route(events)},
+    "/c/{queues}": {"GET": Route(comet, takes=True)},
+    "/events": {"GET": Route(events, endless=True)},
 }
 
-NO_HEAD = {"/q/{queues}", "/qb/{queue}", "/c/{queues}", "/events"}
+# What clients of 2010 ask for: it is answered as then, and no method for others.
+OLD_ROUTES: dict[str, dict[str, Route]] = {
+    "/qb/{queue}": {"PUT": Route(no_put_back_of_many, refused=True)},
+    "/w/{anything}": {"GET": Route(show_workers)},
+}
+NAMELESS = ("/q", "/qb", "/j", "/control")
+
+# Parameters of 2010 that were sent empty when they were not meant.
+OFTEN_EMPTY = ("delayed", "uniq", "batch_size", "with_desc", "worker_id")
 
 _READ: dict[str, Callable[[str], Any]] = {
     "queue": names.queue,
     "queues": names.queue_list,
     "id": names.job,
     "name": lambda text: names.queue(text, "recurring job"),
+    "anything": str,
 }
 
 
@@ -472,7 +503,7 @@ class _Node:
 
 def _tree() -> _Node:
     root = _Node()
-    for path, methods in ROUTES.items():
+    for path, methods in (*OLD_ROUTES.items(), *ROUTES.items()):
         for spelling in {path, path.rstrip("/")}:
             node, called = root, []
             for part in spelling.split("/")[1:]:
@@ -483,7 +514,7 @@ def _tree() -> _Node:
                     node = node.fixed.setdefault(part, _Node())
             for method, route in methods.items():
                 node.methods[method] = route, tuple(called)
-                if method == "GET" and path not in NO_HEAD:
+                if method == "GET" and not (route.takes or route.endless):
                     node.methods["HEAD"] = route, tuple(called)
     return root
 
@@ -518,9 +549,13 @@ class Planner:
                 raise MethodNotAllowed(head.method, ("GET", "HEAD"))
             return Slow(_page(page, head.headers.get("if-none-match")), None, self._call(head, {}))
         raw = head.path.split("/")
-        if raw[1:2] == ["ws"] and head.upgrade and self._upgrade is not None and len(raw) <= 3:
+        if raw[1:2] == ["ws"] and self._upgrade is not None and len(raw) <= 3:
+            if not head.upgrade:
+                raise CallerError("this needs a WebSocket: does the proxy pass Upgrade?")
             name = heads.segment(raw[2]) if raw[2:] and raw[2] else None
             return Switch(functools.partial(self._upgrade, head.method, name, head.headers), head.query)
+        if head.path.rstrip("/") in NAMELESS:
+            raise NoName
         node, found = _ROOT, []
         for part in raw[1:]:
             if (fixed := node.fixed.get(part)) is not None:
@@ -533,8 +568,12 @@ class Planner:
         if not node.methods:
             raise NoRoute(head.method, head.path)
         if head.method not in node.methods:
-            raise MethodNotAllowed(head.method, node.methods)
+            taken = (method for method, (route, _) in node.methods.items() if not route.refused)
+            raise MethodNotAllowed(head.method, taken)
         route, called = node.methods[head.method]
+        if route.takes and head.headers.get("sec-fetch-mode") == "navigate":
+            html = "text/html" in head.headers.get("accept", "")
+            return plans.Browsed(_shown_at(heads.segment(found[0])), html)
         path = {name: _READ[name](heads.segment(part)) for name, part in zip(called, found, strict=True)}
         call = self._call(head, path)
         if route.maker is not None:
@@ -544,11 +583,14 @@ class Planner:
 
     def _call(self, head: Head, path: Mapping[str, Any]) -> Call:
         worker = head.headers.get(WORKER)
+        fields = heads.fields(head.query)
+        if "" in fields.values():
+            fields = {name: text for name, text in fields.items() if text or name not in OFTEN_EMPTY}
         return Call(
             self._engine,
             self,
             head.headers,
-            heads.fields(head.query),
+            fields,
             names.worker(worker) if worker else None,
             path,
             b"",
@@ -595,12 +637,19 @@ class Switch:
 
 
 def _page(page: Page, known: str | None) -> Handler:
-    async def handler(_call: Call) -> Answer:
+    async def handler(call: Call) -> Answer:
+        call.no_fields()
         if known == page.tag:
             return Answer(status=304, headers=page.headers)
         return Answer(page.content, headers=page.headers, kind=page.kind)
 
     return handler
+
+
+def _shown_at(queues: str) -> str:
+    """Where a person sees the jobs of a queue, or of all queues if several are meant, without taking any."""
+    single = names.queue_list(queues).single
+    return "/" if single is None else f"/status/{single}?with_desc=1"
 
 
 async def _unless_left(work: Awaitable[T], give_back: Callable[[T], object]) -> T:
