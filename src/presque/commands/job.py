@@ -99,7 +99,8 @@ async def retry_all(engine: Engine, queue: str, body: bytes) -> dict[str, Any]:
     if asked.limit is not None and not 1 <= asked.limit <= RETRY_MOST:
         raise CallerError(f"`limit` should be from 1 to {RETRY_MOST}, not {asked.limit}")
     if asked.rate is not None and not 0.001 <= asked.rate <= RATE_MOST:
-        raise CallerError(f"`rate` should be jobs a second from 0.001 to {RATE_MOST}, not {asked.rate:g}")
+        rate = params.figure(asked.rate)
+        raise CallerError(f"`rate` should be jobs a second from 0.001 to {RATE_MOST}, not {rate}")
     return {"queue": queue, "retried": await engine.jobs.retry_all(queue, asked.limit, asked.rate)}
 
 

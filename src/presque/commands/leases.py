@@ -11,7 +11,7 @@ from presque.commands.times import moment
 from presque.engine.engine import Engine
 from presque.engine.lines import Taker, Waiter
 from presque.engine.replies import traceparent_of
-from presque.errors import CallerError, JobGone, LeaseLost, NotFound, PresqueError
+from presque.errors import CallerError, JobGone, LeaseLost, NotFound, NotJson, PresqueError
 from presque.job import LeaseAsk, Leased, Settle, Settled
 from presque.names import QueueList
 
@@ -231,7 +231,7 @@ def _first(inside: Any, outside: Any, default: Any) -> Any:
 
 def _within(name: str, value: float, least: float, most: float) -> None:
     if not least <= value <= most:
-        raise CallerError(f"`{name}` should be from {least:.15g} to {most:.15g}, not {value:.15g}")
+        raise CallerError(f"`{name}` should be from {least:.15g} to {most:.15g}, not {params.figure(value)}")
 
 
 def _milliseconds(name: str, value: float | None, least: float = 0, most: float = params.DELAY_MOST) -> str:
@@ -248,4 +248,8 @@ def _text(name: str, value: str) -> str:
 
 
 def _json(name: str, value: codec.Raw) -> str:
-    return _text(name, codec.text(bytes(value)))
+    try:
+        text = codec.text(bytes(value))
+    except UnicodeDecodeError:  # msgspec does not look into what is passed on as it came
+        raise NotJson(f"`{name}` is not UTF-8") from None
+    return _text(name, text)

@@ -130,6 +130,14 @@ def flag(fields: Mapping[str, str], name: str) -> bool:
     return one_of(fields, name, ("1", "0"), "0") == "1"
 
 
+def figure(value: float) -> str:
+    """A number that a caller sent, to be quoted in a sentence. An integer may be too large for a float."""
+    try:
+        return f"{value:.15g}"
+    except OverflowError:
+        return "one that is far too large"
+
+
 def _milliseconds(fields: Mapping[str, str], name: str, least: float, most: float) -> int | None:
     found = seconds(fields, name, least, most)
     return None if found is None else math.ceil(found * 1000)

@@ -122,7 +122,7 @@ def _change(field: str, value: Any) -> dict[str, Any]:
     if value is None:
         return {name: False}
     if not least <= value <= most:
-        raise CallerError(f"`{field}` should be from {least:.15g} to {most:.15g}, not {value:.15g}")
+        raise CallerError(f"`{field}` should be from {least:.15g} to {most:.15g}, not {params.figure(value)}")
     return {name: value if units == 1 else int(value * units)}
 
 

@@ -8,6 +8,7 @@ who sends many can tell the answers apart. RestMQ's own words stand beside ours:
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +17,11 @@ from presque import codec, names
 from presque.commands import job, jobs, leases, params, queues
 from presque.engine.engine import Engine
 from presque.engine.lines import Waiter
-from presque.errors import CallerError, JobMissing, NoJob, PresqueError, shown
+from presque.errors import CallerError, JobMissing, NoJob, OurFault, PresqueError, shown
 from presque.job import Fetched, Leased, PushOptions, Settle
 from presque.names import QueueList
+
+log = logging.getLogger("presque.commands")
 
 COMMANDS_MOST = 1000
 REF_MOST = 256
@@ -299,6 +302,14 @@ async def outcome(engine: Engine, message: bytes, worker: str | None) -> bytes:
         return with_ref(await COMMANDS[asked.cmd].run(engine, asked, worker), asked.ref)
     except PresqueError as error:
         return refusal(message, error)
+    except Exception:  # noqa: BLE001  (the last resort)
+        return broken(message)
+
+
+def broken(message: bytes) -> bytes:
+    """The answer to a command on which presque made a mistake; called where that is caught, for the log."""
+    log.exception("command.broken bytes=%d", len(message))
+    return refusal(message, OurFault("internal error; see the server log"))
 
 
 def split(message: bytes) -> list[bytes]:
@@ -389,7 +400,7 @@ async def _stored(engine: Engine, queue: str, body: codec.Raw, options: PushOpti
 async def _fetched(engine: Engine, queue: str, wait: float, worker: str | None) -> Fetched:
     wanted: QueueList = names.queue_list(queue)
     if not 0 <= wait <= params.WAIT_MOST:
-        raise CallerError(f"`wait` should be from 0 to {params.WAIT_MOST}, not {wait:g}")
+        raise CallerError(f"`wait` should be from 0 to {params.WAIT_MOST}, not {params.figure(wait)}")
 
     def begin(take: Callable[[Any], bool]) -> Waiter | None:
         return jobs.fetch(engine, wanted, wait, worker, take)

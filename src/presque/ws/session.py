@@ -140,6 +140,8 @@ class Session:
                 self._keep(self._run(asked, message))
         except PresqueError as error:
             self._send(table.refusal(message, error))
+        except Exception:  # noqa: BLE001  (the last resort)
+            self._send(table.broken(message))
 
     def _read(self, message: bytes) -> Any:
         codec.check(message)
@@ -160,6 +162,8 @@ class Session:
             reply = await table.COMMANDS[asked.cmd].run(self._engine, asked, self._worker)
         except PresqueError as error:
             self._send(table.refusal(message, error))
+        except Exception:  # noqa: BLE001  (the last resort)
+            self._send(table.broken(message))
         else:
             self._send(table.with_ref(reply, asked.ref))
 
