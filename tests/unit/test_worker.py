@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from presque import Dead, Retry, Worker
-from presque.client.answers import leased
+from presque.client import LeasedJob
 from presque.testing import InlineClient, Outcome, perform
-from presque.worker import Job, JobTimeout, WrongSetting, execution, to_file
+from presque.worker import Job, JobTimeout, WrongSetting, to_file
 from presque.worker.ahead import ROOM_MOST, Ahead
 from presque.worker.backoff import Backoff
 from presque.worker.held import Held
@@ -265,37 +265,7 @@ def test_an_inline_client_does_each_job_at_once() -> None:
     assert [one.result for one in client.outcomes] == [2, 4]
 
 
-# --- what comes from the server, and what goes to it
-
-
-def answer(*bodies: str) -> bytes:
-    jobs = ",".join(
-        f'{{"queue":"q","id":"{n}","body":{body},"attempt":1,"max_attempts":5,"priority":5,'
-        f'"pushed_at":"p","lease":"t{n}","lease_until":"u","group":"]}}"}}'
-        for n, body in enumerate(bodies, 1)
-    )
-    return f'{{"jobs":[{jobs}],"settled":[{{"queue":"q","id":"0","status":200}}]}}'.encode()
-
-
-@pytest.mark.parametrize("texts", [True, False])
-@pytest.mark.parametrize("bad", ["[" * 5000 + "]" * 5000, "9" * 5000, '{"a": [' + "9" * 5000 + "]}"])
-def test_a_job_that_python_cannot_read_costs_no_other(bad: str, texts: bool) -> None:
-    bodies = ['{"a": "]}\\"", "b": [1, {}]}', bad, "null", "-1.5e3", '"\\\\"', "[]", " true "]
-    found = leased(answer(*bodies), texts=texts)
-    assert [job.id for job in found.jobs] == ["1", "2", "3", "4", "5", "6", "7"]
-    assert [job.lease for job in found.jobs] == [f"t{n}" for n in range(1, 8)]
-    values = [job.value for job in found.jobs]
-    assert values == [{"a": ']}"', "b": [1, {}]}, None, None, -1500.0, "\\", [], True]
-    assert [job.unreadable is not None for job in found.jobs] == [False, True, *[False] * 5]
-    assert found.jobs[1].text == bad
-    assert found.settled == [{"queue": "q", "id": "0", "status": 200}]
-
-
-def test_an_unreadable_job_is_dead() -> None:
-    [job] = leased(answer("9" * 5000), texts=False).jobs
-    outcome = execution.perform(Double(queue="q").as_work(), Job(job, lambda *_: None))
-    assert (outcome.verb, outcome.fields["retry"]) == ("fail", False)
-    assert "cannot be read" in outcome.error
+# --- what goes to the server
 
 
 def test_letters_go_out_in_the_order_of_their_answers_and_come_back_to_the_front() -> None:
@@ -329,7 +299,7 @@ def test_a_letter_that_is_refused_goes_without_its_fields() -> None:
 
 
 def a_held_job(lease_s: float) -> Held:
-    [job] = leased(answer("1"), texts=False).jobs
+    job = LeasedJob("q", "1", 1, 1, 5, 5, "p", "t1", "u")
     return Held(job, lambda *_: None, 100.0, lease_s)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
+
+from presque.client.json_values import decoded
 
 State = Literal["scheduled", "ready", "leased", "done", "dead"]
 
@@ -19,10 +20,9 @@ class LastMinute(TypedDict):
     failed: int
 
 
-class QueueStats(TypedDict):
+class QueueCounts(TypedDict):
     """Counts by state, of all time, and of the last minute. `oldest_seconds` is None when none is ready."""
 
-    queue: str
     ready: int
     scheduled: int
     leased: int
@@ -36,6 +36,12 @@ class QueueStats(TypedDict):
     last_minute: LastMinute
 
 
+class QueueStats(QueueCounts):
+    """The same with the name of the queue."""
+
+    queue: str
+
+
 class Stats(TypedDict):
     """The server: its store, what a crash can lose, and its queues."""
 
@@ -44,7 +50,7 @@ class Stats(TypedDict):
     version: str
     size: int
     queues: list[str]
-    by_queue: dict[str, QueueStats]
+    by_queue: dict[str, QueueCounts]
 
 
 class QueueInfo(TypedDict):
@@ -215,9 +221,8 @@ class QueueWorkers(TypedDict):
 class LeasedJob:
     """A job that is held until it is settled, or until `lease_until`. `lease` is the proof of holding it.
 
-    `value` is its JSON decoded. Times are RFC 3339 texts. `unreadable` says why `value` is None although the
-    job is not null: JSON allows what Python does not read, such as an integer of 5000 digits. `text` is the
-    job as it was pushed, if it was asked for or is unreadable.
+    `value` is its JSON decoded. Times are RFC 3339 texts. `text` is the job as it was pushed, if it was asked
+    for.
     """
 
     queue: str
@@ -245,40 +250,44 @@ class Leased:
 
 
 def leased(body: bytes, *, texts: bool) -> Leased:
-    """Read the answer to a lease.
+    """Read the answer to a lease, with the text of each job if `texts` are asked for.
 
-    One job that cannot be read must not cost the others, whose leases would have to run out: the answer is
-    then taken apart without reading the jobs, and each is read for itself.
+    Raises `ValueError` or `LookupError` for what is not one.
     """
-    if not texts:
-        try:
-            found = json.loads(body)
-            return Leased([_job(one, one["body"]) for one in found["jobs"]], found.get("settled", []))
-        except (ValueError, RecursionError):
-            pass
-    text = body.decode()
-    jobs, rest = _apart(text)
-    return Leased([_job_of_text(*one) for one in jobs], json.loads(rest).get("settled", []))
+    if texts:
+        jobs, rest = _apart(body.decode())
+        found = [_job(decoded(fields), decoded(text), text) for fields, text in jobs]
+        return Leased(found, decoded(rest).get("settled", []))
+    answer = decoded(body)
+    if type(answer["jobs"]) is not list:
+        raise ValueError("its jobs are not a list")
+    return Leased([_job(one, one["body"]) for one in answer["jobs"]], answer.get("settled", []))
 
 
-def _job(
-    fields: Mapping[str, Any], value: Any, text: str | None = None, unreadable: str | None = None
-) -> LeasedJob:
-    return LeasedJob(
+def settled(found: Any, asked: int) -> list[Settled]:
+    """What became of so many leases. Raises `ValueError` if that is not what was found."""
+    if type(found) is not list or len(found) != asked:
+        raise ValueError("it does not say what became of each lease")
+    for one in found:
+        if type(one) is not dict or type(one.get("status", 200)) is not int:
+            raise ValueError("it does not say what became of a lease")
+    return found
+
+
+def _job(fields: Mapping[str, Any], value: Any, text: str | None = None) -> LeasedJob:
+    job = LeasedJob(
         fields["queue"], fields["id"], value, fields["attempt"], fields["max_attempts"], fields["priority"],
         fields["pushed_at"], fields["lease"], fields["lease_until"], fields.get("group"),
-        fields.get("traceparent"), text, unreadable,
+        fields.get("traceparent"), text,
     )  # fmt: skip
-
-
-def _job_of_text(fields: str, text: str) -> LeasedJob:
-    try:
-        return _job(json.loads(fields), json.loads(text), text)
-    except RecursionError:
-        reason = "it is nested too deep for Python"
-    except ValueError as error:
-        reason = str(error)
-    return _job(json.loads(fields), None, text, reason)
+    texts = (job.queue, job.id, job.pushed_at, job.lease, job.lease_until)
+    numbers = (job.attempt, job.max_attempts, job.priority)
+    if any(type(one) is not str for one in texts) or any(type(one) is not int for one in numbers):
+        raise ValueError("it is not a leased job")
+    for more in (job.group, job.traceparent):
+        if more is not None and type(more) is not str:
+            raise ValueError("it is not a leased job")
+    return job
 
 
 _plain = re.compile(r"[^,\]}\s]+").match

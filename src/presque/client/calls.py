@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Generic, Literal, NoReturn, TypedDict, TypeVar, cast
+from typing import Any, Generic, Literal, TypedDict, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 from presque.client.answers import (
@@ -29,10 +28,18 @@ from presque.client.answers import (
     WorkerInfo,
     WorkerRecord,
     leased,
+    settled,
 )
 from presque.client.errors import NO_JOB, ClientError, refusal
+from presque.client.json_values import checked as checked
+from presque.client.json_values import decoded
+from presque.client.json_values import encoded as encoded
+from presque.client.shapes import shaped
 
 T = TypeVar("T")
+
+LEASE_MOST = 1000
+"""Jobs in one lease."""
 Holder = LeasedJob | Mapping[str, Any]
 """What names a lease: a leased job, or a mapping with `queue`, `id` and `lease`."""
 
@@ -81,8 +88,8 @@ class Job:
 
     @property
     def value(self) -> Any:
-        """The JSON value, decoded anew at each look."""
-        return json.loads(self.body)
+        """The JSON value, decoded again at each look."""
+        return decoded(self.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +121,7 @@ class Call(Generic[T]):
         """The result. Raises a `ClientError`, also for an answer that no presque would give."""
         try:
             return self.meaning(answer)
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             text = f"the answer ({answer.status}) cannot be read: is there a presque at this address?"
             raise ClientError(text, status=answer.status, code="unreadable-answer") from error
 
@@ -125,19 +132,27 @@ class Call(Generic[T]):
 def push(queue: str, text: bytes, options: PushOptions) -> Call[str]:
     """Put a job on a queue: its id."""
     query, headers = _push_options(options)
-    return Call("POST", f"/q/{_name(queue)}{query}", lambda a: str(_object(a)["id"]), text, headers)
+    return Call("POST", f"/q/{_name(queue)}{query}", _id, text, headers)
 
 
 def push_many(queue: str, texts: Iterable[str], options: BatchOptions) -> Call[list[str]]:
     """Put jobs on a queue, all or none: their ids."""
     query, headers = _push_options(options)
-    body = f'{{"jobs":[{",".join(texts)}]}}'.encode()
-    return Call("POST", f"/qb/{_name(queue)}{query}", lambda a: list(_object(a)["ids"]), body, headers)
+    bodies = list(texts)
+    body = f'{{"jobs":[{",".join(bodies)}]}}'.encode()
+
+    def meaning(answer: Answer) -> list[str]:
+        ids = shaped(list[str], _object(answer)["ids"])
+        if len(ids) != len(bodies):
+            raise ValueError("it does not have an id for each job")
+        return ids
+
+    return Call("POST", f"/qb/{_name(queue)}{query}", meaning, body, headers)
 
 
 def put_back(queue: str, text: bytes, worker: str | None) -> Call[str]:
     """Put a failed job back: its new id."""
-    return Call("PUT", f"/q/{_name(queue)}", lambda a: str(_object(a)["id"]), text, _worker(worker))
+    return Call("PUT", f"/q/{_name(queue)}", _id, text, _worker(worker))
 
 
 def fetch(queues: str, wait: float | None, worker: str | None) -> Call[Job | None]:
@@ -158,7 +173,10 @@ def fetch_many(queue: str, count: int, worker: str | None) -> Call[list[str]]:
     """Take jobs for good: their texts."""
 
     def meaning(answer: Answer) -> list[str]:
-        return [] if _nothing(answer) else list(json.loads(_accept(answer).body))
+        found = [] if _nothing(answer) else shaped(list[str], decoded(_accept(answer).body))
+        if len(found) > count:
+            raise ValueError("there are more jobs than were asked for")
+        return found
 
     return Call("GET", f"/qb/{_name(queue)}{_query(batch_size=count)}", meaning, headers=_worker(worker))
 
@@ -183,10 +201,17 @@ def lease(
     if settlements:
         fields["settle"] = settlements
 
+    # A repeated attempt gets its jobs again, however many are asked for now.
+    most = LEASE_MOST if attempt_id is not None else count or 1
+    to_settle = count_of(settlements or {})
+
     def meaning(answer: Answer) -> Leased:
         if answer.status == 204:
             return Leased([], paused=tuple(filter(None, answer.headers.get("presque-paused", "").split(","))))
-        return leased(_accept(answer).body, texts=texts)
+        found = leased(_accept(answer).body, texts=texts)
+        if len(found.jobs) > most:
+            raise ValueError("there are more jobs than were asked for")
+        return replace(found, settled=settled(found.settled, to_settle))
 
     return Call(
         "POST",
@@ -200,10 +225,11 @@ def lease(
 
 def settle(settlements: Settlements, worker: str | None = None) -> Call[list[Settled]]:
     """Settle many leases: what became of each, acks first, then fails, releases and extensions."""
+    asked = count_of(settlements)
     return Call(
         "POST",
         "/settle",
-        lambda a: list(_object(a)["settled"]),
+        lambda a: settled(_object(a)["settled"], asked),
         encoded(settlements).encode(),
         _worker(worker),
     )
@@ -236,7 +262,7 @@ def job(queue: str, id: str, wait: float | None) -> Call[JobRecord]:
 def jobs(queue: str, state: State, limit: int | None, cursor: str | None) -> Call[JobPage]:
     """A page of the jobs in one state."""
     path = f"/j/{_name(queue)}{_query(state=state, limit=limit, cursor=cursor)}"
-    return Call("GET", path, lambda a: cast(JobPage, _object(a)), reads=True)
+    return Call("GET", path, _of(JobPage), reads=True)
 
 
 def change(queue: str, id: str, fields: Mapping[str, Any]) -> Call[JobRecord]:
@@ -259,14 +285,17 @@ def retry_all(queue: str, limit: int | None, rate: float | None) -> Call[int]:
     """Let dead jobs be tried again: how many."""
     given = {name: value for name, value in {"limit": limit, "rate": rate}.items() if value is not None}
     return Call(
-        "POST", f"/j/{_name(queue)}/retry", lambda a: int(_object(a)["retried"]), encoded(given).encode()
+        "POST",
+        f"/j/{_name(queue)}/retry",
+        lambda a: shaped(int, _object(a)["retried"]),
+        encoded(given).encode(),
     )
 
 
 def explain(queue: str, id: str) -> Call[list[Reason]]:
     """Why a job does not run."""
     path = f"/j/{_name(queue)}/{_name(id)}/explain"
-    return Call("GET", path, lambda a: cast(list[Reason], _object(a)["reasons"]), reads=True)
+    return Call("GET", path, lambda a: shaped(list[Reason], _object(a)["reasons"]), reads=True)
 
 
 # --- queues
@@ -279,7 +308,7 @@ def purge(queue: str) -> Call[None]:
 
 def info(queue: str) -> Call[QueueInfo]:
     """The classic counts of a queue."""
-    return Call("GET", f"/j/{_name(queue)}", lambda a: cast(QueueInfo, _object(a)), reads=True)
+    return Call("GET", f"/j/{_name(queue)}", _of(QueueInfo), reads=True)
 
 
 def status(queue: str | None) -> Call[dict[str, Any]]:
@@ -289,7 +318,12 @@ def status(queue: str | None) -> Call[dict[str, Any]]:
 
 def peek(queue: str) -> Call[list[str]]:
     """The texts of the next jobs."""
-    return Call("GET", f"/status/{_name(queue)}?with_desc=1", lambda a: list(_object(a)["jobs"]), reads=True)
+    return Call(
+        "GET",
+        f"/status/{_name(queue)}?with_desc=1",
+        lambda a: shaped(list[str], _object(a)["jobs"]),
+        reads=True,
+    )
 
 
 def control(queue: str, status: str) -> Call[None]:
@@ -299,27 +333,29 @@ def control(queue: str, status: str) -> Call[None]:
 
 def started(queue: str) -> Call[bool]:
     """Whether a queue is started."""
-    return Call("GET", f"/control/{_name(queue)}", lambda a: bool(_object(a)["status"]), reads=True)
+    return Call(
+        "GET", f"/control/{_name(queue)}", lambda a: shaped(int, _object(a)["status"]) == 1, reads=True
+    )
 
 
 def all_stats() -> Call[Stats]:
     """All that the dashboard shows."""
-    return Call("GET", "/stats/", lambda a: cast(Stats, _object(a)), reads=True)
+    return Call("GET", "/stats/", _of(Stats), reads=True)
 
 
 def stats(queue: str) -> Call[QueueStats]:
     """All that the dashboard shows of one queue."""
-    return Call("GET", f"/stats/{_name(queue)}", lambda a: cast(QueueStats, _object(a)), reads=True)
+    return Call("GET", f"/stats/{_name(queue)}", _of(QueueStats), reads=True)
 
 
 def policy(queue: str) -> Call[Policy]:
     """What holds for all jobs of a queue."""
-    return Call("GET", f"/p/{_name(queue)}", lambda a: cast(Policy, _object(a)), reads=True)
+    return Call("GET", f"/p/{_name(queue)}", _of(Policy), reads=True)
 
 
 def change_policy(queue: str, fields: Mapping[str, Any]) -> Call[Policy]:
     """Change the fields that are given."""
-    return Call("PATCH", f"/p/{_name(queue)}", lambda a: cast(Policy, _object(a)), encoded(fields).encode())
+    return Call("PATCH", f"/p/{_name(queue)}", _of(Policy), encoded(fields).encode())
 
 
 # --- recurring jobs
@@ -333,32 +369,32 @@ def crons(after: str | None) -> Call[tuple[list[Cron], str | None]]:
 
 def _crons(answer: Answer) -> tuple[list[Cron], str | None]:
     page = _object(answer)
-    return cast(list[Cron], page["crons"]), page["cursor"]
+    return shaped(list[Cron], page["crons"]), _cursor(page["cursor"])
 
 
 def cron(name: str) -> Call[Cron]:
     """One recurring job."""
-    return Call("GET", f"/cron/{_name(name)}", lambda a: cast(Cron, _object(a)), reads=True)
+    return Call("GET", f"/cron/{_name(name)}", _of(Cron), reads=True)
 
 
 def put_cron(name: str, fields: Mapping[str, Any]) -> Call[Cron]:
     """Define a recurring job."""
-    return Call("PUT", f"/cron/{_name(name)}", lambda a: cast(Cron, _object(a)), encoded(fields).encode())
+    return Call("PUT", f"/cron/{_name(name)}", _of(Cron), encoded(fields).encode())
 
 
 def run_cron(name: str) -> Call[str]:
     """Push the job of a recurring job now: its id."""
-    return Call("POST", f"/cron/{_name(name)}/run", lambda a: str(_object(a)["id"]))
+    return Call("POST", f"/cron/{_name(name)}/run", _id)
 
 
 def pause_cron(name: str) -> Call[Cron]:
     """Push no more of a recurring job until it is resumed."""
-    return Call("POST", f"/cron/{_name(name)}/pause", lambda a: cast(Cron, _object(a)))
+    return Call("POST", f"/cron/{_name(name)}/pause", _of(Cron))
 
 
 def resume_cron(name: str) -> Call[Cron]:
     """Go on with a recurring job."""
-    return Call("POST", f"/cron/{_name(name)}/resume", lambda a: cast(Cron, _object(a)))
+    return Call("POST", f"/cron/{_name(name)}/resume", _of(Cron))
 
 
 def delete_cron(name: str) -> Call[None]:
@@ -371,25 +407,25 @@ def delete_cron(name: str) -> Call[None]:
 
 def workers() -> Call[list[str]]:
     """The ids of the registered workers."""
-    return Call("GET", "/w/", lambda a: list(json.loads(_accept(a).body)), reads=True)
+    return Call("GET", "/w/", lambda a: shaped(list[str], decoded(_accept(a).body)), reads=True)
 
 
 def worker_records() -> Call[list[WorkerRecord]]:
     """The workers, and what each is doing."""
     return Call(
-        "GET", "/w/?with_desc=1", lambda a: cast(list[WorkerRecord], _object(a)["workers"]), reads=True
+        "GET", "/w/?with_desc=1", lambda a: shaped(list[WorkerRecord], _object(a)["workers"]), reads=True
     )
 
 
 def worker_info(worker: str) -> Call[WorkerInfo]:
     """One worker."""
-    return Call("GET", f"/w/{_query(worker_id=worker)}", lambda a: cast(WorkerInfo, _object(a)), reads=True)
+    return Call("GET", f"/w/{_query(worker_id=worker)}", _of(WorkerInfo), reads=True)
 
 
 def queue_workers(queue: str) -> Call[QueueWorkers]:
     """The workers of one queue."""
     path = f"/w/{_query(queue_name=queue)}"
-    return Call("GET", path, lambda a: cast(QueueWorkers, _object(a)), reads=True)
+    return Call("GET", path, _of(QueueWorkers), reads=True)
 
 
 def register(queue: str, worker: str | None) -> Call[None]:
@@ -405,7 +441,7 @@ def unregister(queue: str, worker: str | None) -> Call[None]:
 def report(worker: str, report: Mapping[str, Any]) -> Call[str]:
     """Say what the worker is doing, and hear what it is asked to be: `start`, `quiet` or `stop`."""
     body = encoded(report).encode()
-    return Call("PUT", "/w/", lambda a: str(_object(a)["status"]), body, _worker(worker))
+    return Call("PUT", "/w/", lambda a: shaped(str, _object(a)["status"]), body, _worker(worker))
 
 
 def leave(worker: str) -> Call[None]:
@@ -421,27 +457,9 @@ def tell_worker(worker: str, status: str) -> Call[None]:
 # --- what calls are made of
 
 
-def encoded(value: Any) -> str:
-    """`value` as compact JSON. Raises `ValueError` or `TypeError` for what JSON cannot say, such as NaN."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def checked(text: str) -> str:
-    """Return `text` if it is one JSON document, raise `ValueError` that says where it is not."""
-    try:
-        json.loads(text, parse_constant=_no_constant)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    return text
-
-
 def count_of(settlements: Settlements) -> int:
     """How many leases are to be settled."""
     return sum(len(cast(Sequence[Any], leases)) for leases in settlements.values())
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _accept(answer: Answer) -> Answer:
@@ -451,16 +469,31 @@ def _accept(answer: Answer) -> Answer:
 
 
 def _object(answer: Answer) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(_accept(answer).body)
-    return found
+    return shaped(dict, decoded(_accept(answer).body))
+
+
+def _of(kind: type[T]) -> Callable[[Answer], T]:
+    return lambda answer: shaped(kind, _object(answer))
+
+
+def _cursor(found: Any) -> str | None:
+    return None if found is None else shaped(str, found)
+
+
+def _id(answer: Answer) -> str:
+    return shaped(str, _object(answer)["id"])
 
 
 def _record(answer: Answer) -> JobRecord:
-    return cast(JobRecord, _object(answer))
+    found = shaped(JobRecord, _object(answer))
+    if not {"queue", "id", "state"} <= found.keys():
+        raise ValueError("it is not a job")
+    return found
 
 
 def _settled(answer: Answer) -> Settled:
-    return cast(Settled, _object(answer))
+    [found] = settled([_object(answer)], 1)
+    return found
 
 
 def _none(answer: Answer) -> None:
