@@ -20,7 +20,10 @@ import time
 import rig
 import uvloop
 
+from presque.client import address
+from presque.client.calls import Call
 from presque.client.consume import _Protocol
+from presque.client.exchange import Request
 
 LISTENERS = 100
 A_SECOND = 120
@@ -64,10 +67,12 @@ async def broadcast(server: rig.Program, count: int) -> tuple[float, int, float]
     loop = asyncio.get_running_loop()
     listeners = [Listener() for _ in range(LISTENERS)]
     sockets = []
+    request = Request(address.server(f"http://127.0.0.1:{server.port}"), None)
+    call = Call("GET", "/ws/news", lambda _: None)
     for listener in listeners:
         protocol = _Protocol(listener)  # type: ignore[arg-type]
         await loop.create_connection(lambda p=protocol: p, "127.0.0.1", server.port)  # type: ignore[misc]
-        await protocol.shake_hands("127.0.0.1", "/ws/news", {})
+        await protocol.shake_hands(request, call)
         protocol.send(1, b'{"cmd":"lease"}')
         sockets.append(protocol)
     for listener in listeners:

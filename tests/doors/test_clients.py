@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -166,3 +167,36 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
         }
 
     assert signatures(Client) == signatures(AsyncClient)
+
+
+def test_one_odd_job_spoils_no_page(connect: Connect, server: rig.Server, queue_name: str) -> None:
+    """JSON allows integers and depths that Python does not read by itself."""
+    client, q, number = connect(server.url), queue_name, 10**5000 + 1
+    deep = "[" * 200 + "]" * 200
+    ids = [client.push(q, number, delay=60), client.push_text(q, deep, delay=60), client.push(q, 1, delay=60)]
+    found = {job["id"]: job["body"] for job in client.jobs(q, "scheduled")["jobs"]}
+    assert (found[ids[0]], found[ids[2]]) == (number, 1)
+    assert client.job(q, ids[0])["body"] == number
+    for id in ids:
+        client.change(q, id, delay=0)
+    jobs = client.lease(q, 3)
+    assert [jobs[0].value, jobs[2].value] == [number, 1]
+    assert jobs[1].value == client.job(q, ids[1])["body"]
+    for job in jobs:
+        client.release(job)
+    values = [client.fetch(q).value for _ in ids]
+    assert number in values
+    assert client.put_back(q, number)
+    assert client.peek(q) == [f"1{'0' * 4999}1"]
+
+
+def recurse(depth: int, call: Any) -> Any:
+    return call() if depth == 0 else recurse(depth - 1, call)
+
+
+def test_a_job_is_read_however_deep_in_its_stack_the_caller_is(server: rig.Server, queue_name: str) -> None:
+    with Client(server.url) as client:
+        client.push_text(queue_name, "[" * 300 + "]" * 300)
+        room = sys.getrecursionlimit() - len(inspect.stack()) - 150
+        job = recurse(room, lambda: client.lease(queue_name)[0])
+    assert isinstance(job.value, list)

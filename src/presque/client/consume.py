@@ -9,25 +9,33 @@ Jobs come as soon as they are there, `credit` of them at most at any time; each 
 for another. Settling does not wait: what is settled in one turn of the loop goes out as one message. Jobs
 that are not settled when the connection ends, for whatever reason, are given back by the server.
 
-Connecting again is the caller's affair: a broken connection ends the iteration with `ServerNotReached`.
+Connecting again is the caller's affair: a broken connection ends the iteration with `ServerNotReached`. So
+does a server that breaks the protocol, or sends more than was granted, with a `ClientError`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import os
 import ssl
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from presque import frames
-from presque.client.errors import ClientError, NotAllowed, ServerNotReached
+from presque.client import exchange
+from presque.client.address import server, token_of
+from presque.client.calls import Answer, Call
+from presque.client.errors import ClientError, ServerNotReached, one_line, refusal
+from presque.client.exchange import HEAD_MOST, AnswerReader, Broken, Request
+from presque.client.json_values import decoded, encoded
+from presque.client.shapes import shaped
 
 MESSAGE_MOST = 16 * 1024 * 1024
+REFUSAL_MOST = 64 * 1024
+UNSENT_MOST = 16 * 1024 * 1024
 CONNECT_S = 10.0
 
 
@@ -66,16 +74,21 @@ class ConsumedJob:
 
 
 def consume(
-    base_url: str,
+    base_url: str | None,
     queues: str,
     *,
     credit: int = 1,
     seconds: float | None = None,
     worker: str | None = None,
     token: str | None = None,
+    timeout: float = CONNECT_S,
 ) -> Consumer:
-    """Consume a queue list. `seconds` is how long each job is held, else the queue's policy says so."""
-    return Consumer(base_url, queues, credit, seconds, worker, token)
+    """Consume a queue list. `seconds` is how long each job is held, else the queue's policy says so.
+
+    Server and token come from the environment if they are None, as for a client. `timeout` is how long
+    connecting may take.
+    """
+    return Consumer(base_url, queues, credit, seconds, worker, token, timeout)
 
 
 class Consumer:
@@ -87,26 +100,25 @@ class Consumer:
 
     def __init__(
         self,
-        base_url: str,
+        base_url: str | None,
         queues: str,
         credit: int,
         seconds: float | None,
         worker: str | None,
         token: str | None,
+        timeout: float = CONNECT_S,
     ) -> None:
-        url = urlsplit(base_url)
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise ValueError("a server URL looks like http://host:port")
-        self._tls = url.scheme == "https"
-        self._host, self._port = url.hostname, url.port or (443 if self._tls else 80)
-        self._netloc = url.netloc
-        self._path = f"{url.path.rstrip('/')}/ws/{quote(queues, safe=',*!:@~+')}"
+        self._address = server(base_url)
+        self._timeout = timeout
+        self._credit = credit
+        self._call: Call[None] = Call(
+            "GET", f"/ws/{quote(queues, safe=',*!:@~+')}", lambda _: None,
+            headers={} if worker is None else {"X-presque-workerid": worker}, reads=True,
+        )  # fmt: skip
+        self._request = Request(self._address, token_of(token))
         self._grant: dict[str, Any] = {"cmd": "lease", "queue": queues, "count": credit, "ref": "lease"}
         if seconds is not None:
             self._grant["seconds"] = seconds
-        self._headers = {"X-presque-workerid": worker} if worker is not None else {}
-        if token is not None:
-            self._headers["Authorization"] = f"Bearer {token}"
         self._jobs: deque[ConsumedJob] = deque()
         self._arrived = asyncio.Event()
         self._unsent: list[dict[str, Any]] = []
@@ -116,16 +128,22 @@ class Consumer:
 
     async def __aenter__(self) -> Self:
         """Connect. Raises `ServerNotReached`, or another `ClientError` when the server refuses."""
-        loop = asyncio.get_running_loop()
-        context = ssl.create_default_context() if self._tls else None
+        url, loop = self._address.url, asyncio.get_running_loop()
+        context = ssl.create_default_context() if self._address.tls else None
         protocol = _Protocol(self)
+        connected = False
         try:
-            async with asyncio.timeout(CONNECT_S):
-                await loop.create_connection(lambda: protocol, self._host, self._port, ssl=context)
-                await protocol.shake_hands(self._netloc, self._path, self._headers)
-        except (OSError, TimeoutError) as error:
+            async with asyncio.timeout(self._timeout):
+                await loop.create_connection(
+                    lambda: protocol, self._address.host, self._address.port, ssl=context
+                )
+                connected = True
+                await protocol.shake_hands(self._request, self._call)
+        except (OSError, Broken) as error:
             protocol.abort()
-            raise ServerNotReached(f"no server at {self._netloc}: {error}", sent=False) from error
+            if connected:
+                raise exchange.lost(url, error, self._timeout, self._call, sent=True) from error
+            raise exchange.not_connected(url, error, self._timeout) from error
         except BaseException:
             protocol.abort()
             raise
@@ -157,20 +175,29 @@ class Consumer:
         self._unsent.append(command)
 
     def receive(self, message: bytes) -> None:
-        """A message of the server has come."""
-        found = json.loads(message)
+        """A message of the server has come. Raises `ValueError` or `LookupError` if it is not one."""
+        found = shaped(dict, decoded(message))
         if found.get("event") == "job":
-            self._jobs.append(
-                ConsumedJob(
-                    found["queue"], found["id"], found["body"], found["attempt"], found["max_attempts"],
-                    found["lease"], found["lease_until"], self,
-                )
+            if len(self._jobs) >= self._credit:
+                raise ValueError("there are more jobs than were granted")
+            job = ConsumedJob(
+                found["queue"], found["id"], found["body"], found["attempt"], found["max_attempts"],
+                found["lease"], found["lease_until"], self,
             )  # fmt: skip
+            shaped(list[str], [job.queue, job.id, job.lease, job.lease_until])
+            shaped(list[int], [job.attempt, job.max_attempts])
+            self._jobs.append(job)
             self._arrived.set()
         elif found.get("ref") == "lease" and "error" in found:
-            self.end(ClientError(found["error"], code=found["code"]))
+            self.end(ClientError(shaped(str, found["error"]), code=shaped(str, found.get("code", "error"))))
         elif "error" in found or found.get("cancel"):
-            self.lost.append(found)
+            self.lost.append(
+                {
+                    name: one_line(value) if isinstance(value, str) else value
+                    for name, value in found.items()
+                    if isinstance(value, str | int | float | None)
+                }
+            )
 
     def end(self, error: Exception) -> None:
         """No more jobs come, and why. Those that have come are still handed out."""
@@ -181,8 +208,7 @@ class Consumer:
     def _flush(self) -> None:
         commands, self._unsent = self._unsent, []
         if commands and self._protocol is not None and self._ended is None:
-            text = json.dumps(commands, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-            self._protocol.send(frames.TEXT, text.encode())
+            self._protocol.send(frames.TEXT, encoded(commands).encode())
 
 
 class _Protocol(asyncio.Protocol):
@@ -191,9 +217,10 @@ class _Protocol(asyncio.Protocol):
     def __init__(self, consumer: Consumer) -> None:
         loop = asyncio.get_running_loop()
         self._consumer = consumer
-        self._reader = frames.Reader(masked=False, most=MESSAGE_MOST)
+        self._frames = frames.Reader(masked=False, most=MESSAGE_MOST)
         self._head = bytearray()
-        self._answered: asyncio.Future[bytes] | None = loop.create_future()
+        self._refusal: AnswerReader | None = None
+        self._answered: asyncio.Future[bytes | Answer] | None = loop.create_future()
         self._gone: asyncio.Future[None] = loop.create_future()
         self._transport: asyncio.Transport | None = None
 
@@ -201,47 +228,76 @@ class _Protocol(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, _error: Exception | None) -> None:
-        gone = ServerNotReached("the server has gone; what was not settled is given back", sent=True)
         if self._answered is not None and not self._answered.done():
-            self._answered.set_exception(gone)
-        self._consumer.end(gone)
+            try:
+                self._answered.set_result((self._refusal or AnswerReader()).end())
+            except Broken as error:
+                self._answered.set_exception(error)
+        self._consumer.end(
+            ServerNotReached(
+                "the server closed the connection; what was not settled is given back", sent=True
+            )
+        )
         if not self._gone.done():
             self._gone.set_result(None)
 
-    async def shake_hands(self, netloc: str, path: str, headers: dict[str, str]) -> None:
+    async def shake_hands(self, request: Request, call: Call[None]) -> None:
         """Ask for the upgrade. Raises `ClientError` when the server has something else in mind."""
         key = base64.b64encode(os.urandom(16)).decode()
-        asked = {
-            "Host": netloc, "Upgrade": "websocket", "Connection": "Upgrade",
-            "Sec-WebSocket-Key": key, "Sec-WebSocket-Version": "13", **headers,
+        headers = {
+            "Upgrade": "websocket", "Connection": "Upgrade",
+            "Sec-WebSocket-Key": key, "Sec-WebSocket-Version": "13", **(call.headers or {}),
         }  # fmt: skip
-        lines = "".join(f"{name}: {value}\r\n" for name, value in asked.items())
         assert self._transport is not None
         assert self._answered is not None
-        self._transport.write(f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1"))
-        head = (await self._answered).decode("latin-1")
-        start, *rest = head.split("\r\n")
-        found = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in rest)}
-        status = int(start.split(" ")[1]) if start.startswith("HTTP/1.") else 0
-        if status != 101 or found.get("sec-websocket-accept") != frames.accept(key):
-            kind = NotAllowed if status in (401, 403) else ClientError
-            raise kind(f"the server refused a WebSocket: {start}", status=status)
+        self._transport.write(request.of(replace(call, headers=headers)))
+        answer = await self._answered
+        if isinstance(answer, Answer):
+            raise refusal(answer.status, answer.body, answer.headers)
+        lines = (line.partition(":") for line in answer.decode("latin-1").split("\r\n")[1:])
+        found = {name.lower(): value.strip() for name, _, value in lines}
+        if found.get("sec-websocket-accept") != frames.accept(key):
+            raise ClientError("the server has upgraded to something that is not this WebSocket", status=101)
 
     def data_received(self, data: bytes) -> None:
         if self._answered is not None:
-            self._head += data
-            end = self._head.find(b"\r\n\r\n")
-            if end < 0:
+            rest = self._read_head(data)
+            if rest is None:
                 return
-            self._answered.set_result(bytes(self._head[:end]))
             self._answered = None
-            data = bytes(self._head[end + 4 :])
+            data = rest
         try:
-            for message in self._reader.feed(data):
+            for message in self._frames.feed(data):
                 self._message(message)
         except frames.FrameError as error:
-            self._consumer.end(ClientError(f"the server broke the protocol: {error}"))
-            self.abort()
+            self._give_up(f"the server broke the protocol: {error}")
+        except (ValueError, LookupError, TypeError, RecursionError):
+            self._give_up("the server sent a message that cannot be read: is it a presque?")
+
+    def _read_head(self, data: bytes) -> bytes | None:
+        """Take in the answer to the handshake. Returns what follows a head that agrees, else None."""
+        assert self._answered is not None
+        if self._answered.done():
+            return None
+        self._head += data
+        if self._refusal is None:
+            if b"HTTP/1.1 101 ".startswith(bytes(self._head[:13])):
+                end = self._head.find(b"\r\n\r\n")
+                if end >= 0:
+                    self._answered.set_result(bytes(self._head[:end]))
+                    return bytes(self._head[end + 4 :])
+                if len(self._head) > HEAD_MOST:
+                    self._answered.set_exception(Broken(f"its head is longer than {HEAD_MOST} bytes"))
+                return None
+            self._refusal, data = AnswerReader(REFUSAL_MOST), bytes(self._head)
+        try:
+            answer = self._refusal.feed(data)
+        except Broken as error:
+            self._answered.set_exception(error)
+        else:
+            if answer is not None:
+                self._answered.set_result(answer)
+        return None
 
     def _message(self, message: frames.Message) -> None:
         if message.opcode == frames.TEXT:
@@ -253,9 +309,17 @@ class _Protocol(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.close()
 
+    def _give_up(self, text: str) -> None:
+        self._consumer.end(ClientError(text, code="unreadable-answer"))
+        self.abort()
+
     def send(self, opcode: int, payload: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(frames.frame(opcode, payload, os.urandom(4)))
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._transport.get_write_buffer_size() > UNSENT_MOST:
+            self._give_up("the server does not read what it is sent")
+            return
+        self._transport.write(frames.frame(opcode, payload, os.urandom(4)))
 
     async def close(self) -> None:
         """Close politely, and wait a moment for the server to do so."""
