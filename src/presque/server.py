@@ -25,6 +25,7 @@ import uvloop
 from presque import __version__, codec, config
 from presque.config import Settings
 from presque.dashboard.pages import pages
+from presque.engine import library
 from presque.engine.engine import Engine
 from presque.errors import SetupError
 from presque.fleet import Fleet, Told
@@ -153,6 +154,7 @@ async def store(settings: Settings) -> AsyncIterator[Address]:
     embedded = EmbeddedStore(
         EmbeddedSettings(
             directory=config.data_directory(settings),
+            layout=library.VERSION,
             fsync=settings.fsync,
             maxmemory=settings.maxmemory,
             binary=settings.valkey_bin,

@@ -389,32 +389,6 @@ def test_a_second_server_on_the_same_directory_ends_with_a_sentence(new_data: Ca
     assert "Traceback" not in second.stderr
 
 
-async def test_data_damaged_in_the_middle_is_refused_with_the_reason_and_left_as_it_is(
-    tmp_path: Path,
-) -> None:
-    file = await filled(tmp_path / "data")
-    data = bytearray(file.read_bytes())
-    middle = len(data) // 2
-    data[middle : middle + 40] = bytes(40)
-    file.write_bytes(data)
-    before = contents(tmp_path / "data")
-
-    sentence = await refusal(tmp_path / "data")
-
-    assert sentence.startswith("the store cannot start (exit code 1): ")
-    assert "Bad file format reading the append only file" in sentence
-    assert contents(tmp_path / "data") == before
-
-
-async def test_data_cut_off_at_the_end_is_accepted(tmp_path: Path) -> None:
-    file = await filled(tmp_path / "data", 100)
-    os.truncate(file, file.stat().st_size - 37)
-
-    async with running(tmp_path / "data") as store:
-        with client(store) as redis_client:
-            assert redis_client.dbsize() == 99
-
-
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o720, 0o702])
 async def test_a_directory_that_others_may_write_to_is_refused(tmp_path: Path, mode: int) -> None:
     directory = tmp_path / "data"

@@ -100,7 +100,7 @@ async def test_a_killed_store_comes_back_on_the_same_socket_with_every_acknowled
             stored = [int(item) for item in redis_.lrange("list", 0, -1)]
         assert stored[: len(acknowledged)] == acknowledged
         assert len(stored) - len(acknowledged) <= 1  # one may be on disk without its answer
-    assert said("store.died") == [f"store.died pid={first} status=killed by SIGKILL"]
+    assert said("store.died") == [f"store.died pid={first} status=killed by SIGKILL reason=None"]
 
 
 async def test_what_on_restart_raises_does_not_end_the_watch(data: Path) -> None:

@@ -8,8 +8,9 @@ import os
 import stat
 import tempfile
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from presque.errors import SetupError
 
@@ -20,25 +21,61 @@ SOCKET_MOST = 100
 
 
 def prepare(directory: Path) -> None:
-    """Make the data directory, or refuse one that others could reach into."""
+    """Make the data directory, or refuse one that others could reach into.
+
+    It belongs to us and nobody else may write to it. One exception: a volume as Kubernetes makes it for a
+    pod with an `fsGroup`, owned by root or us, set-group-id, writable by a group that we are in.
+    """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         facts = directory.stat()
     except OSError as error:
         reason = "not a directory" if isinstance(error, FileExistsError) else reason_of(error)
         raise SetupError(f"cannot keep data in {directory}: {reason}; choose with --data") from None
-    if facts.st_uid != os.geteuid():
+    shared = _is_volume(facts)
+    if facts.st_uid != os.geteuid() and not shared:
         raise SetupError(f"{directory} belongs to another user; choose a directory of your own with --data")
-    if stat.S_IMODE(facts.st_mode) & 0o022:
+    if stat.S_IMODE(facts.st_mode) & (0o002 if shared else 0o022):
         raise SetupError(f"others may write to {directory}: `chmod go-w` it, or choose another with --data")
     if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         raise SetupError(f"cannot write to {directory}; choose another directory with --data")
 
 
+def _is_volume(facts: os.stat_result) -> bool:
+    """Whether a directory is a volume that Kubernetes gave to a group of ours."""
+    mode = stat.S_IMODE(facts.st_mode)
+    ours = facts.st_gid in {os.getegid(), *os.getgroups()}
+    return facts.st_uid in (0, os.geteuid()) and ours and mode & 0o2020 == 0o2020
+
+
+def make_private(directory: Path) -> bool:
+    """Let nobody but their owner read the files that earlier versions left readable. Whether any was.
+
+    Raises `SetupError` if a mode cannot be changed.
+    """
+    changed = False
+    try:
+        for path in (
+            directory / "appendonlydir",
+            *directory.glob("appendonlydir/*"),
+            *directory.glob("store.*"),
+        ):
+            facts = path.lstat()
+            if not stat.S_ISLNK(facts.st_mode) and stat.S_IMODE(facts.st_mode) & 0o077:
+                path.chmod(stat.S_IMODE(facts.st_mode) & ~0o077)
+                changed = True
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise SetupError(f"cannot make {path} private: {reason_of(error)}") from None
+    return changed
+
+
 def lock(directory: Path) -> IO[str]:
     """Take the directory for this process alone. The lock is free again when the process ends, however."""
     try:
-        file = (directory / "presque.lock").open("a+")  # not inherited by the store, as all that Python opens
+        # Not inherited by the store, as all that Python opens.
+        file = open_private(directory / "presque.lock", os.O_RDWR | os.O_APPEND, "a+")
     except OSError as error:
         raise SetupError(f"cannot open {directory / 'presque.lock'}: {reason_of(error)}") from None
     try:
@@ -59,6 +96,11 @@ def lock(directory: Path) -> IO[str]:
             file.close()
         raise SetupError(f"cannot lock {directory / 'presque.lock'}: {reason_of(error)}") from None
     return file
+
+
+def open_private(path: Path, flags: int, mode: str) -> IO[Any]:
+    """Open a file, making it if need be, so that nobody else can read it. Raises `OSError`."""
+    return os.fdopen(os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600), mode)
 
 
 def private_directory() -> Path:
@@ -95,6 +137,12 @@ def is_same(one: Path, other: Path) -> bool:
         return False
 
 
+def free_bytes(directory: Path) -> int:
+    """How many bytes we may still write on the disk that holds a directory. Raises `OSError`."""
+    facts = os.statvfs(directory)
+    return facts.f_bavail * facts.f_frsize
+
+
 def rotate(log_file: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if log_file.stat().st_size > LOG_MOST:
@@ -104,12 +152,26 @@ def rotate(log_file: Path) -> None:
 def last_lines(log_file: Path, said_before: int) -> str:
     """The end of what the store has logged since the file had `said_before` bytes: why it stopped."""
     try:
-        with log_file.open("rb") as file:
-            file.seek(said_before)
-            lines = [line.decode(errors="replace").strip() for line in deque(file, 3)]
+        lines = list(_said(log_file, said_before, 3))
     except OSError as error:
         return f"its log cannot be read, {reason_of(error)}"
     return " / ".join(lines) or "its log is empty"
+
+
+def last_warnings(log_file: Path, said_before: int) -> str:
+    """The last warnings in what the store has logged since the file had `said_before` bytes, without their
+    times; empty if there is none."""
+    try:
+        lines = [line.partition(" # ")[2] for line in _said(log_file, said_before, 20)]
+    except OSError as error:
+        return f"its log cannot be read, {reason_of(error)}"
+    return " / ".join([line for line in lines if line][-3:])
+
+
+def _said(log_file: Path, said_before: int, most: int) -> Iterator[str]:
+    with log_file.open("rb") as file:
+        file.seek(max(said_before, file.seek(0, os.SEEK_END) - 65536))
+        yield from (line.decode(errors="replace").strip() for line in deque(file, most))
 
 
 def reason_of(error: Exception) -> str:

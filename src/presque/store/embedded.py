@@ -8,8 +8,10 @@ data whole:
   fail (macOS has no such thing), the next start finds it by the address left in the data directory and
   stops it first. A store reads its configuration, and with it where its data is, only after that address
   was written, so none ever works unrecorded.
-- Nobody kills the store or mends its files. It gets a TERM and all the time it needs; data that it cannot
-  read stays as it is.
+- Nobody kills the store. It gets a TERM and all the time it needs.
+- Data that is incomplete or damaged is refused and stays as it is (`data_files`). Only an end that a crash
+  tore is cut off, and kept beside the data.
+- Nobody but their owner may read the files.
 
 When the store dies by itself it is started again, on the same socket, for as long as it takes.
 """
@@ -26,17 +28,22 @@ import subprocess
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import hiredis
 
 from presque.errors import SetupError
 from presque.store.asking import Call, connected, is_busy
+from presque.store.data_files import Cut, Note, check, mend_end, read_note, sizes, write_note
 from presque.store.directory import (
+    free_bytes,
     is_private,
     is_same,
     last_lines,
+    last_warnings,
     lock,
+    make_private,
+    open_private,
     prepare,
     private_directory,
     reason_of,
@@ -51,14 +58,18 @@ BACKOFF_FIRST, BACKOFF_MOST = 0.05, 5.0
 STEADY_S = 10.0
 POLL_S = 0.005
 TELL_EVERY_S = 5.0
+NOTE_EVERY_S = 10.0
+FULL_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedSettings:
     """How to run the store. Without a `directory` it keeps everything in memory and nothing afterwards.
-    `maxmemory` is in bytes, 0 for no limit. `binary` overrides the search for one."""
+    `maxmemory` is in bytes, 0 for no limit. `binary` overrides the search for one. `layout` is the number of
+    the newest layout of keys that our functions read."""
 
     directory: Path | None
+    layout: int = 1
     fsync: Literal["always", "everysec"] = "always"
     maxmemory: int = 0
     binary: Path | None = None
@@ -101,8 +112,15 @@ class EmbeddedStore:
         self._private: Path | None = None
         self._directory = Path()
         self._lock: IO[str] | None = None
+        self._said_before = 0
+        self._sizes: dict[str, int] = {}
+        self.cuts: list[Cut] = []
+        """Torn ends that were cut off since `start` was called."""
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._noter: asyncio.Task[None] | None = None
+        self._version = ""
+        self._noted: Note | None = None
 
     @property
     def pid(self) -> int | None:
@@ -125,24 +143,34 @@ class EmbeddedStore:
                 prepare(self._directory)
                 self._lock = lock(self._directory)
                 await _stop_orphan(self._directory)
+                if make_private(self._directory):
+                    log.warning("store.made_private dir=%s", self._directory)
             await self._launch(binary)
         except BaseException:
             await self.stop()
             raise
         self._watcher = asyncio.create_task(self._watch(binary))
+        if self.settings.directory is not None:
+            before, now = read_note(self._directory), sizes(self._directory)
+            known = before.files if before is not None else {}
+            self._write_note({name: min(known[name], now[name]) for name in known if name in now})
+            self._noter = asyncio.create_task(self._take_notes())
 
     async def stop(self) -> None:
         """Stop the store cleanly, waiting as long as it needs to write its data. Harmless when repeated."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.gather(self._watcher, return_exceptions=True)
-            self._watcher = None
+        for task in (self._watcher, self._noter):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        self._watcher = self._noter = None
         process = self._process
         if process is not None and process.poll() is None:
             process.terminate()
             async with _telling(lambda: log.info("store.stopping pid=%d", process.pid)):
                 await ended(process)
             log.info("store.stopped pid=%d", process.pid)
+            if self._version and process.returncode == 0:
+                self._write_note(sizes(self._directory))
         self._clean_up()
 
     async def _watch(self, binary: Path) -> None:
@@ -153,7 +181,12 @@ class EmbeddedStore:
             assert self._process is not None
             began = loop.time()
             code = await ended(self._process)
-            log.error("store.died pid=%d status=%s", self._process.pid, status(code))
+            log.error(
+                "store.died pid=%d status=%s reason=%s",
+                self._process.pid,
+                status(code),
+                self._reason() or None,
+            )
             if loop.time() - began > STEADY_S:
                 pause = BACKOFF_FIRST
             while True:
@@ -167,19 +200,68 @@ class EmbeddedStore:
             if self._on_restart is not None:
                 loop.call_soon(self._on_restart)  # what it raises is the loop's affair, and never ends us
 
+    def _reason(self) -> str:
+        """Why the store died, as far as its log or the disk tells; empty if they do not."""
+        with contextlib.suppress(OSError):
+            if free_bytes(self._directory) < FULL_BYTES:  # then its log may have had no room for the reason
+                return f"the disk that holds {self._directory} is full"
+        return last_warnings(self._directory / "store.log", self._said_before)
+
+    async def _take_notes(self) -> None:
+        """Write down how long the files are, so that a shorter one is noticed at the next start.
+
+        What is written was seen at two looks: a write under way may be taken back by the store, and one of
+        the last moments may not have reached the disk.
+        """
+        while True:
+            await asyncio.sleep(NOTE_EVERY_S)
+            now = await asyncio.to_thread(sizes, self._directory)
+            before, self._sizes = self._sizes, now
+            known = {name: min(size, now[name]) for name, size in before.items() if name in now}
+            if known and self._process is not None and self._process.poll() is None:
+                await asyncio.to_thread(self._write_note, known)
+
+    def _write_note(self, files: dict[str, int]) -> None:
+        """Only what changed is written. A full disk keeps the older note, which is true as well."""
+        if self.settings.directory is None:
+            return
+        note = Note(self.settings.layout, self._version, files)
+        if note != self._noted:
+            with contextlib.suppress(OSError):
+                write_note(self._directory, note)
+                self._noted = note
+
     async def _launch(self, binary: Path) -> None:
+        """Run one process until it answers, once more if a torn end of its data had to be cut off. Raises
+        `SetupError` if it ends before, or cannot be run."""
+        kept = self.settings.directory is not None
+        if kept:
+            check(self._directory, self.settings.layout)
+        try:
+            await self._launch_once(binary)
+        except StoreRefusedData:
+            cut = await asyncio.to_thread(mend_end, binary, self._directory) if kept else None
+            if cut is None:
+                raise
+            self.cuts.append(cut)
+            log.warning("store.end_cut_off file=%s bytes=%d kept_in=%s", cut.file, cut.size, cut.kept_in)
+            await self._launch_once(binary)
+
+    async def _launch_once(self, binary: Path) -> None:
         """Run one process until it answers. Raises `SetupError` if it ends before, or cannot be run."""
         began = asyncio.get_running_loop().time()
         log_file = self._directory / "store.log"
         try:
             self.socket.unlink(missing_ok=True)
             rotate(log_file)
-            with log_file.open("ab") as output:
-                said_before = output.tell()
+            with open_private(log_file, os.O_WRONLY | os.O_APPEND, "ab") as output:
+                self._said_before = output.seek(0, os.SEEK_END)
                 self._process = self._spawn(binary, output)
         except (OSError, subprocess.SubprocessError) as error:
             raise SetupError(f"cannot run {binary} on {self._directory}: {reason_of(error)}") from None
-        await self._answers(self._process, log_file, said_before)
+        await self._answers(self._process, log_file)
+        with contextlib.suppress(OSError):  # so that its warnings about the machine are no reason to die
+            self._said_before = log_file.stat().st_size
         log.info(
             "store.started pid=%d dir=%s fsync=%s ready_ms=%d",
             self._process.pid,
@@ -199,6 +281,7 @@ class EmbeddedStore:
             stderr=subprocess.STDOUT,
             bufsize=0,
             env=environment(),
+            umask=0o077,  # its files hold the jobs
             start_new_session=True,  # Ctrl-C is for us: the store goes last
             preexec_fn=die_with_parent(os.getpid()),
         )
@@ -217,16 +300,20 @@ class EmbeddedStore:
                 raise
         return process
 
-    async def _answers(self, process: subprocess.Popen[bytes], log_file: Path, said_before: int) -> None:
+    async def _answers(self, process: subprocess.Popen[bytes], log_file: Path) -> None:
         """Wait until the store answers and is not LOADING. Raises `SetupError` if it dies first."""
         async with _telling(lambda: log.info("store.loading pid=%d", process.pid)):
             while process.poll() is None:
                 with contextlib.suppress(OSError):
                     async with connected(self.socket) as call:
                         if not is_busy(await call("PING")):
+                            self._version = _version(await call("INFO server"))
                             return
                 await asyncio.sleep(POLL_S)
-        said = last_lines(log_file, said_before)
+        said = last_lines(log_file, self._said_before)
+        for hint, error in _REFUSALS.items():
+            if hint in said:
+                raise error(f"the store cannot start: {_MEANS.get(hint, '')}{said}")
         raise SetupError(f"the store cannot start ({status(process.returncode)}): {said}")
 
     def _configuration(self) -> bytes:
@@ -246,6 +333,7 @@ class EmbeddedStore:
             "auto-aof-rewrite-percentage": "100",
             "auto-aof-rewrite-min-size": "64mb",
             "aof-use-rdb-preamble": "yes",
+            "aof-load-truncated": "no",  # it would cut off whatever follows a damaged byte; see mend_end
             "maxmemory": str(self.settings.maxmemory),
             "maxmemory-policy": "noeviction",
             "loglevel": "notice",
@@ -263,6 +351,35 @@ class EmbeddedStore:
         if self._private is not None:
             shutil.rmtree(self._private, ignore_errors=True)
             self._private = None
+
+
+class StoreRefusedData(SetupError):
+    """The store cannot read its files to their end."""
+
+
+_REFUSALS: dict[str, type[SetupError]] = {
+    "Can't handle RDB format version": SetupError,
+    "reading the append only file": StoreRefusedData,
+    "in RDB reading": SetupError,
+}
+_DAMAGED = (
+    "its data is damaged or of another version, and was left as it is; restore a backup with "
+    "`presque restore`. It says: "
+)
+_MEANS = {
+    "Can't handle RDB format version": "its data was written by a later version of Valkey, or by another "
+    "product; start that one (--valkey-bin). It says: ",
+    "reading the append only file": _DAMAGED,
+    "in RDB reading": _DAMAGED,
+}
+
+
+def _version(said: Any) -> str:
+    """Product and version out of what the store says of itself."""
+    facts = dict(line.split(":", 1) for line in str(said).splitlines() if ":" in line)
+    if "valkey_version" in facts:
+        return f"Valkey {facts['valkey_version']}"
+    return f"Redis {facts.get('redis_version', '?')}"
 
 
 def _is_program(path: Path) -> bool:
