@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from random import Random
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pytest
 
@@ -128,6 +128,16 @@ def test_catching_up_looks_at_no_more_moments_than_it_returns(schedule: str, yea
     assert len(moments) == 1
     assert found.next(moments[0])[0] > now
     assert looked < 200
+
+
+def test_utc_needs_no_database_of_time_zones(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(key: str) -> ZoneInfo:
+        raise ZoneInfoNotFoundError(key)
+
+    monkeypatch.setattr("presque.schedule.ZoneInfo", unknown)
+    assert Schedule("@daily", "UTC").next(0) == [DAY_MS]
+    with pytest.raises(CallerError, match="timezone"):
+        Schedule("@daily", "Antarctica/Troll")
 
 
 # The table of docs/protocol.md: what comes on the day of a change, from midnight on.
