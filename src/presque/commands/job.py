@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from presque import codec
@@ -63,7 +64,7 @@ async def patch(engine: Engine, queue: str, job: str, body: bytes) -> dict[str, 
     if asked.delay is not None and asked.delayed is not None:
         raise CallerError("give `delay` or `delayed`, not both")
     fields = {
-        name: f"{value:g}" if isinstance(value, float) else str(value)
+        name: f"{Decimal(repr(value)):f}" if isinstance(value, float) else str(value)
         for name, value in (("priority", asked.priority), ("delay", asked.delay), ("delayed", asked.delayed))
         if value is not None
     }

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 from presque.errors import CallerError, UnknownParameter, shown
 from presque.job import PLAIN, PRIORITY, PRIORITY_MOST, PushOptions
@@ -22,7 +23,7 @@ DELAY_MOST = 10 * 365 * 24 * 3600
 KEEP_MOST = 365 * 24 * 3600
 ATTEMPTS_MOST = 1000
 KEY_MOST = 255
-EPOCH_MOST = 9_999_999_999
+MOMENT_MOST = 253_402_300_799_999  # the last millisecond of the year 9999
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 PUSH = ("delayed", "delay", "priority", "ttl", "attempts", "keep", "uniq", "uniq_until", "group")
@@ -149,21 +150,27 @@ def _moment(fields: Mapping[str, str], name: str) -> int | None:
     if text is None:
         return None
     if _NUMBER(text):
-        if float(text) <= EPOCH_MOST:
-            return math.ceil(float(text) * 1000)
-        raise CallerError(f"`{name}` counts seconds since the epoch, and `{shown(text)}` is too far away")
+        return _within(name, text, math.ceil(Decimal(text) * 1000))
     match = _RFC3339(text)
     if match:
         day, time, zone = match.groups()
         offset = "+00:00" if zone in "Zz" else zone.replace(" ", "+")
         try:
             moment = datetime.fromisoformat(f"{day}T{time}{offset}")
-            return max(0, -((_EPOCH - moment) // timedelta(milliseconds=1)))  # rounded up: never early
         except (ValueError, OverflowError):
             pass
+        else:
+            return _within(name, text, -((_EPOCH - moment) // timedelta(milliseconds=1)))  # never early
     raise CallerError(
         f"`{name}` should be epoch seconds or a time like 2031-05-07T09:30:00Z, not `{shown(text)}`"
     )
+
+
+def _within(name: str, text: str, moment: int) -> int:
+    """A moment from 1970 on. After the year 9999 there is none: answers could not write it."""
+    if moment > MOMENT_MOST:
+        raise CallerError(f"`{name}` should be before the year 10000, not `{shown(text)}`")
+    return max(0, moment)
 
 
 def _key(fields: Mapping[str, str], name: str) -> str | None:
