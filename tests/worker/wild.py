@@ -7,14 +7,29 @@ coroutine, and awaits what it returns.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
+import decimal
 import functools
+import io
+import locale
+import logging
+import logging.config
+import multiprocessing
+import os
+import signal
 import sys
+import tempfile
+import time
 import types
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from presque import Dead, Retry, Worker
 from presque.worker import Job
+from presque.worker.job import current
 from tests.worker.jobs import note
 
 JOBS: dict[str, Callable[[Any], Any]] = {}
@@ -249,3 +264,252 @@ class SyncWithAsyncMiddleware(Worker):
     middleware = (around,)
 
     def work(self, job: Any) -> None: ...
+
+
+# --- what is done to the process
+
+LOOKED = contextvars.ContextVar("LOOKED", default="nothing")
+
+
+def state() -> dict[str, Any]:
+    """What a job sees of its process."""
+    mask = os.umask(0)
+    os.umask(mask)
+    root = logging.getLogger()
+    return {
+        "directory": str(Path.cwd()),
+        "environment": os.environ.get("LEFT"),
+        "removed": "HOME" in os.environ,
+        "path": "/left" in sys.path,
+        "streams": [getattr(sys, name).closed for name in ("stdout", "stderr")],
+        "stdout": type(sys.stdout).__name__,
+        "mask": mask,
+        "context": LOOKED.get(),
+        "precision": decimal.getcontext().prec,
+        "locale": locale.setlocale(locale.LC_ALL),
+        "filters": any("left behind" in str(one) for one in warnings.filters),
+        "handlers": [type(one).__name__ for one in root.handlers],
+        "level": root.level,
+        "disabled": root.manager.disable,
+        "presque": logging.getLogger("presque.worker").disabled,
+    }
+
+
+@job
+def look(_job: Any) -> Any:
+    print("seen", flush=True)  # noqa: T201
+    return state()
+
+
+MESSES: dict[str, Callable[[], Any]] = {
+    "directory": lambda: os.chdir("/"),
+    "a directory that goes": lambda: gone(),
+    "environment": lambda: os.environ.update(LEFT="1"),
+    "removed from the environment": lambda: os.environ.pop("HOME"),
+    "import path": lambda: sys.path.insert(0, "/left"),
+    "stdout in place of ours": lambda: setattr(sys, "stdout", io.StringIO()),
+    "stdout closed": lambda: sys.stdout.close(),
+    "stderr closed": lambda: sys.stderr.close(),
+    "mask": lambda: os.umask(0o777),
+    "context": lambda: (LOOKED.set("left"), decimal.setcontext(decimal.Context(prec=3))),  # type: ignore[func-returns-value]
+    "locale": lambda: locale.setlocale(locale.LC_ALL, "C"),
+    "filters": lambda: warnings.filterwarnings("ignore", "left behind"),
+    "logging basic": lambda: logging.basicConfig(force=True, level="CRITICAL"),
+    "logging dict": lambda: logging.config.dictConfig({"version": 1}),
+    "logging disabled": lambda: logging.disable(),
+    "our logger": lambda: logging.getLogger("presque").setLevel("CRITICAL"),
+    "signal handlers": lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),
+    "alarm": lambda: signal.setitimer(signal.ITIMER_REAL, 0.3),
+}
+
+
+def gone() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        os.chdir(directory)
+
+
+@job
+def mess(job: Any) -> None:
+    with contextlib.suppress(ValueError):  # signals are for the main thread
+        MESSES[job["what"]]()
+
+
+@job
+def own_loop(_job: Any) -> None:
+    """Hears signals as asyncio offers it, and forgets them again."""
+
+    async def hear() -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            loop.add_signal_handler(number, lambda: None)
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            loop.remove_signal_handler(number)
+
+    asyncio.run(hear())
+
+
+class OwnLoopAsync(Worker):
+    """The same on the loop of all jobs."""
+
+    async def work(self, _job: Any) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, lambda: None)
+        loop.remove_signal_handler(signal.SIGTERM)
+        note("ended")
+
+
+# --- children and signals
+
+
+@job
+def ends_a_child(_job: Any) -> Any:
+    """A child is told to end, not the worker."""
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,))
+    child.start()
+    child.terminate()
+    child.join(10)
+    return child.exitcode
+
+
+@job
+def has_children(_job: Any) -> None:
+    children = [multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,)) for _ in range(2)]
+    for child in children:
+        child.start()
+    note("children", pids=[child.pid for child in children])
+    time.sleep(30)
+
+
+@job
+def comes_back_from_a_fork(_job: Any) -> None:
+    """Forgets that there are two of it now."""
+    os.fork()
+
+
+@job
+def signals_its_worker(job: Any) -> None:
+    os.kill(os.getpid() if not job.get("parent") else os.getppid(), job["number"])
+
+
+@job
+def raises_a_signal(_job: Any) -> None:
+    signal.raise_signal(signal.SIGTERM)
+    time.sleep(5)
+
+
+class HoldsLong(logging.Handler):
+    """Takes its lock slowly."""
+
+    def acquire(self) -> None:
+        super().acquire()
+        if log_slowly:
+            time.sleep(0.003)
+
+    def emit(self, record: logging.LogRecord) -> None: ...
+
+
+log_slowly = False
+
+
+@job
+def logs_without_end(_job: Any) -> None:
+    """Mostly between the lock of a log handler and the code that gives it back."""
+    global log_slowly
+    root = logging.getLogger("presque")
+    if not any(isinstance(one, HoldsLong) for one in root.handlers):
+        root.addHandler(HoldsLong())
+    log_slowly = True
+    try:
+        while True:
+            logging.getLogger("presque.app").info("step")
+            sum(range(20_000))
+    finally:
+        log_slowly = False
+
+
+@job
+def cleans_up(job: Any) -> None:
+    """Stops when it is told to, but not at once."""
+    note("working")
+    deadline = time.monotonic() + 30
+    try:
+        while time.monotonic() < deadline and not job_now().cancelled:
+            time.sleep(0.05)
+    finally:
+        time.sleep(job["clean"])
+        note("cleaned")
+
+
+@job
+def deaf(_job: Any) -> None:
+    note("working")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(BaseException):
+            time.sleep(0.05)
+            note("beat")
+
+
+def job_now() -> Job:
+    found = current.get()
+    assert found is not None
+    return found
+
+
+class DeafAsync(Worker):
+    async def work(self, _job: Any) -> None:
+        note("working")
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.05)
+                note("beat")
+
+
+class CleansUpAsync(Worker):
+    async def work(self, job: Any) -> None:
+        note("working")
+        try:
+            await asyncio.sleep(30)
+        finally:
+            await asyncio.sleep(job["clean"])
+            note("cleaned")
+
+
+class SwallowsAsync(Worker):
+    async def work(self, _job: Any) -> str:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(30)
+        return "as if it were done"
+
+
+@job
+def swallows(_job: Any) -> str:
+    with contextlib.suppress(BaseException):
+        time.sleep(30)
+    return "as if it were done"
+
+
+async def part(number: int) -> None:
+    await asyncio.sleep(0)
+    sys.exit(number)
+
+
+class TasksAsync(Worker):
+    """Its jobs start tasks of their own, which exit."""
+
+    async def work(self, job: Any) -> None:
+        note("began", id=self.job.id)
+        if job == "gather":
+            await asyncio.gather(part(3))
+        elif job == "task":
+            self.kept = asyncio.create_task(part(0))
+            await asyncio.sleep(0.05)
+        elif job == "stop":
+            asyncio.get_running_loop().stop()
+        elif job == "cancel all":
+            for task in asyncio.all_tasks():
+                task.cancel()
+            await asyncio.sleep(1)
+        else:
+            await asyncio.sleep(0.1)
+        note("ended", id=self.job.id)

@@ -57,8 +57,8 @@ def worker(target: str, url: str, token: str | None, log_format: str, log_level:
     MODULE:CLASS is a class that derives from presque.Worker, or a function of one argument. Each setting may
     also be in the environment, as PRESQUE_WORKER_…, or an attribute of the class.
 
-    QUIT finishes the jobs and ends; TERM and INT stop them, give them back and end; USR1 stops them, and they
-    have failed; USR2 takes no further jobs; CONT goes on.
+    QUIT finishes the jobs and ends; TERM, INT and HUP stop them, give them back and end; USR1 stops them, and
+    they have failed; USR2 takes no further jobs; CONT goes on.
     """
     configure(log_format, log_level)
     run(lambda: load(target)(url, token=token, **options))

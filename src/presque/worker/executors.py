@@ -19,11 +19,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from types import FrameType
 from typing import Any, Protocol
 
-from presque.worker import execution, interrupts, loops
+from presque.worker import execution, interrupts, loops, signals
 from presque.worker.errors import Interrupted, JobCancelled, JobStopped, JobTimeout
 from presque.worker.execution import Outcome
 from presque.worker.held import Held
 from presque.worker.logger import log
+from presque.worker.signals import Signals
+from presque.worker.surroundings import Surroundings
 from presque.worker.work import Work
 
 RAISE_AGAIN_S = 5.0
@@ -42,6 +44,8 @@ class Executor(Protocol):
     """Whether jobs may be leased ahead: they would wait behind others that may take long or crash."""
     wants_texts: bool
     """Whether jobs are wanted as they were pushed, byte for byte."""
+    signals: Signals | None
+    """Where signals are heard, when it runs in the main thread."""
 
     def attach(self, loop: asyncio.AbstractEventLoop, finished: Finished) -> None:
         """Tell `finished`, in `loop`, how jobs went."""
@@ -83,7 +87,10 @@ class Threads:
         self._report = Finishing()
         self._running: Held | None = None
         self._main: int | None = None
+        self._busy = 0
         self._pid = os.getpid()
+        self._generation = signals.generation
+        self.signals: Signals | None = None
         self._contexts = contextvars.copy_context()
 
     def attach(self, loop: asyncio.AbstractEventLoop, finished: Finished) -> None:
@@ -93,6 +100,13 @@ class Threads:
     def run(self) -> None:
         """Work until closed."""
         self._contexts = contextvars.copy_context()
+        self._surroundings = Surroundings(self.signals)
+        try:
+            self._run()
+        finally:
+            self._surroundings.close()
+
+    def _run(self) -> None:
         if self.slots == 1:
             interruptible = interrupts.SIGNAL is not None and hasattr(
                 signal, "pthread_kill"
@@ -158,7 +172,7 @@ class Threads:
         if held is None or not held.is_to_raise or held.interruption is None:
             return
         if not interrupts.may_raise(frame):
-            self._loop.call_soon_threadsafe(self._loop.call_later, interrupts.AGAIN_S, self._prod, held)
+            interrupts.try_again()
             return
         held.is_to_raise, held.was_raised = False, True
         raise held.interruption
@@ -180,22 +194,35 @@ class Threads:
     def _go_on(self) -> None:
         inline = self.slots == 1
         chatty = log.is_enabled_for(logging.INFO)
+        surroundings = self._surroundings
         while (held := self._next()) is not None:
             if chatty:
                 log_start(held, self._pid)
             held.started_at = time.monotonic()
             if inline:
                 self._running = held
+            else:
+                with self._changed:
+                    self._busy += 1
             outcome = self._contexts.copy().run(execution.perform, self._work, held.job)
             if inline:
                 self._running = None
-            if os.getpid() != self._pid:
+            if signals.generation != self._generation:
                 os._exit(0)  # a child that the job has forked, and that came back from it
             reason = held.interruption
             if reason is not None and (held.was_raised or held.job.saw_cancelled):
                 counts = execution.overruled(outcome, reason)
                 outcome = counts or execution.failed(self._work, held.job, reason)
             held.ended_at = time.monotonic()
+            if inline:
+                surroundings.restore(held.job, held.ended_at)
+            else:
+                with self._changed:
+                    self._busy -= 1
+                    if self._busy:
+                        surroundings.restore_shared(held.job)
+                    else:
+                        surroundings.restore(held.job, held.ended_at)
             self._report.add(held, outcome)
 
 
@@ -217,6 +244,7 @@ class Tasks:
         self._closed = False
         self._report = Finishing()
         self._pid = os.getpid()
+        self.signals: Signals | None = None
         self._contexts = contextvars.copy_context()
 
     def attach(self, loop: asyncio.AbstractEventLoop, finished: Finished) -> None:
@@ -229,20 +257,23 @@ class Tasks:
         stop the loop or cancel all tasks that it finds. The loop goes on.
         """
         self._contexts = contextvars.copy_context()
+        self._surroundings = Surroundings(self.signals)
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
+        forget = functools.partial(loops.forget, loop)
         try:
             with self._lock:
                 self._own = loop
+            signals.in_children.append(forget)
             loop.call_soon(self._fill)
             while not self._closed:
                 loops.go_on(loop)
-                if os.getpid() != self._pid:
-                    os._exit(0)
         finally:
             with self._lock:
                 self._own = None
+            signals.in_children.remove(forget)
             loops.close(loop)
+            self._surroundings.close()
 
     def put(self, jobs: Sequence[Held]) -> None:
         self._waiting.extend(jobs)
@@ -325,6 +356,10 @@ class Tasks:
         if held.timer is not None:
             held.timer.cancel()
         held.ended_at = time.monotonic()
+        if self._running:
+            self._surroundings.restore_shared(held.job)
+        else:
+            self._surroundings.restore(held.job, held.ended_at)
         self._report.add(held, outcome)
         self._fill()
 

@@ -88,7 +88,8 @@ class Interrupting:
         self._over = False
         self.raised: Interrupted | None = None
         self.task: asyncio.Task[Any] | None = None
-        signal.signal(signal.SIGURG, self._interrupt)
+        for number in (signal.SIGURG, signal.SIGVTALRM):
+            signal.signal(number, self._interrupt)
 
     def on_task(self, task: asyncio.Task[Any]) -> None:
         """From now on the job is this task."""
@@ -111,6 +112,8 @@ class Interrupting:
             self._told[0] = 0
             self.raised = reason
             self.task.get_loop().call_soon_threadsafe(self.task.cancel, str(reason))
+            return
+        interrupts.try_again()
 
     def _reason(self, code: int) -> Interrupted:
         if code == LATE:

@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from presque.client.async_client import AsyncClient
-from presque.worker import execution, forked, loops
+from presque.worker import execution, forked, loops, surroundings
 from presque.worker.errors import Interrupted, JobCancelled, JobKilled, JobStopped, JobTimeout
 from presque.worker.execution import Outcome
 from presque.worker.executors import Finished, log_start
@@ -33,10 +33,10 @@ from presque.worker.interrupts import theirs
 from presque.worker.job import Job
 from presque.worker.logger import log
 from presque.worker.results import ran
+from presque.worker.signals import Signals
 from presque.worker.titles import title
 from presque.worker.work import Work
 
-GRACE_S = 5.0
 FAIL_WITHIN_S = 30.0
 SAID_MOST = 1 << 20
 DONE_UNSAID, FAILED_UNSAID = 117, 118
@@ -70,6 +70,8 @@ class Forks:
         self._timeout = work.settings.timeout
         self._late = f"took longer than its time limit of {self._timeout or 0:g} s"
         self._memory = work.settings.max_memory
+        self._grace_s = work.settings.grace
+        self.signals: Signals | None = None
         self._children: dict[int, Child] = {}
         self._waiting: list[Held] = []
         self._frozen = False
@@ -156,6 +158,7 @@ class Forks:
     def _fork(self, job: Job, held: Held | None, error: BaseException | None = None) -> None:
         if not self._frozen:  # what exists now is shared with the children and never looked through again
             self._frozen = True
+            surroundings.guard()
             gc.collect()
             gc.freeze()
         forked.flush()
@@ -218,7 +221,7 @@ class Forks:
                 verb, fields, error = said["outcome"]
                 if verb in ("ack", "fail", "release"):
                     child.outcome = Outcome(verb, dict(fields), str(error))
-                    child.give_up_at = time.monotonic() + GRACE_S  # for its exit handlers and threads
+                    child.give_up_at = time.monotonic() + self._grace_s  # for its exit handlers and threads
         except (ValueError, KeyError, TypeError, RecursionError):
             log.warning("job.said_nonsense queue=%s id=%s", child.job.queue, child.job.id)
 
@@ -236,7 +239,7 @@ class Forks:
         if child.reason is None or isinstance(reason, JobStopped):
             child.reason = reason
         if child.give_up_at is None:
-            child.give_up_at = time.monotonic() + GRACE_S
+            child.give_up_at = time.monotonic() + self._grace_s
         if type(reason) is JobKilled:
             kill_group(child.pid)
         elif child.outcome is None:

@@ -4,7 +4,7 @@ A time limit, an operator and a stopping worker make a job stop by a signal whos
 that handler between any two instructions. Two things would go wrong if it always raised: the exception could
 get lost, or get out, in code of presque; and a lock that code of others holds would never be released. The
 locks of `logging` are those that a worker itself needs, so nothing is raised where a log line is written, nor
-in the import machinery. The signal is sent again a moment later.
+in the import machinery. The handler tries again a moment later.
 
 The signal is SIGURG: by default it is ignored, so a program that a job starts is not hurt by it, and jobs use
 it for nothing, unlike SIGALRM. Go's runtime interrupts its threads with it for the same reasons.
@@ -21,8 +21,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 SIGNAL: int | None = getattr(signal, "SIGURG", None)
-AGAIN_S = 0.002
-"""After so many seconds the signal is sent again when it came at a bad moment."""
+TIMER: int | None = getattr(signal, "SIGVTALRM", None)
+"""What comes when the handler is to try again."""
+AGAIN_S = 0.001
 
 
 def theirs(call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
@@ -50,6 +51,16 @@ def may_raise(frame: FrameType | None) -> bool:
             return False
         frame = frame.f_back
     return False
+
+
+def try_again() -> None:
+    """Have the handler called again in a moment: called by the handler, when the moment was a bad one.
+
+    The moment is counted in processor time. A thread that sent the signal again would need Python's lock,
+    which a job gives away where it writes a log line: it would come at the same bad moment each time.
+    """
+    if TIMER is not None:
+        signal.setitimer(signal.ITIMER_VIRTUAL, AGAIN_S)
 
 
 def _module(frame: FrameType) -> str:

@@ -37,6 +37,7 @@ class Job:
         "pushed_at",
         "queue",
         "saw_cancelled",
+        "signalled",
         "tell",
         "text",
         "traceparent",
@@ -57,7 +58,7 @@ class Job:
         self.lease = leased.lease
         self.text = leased.text
         self.unreadable = leased.unreadable
-        self._cancelled = self.saw_cancelled = False
+        self._cancelled = self.saw_cancelled = self.signalled = False
         self.tell = tell
 
     @property

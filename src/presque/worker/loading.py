@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 from presque.errors import SetupError, nearest, shown
@@ -19,8 +20,9 @@ def load(target: str) -> type[Worker]:
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
         raise SetupError(f"`{shown(target)}` names no worker: use MODULE:CLASS, such as app.jobs:Mailer")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
+    here = str(Path.cwd())  # and not "", which would follow a job that changes the directory
+    if here not in sys.path:
+        sys.path.insert(0, here)
     module = _module(module_name)
     found = getattr(module, name, None)
     if found is None:

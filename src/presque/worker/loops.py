@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -67,6 +68,17 @@ def _result(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Outcome]) -> Out
 
 def _stop(task: asyncio.Task[Any]) -> None:
     task.get_loop().stop()
+
+
+def forget(loop: asyncio.AbstractEventLoop) -> None:
+    """In a child that a job has forked: it must not go on with the jobs that wait on this loop.
+
+    What the job itself does in its child is up to it. When it gives the loop back, the child ends.
+    """
+    ready = getattr(loop, "_ready", None)  # uvloop has none
+    if ready is not None:
+        ready.clear()
+    loop.call_soon(os._exit, 0)
 
 
 def close(loop: asyncio.AbstractEventLoop) -> None:

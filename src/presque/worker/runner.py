@@ -52,15 +52,19 @@ from presque.worker.titles import title
 from presque.worker.work import Work
 
 STUCK_S = 2.0
+SIGNALLED = "the job sent its own worker a signal that stopped it"
 TICK_S = 0.25
 REPORT_S = 5.0
 ANSWER_S = 10.0
 REPEATS_FOR_S = 50.0
 UNKNOWN_LEASE_S = 1.0
 POLICY_S = 60.0
-GRACE_S = 5.0
+LOOK_BEHIND_S = 5.0
+LEAVE_S = 2.0
 DONE_MOST = 10_000
 FLUSH_S = 10.0
+GIVEN_UP_S = 0.2
+"""The executor ends what it can when the grace is over: it is given a moment for that."""
 _PASSING = (408, 429, 500, 502, 503, 504, 507)
 
 
@@ -88,9 +92,13 @@ class Runner:
         self._unsent = asyncio.Event()
         self._holding = asyncio.Event()
         self._quiet: set[str] = set()
-        self._stopping = self.stops_at_once = self.left_running = False
+        self._stopping = False
+        self._stops_by: float | None = None
+        self.left: list[Letter] = []
+        """What is to be told to the server when the jobs that would not stop run no more."""
         self.signals: Signals | None = None
         self._reached = False
+        self._is_new = True
         self._trouble = ""
         self._crash: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -118,8 +126,9 @@ class Runner:
             self._quiet.clear()
         else:
             self._stopping = True
-            self.stops_at_once = self.stops_at_once or what == "stop"
-            if self.stops_at_once:
+            if what == "stop" and self._stops_by is None:
+                self._stops_by = time.monotonic() + self.settings.grace
+            if self._stops_by is not None:
                 self._stop_running()
         self._show_idle()
         self._withdraw_if_idle()
@@ -144,7 +153,7 @@ class Runner:
         self._loop = asyncio.get_running_loop()
         self.executor.attach(self._loop, self._finished)
         if self.signals is not None:
-            self._loop.add_reader(self.signals, self.signals.hear)
+            self._loop.add_reader(self.signals.fileno(), self.signals.hear)
         log.info(
             "worker.started worker=%s queues=%s mode=%s concurrency=%d url=%s",
             self.settings.worker_id, self.settings.queues, self.executor.mode, self.executor.slots,
@@ -249,7 +258,7 @@ class Runner:
         assert attempt is not None
         call = calls.lease(attempt.queues, count=1, attempt_id=attempt.id, worker=self.settings.worker_id)
         try:
-            async with asyncio.timeout(GRACE_S):
+            async with asyncio.timeout(LOOK_BEHIND_S):
                 found = await self.client.perform(call)
         except (ClientError, TimeoutError):
             return  # their leases run out
@@ -315,6 +324,8 @@ class Runner:
             if self.held.pop(job.lease, None) is None:
                 continue  # given back meanwhile
             seconds = held.ended_at - (held.started_at or held.ended_at)
+            if outcome.verb == "release" and job.signalled:  # it would stop the next worker, too
+                outcome = Outcome("fail", {"error": SIGNALLED}, SIGNALLED)
             busy += seconds
             self._post(outcome.verb, job, outcome.fields)
             if outcome.verb == "ack":
@@ -462,24 +473,28 @@ class Runner:
     def _interrupt(self, held: Held, reason: Interrupted) -> bool:
         return self.executor.interrupt(held, reason)
 
+    @property
+    def left_running(self) -> bool:
+        """Whether jobs would not stop: the process has to end under them."""
+        return bool(self.left)
+
     def _stop_running(self) -> None:
-        """Stop what runs and give it back. What cannot be stopped is given back at once, and left."""
+        """Ask what runs to stop. A thread cannot be made to: it is held until it ends by itself."""
         for held in self._running():
-            if not self._interrupt(held, JobStopped("the worker was stopped")):
-                self._give_back([held])
+            self._interrupt(held, JobStopped("the worker was stopped"))
 
     async def _drain(self) -> None:
         """Wait for the jobs that run, and for the server to have heard of all."""
         self._lets_go()
         self._give_back(self.executor.withdraw())
-        deadline = None
         while self.held:
-            if self.stops_at_once and deadline is None:
-                deadline = time.monotonic() + GRACE_S
-            if deadline is not None and time.monotonic() > deadline:
+            if self._stops_by is not None and time.monotonic() > self._stops_by + GIVEN_UP_S:
                 log.error("worker.left_running count=%d", len(self.held))
-                self.left_running = True
-                self._give_back(list(self.held.values()))
+                self.left = [
+                    Letter("release", held.job.queue, held.job.id, held.job.lease, {})
+                    for held in self.held.values()
+                ]
+                self.held.clear()
                 break
             await self._idle(within=TICK_S)
         self._lets_go()
@@ -501,8 +516,19 @@ class Runner:
                 failed=self.failed, now=time.monotonic(),
             )  # fmt: skip
             with contextlib.suppress(ClientError):  # the lease loop tells of a server that is away
+                await self._forget_a_namesake()
                 self._told(await self.client.perform(calls.report(self.settings.worker_id, said)))
             await asyncio.sleep(REPORT_S * random.uniform(0.9, 1.1))  # noqa: S311
+
+    async def _forget_a_namesake(self) -> None:
+        """What somebody asked of a worker of this name that is no more is not for this one."""
+        if self._is_new:
+            try:
+                await self.client.tell_worker(self.settings.worker_id, "start")
+            except ClientError as error:
+                if error.status != 404:
+                    raise
+            self._is_new = False
 
     def _see(self, queues: Iterable[str]) -> None:
         """Remember that the worker has to do with these queues, as far as a report can say so."""
@@ -533,7 +559,7 @@ class Runner:
 
     async def _leave(self) -> None:
         try:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(LEAVE_S):
                 await self.client.perform(calls.leave(self.settings.worker_id))
         except (ClientError, TimeoutError):
             pass  # it is forgotten in an hour

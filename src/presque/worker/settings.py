@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import os
 import re
+import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from presque import names
 from presque.client.address import DEFAULT_URL, server, token_of
@@ -56,7 +57,11 @@ OPTIONS: dict[str, Option] = {
     "max_memory": Option("bytes", None, "A job whose process takes more has failed; needs --fork.", "512M"),
     "max_jobs": Option("count", None, "End after so many jobs, to be started afresh.", "N"),
     "prefetch": Option("whole", 200, "So many quick jobs may be held ahead; never with --fork.", "N"),
-    "worker_id": Option("text", None, "Who this is; host, process and a number unless given.", "ID"),
+    "grace": Option("seconds", 5.0, "How long jobs may take to stop when the worker is told to.", "5"),
+    "term": Option(
+        "term", "stop", "What TERM means: `stop` the jobs, or `finish` them first.", "stop|finish"
+    ),
+    "worker_id": Option("text", None, "Who this is; made of host and process unless given.", "ID"),
     "pidfile": Option("text", None, "Write the process id there; also PIDFILE.", "FILE"),
 }
 
@@ -75,6 +80,8 @@ class Options(TypedDict, total=False):
     max_memory: int | str | None
     max_jobs: int | str | None
     prefetch: int | str | None
+    grace: float | str | None
+    term: Literal["stop", "finish"] | None
     worker_id: str | None
     pidfile: str | None
 
@@ -96,6 +103,8 @@ class Settings:
     max_memory: int | None
     max_jobs: int | None
     prefetch: int
+    grace: float
+    term: str
     worker_id: str
     pidfile: str | None
 
@@ -116,7 +125,7 @@ def read(
         found[name] = value if value is None else _KINDS[option.kind](name, value)
     if not found["queues"]:
         raise WrongSetting('the worker has no queue: give `queue` or `queues`, such as "critical,*"')
-    found["worker_id"] = found["worker_id"] or f"{socket.gethostname()}:{os.getpid()}:{_number()}"
+    found["worker_id"] = found["worker_id"] or _own_id()
     try:
         server(found["base_uri"])
         if found["token"] is not None:
@@ -134,12 +143,9 @@ def known(name: str) -> str:
     return nearest(name, ["base_uri", "token", "queue", *OPTIONS])
 
 
-_numbers = iter(range(1, 1 << 62))
-
-
-def _number() -> int:
-    """So that several workers of one process have ids of their own."""
-    return next(_numbers)
+def _own_id() -> str:
+    """Host and process are not enough: in containers of one host all workers may be process 1."""
+    return f"{socket.gethostname()[:64]}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 def _first(*values: Any) -> Any:
@@ -173,6 +179,7 @@ def _check_bounds(found: Mapping[str, Any]) -> None:
         "concurrency": (1, 10_000),
         "max_jobs": (1, math.inf),
         "prefetch": (0, PREFETCH_MOST),
+        "grace": (0, 86_400),
         "max_memory": (1 << 20, math.inf),
     }
     for name, (least, most) in bounds.items():
@@ -227,7 +234,14 @@ def _switch(name: str, value: Any) -> bool:
     return found
 
 
+def _term(name: str, value: Any) -> str:
+    if value not in ("stop", "finish"):
+        raise WrongSetting(f"`{name}` should be stop or finish, not `{value}`")
+    return str(value)
+
+
 _KINDS = {
+    "term": _term,
     "text": lambda _, value: str(value),
     "seconds": _seconds,
     "bytes": _bytes,

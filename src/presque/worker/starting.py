@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 from presque.log import configure
-from presque.worker import interrupts
+from presque.worker import forked, interrupts, last_words
 from presque.worker.executors import Executor, Tasks, Threads
 from presque.worker.forks import Forks
 from presque.worker.logger import log
 from presque.worker.programs import Programs
-from presque.worker.runner import Runner
+from presque.worker.runner import FLUSH_S, LEAVE_S, Runner
 from presque.worker.settings import WrongSetting
-from presque.worker.signals import heard
+from presque.worker.signals import Handler, Signals, heard, watch_forks
 from presque.worker.work import Work
 
 TASKS = 100
@@ -34,6 +31,7 @@ _MEANING = {
     "SIGQUIT": "finish",
     "SIGTERM": "stop",
     "SIGINT": "stop",
+    "SIGHUP": "stop",
     "SIGUSR1": "kill",
     "SIGUSR2": "quiet",
     "SIGCONT": "resume",
@@ -51,12 +49,15 @@ def start(work: Work, on_runner: Callable[[Runner], None]) -> None:
         raise WrongSetting("a forking worker hears of its children by signals: start it in the main thread")
     runner = Runner(work, executor)
     on_runner(runner)
+    watch_forks()
     with pid_file(work.settings.pidfile), obeyed(runner, executor) if in_main else contextlib.nullcontext():
         if isinstance(executor, Forks):
             executor.client = runner.client
             _run_loop(runner)
         else:
             run_beside(runner, executor)
+    if runner.left_running:
+        end_under(runner)
 
 
 def executor_of(work: Work) -> Executor:
@@ -83,7 +84,7 @@ def run_beside(runner: Runner, executor: Executor) -> None:
         finally:
             executor.close()
         if runner.left_running:
-            end_at_once(runner, 1)
+            end_under(runner)
 
     thread = threading.Thread(target=hold, name="presque-leases", daemon=True)
     thread.start()
@@ -108,34 +109,73 @@ def _run_loop(runner: Runner) -> None:
 @contextlib.contextmanager
 def obeyed(runner: Runner, executor: Executor) -> Iterator[None]:
     """Obey signals; those who were asked before come back afterwards."""
-    handlers: dict[int, Callable[[], None]] = {
-        number: functools.partial(obey, runner, executor, number) for number in SIGNALS
-    }
-    raising: dict[int, Callable[[FrameType | None], None]] = {}
+    numbers: set[int] = set(SIGNALS)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        numbers.discard(signal.SIGHUP)  # nohup
     if isinstance(executor, Forks):
-        handlers[signal.SIGCHLD] = executor.reap
+        numbers.add(signal.SIGCHLD)
+    raising: dict[int, Handler] = {}
     if isinstance(executor, Threads) and interrupts.SIGNAL is not None:
-        raising[interrupts.SIGNAL] = executor.interrupted
-    with heard(handlers, raising) as runner.signals:
+        for number in (interrupts.SIGNAL, interrupts.TIMER):
+            if number is not None:
+                raising[number] = lambda _number, frame: executor.interrupted(frame)
+    orders = Orders(runner, executor)
+    with heard(Signals(numbers, orders.obey, raising)) as signals:
+        executor.signals = signals
+        if isinstance(executor, Forks):
+            runner.signals = signals  # the lease loop has the main thread to itself
+        else:
+            signals.listen()
         yield
 
 
-def obey(runner: Runner, executor: Executor, number: signal.Signals) -> None:
-    """Do what a signal asks for. A second TERM or INT ends the process where it stands."""
-    what = SIGNALS[number]
-    if what == "stop" and runner.stops_at_once:
-        executor.kill()
-        end_at_once(runner, 128 + number)
-    runner.ask(what)
+class Orders:
+    """What signals ask for. The third TERM, INT or HUP, or the second in haste, ends the process at once."""
+
+    def __init__(self, runner: Runner, executor: Executor) -> None:
+        self._runner, self._executor = runner, executor
+        self._asked: str | None = None
+
+    def obey(self, number: int) -> None:
+        """Do what a signal asks for: from any thread."""
+        if isinstance(self._executor, Forks) and number == signal.SIGCHLD:
+            self._executor.reap()
+            return
+        what = SIGNALS[number]
+        if number == signal.SIGTERM and self._asked is None:
+            what = self._runner.settings.term
+        if what == "stop":
+            if self._asked == "stop":
+                self._end(128 + number)
+            after = self._runner.settings.grace + FLUSH_S + LEAVE_S
+            late = threading.Timer(after, self._end, (1,))
+            late.daemon = True
+            late.start()
+        if what in ("stop", "finish"):
+            self._asked = what
+        self._runner.ask(what)
+
+    def _end(self, code: int) -> NoReturn:
+        self._executor.kill()
+        end_at_once(self._runner, code)
 
 
 def end_at_once(runner: Runner, code: int) -> NoReturn:
-    """End the process under jobs that will not stop: nothing else can end them."""
+    """End the process where it stands."""
     forget_pid_file(runner.settings.pidfile)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
     os._exit(code)
+
+
+def end_under(runner: Runner) -> NoReturn:
+    """End the process under jobs that will not stop, and give them back when they do run no more.
+
+    Nothing else ends a thread; and a job that is given back while it still runs would run twice at once. So
+    another program takes the place of this one, and tells the server.
+    """
+    forget_pid_file(runner.settings.pidfile)
+    forked.flush()
+    last_words.replace_process(runner.settings, runner.left)
+    os._exit(1)
 
 
 @contextlib.contextmanager

@@ -117,9 +117,9 @@ class Worker:
     def start(self) -> None:
         """Work until told to stop: by a signal, over HTTP, by `stop()`, or by what the settings say.
 
-        In the main thread signals are obeyed: QUIT finishes the jobs and ends; TERM and INT stop them, give
-        them back and end; USR1 stops them, and they have failed; USR2 takes no further jobs; CONT goes on.
-        Jobs that are still not stopped 5 s after TERM or INT are ended with the process.
+        In the main thread signals are obeyed: QUIT finishes the jobs and ends; TERM, INT and HUP stop them,
+        give them back and end; USR1 stops them, and they have failed; USR2 takes no further jobs; CONT goes
+        on. Jobs that have not stopped when the grace is over are ended, with this process if they run in it.
 
         Raises a `ClientError` when the server refuses from the start; one that is away is waited for.
         """

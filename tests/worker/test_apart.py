@@ -1,0 +1,203 @@
+"""Nothing that a job does to its process reaches the next job, or the worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from presque import Client
+from tests import rig
+from tests.worker import wild
+from tests.worker.conftest import Work, alive, counts, settled
+from tests.worker.test_outcomes import WILD
+
+every_mode = pytest.mark.parametrize("mode", WILD)
+
+
+def ask(client: Client, queue: str, job: Any) -> Any:
+    """Push a job and return what it returned. Fails when it failed."""
+    found = client.job(queue, client.push(queue, job, keep=60), wait=20)
+    assert found["state"] == "done", found
+    return found["result"]
+
+
+def as_ours(mode: str) -> tuple[str, ...]:
+    """One job at a time, except where several run anyway."""
+    kind, *flags = WILD[mode]
+    return (kind, "--concurrency", "1") if mode == "async" else (kind, *flags)
+
+
+@every_mode
+def test_the_next_job_finds_its_process_as_it_was(
+    work: Work, client: Client, queue_name: str, mode: str
+) -> None:
+    client.change_policy(queue_name, max_attempts=1)
+    worker = work(*as_ours(mode), module="wild")
+    before = ask(client, queue_name, "look")
+    for what in wild.MESSES:
+        ask(client, queue_name, {"do": "mess", "what": what})
+        assert ask(client, queue_name, "look") == before, what
+        assert ask(client, queue_name, "look") == before, what
+    assert worker.process.poll() is None
+    assert worker.said().count("seen") == 1 + 2 * len(wild.MESSES), "standard output is still ours"
+    client.push(queue_name, "huge")
+    worker.says("job.failed")
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
+@every_mode
+def test_a_child_that_a_job_ends_is_not_the_worker(
+    work: Work, client: Client, queue_name: str, mode: str
+) -> None:
+    worker = work(*WILD[mode], module="wild")
+    for _ in range(3):
+        assert ask(client, queue_name, "ends_a_child") == -signal.SIGTERM
+    assert "worker.asked" not in worker.said()
+    assert worker.process.poll() is None
+
+
+@every_mode
+def test_a_term_to_the_whole_group_counts_once(
+    work: Work, client: Client, queue_name: str, mode: str
+) -> None:
+    client.push(queue_name, "has_children")
+    worker = work(*WILD[mode], "--grace", "1", module="wild")
+    [children] = worker.noted("children")
+    os.killpg(worker.pid, signal.SIGTERM)
+    worker.wait()
+    assert worker.said().count("worker.asked what=stop") == 1
+    assert client.job(queue_name, "1")["state"] == "ready", "given back"
+    assert client.job(queue_name, "1")["attempt"] == 0
+    rig.eventually(lambda: not any(alive(pid) for pid in children["pids"]))
+
+
+@every_mode
+def test_a_child_that_comes_back_from_a_job_does_not_work(
+    work: Work, client: Client, queue_name: str, mode: str
+) -> None:
+    for _ in range(5):
+        client.push(queue_name, "comes_back_from_a_fork")
+        client.push(queue_name, "fine")
+    worker = work(*WILD[mode], "--burst", module="wild")
+    assert worker.wait(20) == 0
+    assert counts(client, queue_name)["processed"] == 10
+    assert len([one for one in worker.notes("began") if one["do"] == "fine"]) == 5
+
+
+@every_mode
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGUSR2])
+def test_a_job_that_signals_its_worker_has_failed_and_the_worker_goes_on(
+    work: Work, client: Client, queue_name: str, mode: str, number: int
+) -> None:
+    client.change_policy(queue_name, max_attempts=1)
+    worker = work(*WILD[mode], module="wild")
+    parent = mode.startswith("fork")
+    client.push(queue_name, {"do": "signals_its_worker", "number": number, "parent": parent})
+    job = client.job(queue_name, "1", wait=10)
+    assert job["errors"][0]["error"].startswith(
+        "PermissionError: a job must not send its own worker a signal"
+    )
+    assert ask(client, queue_name, "fine") is None
+    assert worker.process.poll() is None
+
+
+def test_a_job_that_raises_a_signal_uses_up_its_attempt(work: Work, client: Client, queue_name: str) -> None:
+    client.change_policy(queue_name, max_attempts=1)
+    client.push(queue_name, "raises_a_signal")
+    worker = work("Wild", module="wild")
+    assert worker.wait() == 0
+    job = client.job(queue_name, "1")
+    assert (job["state"], job["errors"][0]["error"]) == (
+        "dead", "the job sent its own worker a signal that stopped it",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "job"), [("Wild", "own_loop"), ("OwnLoopAsync", "any")])
+def test_a_worker_whose_job_had_signal_handlers_of_its_own_still_hears(
+    work: Work, client: Client, queue_name: str, kind: str, job: str
+) -> None:
+    worker = work(kind, module="wild")
+    client.push(queue_name, job)
+    worker.noted("ended")
+    rig.eventually(lambda: settled(client, queue_name))
+    worker.signal(signal.SIGUSR2)
+    worker.says("worker.asked what=quiet")
+    worker.signal(signal.SIGCONT)
+    worker.says("worker.asked what=resume")
+    client.push(queue_name, job)
+    worker.noted("ended", 2)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    worker.says("job.left_changed")
+
+
+def test_a_time_limit_is_not_raised_where_a_log_handler_has_its_lock(
+    work: Work, client: Client, queue_name: str
+) -> None:
+    client.change_policy(queue_name, max_attempts=1)
+    client.push_many(queue_name, ["logs_without_end"] * 5 + ["fine"])
+    worker = work("Wild", "--timeout", "0.1", module="wild")
+    rig.eventually(lambda: settled(client, queue_name), within=30)
+    assert counts(client, queue_name)["dead"] == 5
+    assert counts(client, queue_name)["processed"] == 1
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
+def test_tasks_of_an_async_job_that_exit_or_stop_the_loop_end_nothing_else(
+    work: Work, client: Client, queue_name: str
+) -> None:
+    client.change_policy(queue_name, max_attempts=1)
+    for job in ("gather", "task", "stop", "fine"):
+        client.push_many(queue_name, [job, "fine"])
+    worker = work("TasksAsync", "--burst", module="wild")
+    assert worker.wait(20) == 0
+    assert counts(client, queue_name)["processed"] == 7, worker.said()
+    assert client.job(queue_name, "1")["errors"][0]["error"] == "SystemExit: 3"
+    assert "job.task_raised" in worker.said()
+    client.push(queue_name, "cancel all")
+    worker = work("TasksAsync", "--burst", module="wild")
+    assert worker.wait(20) == 0
+    client.push(queue_name, "fine")
+    assert work("TasksAsync", "--burst", module="wild").wait(20) == 0
+    assert counts(client, queue_name)["processed"] == 8
+
+
+def test_one_job_sees_nothing_of_the_context_of_another(work: Work, client: Client, queue_name: str) -> None:
+    """Many at once, where a task is often begun as another ends."""
+    jobs = [{"do": "mess", "what": "context"}, "look"] * 100
+    ids = client.push_many(queue_name, jobs, keep=60)
+    worker = work("WildAsync", "--concurrency", "3", "--burst", module="wild")
+    assert worker.wait(20) == 0
+    seen = {client.job(queue_name, id)["result"]["context"] for id in ids[1::2]}
+    assert seen == {"nothing"}
+
+
+def test_the_directory_that_a_worker_was_started_in_is_looked_through_wherever_a_job_goes(
+    server: rig.Server, client: Client, queue_name: str, tmp_path: Any
+) -> None:
+    import subprocess
+    import sys
+
+    (tmp_path / "helper_beside.py").write_text("value = 7\n")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "statistics.py").write_text("raise SystemExit('not this one')\n")
+    (tmp_path / "tasks.py").write_text(
+        "import os\n"
+        "def work(job):\n"
+        "    os.chdir('elsewhere')\n"
+        "    import helper_beside, statistics\n"
+        "    return helper_beside.value\n"
+    )
+    client.push(queue_name, 1, keep=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "presque", "worker", "tasks:work", "--queues", queue_name, "--burst",
+         "--url", server.url],
+        cwd=tmp_path, check=False, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert client.job(queue_name, "1")["result"] == 7, done.stderr
