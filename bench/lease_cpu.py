@@ -49,15 +49,15 @@ def measure(bench: rig.Bench) -> list[rig.Verdict]:
             rig.fill(presque, "bench", JOBS + leases.COUNT)
             with contextlib.closing(leases.Worker(presque.port)) as worker:
                 worker.turn()
-                found = cost(lambda: _lease_all(worker))
+                found = cost(lambda: lease_all(worker))
                 worker.settle()
             return found
 
-        def push_and_fetch() -> Cost:
-            return cost(lambda: _push_and_fetch(presque))
+        def bulk() -> Cost:
+            return cost(lambda: push_and_fetch(presque))
 
-        lease(), push_and_fetch()
-        costs = rig.in_turns(bench.rounds, {"lease + ack": lease, "push + fetch": push_and_fetch})
+        lease(), bulk()
+        costs = rig.in_turns(bench.rounds, {"lease + ack": lease, "push + fetch": bulk})
     ours, reference = costs["lease + ack"], costs["push + fetch"]
     rows = {
         f"{side}: {name}": [getattr(one, name) for one in its]
@@ -76,13 +76,13 @@ def measure(bench: rig.Bench) -> list[rig.Verdict]:
     ]
 
 
-def _lease_all(worker: leases.Worker) -> None:
+def lease_all(worker: leases.Worker) -> None:
     acked = 0
     while acked < JOBS:
         acked += worker.turn()
 
 
-def _push_and_fetch(server: rig.Program) -> None:
+def push_and_fetch(server: rig.Program) -> None:
     rig.fill(server, "plain", JOBS)
     fetched = 0
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:

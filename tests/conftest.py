@@ -47,10 +47,12 @@ async def engine(store: rig.Store) -> AsyncIterator[Engine]:
 
 
 def _known(name: str, namespace: str) -> bool:
-    leases = r"leased|runs|dead|done|groups|ring(:[1-9])?|rate|(memo|idem)(:old)?"
+    leases = r"leased|runs|dead|done|groups|ring(:[1-9])?|rate|(memo|idem)(:old)?|purged.*"
     queue = rf"\{{[^{{}}:][^{{}}]*\}}:(meta|jobs|ready(:[1-9]?(:.+)?)?|due|ttl|turns|uniq|{leases})"
     crons = r"\{:cron\}:(jobs|bodies|due|steady|notes|clock)"
-    shared = rf"\{{:queues\}}|\{{:workers\}}:(queues|started|processed|failed|seen|report|asked)|{crons}"
+    shared = (
+        rf"\{{:queues\}}(:layout)?|\{{:workers\}}:(queues|started|processed|failed|seen|report|asked)|{crons}"
+    )
     return re.fullmatch(rf"{re.escape(namespace)}:({queue}|{shared})", name) is not None
 
 

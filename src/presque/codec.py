@@ -48,6 +48,15 @@ unpack = msgspec.msgpack.Decoder().decode
 """The value that `pack`, or a function in the store, wrote."""
 
 
+def unpack_map(packed: bytes) -> dict[str, Any]:
+    """A map that was packed; an empty one if the bytes are damaged."""
+    try:
+        found = unpack(packed)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def check(body: bytes) -> None:
     """Raise `NotJson` unless `body` is exactly one JSON document (RFC 8259) in UTF-8."""
     try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 PRIORITY = 5
 PRIORITY_MOST = 9
@@ -164,17 +166,20 @@ class LeaseAsk:
     attempt_id: str = ""
 
 
+NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
+
+
 class Settle(NamedTuple):
-    """One lease to end or extend. What `first` to `fourth` mean is the verb's: see lua/settle.lua."""
+    """One lease to end or extend: `ack`, `fail`, `release`, `extend`, and what the verb is told besides.
+
+    The fields of each verb are named in lua/settle.lua; times are milliseconds.
+    """
 
     verb: str
     queue: str
     id: str
     token: str
-    first: str = ""
-    second: str = ""
-    third: str = ""
-    fourth: str = ""
+    fields: Mapping[str, Any] = NO_FIELDS
 
 
 class Settled(NamedTuple):

@@ -83,5 +83,5 @@ def test_the_acl_user_of_the_guide_may_do_no_more_than_it_needs() -> None:
     rule = text[text.index("ACL SETUSER") :]
     source = "".join(file.read_text("utf-8") for file in (documents.ROOT / "src").rglob("*.lua"))
     used = {command.lower() for command in re.findall(r"redis\.call\('([A-Z]+)'", source)}
-    granted = set(re.findall(r"\+([a-z|]+)", rule[rule.index("+hdel") : rule.index("```")]))
+    granted = set(re.findall(r"\+([a-z|]+)", rule[rule.index("+exists") : rule.index("```")]))
     assert granted == used

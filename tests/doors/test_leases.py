@@ -442,7 +442,7 @@ def test_jobs_are_listed_by_state_in_pages(door: Door, queue_name: str) -> None:
     for job in lease(door, queue_name, "?count=5"):
         settle(door, "fail", job, retry=False)
     assert pages(door, queue_name, "dead") == [["5", "4"], ["3", "2"], ["1"]]
-    assert [job for page in pages(door, queue_name, "ready") for job in page] == ["7", "6"]
+    assert [job for page in pages(door, queue_name, "ready") for job in page] == ["6", "7"]
     assert pages(door, queue_name, "done") == [[]]
     assert door.ask("POST", f"/j/{queue_name}/retry", b'{"limit":2}').json["retried"] == 2
     assert counts(door, queue_name) == {"ready": 4, "dead": 3}

@@ -131,12 +131,12 @@ def _store_of_fleet(server: rig.Server) -> int:
 DEFECTS = {
     "held twice": ("'-inf', lease_clock(q, now)", "'-inf', lease_clock(q, now) + 900"),
     "done twice": (
-        """  if #q.over > 0 then redis.call('ZREM', q.leased, unpack(q.over)) end
-  forget(q, q.gone, q.gone_jobs)
+        """  leave_lease(fates, id, job)
+  fates.done[#fates.done + 1] = id
 """,
-        "",
+        "  do return 'done' end\n",
     ),
-    "lost": ("back_to_ready(q, id, record)\n        happened_to", "happened_to"),
+    "lost": ("fate_back(q, fates, id, job, run)\n        failed", "failed"),
 }
 
 

@@ -33,7 +33,7 @@ class Setting:
     def push_caught(self, queue: str, fate: Fate, times: int = 1) -> rig.Answer:
         self.server.ask("POST", f"/q/{queue}", "0")
         self.server.ask("GET", f"/q/{queue}")
-        self.proxy.catch(b"presque_1_push", fate, times)
+        self.proxy.catch(b"presque_2_push", fate, times)
         return self.server.ask("POST", f"/q/{queue}", "1")
 
 
@@ -87,7 +87,7 @@ def test_a_fetch_whose_reply_is_lost_answers_503_and_is_not_repeated(
 ) -> None:
     for number in range(3):
         setting.server.ask("POST", f"/q/{queue_name}", str(number))
-    setting.proxy.catch(b"presque_1_fetch", fate)
+    setting.proxy.catch(b"presque_2_fetch", fate)
 
     answer = setting.server.ask("GET", f"/q/{queue_name}{wait}")
 
@@ -103,7 +103,7 @@ def test_who_waits_is_told_when_the_reply_that_may_hold_its_job_is_lost(
 ) -> None:
     waiting = setting.server.send("GET", f"/q/{queue_name}?wait=20")
     rig.eventually(lambda: _waits(setting, queue_name))
-    setting.proxy.catch(b"presque_1_fetch", "cut")
+    setting.proxy.catch(b"presque_2_fetch", "cut")
     setting.server.ask("POST", f"/q/{queue_name}", "1")
 
     assert waiting.answer().status == 503
@@ -120,7 +120,7 @@ def _waits(setting: Setting, queue: str) -> bool:
 def test_a_batch_whose_reply_is_lost_is_all_there_once(setting: Setting, queue_name: str) -> None:
     setting.server.ask("POST", f"/qb/{queue_name}", '{"jobs": [0]}')
     setting.server.ask("GET", f"/q/{queue_name}")
-    setting.proxy.catch(b"presque_1_push", "cut")
+    setting.proxy.catch(b"presque_2_push", "cut")
 
     assert setting.server.ask("POST", f"/qb/{queue_name}", '{"jobs": [1, 2, 3]}').status == 503
 
@@ -143,7 +143,7 @@ def test_lost_replies_one_after_the_other_double_nothing(setting: Setting, queue
     caught = setting.proxy.caught
     for number in range(40):
         if number % 2:
-            setting.proxy.catch(b"presque_1_push", "cut")
+            setting.proxy.catch(b"presque_2_push", "cut")
         status = setting.server.ask("POST", f"/q/{queue_name}", str(number)).status
         acknowledged += status == 201
         unclear += status == 503
@@ -173,7 +173,7 @@ def test_a_lease_whose_reply_is_lost_is_asked_for_again_and_brings_the_same_jobs
 ) -> None:
     for number in range(4):
         setting.server.ask("POST", f"/q/{queue_name}", str(number))
-    setting.proxy.catch(b"presque_1_lease", fate)
+    setting.proxy.catch(b"presque_2_lease", fate)
     path = f"/q/{queue_name}/lease?count=2&attempt_id=mine"
 
     assert setting.server.ask("POST", path).status == 503
@@ -194,7 +194,7 @@ async def test_a_socket_gets_the_jobs_of_a_lease_whose_reply_is_lost(
             await on.send('{"cmd":"lease","count":2,"seconds":3600}')
             await heard(on)
             assert await silent(on)  # it has looked, and waits
-        setting.proxy.catch(b"presque_1_lease", "cut")
+        setting.proxy.catch(b"presque_2_lease", "cut")
         setting.server.ask("POST", f"/qb/{queue_name}", '{"jobs": [0, 1]}')
         if not waiting:
             await on.send('{"cmd":"lease","count":2,"seconds":3600}')
@@ -208,7 +208,7 @@ def test_without_an_attempt_id_they_would_be_held_until_their_lease_ends(
 ) -> None:
     for number in range(4):
         setting.server.ask("POST", f"/q/{queue_name}", str(number))
-    setting.proxy.catch(b"presque_1_lease", "cut")
+    setting.proxy.catch(b"presque_2_lease", "cut")
     path = f"/q/{queue_name}/lease?count=2"
 
     assert setting.server.ask("POST", path).status == 503
@@ -225,7 +225,7 @@ def test_a_settle_whose_reply_is_lost_can_be_sent_again_and_counts_once(
     setting: Setting, queue_name: str, fate: Fate, verb: str, state: str, counted: str | None
 ) -> None:
     job = leased(setting, queue_name)
-    setting.proxy.catch(b"presque_1_settle", fate)
+    setting.proxy.catch(b"presque_2_settle", fate)
     path = f"/j/{queue_name}/1/{verb}?lease={job['lease']}"
 
     first = setting.server.ask("POST", path)
@@ -242,7 +242,7 @@ def test_a_push_with_an_idempotency_key_can_be_sent_again_when_its_reply_is_lost
     setting: Setting, queue_name: str
 ) -> None:
     setting.server.ask("POST", f"/q/{queue_name}", "0")
-    setting.proxy.catch(b"presque_1_push", "cut")
+    setting.proxy.catch(b"presque_2_push", "cut")
     key = f"key of {queue_name}"
 
     assert setting.server.ask("POST", f"/q/{queue_name}", "1", Idempotency_Key=key).status == 503
@@ -256,7 +256,7 @@ def test_a_push_with_an_idempotency_key_can_be_sent_again_when_its_reply_is_lost
 
 def test_without_the_key_it_would_be_stored_twice(setting: Setting, queue_name: str) -> None:
     setting.server.ask("POST", f"/q/{queue_name}", "0")
-    setting.proxy.catch(b"presque_1_push", "cut")
+    setting.proxy.catch(b"presque_2_push", "cut")
 
     assert setting.server.ask("POST", f"/q/{queue_name}", "1").status == 503
     setting.resumed()

@@ -82,12 +82,11 @@ def work(server: Server, log: Log, chance: random.Random) -> None:
     if not any(settle.values()):
         time.sleep(0.02)
         return
-    by_token = {job["lease"]: job["body"] for job in answer["jobs"]}
-    tokens = [one["lease"] for verb in settle for one in settle[verb]]
-    verbs = [verb for verb in settle for _ in settle[verb]]
-    for token, verb, told in zip(tokens, verbs, server.ask("/settle", settle)["settled"], strict=True):
+    bodies = {job["id"]: job["body"] for job in answer["jobs"]}
+    asked = [(verb, one) for verb in settle for one in settle[verb]]
+    for (verb, one), told in zip(asked, server.ask("/settle", settle)["settled"], strict=True):
         log.write(
-            "settled", job=by_token[token], token=token, verb=verb, status=told["status"],
+            "settled", job=bodies[one["id"]], token=one["lease"], verb=verb, status=told["status"],
             until=told.get("lease_until"),
         )  # fmt: skip
 

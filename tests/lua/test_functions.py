@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from presque import codec
-from presque.engine import library, replies
+from presque.engine import library, records, replies
 from presque.engine.engine import pack
 from presque.engine.keys import Keys
 from presque.job import Fetched, PushOptions
@@ -21,7 +21,7 @@ from tests import rig
 CLASSIC = ("meta", "jobs", "ready", "due", "ttl", "uniq")
 NAMES = (
     *CLASSIC, "leased", "runs", "dead", "done", "memo", "memo:old",
-    "groups", "ring", "rate", "idem", "idem:old",
+    "groups", "ring", "rate", "idem", "idem:old", "purged",
 )  # fmt: skip
 MIB = 1024 * 1024
 
@@ -41,10 +41,10 @@ class Functions:
 
     def push(self, queue: str, *bodies: bytes, failures: int = 0, **options: Any) -> list[Any]:
         packed = pack(PushOptions(**options)) if options else b""
-        args = [part for body in bodies for part in (packed, body)]
+        args = [part for body in bodies for part in (packed, records.seal(body))]
         return list(self.call("push", self.of(queue), failures, 0, *args))
 
-    def fetch(self, *queues: str, count: int = 1000, most_bytes: int = MIB) -> replies.Fetch:
+    def fetch(self, *queues: str, count: int = 1000, most_bytes: int = MIB) -> replies.Taken[Fetched]:
         return replies.fetched(self.call("fetch", self.of(*queues), count, most_bytes), queues)
 
     def bodies(self, *queues: str, count: int = 1000) -> list[bytes]:
@@ -95,12 +95,12 @@ def test_push_answers_ids_and_stores_header_and_body(functions: Functions) -> No
     before = int(time.time() * 1000)
     assert functions.push("q", b"1", b'{"a":  2}') == [1, 2]
 
-    records: Any = functions.client.hgetall(functions.key("q", "jobs"))
+    stored: Any = functions.client.hgetall(functions.key("q", "jobs"))
 
-    assert records.keys() == {b"1", b"2"}
-    flags, priority = records[b"2"][:2]
-    [pushed_at] = struct.unpack(">Q", b"\0\0" + records[b"2"][2:8])
-    assert (flags, priority, records[b"2"][8:]) == (0, 5, b'{"a":  2}')
+    assert stored.keys() == {b"1", b"2"}
+    layout, priority = stored[b"2"][:2]
+    [pushed_at] = struct.unpack(">Q", b"\0\0" + stored[b"2"][2:8])
+    assert (layout, priority, stored[b"2"][8:]) == (records.PLAIN, 5, records.seal(b'{"a":  2}'))
     assert before <= pushed_at <= time.time() * 1000
 
 
@@ -125,7 +125,7 @@ def test_whatever_the_options_the_body_is_kept(functions: Functions, options: di
 
     record: Any = functions.client.hget(functions.key("q", "jobs"), "1")
 
-    assert replies.body_of(record) == body
+    assert records.body_of(record) == body
 
 
 def test_push_takes_1000_jobs_and_refuses_more(functions: Functions) -> None:
@@ -427,37 +427,46 @@ def test_a_worker_that_reports_is_forgotten_after_an_hour(functions: Functions) 
 
 # --- keys of a wrong type -----------------------------------------------------------------------
 
+
+def settling(verb: str, token: str, *ids: str, **fields: Any) -> list[Any]:
+    """One group of the arguments of `settle`."""
+    return [verb, token, codec.pack(fields) if fields else b"", len(ids), *ids]
+
+
+SEALED = records.seal(b"1")
+PLAIN_9 = struct.pack(">BB", records.PLAIN, 9) + bytes(6) + records.seal(b"1")
 QUEUE_CALLS: dict[str, list[list[Any]]] = {
     "push": [
-        [0, 0, b"", b"1"],
-        [1, 0, b"", b"1"],
-        [0, 1, pack(PushOptions(priority=9)), b"1"],
-        [0, 0, pack(PushOptions(group="acme", idempotency="new", fingerprint="f", priority=9)), b"1"],
-        [0, 0, b"", b"1", pack(PushOptions(delay=60_000, ttl=90_000, uniq="new key", priority=1)), b"1"],
+        [0, 0, b"", SEALED],
+        [1, 0, b"", SEALED],
+        [0, 1, pack(PushOptions(priority=9)), SEALED],
+        [0, 0, pack(PushOptions(group="acme", idempotency="new", fingerprint="f", priority=9)), SEALED],
+        [0, 0, b"", SEALED, pack(PushOptions(delay=60_000, ttl=90_000, uniq="new key", priority=1)), SEALED],
     ],
     "fetch": [[10, MIB], [1, 1]],
-    "unfetch": [["99", struct.pack(">BBQ", 0, 9, 0)[:2] + bytes(6) + b"1"]],
+    "unfetch": [["99", PLAIN_9], ["99", PLAIN_9, "damaged"]],
     "lease": [[10, MIB, "", "w", "nonce", ""], [2, MIB, 1000, "w", "nonce", "again"]],
     "settle": [
         ["0.5", *settled]
         for settled in (
-            ["ack", "1", "1-nonce", '"result"', "", "", ""],
-            ["fail", "1", "1-nonce", "error", "backtrace", "", ""],
-            ["fail", "1", "1-nonce", "error", "", "0", ""],
-            ["fail", "1", "1-nonce", "error", "", "", "0"],
-            ["release", "1", "1-nonce", "0", "", "", ""],
-            ["release", "1", "1-nonce", "1000", "", "", ""],
-            ["extend", "1", "1-nonce", "1000", "50", "", ""],
-            ["ack", "2", "unknown", "", "", "", ""],
+            settling("ack", "1-nonce", "1", result='"result"'),
+            settling("fail", "1-nonce", "1", error="error", backtrace="backtrace"),
+            settling("fail", "1-nonce", "1", error="error", retry_in=0),
+            settling("fail", "1-nonce", "1", error="error", retry=False),
+            settling("release", "1-nonce", "1"),
+            settling("release", "1-nonce", "1", delay=1000),
+            settling("extend", "1-nonce", "1", ms=1000, progress="50"),
+            settling("ack", "unknown", "2"),
+            settling("extend", "1-nonce", "1", "1") + settling("ack", "1-nonce", "1"),
         )
     ],
     "show": [["1"], ["3"]],
     "list": [[state, 10, "", MIB] for state in ("ready", "scheduled", "leased", "done", "dead")],
     "patch": [
-        ["3", "9", "", "", "", ""],
-        ["4", "", "", "60000", "", ""],
-        ["5", "1", "1", "", "1", "new"],
-        ["6", "", "", "0", "", ""],
+        ["3", "9", "", "", ""],
+        ["4", "", "", "60000", ""],
+        ["5", "1", "1", "", records.seal(b"new")],
+        ["6", "", "", "0", ""],
     ],
     "remove": [["1"], ["2"], ["3"], ["4"], ["6"]],
     "retry": [["2", 0, 0, 0], ["", 10, 0, 0], ["", 10, "100.5", 0]],
@@ -469,7 +478,8 @@ QUEUE_CALLS: dict[str, list[list[Any]]] = {
     "control": [["stop"], ["start"]],
     "purge": [[]],
 }
-UNFETCH_ALL = struct.pack(">BB", 1 | 4, 1) + bytes(6) + b"\x03own" + struct.pack(">Q", 2**47)[2:] + b"1"
+EXTRAS = codec.pack({"uniq": "own", "expires_at": 2**47})
+UNFETCH_ALL = struct.pack(">BB6xH", records.EXTENDED, 1, len(EXTRAS)) + EXTRAS + records.seal(b"1")
 QUEUE_CALLS["unfetch"].append(["98", UNFETCH_ALL])
 
 FILLINGS = ("nothing", "plain", "uniq", "everything", "leases", "limits")
@@ -497,8 +507,8 @@ def fill(functions: Functions, queue: str, filling: str) -> None:
         functions.call("lease", functions.of(queue), 4, MIB, 60_000, "w", "nonce", "before")
         functions.call(
             "settle", functions.of(queue), "0.5",
-            "fail", "2", "2-nonce", "error", "", "", "0",
-            "ack", "3", "3-nonce", "", "", "", "",
+            *settling("fail", "1-nonce", "2", error="error", retry=False),
+            *settling("ack", "1-nonce", "3"),
         )  # fmt: skip
         functions.call("lease", functions.of(queue), 1, MIB, 1, "w", "short", "")
         wait_ms(2)
@@ -632,11 +642,12 @@ def test_a_wrong_key_of_the_recurring_jobs_leaves_everything_as_it_was(
 
 
 def test_a_wrong_key_of_the_registry_leaves_everything_as_it_was(functions: Functions) -> None:
-    names, channel = functions.keys.registry()
+    names, channel, layout = functions.keys.registry()
     functions.client.set(names, "wrong")
 
-    with pytest.raises(redis.ResponseError):
-        functions.call("register", (names, channel), "a", "b")
+    for name, args in (("register", ["a", "b"]), ("layout", [])):
+        with pytest.raises(redis.ResponseError):
+            functions.call(name, (names, channel, layout), *args)
 
     assert functions.client.get(names) == b"wrong"
 
@@ -701,7 +712,7 @@ def test_every_function_is_called_with_wrong_keys_above(functions: Functions) ->
 
     assert offered - {library.NAME} == {
         f"{library.NAME}_{name}"
-        for name in {*QUEUE_CALLS, *workers, *crons, *deliveries, "register", "watch"}
+        for name in {*QUEUE_CALLS, *workers, *crons, *deliveries, "register", "layout", "watch"}
     }
 
 
@@ -715,3 +726,274 @@ def _names_in(entry: Any) -> Iterator[bytes]:
     elif isinstance(entry, list | tuple | set):
         for one in entry:
             yield from _names_in(one)
+
+
+# --- the layout of the data ---------------------------------------------------------------------
+
+
+def test_data_of_another_layout_is_told_from_ours(functions: Functions) -> None:
+    keys = functions.keys.registry()
+    layout = keys[2]
+    ours = str(library.LAYOUT).encode()
+
+    assert functions.call("layout", keys) == ours
+    functions.client.delete(layout)
+    functions.call("register", keys, "a")
+    assert functions.call("layout", keys) == ours, "also after the store was emptied under a server"
+    functions.client.delete(layout)
+    assert functions.call("layout", keys) == b"1", "queues and no number: from before there was one"
+    functions.client.set(layout, "99")
+    assert functions.call("layout", keys) == b"99"
+
+
+OLD_RECORDS = {
+    "plain": b"\0\5" + bytes(6) + b"1",
+    "uniq and ttl": bytes([1 | 4, 5]) + bytes(6) + b"\3key" + bytes(6) + b"1",
+    "all there is": b"\xff\5" + bytes(60) + b"1",
+    "a later layout": b"\x12\5" + bytes(6) + records.seal(b"1"),
+}
+
+
+@pytest.mark.parametrize("record", OLD_RECORDS.values(), ids=OLD_RECORDS)
+def test_a_record_of_another_layout_is_damaged_and_never_misread(functions: Functions, record: bytes) -> None:
+    functions.push("q", b"1", b"2")
+    functions.client.hset(functions.key("q", "jobs"), "1", record)
+
+    taken = functions.fetch("q")
+
+    assert [job.body for job in taken.jobs] == [b"2"]
+    assert [(job.id, job.record) for job in taken.damaged] == [("1", record)]
+    functions.call("unfetch", functions.of("q"), "1", record, "damaged")
+    job = replies.job("q", functions.call("show", functions.of("q"), "1"))
+    assert (job.state, job.reason, job.body) == ("dead", "damaged", b"null")
+    assert (functions.stats("q").dead, functions.stats("q").processed) == (1, 1)
+
+
+# --- checksums ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"group": "acme", "ttl": 60_000}], ids=["plain", "with extras"])
+def test_no_flipped_bit_of_a_body_gets_through(functions: Functions, options: dict[str, Any]) -> None:
+    body = b'{"to":"ana","n":12345678}'
+    functions.push("q", body, **options)
+    record: Any = functions.client.hget(functions.key("q", "jobs"), "1")
+    sealed = len(records.seal(body))
+
+    assert records.body_of(record) == body
+    for bit in range(8 * sealed):
+        at = len(record) - sealed + bit // 8
+        flipped = record[:at] + bytes([record[at] ^ 1 << bit % 8]) + record[at + 1 :]
+        assert records.body_of(flipped) == b""
+
+
+# --- pages --------------------------------------------------------------------------------------
+
+
+def page(functions: Functions, state: str, limit: int, cursor: str) -> tuple[list[int], str]:
+    reply = functions.call("list", functions.of("q"), state, limit, cursor, MIB)
+    return [int(row[0]) for row in reply[1:]], reply[0].decode()
+
+
+def in_state(functions: Functions, state: str, jobs: int) -> None:
+    """Bring jobs 1 to `jobs` into a state, all at the same moment."""
+    if state == "scheduled":
+        functions.push("q", *[b"1"] * jobs, delayed=2**41)
+        return
+    functions.push("q", *[b"1"] * jobs, keep=600)
+    if state == "ready":
+        return
+    reply = functions.call("lease", functions.of("q"), jobs, MIB, 600_000, "w", "nonce", "")
+    [_, ids, _, held] = reply[3]
+    if state != "leased":
+        verb, fields = ("ack", {}) if state == "done" else ("fail", {"retry": False})
+        functions.call("settle", functions.of("q"), "0.5", *settling(verb, held[0], *ids, **fields))
+
+
+@pytest.mark.parametrize("state", ["ready", "scheduled", "leased", "done", "dead"])
+@pytest.mark.parametrize("deleted", ["none", "odd", "last", "all"])
+def test_pages_neither_repeat_nor_leave_out_rows_while_rows_are_deleted(
+    functions: Functions, state: str, deleted: str
+) -> None:
+    in_state(functions, state, 100)
+    seen: list[int] = []
+    cursor = ""
+    while True:
+        rows, cursor = page(functions, state, 7, cursor)
+        seen += rows
+        if not cursor:
+            break
+        gone = {"none": [], "odd": [n for n in rows if n % 2], "last": rows[-1:], "all": rows}[deleted]
+        for number in gone:
+            if state == "leased":
+                functions.client.zrem(functions.key("q", "leased"), f"{number:015}")
+            else:
+                assert functions.call("remove", functions.of("q"), number) == b"deleted"
+
+    assert sorted(seen) == list(range(1, 101))
+    assert seen == sorted(seen, reverse=state != "ready")
+
+
+def test_ready_jobs_are_listed_in_the_order_in_which_they_are_handed_out(functions: Functions) -> None:
+    functions.push("q", b"1", b"2", b"3")
+    functions.push("q", b"4", priority=9)
+    functions.push("q", b"5", b"6", priority=1)
+    functions.call("patch", functions.of("q"), 1, 1, "", "", "")
+    listed: list[int] = []
+    cursor = "begin"
+    while cursor:
+        rows, cursor = page(functions, "ready", 1, "" if cursor == "begin" else cursor)
+        listed += rows
+
+    assert listed == [int(job.id) for job in functions.fetch("q").jobs] == [4, 2, 3, 5, 6, 1]
+
+
+def test_pages_of_ready_jobs_go_on_behind_what_was_taken_meanwhile(functions: Functions) -> None:
+    functions.push("q", *[b"1"] * 1000)
+    seen: list[int] = []
+    cursor = "begin"
+    while cursor:
+        rows, cursor = page(functions, "ready", 20, "" if cursor == "begin" else cursor)
+        seen += rows
+        functions.fetch("q", count=7)
+
+    assert seen == sorted(set(seen)), "none twice"
+    assert seen[:20] == list(range(1, 21))
+    assert seen[-1] == 1000
+    assert len(seen) == 1000, "the taken ones stood before the cursor"
+
+
+def test_the_last_ready_job_is_found_though_ten_thousand_ids_went_before(functions: Functions) -> None:
+    functions.push("q", b"kept", priority=1)
+    for _ in range(10):
+        functions.push("q", *[b"1"] * 1000)
+    functions.fetch("q", count=1000)
+    while functions.stats("q").ready > 1:
+        functions.fetch("q", count=min(1000, functions.stats("q").ready - 1))
+
+    assert page(functions, "ready", 10, "") == ([1], "")
+
+
+# --- settling -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "backoff",
+    [
+        {"backoff_first": 0, "backoff_factor": 100},
+        {"backoff_first": 0, "backoff_factor": 1e300},
+        {"backoff_first": 1, "backoff_factor": 1e300},
+        {"backoff_first": 1e-300, "backoff_factor": 0.5},
+        {"backoff_first": 1, "backoff_factor": 0, "backoff_most": 0},
+    ],
+    ids=str,
+)
+def test_no_backoff_overflows(functions: Functions, backoff: dict[str, float]) -> None:
+    own = functions.of("q")
+    functions.call("policy", own, codec.pack({"max_attempts": 60_000, "backoff_most": 0} | backoff))
+    functions.push("q", b"1")
+    for attempt in range(1, 701):
+        [_, _, _, held] = functions.call("lease", own, 1, MIB, "", "w", "n", "")[3]
+        answer = functions.call("settle", own, "1", *settling("fail", held[0], "1", error="no"))
+        assert answer == [b"ready"], attempt
+
+    assert functions.stats("q").failed == 700
+
+
+def test_a_settle_that_fails_settles_nothing(functions: Functions) -> None:
+    functions.push("q", b"1", b"2", b"3")
+    [_, _, _, held] = functions.call("lease", functions.of("q"), 3, MIB, "", "w", "n", "")[3]
+    good = settling("ack", held[0], "1", "2")
+    before = functions.state()
+    for bad in (
+        settling("fail", held[0], "3", retry_in=float("nan")),
+        settling("release", held[0], "3", delay=float("inf")),
+        settling("release", held[0], "3", delay=-1),
+        settling("extend", held[0], "3", ms="soon"),
+        settling("finish", held[0], "3"),
+        ["ack", held[0], b"\xc1", 1, "3"],
+    ):
+        with pytest.raises(redis.ResponseError):
+            functions.call("settle", functions.of("q"), "0.5", *good, *bad)
+        assert functions.state() == before, bad
+
+
+def test_a_lease_settled_many_times_in_one_call_is_written_once(functions: Functions) -> None:
+    functions.push("q", b"1")
+    token = functions.call("lease", functions.of("q"), 1, MIB, "", "w", "n", "")[3][3][0]
+    writes = functions.client.info("commandstats")
+    before = writes["cmdstat_hset"]["calls"], writes["cmdstat_zadd"]["calls"]
+
+    answers = functions.call(
+        "settle", functions.of("q"), "0.5", *settling("extend", token, *["1"] * 500, ms=9)
+    )
+
+    writes = functions.client.info("commandstats")
+    assert {word for word, _ in answers} == {b"leased"}
+    assert writes["cmdstat_hset"]["calls"] - before[0] <= 2, "the run, and the counters of the queue"
+    assert writes["cmdstat_zadd"]["calls"] - before[1] == 1
+
+
+# --- what is left behind ------------------------------------------------------------------------
+
+
+def test_the_notes_of_a_rate_that_is_removed_go(functions: Functions) -> None:
+    functions.call("policy", functions.of("q"), codec.pack({"rate_count": 5, "rate_ms": 60_000}))
+    functions.push("q", b"1", b"2")
+    functions.bodies("q")
+    assert functions.client.llen(functions.key("q", "rate")) == 1
+
+    functions.call("policy", functions.of("q"), codec.pack({"rate_count": False, "rate_ms": False}))
+
+    assert functions.census() == {"{q}:meta"}
+    assert not functions.client.hexists(functions.key("q", "meta"), "rated")
+
+
+def test_a_purge_of_many_groups_is_done_a_piece_at_a_time(functions: Functions) -> None:
+    groups = 3000
+    for number in range(groups):
+        functions.push("q", b"1", group=f"g{number}", priority=5 if number % 2 else 9)
+    functions.call("policy", functions.of("q"), codec.pack({"group_leased": 1}))
+    functions.push("q", b"1", group="g2")
+    functions.call("lease", functions.of("q"), 1000, MIB, "", "w", "n", "")
+    calls = functions.client.info("commandstats")["cmdstat_unlink"]["calls"]
+
+    assert functions.call("purge", functions.of("q")) == groups + 1
+
+    assert functions.client.info("commandstats")["cmdstat_unlink"]["calls"] - calls < 10
+    functions.push("q", b"after", b"and another", group="g7")
+    functions.push("q", b"held", group="g9")
+    functions.call("lease", functions.of("q"), 2, MIB, "", "w", "n", "")
+    sweeps = 1
+    while functions.call("sweep", functions.of("q")):
+        sweeps += 1
+    assert sweeps > 4, "not all at once"
+    assert functions.stats("q").ready == 1
+    lists = {name for name in functions.census() if name.startswith("{q}:ready")}
+    assert lists <= {"{q}:ready::g7", "{q}:ready::g9"}
+    assert not [name for name in functions.census() if "purged" in name]
+    assert functions.client.hget(functions.key("q", "meta"), "purges") is None
+
+
+def test_the_age_of_the_oldest_job_is_had_from_one_body_a_priority(functions: Functions) -> None:
+    for priority in (1, 5, 9):
+        functions.push("q", *[b"1"] * 30, priority=priority)
+    wait_ms(20)
+    before = functions.client.info("commandstats")
+
+    found = functions.stats("q")
+
+    after = functions.client.info("commandstats")
+    assert found.oldest_ms >= 20
+    assert after["cmdstat_hget"]["calls"] - before.get("cmdstat_hget", {"calls": 0})["calls"] == 3
+    assert (
+        after.get("cmdstat_hmget", {}).get("calls", 0) - before.get("cmdstat_hmget", {}).get("calls", 0) == 1
+    )
+
+
+def test_a_job_deleted_at_the_head_of_its_list_is_ahead_of_nobody(functions: Functions) -> None:
+    functions.push("q", b"1", priority=9)
+    functions.push("q", b"2")
+    assert functions.call("remove", functions.of("q"), 1) == b"deleted"
+
+    assert functions.call("explain", functions.of("q"), 2)[3] == 0
+    assert functions.census() == {"{q}:meta", "{q}:jobs", "{q}:ready"}

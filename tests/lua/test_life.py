@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 )
 
 from presque import codec
-from presque.engine import library, replies
+from presque.engine import library, records, replies
 from presque.engine.engine import pack
 from presque.engine.keys import Keys
 from presque.job import PushOptions
@@ -86,6 +86,7 @@ class Model:
     skew: int = 0
     rated: int = 0
     memo_at: int = 0
+    died: bool = False
     memo: dict[tuple[int, str], Any] = field(default_factory=dict)
     memo_old: dict[tuple[int, str], Any] = field(default_factory=dict)
     jobs: dict[int, Job] = field(default_factory=dict)
@@ -150,8 +151,15 @@ class Model:
     def die(self, job: Job) -> None:
         job.state, job.moment = "dead", self.now
         self.free(job)
+        self.died = True
+
+    def trim(self) -> None:
+        """When all that die in a call are dead, the oldest go if there are too many."""
+        if not self.died:
+            return
+        self.died = False
         dead = sorted(self.in_state("dead"), key=lambda one: (one.moment, one.id))
-        for one in dead[: max(0, len(dead) - self.policy["dead_most"])][:64]:
+        for one in dead[: max(0, len(dead) - self.policy["dead_most"])]:
             del self.jobs[one.id]
 
     def most_attempts(self, job: Job) -> int:
@@ -170,6 +178,7 @@ class Model:
             else:
                 job.token = ""
                 self.put(job, head=True)
+        self.trim()
         for job in self.in_state("done"):
             if job.moment <= self.now:
                 del self.jobs[job.id]
@@ -294,7 +303,7 @@ class Life(RuleBasedStateMachine):
     )
     def push(self, count: int, options: dict[str, Any]) -> None:
         packed = pack(PushOptions(**options)) if options else b""
-        got = self.call("push", 0, 0, *[packed, b"1"] * count)
+        got = self.call("push", 0, 0, *[packed, records.seal(b"1")] * count)
         for answer in got:
             assert answer == self.pushed(options)
 
@@ -361,8 +370,8 @@ class Life(RuleBasedStateMachine):
         model.note_rate(len(taken))
         if taken or model.in_state("leased"):
             model.keep_clock()
+        model.tokens += bool(taken)
         for job, told in zip(map(model.take, taken), found.jobs, strict=True):
-            model.tokens += 1
             job.state, job.token, job.attempt = "leased", f"{model.tokens}-nonce", job.attempt + 1
             job.ends, job.ms, job.leased_ever, job.expires_at = model.clock + ms, ms, True, None
             if not job.until_done:
@@ -392,20 +401,24 @@ class Life(RuleBasedStateMachine):
         for verb, back in verbs:
             job_id, token = self.known[-1 - back % len(self.known)]
             picked.append((verb, job_id, token))
-            args += {
-                "ack": ["ack", job_id, token, '"result"', "", "", ""],
-                "fail": ["fail", job_id, token, "error", "", "", ""],
-                "fail for good": ["fail", job_id, token, "error", "trace", "", "0"],
-                "retry soon": ["fail", job_id, token, "error", "", 0, ""],
-                "release": ["release", job_id, token, 0, "", "", ""],
-                "later": ["release", job_id, token, 2000, "", "", ""],
-                "extend": ["extend", job_id, token, 5000, '"half"', "", ""],
-            }[verb]
+            told: dict[str, dict[str, Any]] = {
+                "ack": {"result": '"result"'},
+                "fail": {"error": "error"},
+                "fail for good": {"error": "error", "backtrace": "trace", "retry": False},
+                "retry soon": {"error": "error", "retry_in": 0},
+                "release": {},
+                "later": {"delay": 2000},
+                "extend": {"ms": 5000, "progress": '"half"'},
+            }
+            fields = told[verb]
+            name = {"fail for good": "fail", "retry soon": "fail", "later": "release"}.get(verb, verb)
+            args += [name, token, codec.pack(fields) if fields else b"", 1, job_id]
         got = self.call("settle", "0.5", *args)
         self.model.keep_clock()
         remembered: dict[tuple[int, str], Any] = {}
         for answer, (verb, job_id, token) in zip(got, picked, strict=True):
             assert answer == self.settled(verb, job_id, token, remembered), (verb, job_id, token)
+        self.model.trim()
         if remembered:
             model = self.model
             if model.now - model.memo_at > MINUTE_MS or model.now < model.memo_at:
@@ -423,11 +436,11 @@ class Life(RuleBasedStateMachine):
             if before:
                 return before
             if job is not None and job.state != "done":
-                return [409]
-            return [410] if job_id <= model.seq else [404]
+                return 409
+            return 410 if job_id <= model.seq else 404
         if verb == "extend":
             job.ends = model.clock + 5000
-            return [200, b"cancel" if job.cancel else b"leased", job.ends - model.skew]
+            return [b"cancel" if job.cancel else b"leased", job.ends - model.skew]
         remembered[key] = answer = self.ended(verb, job)
         return answer
 
@@ -441,29 +454,29 @@ class Life(RuleBasedStateMachine):
                 model.free(job)
             else:
                 model.drop(job)
-            return [200, b"done"]
+            return b"done"
         if verb in ("release", "later"):
             if job.cancel:
                 model.drop(job)
-                return [200, b"deleted"]
+                return b"deleted"
             job.attempt -= 1
             return self.again(job, 2000 if verb == "later" else 0)
         model.failed += 1
         if job.cancel:
             model.drop(job)
-            return [200, b"deleted"]
+            return b"deleted"
         if verb == "fail for good" or job.attempt >= model.most_attempts(job):
             model.die(job)
-            return [200, b"dead"]
+            return b"dead"
         return self.again(job, 0 if verb == "retry soon" else 1000 * 2 ** (job.attempt - 1))
 
     def again(self, job: Job, delay: int) -> Any:
         job.token = ""
         if delay == 0:
             self.model.put(job, head=True)
-            return [200, b"ready"]
+            return b"ready"
         job.state, job.due = "waiting", self.model.now + delay
-        return [200, b"scheduled", job.due]
+        return [b"scheduled", job.due]
 
     @precondition(lambda self: self.model.seq > 0)
     @rule(
@@ -506,7 +519,7 @@ class Life(RuleBasedStateMachine):
     def patch(self, job_id: int, priority: int | None, delay: int | None) -> None:
         model = self.model
         numbers = ["" if number is None else number for number in (priority, None, delay)]
-        got = self.call("patch", job_id, *numbers, "", "").decode()
+        got = self.call("patch", job_id, *numbers, "").decode()
         state = self.state_of(job_id)
         if state not in ("ready", "scheduled"):
             assert got == state
@@ -710,14 +723,23 @@ DEFECTS = {
     "a clock that may go back": ("if wall < q.clock then", "if false then"),
     "a uniq key that stays": ("release_uniq(q, uniq_keys, uniq_ids)", ""),
     "a release that counts as an attempt": ("run.attempt = run.attempt - 1", "run.attempt = run.attempt"),
-    "an ended lease that is put last": ("{entry_of(id, record)}, true)", "{entry_of(id, record)})"),
+    "an ended lease that is put last": (
+        "list.group, list.entries, true) end\n  if #fates",
+        "list.group, list.entries) end\n  if #fates",
+    ),
     "a limit of leases that is off by one": ("most - q.in_flight", "most - q.in_flight + 1"),
-    "a group that is not counted down": ("redis.call('HINCRBY', q.groups, job.group, -1)", "1"),
+    "a group that is not counted down": ("redis.call('HINCRBY', q.groups, group, -count)", "1"),
     "a window of the rate that is too short": (
         "tonumber(at) + policy.rate_ms >= logical then break",
         "tonumber(at) + policy.rate_ms - 999 >= logical then break",
     ),
-    "a stale entry that is taken for a job": ("entry_of(next_ids[i], record) == entries[i]", "true"),
+    "a stale entry that is taken for a job": ("entry_of(next_ids[i], job) == entries[i]", "true"),
+    "a run that is shared with another job": ("fates.runs[id] or read_run(run.packed)", "run"),
+    "an end of a lease that is not looked at": ("run.ends > logical then", "true then"),
+    "a plain run of a job that is not": (
+        "run.plain, run.priority = job == NOTHING, priority",
+        "run.plain = true",
+    ),
     "an answer that is forgotten": ("remember(q, now, memo)", ""),
 }
 

@@ -48,7 +48,7 @@ def test_push_options_are_within_bounds_or_refused(fields: dict[str, str]) -> No
         assert 1 <= options.priority <= 9
         for number in options.delayed, options.delay, options.ttl, options.attempts, options.keep:
             assert number is None or 0 <= number < 2**48
-        assert codec.unpack(pack(options))["p"] == options.priority
+        assert codec.unpack(pack(options))["priority"] == options.priority
 
 
 @given(st.datetimes(datetime(1970, 1, 2), datetime(9998, 1, 1)), st.integers(-23 * 60, 23 * 60))  # noqa: DTZ001

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from presque import codec, names
@@ -12,7 +13,7 @@ from presque.engine.engine import Engine
 from presque.engine.lines import Taker, Waiter
 from presque.engine.replies import traceparent_of
 from presque.errors import CallerError, JobGone, LeaseLost, NotFound, NotJson, PresqueError
-from presque.job import LeaseAsk, Leased, Settle, Settled
+from presque.job import NO_FIELDS, LeaseAsk, Leased, Settle, Settled
 from presque.names import QueueList
 
 COUNT_MOST = 1000
@@ -102,25 +103,28 @@ def lease(engine: Engine, queues: QueueList, ask: LeaseAsk, wait: float, take: T
 def settles(request: SettleRequest) -> list[Settle]:
     """The leases of a settle request, checked, in the order in which they are answered."""
     found = [
-        *(_settle("ack", one, _json("result", one.result)) for one in request.ack),
+        *_acks(request.ack),
         *(
             _settle(
                 "fail",
                 one,
-                _text("error", one.error),
-                _text("backtrace", one.backtrace),
-                _milliseconds("retry_in", one.retry_in),
-                "" if one.retry else "0",
+                error=_text("error", one.error),
+                backtrace=_text("backtrace", one.backtrace),
+                retry_in=_milliseconds("retry_in", one.retry_in),
+                retry=None if one.retry else False,
             )
             for one in request.fail
         ),
-        *(_settle("release", one, _milliseconds("delay", one.delay)) for one in request.release),
+        *(
+            _settle("release", one, delay=_milliseconds("delay", one.delay) or None)
+            for one in request.release
+        ),
         *(
             _settle(
                 "extend",
                 one,
-                _milliseconds("seconds", one.seconds, 1, SECONDS_MOST),
-                _json("progress", one.progress),
+                ms=_milliseconds("seconds", one.seconds, 1, SECONDS_MOST),
+                progress=_json("progress", one.progress),
             )
             for one in request.extend
         ),
@@ -165,7 +169,10 @@ def count(engine: Engine, worker: str, leases: Sequence[Settle], results: Sequen
 
 def told(one: Settle, result: Settled) -> dict[str, Any]:
     """What became of one lease, as the answers show it."""
-    answer: dict[str, Any] = {"queue": one.queue, "id": one.id, "status": result.status}
+    _, queue, job_id, _, _ = one
+    if result.status == 200 and result.moment is None:
+        return {"queue": queue, "id": job_id, "status": 200, "state": result.state}
+    answer: dict[str, Any] = {"queue": queue, "id": job_id, "status": result.status}
     if result.status != 200:
         error = refusal(result.status)
         return answer | {"error": str(error), "code": error.code}
@@ -193,34 +200,52 @@ def settled_part(settled: Sequence[dict[str, Any]]) -> bytes:
 
 def lease_answer(leased: Sequence[Leased], settled: bytes) -> bytes:
     """The answer of a lease: the jobs, each body as its own bytes, and what was settled first."""
-    return b'{"jobs":[%b]%b}' % (b",".join(map(job_answer, leased)), settled)
+    return b'{"jobs":[%b]%b}' % (b",".join([job_answer(job) for job in leased]), settled)
 
 
 def job_answer(job: Leased) -> bytes:
     """One leased job as the answers list it."""
-    priority, pushed_at = job.record[1], int.from_bytes(job.record[2:8], "big")
+    queue, job_id, body, record, attempt, max_attempts, token, ends_at = job
+    return b'{"queue":"%b","id":"%b","body":%b,%b%b}' % (
+        queue.encode(),
+        job_id.encode(),
+        body,
+        _about(attempt, max_attempts, record[1:8], token, ends_at),
+        b',"traceparent":"%b"' % trace.encode() if (trace := traceparent_of(record)) else b"",
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _about(attempt: int, max_attempts: int, header: bytes, token: str, ends_at: int) -> bytes:
+    """What jobs that were pushed together, and leased together, have in common. `header` is from a record."""
     return (
-        b'{"queue":"%b","id":"%b","body":%b,"attempt":%d,"max_attempts":%d,"priority":%d,'
-        b'"pushed_at":"%b","lease":"%b","lease_until":"%b"%b}'
+        b'"attempt":%d,"max_attempts":%d,"priority":%d,"pushed_at":"%b","lease":"%b","lease_until":"%b"'
         % (
-            job.queue.encode(),
-            job.id.encode(),
-            job.body,
-            job.attempt,
-            job.max_attempts,
-            priority,
-            moment(pushed_at).encode(),
-            job.token.encode(),
-            moment(job.ends_at).encode(),
-            b',"traceparent":"%b"' % trace.encode() if (trace := traceparent_of(job.record)) else b"",
+            attempt,
+            max_attempts,
+            header[0],
+            moment(int.from_bytes(header[1:], "big")).encode(),
+            token.encode(),
+            moment(ends_at).encode(),
         )
     )
 
 
-def _settle(verb: str, one: _Lease, *values: str) -> Settle:
+def _acks(asked: Sequence[Ack]) -> Iterator[Settle]:
+    """What `_settle` makes of them; most settles are acks without a result, so this is the short way."""
+    for queue in {one.queue for one in asked}:
+        names.queue(queue)
+    for one in asked:
+        result = _json("result", one.result) if one.result else None
+        fields = {"result": result} if result else NO_FIELDS
+        yield Settle("ack", one.queue, names.job(one.id), one.lease[:64], fields)
+
+
+def _settle(verb: str, one: _Lease, **fields: Any) -> Settle:
     names.queue(one.queue)
     names.job(one.id)
-    return Settle(verb, one.queue, one.id, one.lease[:64], *values)
+    given = {name: value for name, value in fields.items() if value is not None}
+    return Settle(verb, one.queue, one.id, one.lease[:64], given or NO_FIELDS)
 
 
 def _first(inside: Any, outside: Any, default: Any) -> Any:
@@ -234,20 +259,22 @@ def _within(name: str, value: float, least: float, most: float) -> None:
         raise CallerError(f"`{name}` should be from {least:.15g} to {most:.15g}, not {params.figure(value)}")
 
 
-def _milliseconds(name: str, value: float | None, least: float = 0, most: float = params.DELAY_MOST) -> str:
+def _milliseconds(
+    name: str, value: float | None, least: float = 0, most: float = params.DELAY_MOST
+) -> int | None:
     if value is None:
-        return ""
+        return None
     _within(name, value, least, most)
-    return str(int(value * 1000))
+    return int(value * 1000)
 
 
-def _text(name: str, value: str) -> str:
+def _text(name: str, value: str) -> str | None:
     if len(value.encode()) > TEXT_MOST:
         raise CallerError(f"`{name}` should be at most {TEXT_MOST} bytes")
-    return value
+    return value or None
 
 
-def _json(name: str, value: codec.Raw) -> str:
+def _json(name: str, value: codec.Raw) -> str | None:
     try:
         text = codec.text(bytes(value))
     except UnicodeDecodeError:  # msgspec does not look into what is passed on as it came

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import secrets
 from collections.abc import Callable
 from typing import Any
 
-from presque.engine import library, replies
+from presque.engine import library
 from presque.engine.keys import Keys
+from presque.engine.records import body_of
 from presque.errors import PresqueError
 from presque.job import Fetched
 from presque.store.store import Store
+
+log = logging.getLogger("presque.engine")
 
 JOBS_A_CALL = 100
 BYTES_A_CALL = 1024 * 1024
@@ -101,7 +105,12 @@ class Deliveries:
             one = here.get(number.decode())
             taking = [] if one is None else [one]
         job_id, _, record = payload.partition(b" ")
-        job = Fetched(queue, job_id.decode(), replies.body_of(record), record)
+        job = Fetched(queue, job_id.decode(), body_of(record), record)
+        if not job.body:
+            log.error("job.damaged queue=%s id=%s", queue, job.id)
+            call = library.call("unfetch", self._keys.of(queue), job.id, record, "damaged")
+            self._store.send(call, _ignore)
+            return True
         for listener in taking:
             listener.take(job)
         return True

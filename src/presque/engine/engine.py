@@ -10,11 +10,13 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import itertools
 import logging
+import operator
 import random
 import secrets
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from presque import codec
 from presque.engine import keys, library, replies
@@ -24,9 +26,10 @@ from presque.engine.deliveries import Deliveries, Listener
 from presque.engine.events import Events, Hearer
 from presque.engine.jobs import Jobs
 from presque.engine.lines import Taker, Waiter
+from presque.engine.records import body_of, seal, seal_all
 from presque.engine.sweeper import sweep
 from presque.engine.wakeups import Wakeups
-from presque.errors import PresqueError, QueueClosed, StoreUnavailable
+from presque.errors import PresqueError, QueueClosed, SetupError, StoreUnavailable
 from presque.job import (
     PLAIN,
     Fetched,
@@ -49,6 +52,10 @@ log = logging.getLogger("presque.engine")
 FETCH_MOST = 1000
 ANSWER_BYTES = 8 * 1024 * 1024
 SETTLE_A_CALL = 500
+
+DAMAGED = "the body in the store is not what was pushed: its checksum is wrong"
+
+J = TypeVar("J", Fetched, Leased)
 
 Pushed = Callable[[int | PresqueError], None]
 """Gets the new job's id, or why it was not stored."""
@@ -84,10 +91,21 @@ class Engine:
         """Reach the store and begin to sweep. Raises `SetupError` if the store will not do."""
         self.store.subscribe([self._registry[1]])
         await self.store.connect()
+        await self._check_layout()
         await self.queues()
         self._spawn(sweep(self.store, self.keys, self._known))
         self._spawn(self.wakeups.forget_channels())
         self._spawn(self.crons.run())
+
+    async def _check_layout(self) -> None:
+        """Raise `SetupError` for data that another presque wrote in a layout that is not known here."""
+        found = (await self._call("layout", self._registry)).decode()
+        if found != str(library.LAYOUT):
+            raise SetupError(
+                f"the data at {self.store.address}, namespace {self.keys.namespace}, has layout {found}, and "
+                f"this presque reads layout {library.LAYOUT}: let the presque that wrote it empty its "
+                "queues, or use another namespace or data directory"
+            )
 
     def stop_waiting(self) -> None:
         """Answer everybody who waits with "nothing", and let nobody wait from now on."""
@@ -128,9 +146,9 @@ class Engine:
         knows.
         """
         if options is PLAIN:
-            self._pushes.add(queue, done, b"$0\r\n\r\n$%d\r\n%b\r\n" % (len(body), body))
+            self._pushes.add(queue, done, b"$0\r\n\r\n" + library.argument(seal(body)))
         else:
-            self._pushes.add(queue, done, library.argument(pack(options)) + library.argument(body))
+            self._pushes.add(queue, done, library.argument(pack(options)) + library.argument(seal(body)))
 
     async def push_many(
         self, queue: str, bodies: Sequence[bytes], options: PushOptions, failures: int = 0
@@ -140,14 +158,19 @@ class Engine:
         `failures` counts that many failures for the queue in the same step.
         """
         self._register(queue)
-        args: list[bytes] = []
-        for number, body in enumerate(bodies):
-            key = options.idempotency
-            if key is not None and len(bodies) > 1:  # each job of a batch has a key of its own
-                args += (pack(dataclasses.replace(options, idempotency=f"{key}#{number}")), body)
-            else:
-                args += (b"" if options is PLAIN else pack(options), body)
-        reply = await self._call("push", self.keys.of(queue), failures, 1, *args)
+        key = options.idempotency
+        if key is not None and len(bodies) > 1:  # each job of a batch has a key of its own
+            keys = (dataclasses.replace(options, idempotency=f"{key}#{n}") for n in range(len(bodies)))
+            asked = [library.argument(pack(one)) for one in keys]
+        else:
+            asked = [library.argument(b"" if options is PLAIN else pack(options))] * len(bodies)
+        jobs = [
+            b"%b$%d\r\n%b\r\n" % (packed, len(body), body)
+            for packed, body in zip(asked, seal_all(bodies), strict=True)
+        ]
+        args = b"%b$1\r\n1\r\n%b" % (library.argument(b"%d" % failures), b"".join(jobs))
+        call = library.call_encoded("push", self.keys.of(queue), 2 + 2 * len(bodies), args)
+        reply = await self.store.ask(call)
         if reply[0] == 1:
             self._send_register(queue)  # as in `_deliver_pushes`
         found = []
@@ -243,7 +266,9 @@ class Engine:
                 more = True
                 while more and len(found) < ask.count:
                     part = dataclasses.replace(ask, count=ask.count - len(found))
-                    reply = replies.leased(await self.store.ask(self._lease_command(some, part)), some)
+                    reply = self.sound(
+                        replies.leased(await self.store.ask(self._lease_command(some, part)), some)
+                    )
                     found += reply.jobs
                     more = reply.more and not reply.jobs
                     for queue, due in reply.due_ms.items():
@@ -266,10 +291,13 @@ class Engine:
 
     def settle(self, lease: Settle, done: Callable[[Settled | PresqueError], None]) -> None:
         """End or extend one lease; `done` gets what became of it. Harmless when repeated."""
-        self._settles.add(lease.queue, done, _settle_args(lease))
+        self._settles.add(lease.queue, done, _settle_args([lease])[1])
 
     async def settle_many(self, leases: Sequence[Settle]) -> list[Settled]:
         """End or extend leases of any queues. Returns what became of each, in their order."""
+        if len(leases) <= SETTLE_A_CALL and len({lease.queue for lease in leases}) == 1:
+            command = self._settle_command(leases[0].queue, *_settle_args(leases))
+            return replies.settled_all(await self.store.ask(command))
         by_queue: dict[str, list[int]] = {}
         for position, lease in enumerate(leases):
             by_queue.setdefault(lease.queue, []).append(position)
@@ -280,7 +308,7 @@ class Engine:
         ]
         answers = await asyncio.gather(
             *(
-                self.store.ask(self._settle_command(queue, [_settle_args(leases[n]) for n in some]))
+                self.store.ask(self._settle_command(queue, *_settle_args([leases[n] for n in some])))
                 for queue, some in parts
             )
         )
@@ -290,12 +318,13 @@ class Engine:
                 found[position] = replies.settled(one)
         return found
 
-    def _settle_command(self, queue: str, args: Sequence[bytes]) -> bytes:
+    def _settle_command(self, queue: str, count: int, args: bytes) -> bytes:
         jitter = library.argument(f"{random.random():.6f}".encode())  # noqa: S311 (no secret)
-        return library.call_encoded("settle", self.keys.of(queue), 1 + 7 * len(args), jitter + b"".join(args))
+        return library.call_encoded("settle", self.keys.of(queue), 1 + count, jitter + args)
 
     def _send_settles(self, queue: str, batch: Batch, receive: Callable[[Any], None]) -> None:
-        self.store.send(self._settle_command(queue, batch.args), receive)
+        count = 5 * len(batch.args)
+        self.store.send(self._settle_command(queue, count, b"".join(batch.args)), receive)
 
     def _deliver_settles(self, _queue: str, batch: Batch, reply: Any) -> None:
         if isinstance(reply, PresqueError):
@@ -338,7 +367,7 @@ class Engine:
         if isinstance(reply, PresqueError):
             nothing = reply
         else:
-            answer = replies.fetched(reply, (queue,))
+            answer = self.sound(replies.fetched(reply, (queue,)))
             jobs, due_ms, more = answer.jobs, answer.due_ms, answer.more
             if answer.stopped:
                 nothing = QueueClosed()
@@ -388,8 +417,9 @@ class Engine:
         except PresqueError as error:
             take(error)
 
-    async def _fetch_call(self, queues: Sequence[str], count: int, most_bytes: int) -> replies.Fetch:
-        return replies.fetched(await self._call("fetch", self.keys.of_all(queues), count, most_bytes), queues)
+    async def _fetch_call(self, queues: Sequence[str], count: int, most_bytes: int) -> replies.Taken[Fetched]:
+        reply = await self._call("fetch", self.keys.of_all(queues), count, most_bytes)
+        return self.sound(replies.fetched(reply, queues))
 
     def take_jobs(self, queue: str, count: int, receive: Callable[[Any], None]) -> None:
         """Fetch up to `count` jobs; `receive` gets the reply of `fetch` or a `PresqueError`."""
@@ -406,10 +436,21 @@ class Engine:
             else:
                 self._spawn(self._unfetch(job))
 
-    async def _unfetch(self, job: Fetched) -> None:
+    def sound(self, taken: replies.Taken[J]) -> replies.Taken[J]:
+        """The same answer, while the damaged jobs in it are put where nobody gets them: they are dead."""
+        for job in taken.damaged:
+            log.error("job.damaged queue=%s id=%s", job.queue, job.id)
+            if isinstance(job, Leased):
+                fields = {"error": DAMAGED, "retry": False, "reason": "damaged"}
+                self.settle(Settle("fail", job.queue, job.id, job.token, fields), _ignore)
+            else:
+                self._spawn(self._unfetch(job, "damaged"))
+        return taken
+
+    async def _unfetch(self, job: Fetched, *reason: str) -> None:
         while True:
             try:
-                await self._call("unfetch", self.keys.of(job.queue), job.id, job.record)
+                await self._call("unfetch", self.keys.of(job.queue), job.id, job.record, *reason)
             except PresqueError as error:
                 # Unsent, it is tried again; with its outcome unknown it must not be.
                 if self._stopping or not isinstance(error, StoreUnavailable) or error.sent:
@@ -497,7 +538,7 @@ class Engine:
     async def peek(self, queue: str, count: int) -> tuple[int, list[bytes]]:
         """How many jobs are ready, and the bodies of those that would be fetched next (8 MiB at most)."""
         reply = await self._call("peek", self.keys.of(queue), count, ANSWER_BYTES)
-        return reply[0], [replies.body_of(record) for record in reply[1:]]
+        return reply[0], [body for record in reply[1:] if (body := body_of(record))]
 
     async def start_queue(self, queue: str) -> None:
         """Let a stopped queue hand out jobs again."""
@@ -579,18 +620,18 @@ class Engine:
 def pack(options: PushOptions) -> bytes:
     """The options of a push as lua/push.lua reads them."""
     asked = {
-        "p": options.priority,
-        "at": options.delayed,
-        "d": options.delay,
+        "priority": options.priority,
+        "delayed": options.delayed,
+        "delay": options.delay,
         "ttl": options.ttl,
-        "a": options.attempts,
-        "k": options.keep,
-        "u": options.uniq,
-        "h": True if options.uniq_until == "done" else None,
-        "g": options.group,
-        "t": options.traceparent,
-        "i": options.idempotency,
-        "f": options.fingerprint,
+        "attempts": options.attempts,
+        "keep": options.keep,
+        "uniq": options.uniq,
+        "until_done": True if options.uniq_until == "done" else None,
+        "group": options.group,
+        "trace": options.traceparent,
+        "key": options.idempotency,
+        "fingerprint": options.fingerprint,
     }
     return codec.pack({name: value for name, value in asked.items() if value is not None})
 
@@ -599,6 +640,19 @@ def _ignore(_reply: Any) -> None:
     pass
 
 
-def _settle_args(lease: Settle) -> bytes:
-    args = (lease.verb, lease.id, lease.token, lease.first, lease.second, lease.third, lease.fourth)
-    return b"".join([b"$0\r\n\r\n" if arg == "" else library.argument(arg.encode()) for arg in args])
+_alike = operator.itemgetter(0, 3, 4)  # verb, token and fields of a `Settle`
+
+
+def _settle_args(leases: Sequence[Settle]) -> tuple[int, bytes]:
+    """How many arguments of `settle` these leases of one queue are, and the arguments, encoded.
+
+    Neighbours with the same verb, token and fields, such as all jobs of one lease, are one group.
+    """
+    count, parts = 0, []
+    for (verb, token, fields), group in itertools.groupby(leases, _alike):
+        ids = [f"${len(one.id)}\r\n{one.id}\r\n" for one in group]
+        packed = codec.pack(dict(fields)) if fields else b""
+        told = (verb.encode(), token.encode(), packed, str(len(ids)).encode())
+        parts += [*map(library.argument, told), "".join(ids).encode()]
+        count += len(told) + len(ids)
+    return count, b"".join(parts)

@@ -10,6 +10,7 @@ from typing import Any
 from presque import codec
 from presque.engine import library, replies
 from presque.engine.keys import Keys
+from presque.engine.records import seal
 from presque.errors import JobGone, NotFound, WrongState
 from presque.job import Explained, Job, JobState
 from presque.store.store import Store
@@ -64,13 +65,16 @@ class Jobs:
     ) -> None:
         """Change a job that waits. Raises `NotFound`, or `WrongState` for one that does not."""
         numbers = ("" if number is None else number for number in (priority, delayed, delay))
-        reply = await self._call("patch", queue, job, *numbers, "" if body is None else 1, body or b"")
+        sealed = b"" if body is None else seal(body)
+        reply = await self._call("patch", queue, job, *numbers, sealed)
         if reply == b"missing":
             raise NotFound(MISSING)
         if reply == b"late":
             raise replies.REFUSALS[reply]
         if reply == b"moved":
             raise WrongState("the job was moved 255 times already; delete it and push it anew")
+        if reply == b"damaged":
+            raise WrongState("the stored job is damaged and cannot be changed; delete it")
         if reply != b"ok":
             raise WrongState(
                 f"the job is {reply.decode()}; only one that is scheduled or ready can be changed"
@@ -165,11 +169,12 @@ class Jobs:
 
     def ended(self, channel: str, payload: bytes) -> None:
         """A message of an `ends` channel: which jobs ended, and how."""
-        for one in payload.decode().split():
-            job, _, how = one.partition(":")
-            for future in self._waiting.get((channel, job), ()):
-                if not future.done():
-                    future.set_result(how)
+        parts = payload.decode().split(" ")
+        for how, jobs in zip(parts[::2], parts[1::2], strict=True):
+            for job in jobs.split(","):
+                for future in self._waiting.get((channel, job), ()):
+                    if not future.done():
+                        future.set_result(how)
 
     async def _call(self, name: str, queue: str, *args: str | bytes | int) -> Any:
         return await self._store.ask(library.call(name, self._keys.of(queue), *args))

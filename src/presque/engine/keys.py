@@ -24,9 +24,10 @@ class Keys:
         """The keys of each of these queues, one queue after the other."""
         return tuple(key for queue in queues for key in self.of(queue))
 
-    def registry(self) -> tuple[str, str]:
-        """The set of all queue names, and the channel that tells of new ones."""
-        return f"{self.namespace}:{{:queues}}", f"{self.namespace}:{{:queues}}:new"
+    def registry(self) -> tuple[str, str, str]:
+        """The set of all queue names, the channel that tells of new ones, and the number of the layout."""
+        names = f"{self.namespace}:{{:queues}}"
+        return names, f"{names}:new", f"{names}:layout"
 
     def workers(self) -> tuple[str, ...]:
         """The keys that hold what is known of the workers."""

@@ -12,22 +12,23 @@ from importlib.resources import files
 from presque.engine.keys import PER_QUEUE
 from presque.store.greeting import Functions
 
-VERSION = 1
+VERSION = 2
 NAME = f"presque_{VERSION}"
+LAYOUT = 2  # of the data: keys, records, runs. Data of another layout is refused at the start
 QUEUES_A_CALL = 100  # at most: a call holds up everybody
 
 # Each file may use what stands in those before it.
 _FILES = (
     "head",
+    "records",
     "events",
     "policy",
     "ready",
-    "lease_state",
+    "runs",
     "sweep",
     "push",
-    "fetch",
+    "take",
     "deliver",
-    "lease",
     "settle",
     "jobs",
     "queues",
@@ -41,7 +42,8 @@ def source() -> str:
     """The text to give to FUNCTION LOAD."""
     folder = files("presque.engine") / "lua"
     parts = [(folder / f"{name}.lua").read_text("utf-8") for name in _FILES]
-    return f"#!lua name={NAME}\n" + "\n".join(parts).replace("@VERSION@", str(VERSION))
+    text = "\n".join(parts).replace("@VERSION@", str(VERSION)).replace("@LAYOUT@", str(LAYOUT))
+    return f"#!lua name={NAME}\n{text}"
 
 
 def functions() -> Functions:

@@ -1,12 +1,21 @@
-"""From what the functions answer to values. The counterpart of lua/head.lua's record layout."""
+"""From what the functions answer to values."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import repeat
+from typing import Any, Generic, TypeVar
 
-from presque import codec
+from presque.engine.records import (
+    bodies_of,
+    body_of,
+    extras_of,
+    priority_of,
+    pushed_at_of,
+    run_of,
+    traceparent_of,
+)
 from presque.errors import CallerError, JobExists, KeyReused, PresqueError, QueueFull
 from presque.job import (
     Explained,
@@ -22,8 +31,9 @@ from presque.job import (
     WorkerStats,
 )
 
-HEADER = 8
-UNIQ, TTL, RUN_AT, LIMITS, PLACED, GROUP, TRACE = 1, 4, 8, 16, 32, 64, 128
+__all__ = ["traceparent_of"]
+
+J = TypeVar("J", Fetched, Leased)
 
 REFUSALS: dict[bytes, PresqueError] = {
     b"exists": JobExists(),
@@ -41,158 +51,111 @@ def pushed(result: Any) -> int | PresqueError:
 
 
 @dataclass(frozen=True, slots=True)
-class Fetch:
-    """The answer of one call of `fetch`.
+class Taken(Generic[J]):
+    """The answer of one call that hands out jobs: of `fetch`, or of `lease`.
 
-    `due_ms` tells for some queues in how many milliseconds their next scheduled job is due; `more` that
-    the call stopped at its bounds and another would find more at once.
+    `due_ms` tells for some queues in how many milliseconds their next job is due; `more` that another call
+    would find more at once. The bodies of the `damaged` jobs are not what was pushed: nobody may get them.
     """
 
-    jobs: list[Fetched]
+    jobs: list[J]
     stopped: list[str]
     due_ms: dict[str, int]
     more: bool
+    damaged: list[J]
 
 
-def body_of(record: bytes) -> bytes:
-    """The body of a stored job, as it came."""
-    flags = record[0]
-    if flags == 0:
-        return record[HEADER:]
-    return _fields_of(record)[1]
-
-
-def traceparent_of(record: bytes) -> str | None:
-    """The traceparent that came with a job."""
-    if not record[0] & TRACE:
-        return None
-    found: str = _fields_of(record)[0]["traceparent"]
-    return found
-
-
-def _fields_of(record: bytes) -> tuple[dict[str, Any], bytes]:
-    """What the header of a record says, and the body. Its counterpart is `parse` in lua/head.lua."""
-    flags, at = record[0], HEADER
-    found: dict[str, Any] = {}
-
-    def number() -> int:
-        nonlocal at
-        at += 6
-        return int.from_bytes(record[at - 6 : at], "big")
-
-    if flags & UNIQ:
-        found["uniq"], at = _text(record, at)
-    if flags & TTL:
-        found["expires_at"] = number()
-    if flags & RUN_AT:
-        found["run_at"] = number()
-    if flags & LIMITS:
-        at += 6
-    if flags & PLACED:
-        at += 1
-    if flags & GROUP:
-        found["group"], at = _text(record, at)
-    if flags & TRACE:
-        found["traceparent"], at = _text(record, at)
-    return found, record[at:]
-
-
-def _text(record: bytes, at: int) -> tuple[str, int]:
-    end = at + 1 + record[at]
-    return record[at + 1 : end].decode(), end
-
-
-def fetched(reply: Any, queues: Sequence[str]) -> Fetch:
+def fetched(reply: Any, queues: Sequence[str]) -> Taken[Fetched]:
     """The jobs that a fetch from `queues` took."""
-    more, stopped, due, flat = reply
-    # Records without options are cut right here: a call for each is felt in bench/fetch_http.py.
     jobs: list[Fetched] = []
-    for position, ids, records in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
+    for position, ids, records, _ in _by_queue(reply):
         queue = queues[position - 1]
-        jobs += map(
-            Fetched._make,
-            [
-                (queue, job_id.decode(), record[HEADER:] if record[0] == 0 else body_of(record), record)
-                for job_id, record in zip(ids, records, strict=True)
-            ],
-        )
-    return Fetch(
-        jobs,
-        [queues[position - 1] for position in stopped],
-        {queues[due[i] - 1]: due[i + 1] for i in range(0, len(due), 2)},
-        more == 1,
-    )
+        names = [job_id.decode() for job_id in ids]
+        # Made without a call of Python for each, which is felt in bench/lease_cpu.py.
+        jobs += map(Fetched._make, zip(repeat(queue), names, bodies_of(records), records))
+    return _taken(reply, queues, jobs)
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The answer of one call of `lease`; as `Fetch`."""
-
-    jobs: list[Leased]
-    stopped: list[str]
-    due_ms: dict[str, int]
-    more: bool
-
-
-def leased(reply: Any, queues: Sequence[str]) -> Lease:
+def leased(reply: Any, queues: Sequence[str]) -> Taken[Leased]:
     """The jobs that a lease from `queues` took."""
-    more, stopped, due, flat = reply
-    jobs = []
-    for position, ids, records, told in zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True):
-        queue = queues[position - 1]
-        for job_id, record, attempt, most, token, ends_at in zip(
-            ids, records, told[::4], told[1::4], told[2::4], told[3::4], strict=True
-        ):
-            jobs.append(
-                Leased(
-                    queue, job_id.decode(), body_of(record), record, attempt, most, token.decode(), ends_at
-                )
-            )
-    return Lease(
-        jobs,
+    jobs: list[Leased] = []
+    for position, ids, records, held in _by_queue(reply):
+        queue, token = queues[position - 1], held[0].decode()
+        names = [job_id.decode() for job_id in ids]
+        attempts, most, ends = held[1::3], held[2::3], held[3::3]
+        told = zip(repeat(queue), names, bodies_of(records), records, attempts, most, repeat(token), ends)
+        jobs += map(Leased._make, told)
+    return _taken(reply, queues, jobs)
+
+
+def _by_queue(reply: Any) -> Iterable[Any]:
+    flat = reply[3]
+    return zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True)
+
+
+def _taken(reply: Any, queues: Sequence[str], jobs: list[J]) -> Taken[J]:
+    more, stopped, due, _ = reply
+    damaged = [job for job in jobs if not job.body]
+    return Taken(
+        [job for job in jobs if job.body] if damaged else jobs,
         [queues[position - 1] for position in stopped],
         {queues[due[i] - 1]: due[i + 1] for i in range(0, len(due), 2)},
-        more == 1,
+        more == 1 or bool(damaged),
+        damaged,
     )
+
+
+_SETTLED = {word: Settled(200, word.decode()) for word in (b"done", b"ready", b"dead", b"deleted")}
 
 
 def settled(reply: Any) -> Settled:
     """What became of one lease."""
-    status, *rest = reply
-    return Settled(status, rest[0].decode() if rest else "", rest[1] if len(rest) > 1 else None)
+    if type(reply) is bytes:
+        return _SETTLED[reply]
+    if type(reply) is int:
+        return Settled(reply)
+    word, moment = reply
+    return Settled(200, word.decode(), moment)
+
+
+def settled_all(reply: Sequence[Any]) -> list[Settled]:
+    """What became of each of many leases."""
+    return [_SETTLED[one] if type(one) is bytes else settled(one) for one in reply]
 
 
 def job(queue: str, reply: Sequence[Any]) -> Job:
     """A job as `show` and `list` tell it."""
     job_id, word, moment, record, packed, max_attempts = reply
-    header, body = _fields_of(record)
+    extras, run = extras_of(record), run_of(packed)
     state = JobState(word.decode())
     when = int(moment) if moment else None
-    run: dict[str, Any] = codec.unpack(packed) if packed else {}
-    if state is JobState.SCHEDULED:
-        header["run_at"] = when
+    more = run.more
     return Job(
         queue=queue,
         id=job_id.decode(),
         state=state,
-        body=body,
-        priority=record[1],
-        attempt=run.get("attempt", 0),
+        body=body_of(record) or b"null",
+        priority=priority_of(record),
+        attempt=run.attempt,
         max_attempts=max_attempts,
-        pushed_at=int.from_bytes(record[2:8], "big"),
+        pushed_at=pushed_at_of(record),
+        run_at=when if state is JobState.SCHEDULED else extras.get("run_at"),
         lease_until=when if state is JobState.LEASED else None,
         kept_until=when if state is JobState.DONE else None,
-        finished_at=run.get("finished"),
-        worker=run.get("worker") or None,
-        progress=_bytes(run.get("progress")),
-        result=_bytes(run.get("result")),
-        reason=run.get("reason"),
-        cancelled=bool(run.get("cancel")),
+        expires_at=extras.get("expires_at"),
+        finished_at=more.get("finished"),
+        group=extras.get("group"),
+        uniq=extras.get("uniq"),
+        traceparent=extras.get("trace"),
+        worker=run.worker or None,
+        progress=_bytes(more.get("progress")),
+        result=_bytes(more.get("result")),
+        reason=more.get("reason"),
+        cancelled=bool(more.get("cancel")),
         errors=tuple(
             Failure(int(one["at"]), one["worker"], one["error"], one.get("backtrace"))
-            for one in run.get("errors", ())
+            for one in more.get("errors", ())
         ),
-        **header,
     )
 
 
@@ -222,45 +185,15 @@ def explained(reply: Sequence[Any], listeners: int) -> Explained:
     )
 
 
-STATS_FIELDS = 13
-
-
-def stats(reply: Sequence[int], queues: Sequence[str]) -> list[QueueStats]:
+def stats(reply: Sequence[Any], queues: Sequence[str]) -> list[QueueStats]:
     """The counts of each of `queues`, in their order."""
+    names = [name.decode() for name in reply[0]]
     found = []
-    for position, queue in enumerate(queues):
-        (
-            ready,
-            scheduled,
-            leased,
-            done,
-            dead,
-            processed,
-            failed,
-            expired,
-            oldest,
-            started,
-            pushed,
-            taken,
-            lost,
-        ) = reply[position * STATS_FIELDS : (position + 1) * STATS_FIELDS]
+    for queue, figures in zip(queues, reply[1:], strict=True):
+        figure = dict(zip(names, figures, strict=True))
+        oldest, started = figure.pop("oldest"), figure.pop("started")
         found.append(
-            QueueStats(
-                queue=queue,
-                ready=ready,
-                scheduled=scheduled,
-                leased=leased,
-                done=done,
-                dead=dead,
-                processed=processed,
-                failed=failed,
-                expired=expired,
-                oldest_ms=None if oldest < 0 else oldest,
-                started=started == 1,
-                pushed_last_minute=pushed,
-                processed_last_minute=taken,
-                failed_last_minute=lost,
-            )
+            QueueStats(queue=queue, oldest_ms=None if oldest < 0 else oldest, started=started == 1, **figure)
         )
     return found
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from presque.engine import replies
 from presque.engine.lines import Lines, Waiter
 from presque.errors import PresqueError, QueueClosed, StoreUnavailable
 from presque.job import Fetched, LeaseAsk, Leased
+
+J = TypeVar("J", Fetched, Leased)
 
 SERVE_MOST = 500
 FORGET_S = 30.0
@@ -37,6 +39,9 @@ class Source(Protocol):
 
     def lease_jobs(self, queue: str, ask: LeaseAsk, receive: Callable[[Any], None]) -> None:
         """Lease jobs; `receive` gets the reply of `lease` or a `PresqueError`."""
+
+    def sound(self, taken: replies.Taken[J]) -> replies.Taken[J]:
+        """The same answer, while the damaged jobs in it are put where nobody gets them."""
 
     def give_back(self, jobs: Iterable[Fetched | Leased]) -> None:
         """Put fetched or leased jobs back at the head of their queues."""
@@ -182,7 +187,7 @@ class Wakeups:
             return
         if isinstance(reply, PresqueError):
             return
-        answer = replies.fetched(reply, (queue,))
+        answer = self._source.sound(replies.fetched(reply, (queue,)))
         for position, job in enumerate(answer.jobs):
             while (waiter := self._lines.next(queue, leasing=False)) is not None:
                 if self.deal(waiter, job):
@@ -201,7 +206,7 @@ class Wakeups:
             if isinstance(reply, StoreUnavailable) and reply.sent:
                 self.deal(waiter, reply)
             return
-        answer = replies.leased(reply, (queue,))
+        answer = self._source.sound(replies.leased(reply, (queue,)))
         if answer.jobs and not self.deal(waiter, answer.jobs):
             self._source.give_back(answer.jobs)
         for due in answer.due_ms.values():

@@ -89,7 +89,7 @@ class Fetch:
                 return True
             queue, job_id, body, record = found
             extra = self.extra
-            if record[0] and (trace := traceparent_of(record)):
+            if trace := traceparent_of(record):
                 extra = b"%btraceparent: %b\r\n" % (extra, trace.encode())
             named = b"Presque-Queue: %b\r\nPresque-Job-Id: %b\r\n" % (queue.encode(), job_id.encode())
             connection.answer_bytes(

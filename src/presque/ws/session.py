@@ -119,7 +119,8 @@ class Session:
         for task in self._commands:
             task.cancel()
         for queue, job, token in reversed(self._held):  # each goes to the head
-            fail = Settle("fail", queue, job, token, "the connection was lost", third="0")
+            told = {"error": "the connection was lost", "retry_in": 0}
+            fail = Settle("fail", queue, job, token, told)
             self._engine.settle(fail if lost else Settle("release", queue, job, token), _ignore)
         self._held.clear()
 

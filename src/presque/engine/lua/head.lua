@@ -9,7 +9,7 @@
 --                                       with a 'v' in it once a job was moved within the queue
 --                           timed       '1' while `due` or `ttl` may hold something
 --                           leases      '1' once a job was leased: `leased`, `runs` and the rest are in use
---                           leased_ever how many leases were given; the number in each token
+--                           tokens      how many tokens were given; the number in each of them
 --                           clock, skew see `lease_clock`
 --                           memo_at     since when `memo` is the younger one; idem_at the same for `idem`
 --                           grouped     '1' once a job with a group was pushed, see ready.lua
@@ -18,38 +18,38 @@
 --                           more        '1' once any of the next ones is used; most queues read none of them
 --                           watched     '1' if somebody may want to hear what happens here, see events.lua
 --                           rates       snapshots of the counters for the last minute, see `snapshot`
---   ns:{queue}:jobs   hash  id -> record: every job of the queue, in whatever state
+--                           purges      how many purges had groups to clear away, see `purged`
+--   ns:{queue}:jobs   hash  id -> record: every job of the queue, in whatever state; see records.lua
 --   ns:{queue}:ready  list  ids in the order they are handed out, for priority 5;
 --                           ready:9 … ready:1 beside it for the others; ready:9:acme, ready::acme for groups
 --   ns:{queue}:due    zset  scheduled jobs: padded id, scored by when they become ready (ms)
 --   ns:{queue}:ttl    zset  jobs with a ttl: padded id, scored by when they are dropped (ms)
 --   ns:{queue}:uniq   hash  uniq key -> id of the job that holds it
 --   ns:{queue}:leased zset  leased jobs: padded id, scored by when the lease ends (ms of the lease clock)
---   ns:{queue}:runs   hash  id -> what happened to a job since it was first leased (MessagePack): see `run_of`
+--   ns:{queue}:runs   hash  id -> what happened to a job since it was first leased: see runs.lua
 --   ns:{queue}:dead   zset  dead jobs: padded id, scored by when they died (ms)
 --   ns:{queue}:done   zset  finished jobs that are kept: padded id, scored by until when (ms)
 --   ns:{queue}:memo   hash  what was answered a moment ago, so that a repeated call gets the same answer;
 --                           memo:old beside it holds the minute before
---   ns:{queue}:ends   sharded channel: '<id>:<done, dead or deleted>', separated by spaces
+--   ns:{queue}:ends   sharded channel: '<done, dead or deleted> <ids>' for each way to end, ids with commas
 --   ns:{queue}:groups hash  group -> how many of its jobs are leased, where any are
 --   ns:{queue}:ring   zset  groups with ready jobs of priority 5, scored by whose turn it is; ring:9 … ring:1
 --   ns:{queue}:rate   list  '<ms>:<jobs>': what was handed out within the window of the policy `rate`
+--   ns:{queue}:purged list  what is left of purges: '<number>:<priority>' or '<number>:groups', each the end of
+--                           the name of a key purged:… that names the groups whose lists are to be deleted
 --   ns:{queue}:idem   hash  Idempotency-Key -> id and fingerprint; idem:old beside it holds the day before
 --   ns:{queue}:wake   sharded channel: '<jobs that became ready> <ms until the soonest new scheduled one>'
 --   ns:{queue}:events sharded channel: what happened to jobs, see events.lua
 --
 --   ns:{:queues}      set   the names of all queues (a queue's name cannot begin with a colon)
+--   ns:{:queues}:layout  string  the number of the layout of the data in this namespace, see library.LAYOUT
 --   ns:{:queues}:new  sharded channel: the name of a queue that was never seen before
 --   ns:{:workers}:…   hashes and a sorted set, see workers.lua
 --   ns:{:cron}:…      the recurring jobs, see cron.lua
 --
--- A job's state is the key that holds its id: `due` is scheduled; none of the sets is ready. An id in a
--- ready list whose record is gone (expired) means nothing and is skipped when its turn comes: taking it
--- out of the middle of a long list would cost time in proportion to the list.
---
--- A record is what is known of a job, as bytes: a header of 8 (flags, priority, pushed_at as 6), the
--- fields that the flags announce, then the body as it came. 25 bytes of body make 33 of record; see
--- bench/memory.py. replies.py reads the same layout.
+-- A job's state is the key that holds its id, see STATES. An id in a ready list whose record is gone (expired)
+-- means nothing and is skipped when its turn comes: taking it out of the middle of a long list would cost time
+-- in proportion to the list.
 --
 -- The rules of every function here: read and check everything before the first write, since an error
 -- after it keeps the write; read the clock once; bound every loop; never look into a body.
@@ -60,8 +60,6 @@ local LOOK = 64            -- records read at once: bodies may be large, and eac
 local SNAPSHOT_MS = 10000  -- how often the counters are noted for the rates of the last minute
 local SNAPSHOTS = 7
 
-local UNIQ, UNTIL_DONE, TTL, RUN_AT, LIMITS, PLACED, GROUP, TRACE = 1, 2, 4, 8, 16, 32, 64, 128
-
 -- The store's clock in milliseconds. Called once by each function and passed on: on Redis 7.0 it moves
 -- while a function runs.
 local function clock()
@@ -69,9 +67,26 @@ local function clock()
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
--- Ids as members of a sorted set, so that equal scores keep the order of the ids.
-local function padded(id) return string.format('%015.0f', id) end
-local function unpadded(member) return string.format('%.0f', tonumber(member)) end
+-- Ids as members of a sorted set, so that equal scores keep the order of the ids. An id is a number of at most
+-- 15 digits, as text or not.
+local ZEROS = '000000000000000'
+local function padded(id)
+  if type(id) == 'number' then id = string.format('%.0f', id) end
+  return string.sub(ZEROS, #id + 1) .. id
+end
+local function unpadded(member) return string.match(member, '[1-9]%d*') end
+
+-- The states of a job besides `ready`, in which it is when it is in none of them: the sorted set that holds its
+-- id, scored by a moment; the field of `meta` without which the set is not in use; what the job is when the
+-- moment has come though nobody swept yet, if that changes anything; whether the moment is of the lease clock;
+-- and whether the job still waits to be handed out. Whatever asks for the state of a job, lists or counts reads
+-- this table; a further state is a further row here, and one in presque/job.py.
+local STATES = {
+  {name = 'scheduled', key = 'due', used = 'timed', becomes = 'ready', waits = true},
+  {name = 'leased', key = 'leased', used = 'leases', lease_clock = true},
+  {name = 'done', key = 'done', used = 'leases', becomes = 'gone'},
+  {name = 'dead', key = 'dead', used = 'leases'},
+}
 
 local KEYS_OF_A_QUEUE = 7
 local NONE = {}  -- shared by all queues in whose calls nothing ended
@@ -83,14 +98,14 @@ local function name_more(q)
   local prefix = string.sub(q.meta, 1, -5)
   q.leased, q.runs, q.dead, q.done = prefix .. 'leased', prefix .. 'runs', prefix .. 'dead', prefix .. 'done'
   q.memo, q.ends, q.rate, q.idem = prefix .. 'memo', prefix .. 'ends', prefix .. 'rate', prefix .. 'idem'
-  q.groups, q.ring = prefix .. 'groups', prefix .. 'ring'
+  q.groups, q.ring, q.purged = prefix .. 'groups', prefix .. 'ring', prefix .. 'purged'
 end
 
 -- Read the keys that only queues with leases use. `open` does so once a queue has had one.
 local function check_leases(q)
   name_more(q)
   q.in_flight = redis.call('ZCARD', q.leased)
-  redis.call('HLEN', q.runs)
+  q.noted = redis.call('HLEN', q.runs) > 0
   redis.call('ZCARD', q.dead)
   redis.call('ZCARD', q.done)
   redis.call('HLEN', q.memo)
@@ -109,11 +124,12 @@ end
 -- What `meta` says of a queue with `more`.
 local function open_more(q)
   name_more(q)
-  local meta = redis.call('HMGET', q.meta, 'leases', 'leased_ever', 'clock', 'skew', 'memo_at', 'policy', 'grouped',
-    'rated', 'idem_at')
-  q.leases, q.leased_ever, q.clock = meta[1], tonumber(meta[2] or 0), tonumber(meta[3] or 0)
+  local meta = redis.call('HMGET', q.meta, 'leases', 'tokens', 'clock', 'skew', 'memo_at', 'policy', 'grouped',
+    'rated', 'idem_at', 'purges')
+  q.leases, q.tokens, q.clock = meta[1], tonumber(meta[2] or 0), tonumber(meta[3] or 0)
   q.skew, q.memo_at, q.policy, q.grouped = tonumber(meta[4] or 0), tonumber(meta[5] or 0), meta[6], meta[7]
-  q.rated, q.idem_at = tonumber(meta[8] or 0), tonumber(meta[9] or 0)
+  q.rated, q.idem_at, q.purges = tonumber(meta[8] or 0), tonumber(meta[9] or 0), tonumber(meta[10] or 0)
+  if q.purges > 0 then q.leftovers = redis.call('LLEN', q.purged) end
   if q.grouped then check_groups(q) end
   if q.policy then redis.call('LLEN', q.rate) end
   if q.leases then check_leases(q) end
@@ -131,8 +147,8 @@ local function open(keys, first)
     seq = tonumber(meta[1] or 0), processed = tonumber(meta[2] or 0), failed = tonumber(meta[3] or 0),
     expired = tonumber(meta[4] or 0), stopped = meta[5], priorities = meta[6] or '', timed = meta[7],
     rates = meta[8] or '', size = redis.call('HLEN', keys[first + 1]), in_flight = 0, ended = NONE,
-    leased_ever = 0, clock = 0, skew = 0, memo_at = 0, rated = 0, idem_at = 0,
-    leases = false, policy = false, grouped = false, leased = false, runs = false, watched = meta[10],
+    tokens = 0, clock = 0, skew = 0, memo_at = 0, rated = 0, idem_at = 0, purges = 0, leftovers = 0,
+    leases = false, noted = false, policy = false, grouped = false, leased = false, runs = false, watched = meta[10],
   }
   redis.call('LLEN', q.ready)
   redis.call('HLEN', q.uniq)
@@ -169,96 +185,31 @@ local function add(list, one, other)
   list[#list + 1] = other
 end
 
--- What the header of a record says of a job beyond its priority and when it was pushed, and at which byte
--- its body begins. Nearly all jobs say nothing, so they share one table: a table for each is a tenth of the
--- time of a fetch.
-local NOTHING = {body = 9}
-local function parse(record)
-  local flags = string.byte(record)
-  if flags == 0 then return NOTHING end
-  local job, at = {}, 9
-  if bit.band(flags, UNIQ) ~= 0 then
-    local length = string.byte(record, at)
-    job.uniq = string.sub(record, at + 1, at + length)
-    job.until_done = bit.band(flags, UNTIL_DONE) ~= 0
-    at = at + 1 + length
-  end
-  if bit.band(flags, TTL) ~= 0 then
-    job.expires_at = struct.unpack('>I6', record, at)
-    at = at + 6
-  end
-  if bit.band(flags, RUN_AT) ~= 0 then
-    job.run_at = struct.unpack('>I6', record, at)
-    at = at + 6
-  end
-  if bit.band(flags, LIMITS) ~= 0 then
-    local attempts, keep = struct.unpack('>I2I4', record, at)
-    if attempts > 0 then job.attempts = attempts end
-    if keep > 0 then job.keep = keep - 1 end
-    at = at + 6
-  end
-  if bit.band(flags, PLACED) ~= 0 then
-    job.place = string.byte(record, at)
-    at = at + 1
-  end
-  if bit.band(flags, GROUP) ~= 0 then
-    local length = string.byte(record, at)
-    job.group = string.sub(record, at + 1, at + length)
-    at = at + 1 + length
-  end
-  if bit.band(flags, TRACE) ~= 0 then
-    local length = string.byte(record, at)
-    job.trace = string.sub(record, at + 1, at + length)
-    at = at + 1 + length
-  end
-  job.body = at
-  return job
+-- Every key of a state, whether it is in use or not.
+local function keys_of_states(q)
+  local keys = {}
+  for i, state in ipairs(STATES) do keys[i] = q[state.key] end
+  return keys
 end
 
--- The record of a job: the counterpart of `parse`.
-local function record_of(job, pushed_at, body)
-  local flags, parts = 0, {}
-  if job.uniq then
-    flags = flags + UNIQ + (job.until_done and UNTIL_DONE or 0)
-    parts[#parts + 1] = string.char(#job.uniq) .. job.uniq
+-- How many jobs are in each state, by name.
+local function count_states(q, now)
+  local counts, rest = {}, redis.call('HLEN', q.jobs)
+  for _, state in ipairs(STATES) do
+    local count = 0
+    if not q[state.used] then
+      count = 0
+    elseif state.becomes == 'ready' then
+      count = redis.call('ZCOUNT', q[state.key], '(' .. now, '+inf')
+    else
+      count = redis.call('ZCARD', q[state.key])
+    end
+    counts[state.name], rest = count, rest - count
   end
-  if job.expires_at then
-    flags = flags + TTL
-    parts[#parts + 1] = struct.pack('>I6', job.expires_at)
-  end
-  if job.run_at then
-    flags = flags + RUN_AT
-    parts[#parts + 1] = struct.pack('>I6', job.run_at)
-  end
-  if job.attempts or job.keep then
-    flags = flags + LIMITS
-    -- Zero means that the policy of the queue decides, so `keep` is stored one too high.
-    parts[#parts + 1] = struct.pack('>I2I4', job.attempts or 0, job.keep and job.keep + 1 or 0)
-  end
-  if job.place then
-    flags = flags + PLACED
-    parts[#parts + 1] = string.char(job.place)
-  end
-  if job.group then
-    flags = flags + GROUP
-    parts[#parts + 1] = string.char(#job.group) .. job.group
-  end
-  if job.trace then
-    flags = flags + TRACE
-    parts[#parts + 1] = string.char(#job.trace) .. job.trace
-  end
-  return struct.pack('>BBI6', flags, job.priority, pushed_at) .. table.concat(parts) .. body
+  counts.late = q.timed and redis.call('ZCOUNT', q.ttl, '-inf', now) or 0
+  counts.ready = rest - counts.late
+  return counts
 end
-
--- What stands for a job in a ready list: its id, and once it was moved within the queue (PATCH) also how
--- often, so that what it left behind in another place is known for nothing.
-local function entry_of(id, record)
-  local place = parse(record).place
-  return place and id .. 'v' .. place or id
-end
-
-local function priority_of(record) return string.byte(record, 2) end
-local function pushed_at_of(record) return (struct.unpack('>I6', record, 3)) end
 
 -- The rates of the last minute come from at most seven notes of the counters, a note being made by the
 -- first call that changes a counter 10 s after the note before. So counting costs a busy queue one write
@@ -283,47 +234,7 @@ local function write_meta(q, rates, fields)
   if #fields > 0 then redis.call('HSET', q.meta, unpack(fields)) end
 end
 
--- Go through the records of many jobs, LOOK of them at a time. `visit` gets the id, the record (false if
--- there is none) and the position in `ids`, and may return true to stop.
-local function each_record(q, ids, visit)
-  for first = 1, #ids, LOOK do
-    local last = math.min(first + LOOK - 1, #ids)
-    for i, record in ipairs(redis.call('HMGET', q.jobs, unpack(ids, first, last))) do
-      if visit(ids[first + i - 1], record, first + i - 1) then return end
-    end
-  end
-end
-
 -- Tell every server that has somebody waiting here. Costs next to nothing when nobody has subscribed.
 local function wake(q, ready, due_in)
   redis.call('SPUBLISH', q.wake, ready .. ' ' .. (due_in and string.format('%.0f', due_in) or ''))
-end
-
--- Forget that these jobs held their uniq keys, but only where they still do.
-local function release_uniq(q, keys, ids)
-  if #keys == 0 then return end
-  local holders = redis.call('HMGET', q.uniq, unpack(keys))
-  local free = {}
-  for i, holder in ipairs(holders) do
-    if holder == ids[i] then free[#free + 1] = keys[i] end
-  end
-  if #free > 0 then redis.call('HDEL', q.uniq, unpack(free)) end
-end
-
--- Take jobs out of the queue for good: record, ttl and uniq key. `ids` are strings, `jobs` what `parse`
--- said of them by position, where it said anything; what lists or sets hold the ids is the caller's affair.
-local function forget(q, ids, jobs)
-  if #ids == 0 then return end
-  local timed, uniq_keys, uniq_ids = {}, {}, {}
-  for i, job in pairs(jobs) do
-    if job.expires_at then timed[#timed + 1] = padded(ids[i]) end
-    if job.uniq then
-      uniq_keys[#uniq_keys + 1] = job.uniq
-      uniq_ids[#uniq_ids + 1] = ids[i]
-    end
-  end
-  redis.call('HDEL', q.jobs, unpack(ids))
-  if q.leases then redis.call('HDEL', q.runs, unpack(ids)) end
-  if #timed > 0 then redis.call('ZREM', q.ttl, unpack(timed)) end
-  release_uniq(q, uniq_keys, uniq_ids)
 end

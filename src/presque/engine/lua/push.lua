@@ -1,18 +1,18 @@
--- What one push asks for, as engine/options.py packs it (MessagePack): {p=priority, at=moment, d=delay, ttl=,
--- a=attempts, k=keep, u=uniq key, h=true if it is held until done, g=group, t=traceparent,
--- i=Idempotency-Key, f=fingerprint of the whole request}. Only what was asked for is there.
-local function read_options(q, packed, now)
-  local asked = cmsgpack.unpack(packed)
-  local job = {
-    priority = asked.p or 5, attempts = asked.a, keep = asked.k, uniq = asked.u, until_done = asked.h,
-    group = asked.g, trace = asked.t, idem = asked.i, fingerprint = asked.f,
-  }
-  local run_at = asked.at or now
+-- What one push asks for, as engine/pushing.py packs it (MessagePack), only what was asked for: `priority`,
+-- `delayed` (a moment), `delay` and `ttl` (ms), `key` and `fingerprint` (its Idempotency-Key, and what tells the
+-- request from others), and the extras of a record that are kept as they are: see records.lua. Returns the extras
+-- of the record, and what else was asked for.
+local KEPT = {'attempts', 'keep', 'uniq', 'until_done', 'group', 'trace'}
+local function read_options(packed, now)
+  local asked, extras = cmsgpack.unpack(packed), {}
+  for _, name in ipairs(KEPT) do extras[name] = asked[name] end
+  asked.priority = asked.priority or 5
+  local run_at = asked.delayed or now
   -- One more, since `now` was cut to whole milliseconds and nothing may be early.
-  if asked.d and asked.d > 0 then run_at = now + asked.d + 1 end
-  if run_at > now then job.run_at = run_at end
-  if asked.ttl then job.expires_at = now + asked.ttl end
-  return job
+  if asked.delay and asked.delay > 0 then run_at = now + asked.delay + 1 end
+  if run_at > now then extras.run_at = run_at end
+  if asked.ttl then extras.expires_at = now + asked.ttl end
+  return extras, asked
 end
 
 -- Whether a waiting job holds this uniq key. One whose ttl has run out waits no more, swept or not.
@@ -43,29 +43,29 @@ local function remember_keys(q, now, entries)
   redis.call('HSET', q.idem, unpack(entries))
 end
 
--- What a push asks for, or nil and the answer instead: why it is refused, or {id} of the job that an earlier
--- push with its Idempotency-Key stored. `special` knows those of the same call.
+-- The extras of a job and what else is asked for; or nil and the answer instead: why it is refused, or {id} of the
+-- job that an earlier push with its Idempotency-Key stored. `special` knows those of the same call.
 -- Writes nothing, and reads each key that will be written.
 local function consider(q, options, now, special)
-  local job = read_options(q, options, now)
-  if job.idem then
+  local job, asked = read_options(options, now)
+  if asked.key then
     name_more(q)
-    local before = special.idem[job.idem] or stored_before(q, job.idem)
-    if before then return nil, before[2] == job.fingerprint and {before[1]} or 'differs' end
+    local before = special.idem[asked.key] or stored_before(q, asked.key)
+    if before then return nil, before[2] == asked.fingerprint and {before[1]} or 'differs' end
   end
   local ttl = q.policy and policy_of(q).ttl or 0
   if ttl > 0 and not job.expires_at then job.expires_at = (job.run_at or now) + ttl end
   if job.expires_at and job.run_at and job.expires_at <= job.run_at then return nil, 'late' end
   if job.uniq and (special.uniq[job.uniq] or held_by_waiting(q, job.uniq, now)) then return nil, 'exists' end
-  redis.call('LLEN', list_of(q, job.priority))
+  redis.call('LLEN', list_of(q, asked.priority))
   if job.group then
     check_groups(q)
-    redis.call('LLEN', list_of(q, job.priority, job.group))
-    redis.call('ZCARD', ring_of(q, job.priority))
+    redis.call('LLEN', list_of(q, asked.priority, job.group))
+    redis.call('ZCARD', ring_of(q, asked.priority))
   end
   if job.run_at then redis.call('ZCARD', q.due) end
   if job.expires_at then redis.call('ZCARD', q.ttl) end
-  return job
+  return job, asked
 end
 
 local NO_OPTIONS = '\128'  -- an empty map: cmsgpack is not there yet while the library is loaded
@@ -75,27 +75,31 @@ local function room_of(q)
   local most = policy_of(q).max_length
   if most == 0 then return math.huge end
   if not q.leases then check_leases(q) end
-  return most - (q.size - q.in_flight - redis.call('ZCARD', q.done) - redis.call('ZCARD', q.dead))
+  local waiting = q.size
+  for _, state in ipairs(STATES) do
+    if not state.waits then waiting = waiting - redis.call('ZCARD', q[state.key]) end
+  end
+  return most - waiting
 end
 
 -- Note where a job with options goes, until `place_special`.
-local function note_special(special, job, seq)
+local function note_special(special, job, asked, seq)
   if job.run_at then
     special.soonest = math.min(special.soonest or job.run_at, job.run_at)
     add(special.due, job.run_at, padded(seq))
   else
-    special.lists[#special.lists + 1] = {job.priority, job.group, seq}
+    special.lists[#special.lists + 1] = {asked.priority, job.group, seq}
   end
   special.grouped = special.grouped or job.group
-  special.priorities = (special.priorities or '') .. (job.priority == 5 and '' or job.priority)
+  special.priorities = (special.priorities or '') .. (asked.priority == 5 and '' or asked.priority)
   if job.expires_at then add(special.ttl, job.expires_at, padded(seq)) end
   if job.uniq then
     special.uniq[job.uniq] = true
     add(special.holds, job.uniq, seq)
   end
-  if job.idem then
-    special.idem[job.idem] = {seq, job.fingerprint}
-    add(special.keys, job.idem, cmsgpack.pack(special.idem[job.idem]))
+  if asked.key then
+    special.idem[asked.key] = {seq, asked.fingerprint}
+    add(special.keys, asked.key, cmsgpack.pack(special.idem[asked.key]))
   end
 end
 
@@ -132,7 +136,7 @@ end
 --
 -- keys   the keys of the queue
 -- args   how many failures to count if a job is stored (a push that puts a failed job back says 1), '1' if
---        all are to be stored or none, then for each job its options ('' for none) and its body
+--        all are to be stored or none, then for each job its options ('' for none) and its sealed body
 -- reply  for each job its id, or {id} if it is there since an earlier push with its Idempotency-Key, or a word:
 --        'exists'   a waiting job holds its uniq key
 --        'late'     its ttl would end before it is due
@@ -142,19 +146,20 @@ local function push(keys, args)
   local q = open(keys, 1)
   local now, failures, together = clock(), tonumber(args[1]), args[2] == '1'
   local rates = snapshot(q, now)
-  local seq, stored, refusals, plain = q.seq, 0, 0, struct.pack('>BBI6', 0, 5, now)
+  local seq, stored, refusals, plain = q.seq, 0, 0, struct.pack('>BBI6', PLAIN, 5, now)
   local reply, records, ready, special = {}, {}, {}, nil
   if #args > 2 * MOST + 2 then return redis.error_reply('ERR too many jobs in one push') end
   local room, default_ttl = math.huge, false
   if q.policy then room, default_ttl = room_of(q), policy_of(q).ttl > 0 end
 
   for i = 3, #args, 2 do
-    local options, job, refused = args[i], nil, nil
+    local options, job, asked, refused = args[i], nil, nil, nil
     if stored >= room then
       refused = 'full'
     elseif options ~= '' or default_ttl then
       special = special or {lists = {}, due = {}, ttl = {}, holds = {}, keys = {}, uniq = {}, idem = {}}
-      job, refused = consider(q, options == '' and NO_OPTIONS or options, now, special)
+      job, asked = consider(q, options == '' and NO_OPTIONS or options, now, special)
+      if not job then refused = asked end
     end
     if refused then
       if type(refused) == 'string' then refusals = refusals + 1 end
@@ -162,8 +167,8 @@ local function push(keys, args)
     else
       seq, stored = seq + 1, stored + 1
       records[2 * stored - 1] = seq
-      records[2 * stored] = job and record_of(job, now, args[i + 1]) or plain .. args[i + 1]
-      if job then note_special(special, job, seq) else ready[#ready + 1] = seq end
+      records[2 * stored] = job and record_of(job, asked.priority, now, args[i + 1]) or plain .. args[i + 1]
+      if job then note_special(special, job, asked, seq) else ready[#ready + 1] = seq end
       reply[(i - 1) / 2] = seq
     end
   end

@@ -15,15 +15,21 @@ local function look_ahead(q, priority, start, count)
   return entries
 end
 
+local LOOK_BYTES = 256 * 1024
+
 -- When the oldest ready job of one priority began to wait, or nil. Looks at 20 ids at most, since ids of
--- dropped jobs may lie in front.
+-- dropped jobs may lie in front, and copies no more bodies than it must: the first job that is there is the oldest,
+-- but where groups take turns; there it stops after LOOK_BYTES.
 local function oldest_of(q, priority)
-  local ids, since = ids_of(q, look_ahead(q, priority, 0, 20)), nil
-  each_record(q, ids, function(_, record)
-    local began = record and (parse(record).run_at or pushed_at_of(record))
-    since = began and math.min(since or began, began) or since
-    return since and not q.grouped
-  end)
+  local since, bytes = nil, 0
+  for _, id in ipairs(ids_of(q, look_ahead(q, priority, 0, 20))) do
+    local record = redis.call('HGET', q.jobs, id)
+    if record then
+      local began = parse(record).run_at or pushed_at_of(record)
+      since, bytes = math.min(since or began, began), bytes + #record
+      if not q.grouped or bytes >= LOOK_BYTES then break end
+    end
+  end
   return since
 end
 
@@ -41,32 +47,39 @@ end
 -- stats: what there is to know about some queues; changes nothing.
 --
 -- keys   the keys of each queue
--- reply  for each queue: ready, scheduled, leased, done, dead, processed, failed, expired, ms that the oldest ready job has
---        waited (-1 for none), 1 if started else 0, and pushed, processed, failed in the last minute
+-- reply  the names of the figures, then for each queue the figures in that order: how many jobs are in each state,
+--        counters, `oldest` (ms that the oldest ready job has waited, -1 for none), `started` (1 or 0), and the
+--        counters of the last minute
 local function stats(keys)
-  local now, reply = clock(), {}
+  local now = clock()
+  local names = {'ready'}
+  for _, state in ipairs(STATES) do names[#names + 1] = state.name end
+  local states = #names
+  for _, name in ipairs({
+    'processed', 'failed', 'expired', 'oldest', 'started', 'pushed_last_minute', 'processed_last_minute',
+    'failed_last_minute',
+  }) do names[#names + 1] = name end
+  local reply = {names}
   for first = 1, #keys, KEYS_OF_A_QUEUE do
-    local q = open(keys, first)
-    local scheduled, late, oldest = 0, 0, nil
+    local q, oldest = open(keys, first), nil
+    local counts, figures = count_states(q, now), {}
     if q.timed then
-      scheduled = redis.call('ZCOUNT', q.due, '(' .. now, '+inf')
-      late = redis.call('ZCOUNT', q.ttl, '-inf', now)
       local due = redis.call('ZRANGE', q.due, 0, 0, 'WITHSCORES')
       if due[2] and tonumber(due[2]) <= now then oldest = tonumber(due[2]) end
     end
-    for _, priority in ipairs(priorities_of(q)) do
-      local since = oldest_of(q, priority)
-      if since then oldest = math.min(oldest or since, since) end
+    if counts.ready > 0 then
+      for _, priority in ipairs(priorities_of(q)) do
+        local since = oldest_of(q, priority)
+        if since then oldest = math.min(oldest or since, since) end
+      end
     end
     local seq, processed, failed = a_minute_ago(q, now)
-    local done, dead = 0, 0
-    if q.leases then done, dead = redis.call('ZCARD', q.done), redis.call('ZCARD', q.dead) end
-    local ready = q.size - scheduled - late - q.in_flight - done - dead
-    for _, number in ipairs({
-      ready, scheduled, q.in_flight, done, dead, q.processed, q.failed, q.expired + late,
-      (oldest and ready > 0) and math.max(0, now - oldest) or -1, q.stopped and 0 or 1,
-      q.seq - seq, math.max(0, q.processed - processed), q.failed - failed,
-    }) do reply[#reply + 1] = number end
+    for i = 1, states do figures[i] = counts[names[i]] end
+    for _, figure in ipairs({
+      q.processed, q.failed, q.expired + counts.late, (oldest and counts.ready > 0) and math.max(0, now - oldest) or -1,
+      q.stopped and 0 or 1, q.seq - seq, math.max(0, q.processed - processed), math.max(0, q.failed - failed),
+    }) do figures[#figures + 1] = figure end
+    reply[#reply + 1] = figures
   end
   return reply
 end
@@ -82,12 +95,7 @@ local function peek(keys, args)
   pass_time(q, now)
   tell_ends(q)
   tell_events(q, now)
-  local late, scheduled = redis.call('ZCOUNT', q.ttl, '-inf', now), redis.call('ZCOUNT', q.due, '(' .. now, '+inf')
-  local ready = redis.call('HLEN', q.jobs) - late - scheduled
-  if q.leases then
-    ready = ready - redis.call('ZCARD', q.leased) - redis.call('ZCARD', q.done) - redis.call('ZCARD', q.dead)
-  end
-  local reply, looked = {ready}, 0
+  local reply, looked = {count_states(q, now).ready}, 0
   for _, priority in ipairs(priorities_of(q)) do
     local start = 0
     while #reply <= count and bytes > 0 and looked < 2 * MOST do
@@ -95,7 +103,7 @@ local function peek(keys, args)
       if #entries == 0 then break end
       local ids = ids_of(q, entries)
       each_record(q, ids, function(id, record, i)
-        if record and (ids == entries or entry_of(id, record) == entries[i]) then
+        if record and (ids == entries or entry_of(id, parse(record)) == entries[i]) then
           reply[#reply + 1] = record
           bytes = bytes - #record
         end
@@ -128,8 +136,12 @@ local function control(keys, args)
   return q.stopped and 0 or 1
 end
 
-local function unlink_group(q, priority, group)
-  if group ~= '' then redis.call('UNLINK', list_of(q, priority, group)) end
+-- Let the lists of groups be deleted a piece at a time (`clear_purged`): the key that names the groups gets another
+-- name, which is noted. What the lists hold stands for no job any more.
+local function leave_to_sweep(q, key, name)
+  if redis.call('EXISTS', key) == 0 then return end
+  redis.call('RENAME', key, q.purged .. ':' .. q.purges .. ':' .. name)
+  redis.call('RPUSH', q.purged, q.purges .. ':' .. name)
 end
 
 -- purge: jobs of every state, counters, uniq keys and Idempotency-Keys go; the name, the policy, the id
@@ -140,31 +152,48 @@ end
 local function purge(keys)
   local q = open(keys, 1)
   name_more(q)
-  local lists = {}
+  redis.call('LLEN', q.purged)
+  local lists, groups = {}, q.grouped
+  if groups then
+    q.purges = q.purges + 1
+    redis.call('HSET', q.meta, 'purges', q.purges)
+    leave_to_sweep(q, q.groups, 'groups')
+  end
   for _, priority in ipairs(priorities_of(q)) do
     lists[#lists + 1] = list_of(q, priority)
-    if q.grouped then
-      local ring = ring_of(q, priority)
-      for _, group in ipairs(redis.call('ZRANGE', ring, 0, -1)) do unlink_group(q, priority, group) end
-      for _, group in ipairs(redis.call('HKEYS', q.groups)) do unlink_group(q, priority, group) end
-      lists[#lists + 1] = ring
-    end
+    if groups then leave_to_sweep(q, ring_of(q, priority), priority) end
   end
-  redis.call('UNLINK', q.jobs, q.due, q.ttl, q.uniq, q.leased, q.runs, q.dead, q.done, q.memo,
-    q.memo .. ':old', q.groups, q.idem, q.idem .. ':old', unpack(lists))
+  redis.call('UNLINK', q.jobs, q.ttl, q.uniq, q.runs, q.memo, q.memo .. ':old', q.idem, q.idem .. ':old', q.groups,
+    unpack(keys_of_states(q)))
+  redis.call('UNLINK', unpack(lists))
   redis.call('HDEL', q.meta, 'processed', 'failed', 'expired', 'priorities', 'timed', 'rates', 'leases', 'grouped')
   happened(q, 'deleted', q.size, NONE)
   tell_events(q, clock())
   return q.size
 end
 
+local LAYOUT = '@LAYOUT@'
+
+-- layout: in which layout the data of this namespace is. An empty one gets that of these functions.
+--
+-- keys   the set of names, the channel of new names, the number of the layout
+-- reply  the number; '1' is what wrote none
+local function layout(keys)
+  local found = redis.call('GET', keys[3])
+  if found then return found end
+  if redis.call('SCARD', keys[1]) > 0 then return '1' end
+  redis.call('SET', keys[3], LAYOUT)
+  return LAYOUT
+end
+
 -- register: make queues known before their first job is stored.
 --
--- keys   the set of names, the channel of new names
+-- keys   the set of names, the channel of new names, the number of the layout
 -- args   names
 -- reply  how many of them are new
 local function register(keys, args)
   local new = 0
+  if redis.call('SCARD', keys[1]) == 0 then redis.call('SET', keys[3], LAYOUT) end
   for _, name in ipairs(args) do
     if redis.call('SADD', keys[1], name) == 1 then
       new = new + 1

@@ -78,7 +78,7 @@ local function pop_live(q, list)
     if not entry then return nil end
     local id = string.match(entry, '^%d+')
     local record = redis.call('HGET', q.jobs, id)
-    if record and entry_of(id, record) == entry then return entry, record end
+    if record and entry_of(id, parse(record)) == entry then return entry, record end
   end
 end
 
@@ -136,7 +136,9 @@ end
 
 -- Put entries that were popped last back to where they came from, in their order.
 local function unpop(q, priority, entries, groups, first)
-  for i = #entries, first, -1 do put_ready(q, priority, groups and groups[i], {entries[i]}, true) end
+  local lists = {}
+  for i = #entries, first, -1 do collect(q, lists, priority, groups and groups[i], entries[i]) end
+  for _, list in ipairs(lists) do put_ready(q, priority, list.group, list.entries, true) end
 end
 
 -- Whether a job was handed out before. Its ttl means nothing then: somebody took it in time.
@@ -162,8 +164,8 @@ local function take_ready(q, now, count, bytes, leasing)
         end
         looked = looked + 1
         local before = found
-        if record and (next_ids == entries or entry_of(next_ids[i], record) == entries[i]) then
-          local job = parse(record)
+        local job = record and parse(record)
+        if job and (next_ids == entries or entry_of(next_ids[i], job) == entries[i]) then
           if job.expires_at and job.expires_at <= now and not was_leased(q, next_ids[i]) then
             late[#late + 1], late_jobs[#late_jobs + 1] = next_ids[i], job
           else

@@ -1,187 +1,208 @@
 -- Settling: how a lease ends before its time, or is made longer.
 
+local MS_MOST = 2 ^ 47
+
+-- A number of ms from the outside, nil if it is not given. Fails, before anything is written, if it makes no
+-- sense.
+local function ms_of(value)
+  if value == nil then return nil end
+  if type(value) ~= 'number' or not (value >= 0 and value <= MS_MOST) then
+    error(redis.error_reply('ERR not a number of ms'))
+  end
+  return math.floor(value)
+end
+
 -- After how many ms a job that failed for the n-th time is tried again. `random` is from 0 to 1.
 local function backoff(q, attempt, random)
   local policy = policy_of(q)
-  local delay = policy.backoff_first * policy.backoff_factor ^ (attempt - 1)
-  delay = math.min(delay, policy.backoff_most)
+  local delay = 0
+  if policy.backoff_first > 0 then  -- zero times a power beyond all numbers is not a number
+    delay = math.min(policy.backoff_first * policy.backoff_factor ^ (attempt - 1), policy.backoff_most)
+  end
   return math.floor(delay * (1 + policy.backoff_jitter * (2 * random - 1)))
 end
 
--- Let a job whose lease is over be ready after `delay` ms. Returns the word and the moment for the answer.
-local function again(q, id, record, run, now, delay)
-  run.token = ''
-  save_run(q, id, run)
+-- What each verb does to a job that the caller holds: it decides the fate of the job, and returns the word and
+-- the moment for the answer. `run` is shared by all jobs whose runs are the same bytes: `own_run` gives one to change.
+local verbs = {}
+
+local function own_run(fates, id, run) return fates.runs[id] or read_run(run.packed) end
+
+-- Let a job whose lease is over be ready after `delay` ms.
+local function again(q, fates, id, job, run, now, delay)
   if delay <= 0 then
-    back_to_ready(q, id, record)
-    q.freed = q.freed + 1
+    fate_back(q, fates, id, job, run)
     return 'ready'
   end
-  redis.call('ZADD', q.due, now + delay, padded(id))
-  if not q.timed then
-    redis.call('HSET', q.meta, 'timed', '1')
-    q.timed = '1'
-  end
+  run.token, fates.runs[id] = '', run
+  add(fates.later, now + delay, padded(id))
   q.soonest = math.min(q.soonest or delay, delay)
   return 'scheduled', now + delay
 end
 
--- Let a job be forgotten at the end of `settle_some`, with the others.
-local function leave_for_good(q, id, job)
-  q.gone[#q.gone + 1] = id
-  if job ~= NOTHING then q.gone_jobs[#q.gone] = job end
-  q.gone_ids[id] = true
-end
-
-local function remove_cancelled(q, id, record)
-  ended(q, id, 'deleted')
-  leave_for_good(q, id, parse(record))
+local function deleted(fates, id, job)
+  fates.deleted[#fates.deleted + 1] = id
+  fate_gone(fates, id, job)
   return 'deleted'
 end
 
--- A finished job: kept for a while, or gone.
-local function finish(q, id, record, run, now)
-  local job = parse(record)
-  local keep = job.keep or policy_of(q).keep
-  ended(q, id, 'done')
-  if keep == 0 then
-    leave_for_good(q, id, job)
-    return
-  end
-  run.finished = now
-  redis.call('ZADD', q.done, now + keep * 1000, padded(id))
-  save_run(q, id, run)
-  release_uniq(q, {job.uniq}, {id})
-end
-
--- What each verb does to a job that the caller holds. Returns the word and the number for the answer.
-local verbs = {}
-
-function verbs.ack(q, id, record, run, now, result)
-  if result ~= '' then run.result = result end
+function verbs.ack(q, fates, id, job, run, now, fields)
   q.processed = q.processed + 1
-  finish(q, id, record, run, now)
+  leave_lease(fates, id, job)
+  fates.done[#fates.done + 1] = id
+  local keep = job.keep or policy_of(q).keep
+  if keep == 0 then
+    fate_gone(fates, id, job)
+    return 'done'
+  end
+  run = own_run(fates, id, run)
+  run.token, run.more.result, run.more.finished = '', fields.result, now
+  fates.runs[id] = run
+  add(fates.kept, now + keep * 1000, padded(id))
+  free_uniq(fates, id, job)
   return 'done'
 end
 
-function verbs.fail(q, id, record, run, now, text, backtrace, retry_in, retry, random)
-  add_error(run, now, text, backtrace ~= '' and backtrace or nil)
+function verbs.fail(q, fates, id, job, run, now, fields, random)
+  local retry_in = ms_of(fields.retry_in)
+  run = own_run(fates, id, run)
+  add_error(run, now, fields.error or '', fields.backtrace)
   q.failed = q.failed + 1
-  if run.cancel then return remove_cancelled(q, id, record) end
-  if retry == '0' then
-    die(q, id, record, run, now, 'failed for good')
-    return 'dead'
-  end
-  if run.attempt >= max_attempts(q, parse(record)) then
-    die(q, id, record, run, now, 'attempts used up')
+  leave_lease(fates, id, job)
+  if run.more.cancel then return deleted(fates, id, job) end
+  if fields.retry == false or run.attempt >= max_attempts(q, job) then
+    local reason = fields.reason or (fields.retry == false and 'failed for good') or 'attempts used up'
+    fate_dead(fates, id, job, run, now, reason)
     return 'dead'
   end
   happened_to(q, 'failed', id)
-  return again(q, id, record, run, now, tonumber(retry_in) or backoff(q, run.attempt, random))
+  return again(q, fates, id, job, run, now, retry_in or backoff(q, run.attempt, random))
 end
 
-function verbs.release(q, id, record, run, now, delay)
-  if run.cancel then return remove_cancelled(q, id, record) end
+function verbs.release(q, fates, id, job, run, now, fields)
+  local delay = ms_of(fields.delay) or 0
+  run = own_run(fates, id, run)
+  leave_lease(fates, id, job)
+  if run.more.cancel then return deleted(fates, id, job) end
   run.attempt = run.attempt - 1  -- giving back is no failure
   happened_to(q, 'released', id)
-  return again(q, id, record, run, now, tonumber(delay) or 0)
+  return again(q, fates, id, job, run, now, delay)
 end
 
 verbs.give_back = verbs.release
 
-function verbs.extend(q, id, _, run, now, ms, progress)
-  run.ends = lease_clock(q, now) + (tonumber(ms) or run.ms)
-  if progress ~= '' then run.progress = progress end
-  redis.call('ZADD', q.leased, run.ends, padded(id))
-  save_run(q, id, run)
-  return run.cancel and 'cancel' or 'leased', run.ends - q.skew
+function verbs.extend(q, fates, id, _, run, _, fields)
+  local ms = ms_of(fields.ms)
+  run = own_run(fates, id, run)
+  run.ends = q.clock + (ms or run.ms)
+  if fields.progress then run.more.progress = fields.progress end
+  fates.runs[id] = run
+  add(fates.extended, run.ends, padded(id))
+  return run.more.cancel and 'cancel' or 'leased', run.ends - q.skew
+end
+
+local function holds(list, value)
+  for _, one in ipairs(list) do
+    if one == value then return true end
+  end
+  return false
 end
 
 -- What to answer about a lease that the caller does not hold.
-local function not_held(q, id, token, record)
-  local before = recall(q, 'settle:' .. id .. ':' .. token)
-  if before then return {200, unpack(cmsgpack.unpack(before))} end
-  if record and not redis.call('ZSCORE', q.done, padded(id)) then return {409} end
-  if tonumber(id) <= q.seq then return {410} end
-  return {404}
+local function not_held(q, fates, id, key)
+  local before = recall(q, key)
+  if before then
+    local word, moment = string.match(before, '^(%a+) ?(%d*)$')
+    return moment == '' and word or {word, tonumber(moment)}
+  end
+  if holds(fates.done, id) or holds(fates.deleted, id) then return 410 end
+  if redis.call('HEXISTS', q.jobs, id) == 1 and not redis.call('ZSCORE', q.done, padded(id)) then return 409 end
+  if tonumber(id) <= q.seq then return 410 end
+  return 404
 end
 
--- Settle some leases, whose records are read at once. `args` has seven for each, from `first` to `last`.
-local function settle_some(q, now, logical, random, args, first, last, answered, replies, memo)
-  local ids, members, runs = {}, {}, {}
-  for i = first, last, 7 do
-    ids[#ids + 1] = args[i + 1]
-    members[#members + 1] = padded(args[i + 1])
+-- What is asked: {verb=, token=, fields=, first=, last=} for each group, and the ids one after the other.
+local function read_groups(args)
+  local groups, ids, at = {}, {}, 2
+  while at <= #args do
+    local fields, count = args[at + 2], tonumber(args[at + 3])
+    if not verbs[args[at]] then error(redis.error_reply('ERR settle knows no ' .. args[at])) end
+    groups[#groups + 1] = {
+      verb = args[at], token = args[at + 1], fields = fields == '' and NONE or cmsgpack.unpack(fields),
+      first = #ids + 1, last = #ids + count,
+    }
+    for i = at + 4, at + 3 + count do ids[#ids + 1] = args[i] end
+    at = at + 4 + count
   end
-  local records = redis.call('HMGET', q.jobs, unpack(ids))
-  local packed = redis.call('HMGET', q.runs, unpack(ids))
-  local ends = redis.call('ZMSCORE', q.leased, unpack(members))
-  for n, id in ipairs(ids) do
-    local i = first + 7 * (n - 1)
-    local verb, token, record = args[i], args[i + 2], records[n]
-    local run = runs[id] or (packed[n] and cmsgpack.unpack(packed[n]))
-    runs[id] = run
-    local key = 'settle:' .. id .. ':' .. token
-    local reply = answered[key]
-    if not reply then
-      if verb == 'give_back' and run and run.told_again then
-        reply = {409}
-      elseif record and run and token ~= '' and run.token == token and ends[n] and tonumber(ends[n]) > logical then
-        if verb ~= 'extend' then
-          q.over[#q.over + 1] = members[n]
-          q.left[#q.left + 1] = parse(record)
-        end
-        reply = {200, verbs[verb](q, id, record, run, now, args[i + 3], args[i + 4], args[i + 5], args[i + 6],
-          random)}
-        if verb ~= 'extend' then
-          answered[key] = reply
-          add(memo, key, cmsgpack.pack({reply[2], reply[3]}))
-        end
-      else
-        reply = not_held(q, id, token, record and not q.gone_ids[id])
-      end
-    end
-    replies[#replies + 1] = reply
-  end
-  if #q.over > 0 then redis.call('ZREM', q.leased, unpack(q.over)) end
-  forget(q, q.gone, q.gone_jobs)
-  q.over, q.gone, q.gone_jobs = {}, {}, {}
+  return groups, ids
 end
 
 -- settle: end or extend leases of one queue.
 --
 -- keys   the keys of the queue
--- args   a random number from 0 to 1, then for each lease seven: verb, id, token, and
---        ack      result, '', '', ''               (JSON, or '')
---        fail     error, backtrace, ms until retried ('' for the policy), '0' to retry no more
---        release  ms until ready, '', '', ''
---        give_back  '', '', '', ''                (as release, by the server that could not answer with the
---                 lease; {409} if the same lease was told to a repeated request, whose answer may be read)
---        extend   ms ('' for as long as it was given), progress (JSON, or ''), '', ''
--- reply  for each {200, state, moment}: 'done', 'dead', 'deleted', 'ready', 'scheduled' (until), 'leased' or
---        'cancel' (until); or {409} the lease is another's by now, {410} the job is finished, {404} it never was
+-- args   a random number from 0 to 1, then any number of groups: verb, token, fields (MessagePack: a map, or '' if
+--        there are none), how many ids, and the ids. The verbs and their fields, all of which may be left out:
+--        ack      result (JSON as text)
+--        fail     error, backtrace, retry_in (ms; as the policy says), retry (false to try no more), reason (why
+--                 it is dead then)
+--        release  delay (ms)
+--        give_back  (as release, by the server that could not answer with the lease; 409 if the same lease was
+--                 told to a repeated request, whose answer may be read)
+--        extend   ms (as long as it was given for), progress (JSON as text)
+-- reply  for each id what its job is now: 'done', 'dead', 'deleted' or 'ready', or {'scheduled', 'leased' or
+--        'cancel', until when}; or 409 the lease is another's by now, 410 the job is finished, 404 it never was
 --
 -- A call that is repeated gets the same answer again for a minute or two, and has no further effect.
 local function settle(keys, args)
   local q, now = open(keys, 1), clock()
   if not q.leases then check_leases(q) end
-  local rates, logical = snapshot(q, now), lease_clock(q, now)
-  local random, replies, memo = tonumber(args[1]), {}, {}
-  q.freed, q.soonest, q.left = 0, nil, {}
-  q.over, q.gone, q.gone_jobs, q.gone_ids = {}, {}, {}, {}
-  if #args > 7 * MOST + 1 then return redis.error_reply('ERR too many leases in one settle') end
+  local rates, logical, random = snapshot(q, now), lease_clock(q, now), tonumber(args[1])
+  local groups, ids = read_groups(args)
+  if #ids > MOST then return redis.error_reply('ERR too many leases in one settle') end
+  local packed = #ids > 0 and redis.call('HMGET', q.runs, unpack(ids)) or {}
+  local jobs, fates = jobs_of(q, ids, packed), new_fates()
+  local replies, memo = {}, {}
   local answered = {}  -- a repetition within the call
-  for first = 2, #args, 7 * LOOK do
-    local last = math.min(#args, first + 7 * LOOK - 1)
-    settle_some(q, now, logical, random, args, first, last, answered, replies, memo)
+  local seen = {}      -- what each run says, by its bytes: many are the same
+
+  for _, group in ipairs(groups) do
+    local verb, token, fields = group.verb, group.token, group.fields
+    local decide, ends = verbs[verb], verb ~= 'extend'
+    for n = group.first, group.last do
+      local id, bytes = ids[n], packed[n]
+      local key = id .. ':' .. token
+      local reply = answered[key]
+      if not reply then
+        local run = bytes and seen[bytes]
+        if bytes and not run then
+          run = read_run(bytes)
+          run.packed = bytes
+          seen[bytes] = run
+        end
+        local job = jobs[id]
+        if verb == 'give_back' and run and run.more.told_again then
+          reply = 409
+        elseif job and run.token == token and token ~= '' and run.ends > logical then
+          local word, moment = decide(q, fates, id, job, run, now, fields, random)
+          reply = moment and {word, moment} or word
+          if ends then
+            answered[key] = reply
+            add(memo, key, moment and string.format('%s %.0f', word, moment) or word)
+          end
+        else
+          reply = not_held(q, fates, id, key)
+        end
+      end
+      replies[n] = reply
+    end
   end
 
-  for _, job in ipairs(q.left) do leave_group(q, job) end
+  write_fates(q, fates)
   remember(q, now, memo)
   write_meta(q, rates, {'processed', q.processed, 'failed', q.failed, 'clock', q.clock, 'skew', q.skew})
-  local freed = #memo / 2
-  if (policy_of(q).max_leased > 0 or policy_of(q).group_leased > 0) and freed > 0 then q.freed = freed end
-  if q.freed > 0 or q.soonest then wake(q, q.freed, q.soonest) end
+  local freed, ready = #memo / 2, fates.ready
+  if q.policy and (policy_of(q).max_leased > 0 or policy_of(q).group_leased > 0) then ready = freed end
+  if ready > 0 or q.soonest then wake(q, ready, q.soonest) end
   tell_ends(q)
   tell_events(q, now)
   return replies

@@ -1,3 +1,34 @@
+-- Delete lists of groups that purges left behind, SWEEP groups at most. Returns whether more are left. A group
+-- that has had jobs since keeps its lists: what the purge left in them stands for no job and is skipped.
+local function clear_purged(q)
+  local name = redis.call('LINDEX', q.purged, 0)
+  if not name then return false end
+  local key, priority = q.purged .. ':' .. name, tonumber(string.match(name, ':(%d)$'))
+  local groups, most = nil, priority and SWEEP or LOOK
+  if priority then
+    groups = redis.call('ZRANGE', key, 0, most - 1)
+    if #groups > 0 then redis.call('ZREM', key, unpack(groups)) end
+  else
+    groups = redis.call('HRANDFIELD', key, most)
+    if #groups > 0 then redis.call('HDEL', key, unpack(groups)) end
+  end
+  local held = #groups > 0 and redis.call('HMGET', q.groups, unpack(groups)) or {}
+  for i, group in ipairs(groups) do
+    for each = priority or 1, priority or 9 do
+      if group ~= '' and not held[i] and not redis.call('ZSCORE', ring_of(q, each), group) then
+        redis.call('UNLINK', list_of(q, each, group))
+      end
+    end
+  end
+  if #groups < most then
+    redis.call('LPOP', q.purged)
+    redis.call('UNLINK', key)
+    q.leftovers = q.leftovers - 1
+    if q.leftovers == 0 then redis.call('HDEL', q.meta, 'purges') end
+  end
+  return q.leftovers > 0
+end
+
 -- Drop jobs whose ttl has run out. Returns how many, SWEEP at most.
 local function expire(q, now)
   local members = redis.call('ZRANGEBYSCORE', q.ttl, '-inf', now, 'LIMIT', 0, SWEEP)
@@ -30,7 +61,8 @@ local function promote(q, now)
   for i, member in ipairs(members) do ids[i] = unpadded(member) end
   each_record(q, ids, function(id, record)
     if record then
-      collect(q, lists, priority_of(record), parse(record).group, entry_of(id, record))
+      local job = parse(record)
+      collect(q, lists, priority_of(record), job.group, entry_of(id, job))
       there[#there + 1] = id
     end
   end)
@@ -50,6 +82,7 @@ local function pass_time(q, now)
     local next = redis.call('ZRANGE', q.leased, 0, 0, 'WITHSCORES')
     if next[2] then next_due = math.max(0, tonumber(next[2]) - q.clock) end
   end
+  if q.leftovers > 0 then more = clear_purged(q) or more end
   if q.timed then
     local expired, promoted = expire(q, now), promote(q, now)
     ready, more = ready + promoted, more or expired == SWEEP or promoted == SWEEP

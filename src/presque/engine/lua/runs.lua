@@ -1,0 +1,263 @@
+-- Runs: what happened to a job since it was first handed out for a while, in the hash `runs` beside its record,
+-- which never changes meanwhile:
+--
+--   byte 1        PLAIN or EXTENDED, as its record is: of a plain job nothing has to be read to settle it
+--   byte 2        priority
+--   bytes 3-4     attempt: how many times it was handed out
+--   bytes 5-10    when the lease ends (lease clock)       bytes 11-14  how long it was given for (ms)
+--   bytes 15-20   when it was handed out (ms)
+--   byte 21       length of the token                     bytes 22-23  length of the worker's id
+--   then          the token, '' when nobody holds the job; who got it; and if there is more, a MessagePack map:
+--
+--   errors    the last 10: {at, worker, error, backtrace}
+--   progress, result                                as told by the worker: JSON as it came
+--   told_again  true once a repeated request got the same lease
+--   cancel    true once somebody deleted it while it was leased
+--   finished  when it was done or died (ms)         reason    why it is dead
+--
+-- All jobs that one call leased have the same token, so that their runs are for the most part the same bytes,
+-- which are made and read once a call. presque/engine/records.py reads the same layout.
+--
+-- Leases end by a clock of their own: the store's, but one that never goes back. When TIME does, the
+-- difference is kept as `skew`, so a lease is neither frozen nor revived by somebody setting the clock.
+
+local ERRORS_MOST = 10
+local ATTEMPTS_MOST = 65535
+local RUN_HEADER = 23
+local MEMO_MS, MEMO_MOST = 60000, 250000
+
+local function lease_clock(q, now)
+  local wall = now + q.skew
+  if wall < q.clock then
+    q.skew = q.skew + q.clock - wall
+    return q.clock
+  end
+  q.clock = wall
+  return wall
+end
+
+-- Remember the clock. Every function that gave, ended or looked at leases does so.
+local function keep_clock(q) redis.call('HSET', q.meta, 'clock', q.clock, 'skew', q.skew) end
+
+-- What a run says: a table of the caller's own. `more` holds the map.
+local function read_run(packed)
+  local layout, priority, attempt, ends, ms, at, of_token, of_worker = struct.unpack('>BBI2I6I4I6BI2', packed)
+  local token_ends = RUN_HEADER + of_token
+  local rest = token_ends + of_worker
+  local more = {}
+  if #packed > rest then
+    local _, map = cmsgpack.unpack_limit(packed, 1, rest)
+    more = map
+  end
+  return {
+    plain = layout == PLAIN, priority = priority, attempt = attempt, ends = ends, ms = ms, at = at,
+    token = string.sub(packed, RUN_HEADER + 1, token_ends), worker = string.sub(packed, token_ends + 1, rest),
+    more = more,
+  }
+end
+
+local function pack_run(run)
+  local fixed = struct.pack('>BBI2I6I4I6BI2', run.plain and PLAIN or EXTENDED, run.priority,
+    math.max(0, math.min(run.attempt, ATTEMPTS_MOST)), run.ends, run.ms, run.at, #run.token, #run.worker)
+  return fixed .. run.token .. run.worker .. (next(run.more) and cmsgpack.pack(run.more) or '')
+end
+
+local function run_of(q, id)
+  local packed = redis.call('HGET', q.runs, id)
+  return packed and read_run(packed)
+end
+
+-- The run of a job that was never handed out.
+local function new_run(job, priority)
+  return {plain = job == NOTHING, priority = priority, attempt = 0, ends = 0, ms = 0, at = 0, token = '', worker = '',
+    more = {}}
+end
+
+-- What was answered a moment ago: kept in two generations of a minute or MEMO_MOST answers each.
+local function remember(q, now, entries)
+  if #entries == 0 then return end
+  if now - q.memo_at > MEMO_MS or now < q.memo_at or redis.call('HLEN', q.memo) > MEMO_MOST then
+    redis.call('UNLINK', q.memo .. ':old')
+    if redis.call('HLEN', q.memo) > 0 then redis.call('RENAME', q.memo, q.memo .. ':old') end
+    redis.call('HSET', q.meta, 'memo_at', now)
+    q.memo_at = now
+  end
+  redis.call('HSET', q.memo, unpack(entries))
+end
+
+local function recall(q, key)
+  return redis.call('HGET', q.memo, key) or redis.call('HGET', q.memo .. ':old', key)
+end
+
+local function max_attempts(q, job) return job.attempts or policy_of(q).max_attempts end
+
+local function add_error(run, now, text, backtrace)
+  local errors = run.more.errors or {}
+  run.more.errors = errors
+  errors[#errors + 1] = {at = now, worker = run.worker, error = text, backtrace = backtrace}
+  if #errors > ERRORS_MOST then table.remove(errors, 1) end
+end
+
+-- Leases of these jobs have ended, so their groups have room for others. `left` is group -> how many.
+local function leave_groups(q, left)
+  for group, count in pairs(left) do
+    if redis.call('HINCRBY', q.groups, group, -count) <= 0 then redis.call('HDEL', q.groups, group) end
+    if policy_of(q).group_leased > 0 then
+      for _, priority in ipairs(priorities_of(q)) do
+        if redis.call('LLEN', list_of(q, priority, group)) > 0 then join_ring(q, priority, group) end
+      end
+    end
+  end
+end
+
+-- The end of jobs, for those who wait for it and those who watch.
+local function ended(q, how, ids)
+  if #ids == 0 then return end
+  happened(q, how, #ids, ids)
+  if #q.ended == 0 then q.ended = {} end
+  add(q.ended, how, table.concat(ids, ','))
+end
+
+-- Tell who waits for the end of a job.
+local function tell_ends(q)
+  if #q.ended == 0 then return end
+  name_more(q)
+  redis.call('SPUBLISH', q.ends, table.concat(q.ended, ' '))
+end
+
+-- What becomes of many leased jobs at once: decided first, one by one, then written with few commands by
+-- `write_fates`. `members` are those of `leased` that go.
+local function new_fates()
+  return {
+    members = {}, extended = {}, back = {}, later = {}, died = {}, kept = {}, gone = {}, gone_jobs = {},
+    runs = {}, left = {}, free_keys = {}, free_ids = {}, ready = 0, deleted = {}, done = {}, dead = {},
+  }
+end
+
+local function leave_lease(fates, id, job)
+  fates.members[#fates.members + 1] = padded(id)
+  if job.group then fates.left[job.group] = (fates.left[job.group] or 0) + 1 end
+end
+
+local function free_uniq(fates, id, job)
+  if not job.uniq then return end
+  fates.free_keys[#fates.free_keys + 1], fates.free_ids[#fates.free_ids + 1] = job.uniq, id
+end
+
+-- It leaves the queue for good.
+local function fate_gone(fates, id, job)
+  local gone = fates.gone
+  gone[#gone + 1] = id
+  if job ~= NOTHING then fates.gone_jobs[#gone] = job end
+end
+
+-- It will not be tried again.
+local function fate_dead(fates, id, job, run, now, reason)
+  run.token, run.more.finished, run.more.reason = '', now, reason
+  add(fates.died, now, padded(id))
+  fates.dead[#fates.dead + 1], fates.runs[id] = id, run
+  free_uniq(fates, id, job)
+end
+
+-- It goes to the head of the list that it came from.
+local function fate_back(q, fates, id, job, run)
+  run.token, fates.runs[id] = '', run
+  collect(q, fates.back, run.priority, job.group, entry_of(id, job))
+  fates.ready = fates.ready + 1
+end
+
+-- The oldest dead ones go when there are too many.
+local function trim_dead(q)
+  local over = redis.call('ZCARD', q.dead) - policy_of(q).dead_most
+  if over <= 0 then return end
+  local members, ids = redis.call('ZRANGE', q.dead, 0, math.min(over, MOST) - 1), {}
+  for i, member in ipairs(members) do ids[i] = unpadded(member) end
+  redis.call('ZREM', q.dead, unpack(members))
+  redis.call('HDEL', q.jobs, unpack(ids))
+  redis.call('HDEL', q.runs, unpack(ids))
+  happened(q, 'deleted', #ids, ids)
+end
+
+-- Write what was decided. Nothing here can fail: the keys were read when the queue was opened.
+local function write_fates(q, fates)
+  if #fates.extended > 0 then redis.call('ZADD', q.leased, unpack(fates.extended)) end
+  if #fates.members > 0 then redis.call('ZREM', q.leased, unpack(fates.members)) end
+  local runs = {}
+  for id, run in pairs(fates.runs) do add(runs, id, pack_run(run)) end
+  if #runs > 0 then redis.call('HSET', q.runs, unpack(runs)) end
+  for _, list in ipairs(fates.back) do put_ready(q, list.priority, list.group, list.entries, true) end
+  if #fates.later > 0 then
+    redis.call('ZADD', q.due, unpack(fates.later))
+    if not q.timed then
+      redis.call('HSET', q.meta, 'timed', '1')
+      q.timed = '1'
+    end
+  end
+  if #fates.kept > 0 then redis.call('ZADD', q.done, unpack(fates.kept)) end
+  if #fates.died > 0 then redis.call('ZADD', q.dead, unpack(fates.died)) end
+  release_uniq(q, fates.free_keys, fates.free_ids)
+  forget(q, fates.gone, fates.gone_jobs)
+  leave_groups(q, fates.left)
+  ended(q, 'done', fates.done)
+  ended(q, 'dead', fates.dead)
+  ended(q, 'deleted', fates.deleted)
+  if #fates.died > 0 then trim_dead(q) end
+end
+
+-- What the records of some leased jobs say, by id: of those whose runs say that it is nothing, without reading.
+-- Those whose records are gone are left out.
+local function jobs_of(q, ids, runs)
+  local jobs, special = {}, {}
+  for i, id in ipairs(ids) do
+    if runs[i] and string.byte(runs[i]) == PLAIN then jobs[id] = NOTHING
+    elseif runs[i] then special[#special + 1] = id end
+  end
+  each_record(q, special, function(id, record) if record then jobs[id] = parse(record) end end)
+  return jobs
+end
+
+-- Take back jobs whose lease has ended. Returns how many became ready, and how many were looked at.
+local function reclaim(q, now)
+  local members = redis.call('ZRANGEBYSCORE', q.leased, '-inf', lease_clock(q, now), 'LIMIT', 0, SWEEP)
+  if #members == 0 then return 0, 0 end
+  local ids, fates, failed = {}, new_fates(), {}
+  for i, member in ipairs(members) do ids[i] = unpadded(member) end
+  local runs = redis.call('HMGET', q.runs, unpack(ids))
+  local jobs = jobs_of(q, ids, runs)
+  for i, id in ipairs(ids) do
+    local job = jobs[id]
+    if job then
+      local run = read_run(runs[i])
+      add_error(run, now, 'lease expired')
+      q.failed = q.failed + 1
+      leave_lease(fates, id, job)
+      if run.more.cancel then
+        fates.deleted[#fates.deleted + 1] = id
+        fate_gone(fates, id, job)
+      elseif run.attempt >= max_attempts(q, job) then
+        fate_dead(fates, id, job, run, now, 'lease expired')
+      else
+        fate_back(q, fates, id, job, run)
+        failed[#failed + 1] = id
+      end
+    else
+      fates.members[#fates.members + 1] = members[i]
+    end
+  end
+  write_fates(q, fates)
+  happened(q, 'failed', #failed, failed)
+  redis.call('HSET', q.meta, 'failed', q.failed)
+  q.in_flight = q.in_flight - #members
+  return fates.ready, #members
+end
+
+-- Drop finished jobs that were kept long enough. Returns how many.
+local function drop_done(q, now)
+  local members, ids = redis.call('ZRANGEBYSCORE', q.done, '-inf', now, 'LIMIT', 0, SWEEP), {}
+  if #members == 0 then return 0 end
+  for i, member in ipairs(members) do ids[i] = unpadded(member) end
+  redis.call('HDEL', q.jobs, unpack(ids))
+  redis.call('HDEL', q.runs, unpack(ids))
+  redis.call('ZREM', q.done, unpack(members))
+  return #members
+end

@@ -1,0 +1,263 @@
+-- Taking: jobs are handed out, for good or for a while. Both are one act, `hand_out`, with two endings: `forget` lets
+-- the jobs go (fetch, deliver), `hold` lets them be held until a moment (lease).
+
+-- The ending of a fetch.
+local for_good = {word = 'fetched'}
+
+-- How many of `wanted` jobs may go; if none, in how many ms to ask again, unless it will be told.
+function for_good.room(q, now, wanted)
+  if not q.policy then return wanted, nil end
+  return rate_room(q, lease_clock(q, now), wanted)
+end
+
+-- What becomes of the jobs that were taken. Adds to the fields of `meta`, returns what the reply says of them.
+function for_good.finish(q, _, ready, fields)
+  add(fields, 'processed', q.processed + #ready.ids)
+  forget(q, ready.ids, ready.special)
+  return NONE
+end
+
+-- The ending of a lease: for `ms` (nil: as the policy says), by `worker`; the nonce makes the token hard to guess.
+local function hold(ms, worker, nonce, attempt_id)
+  local ending = {word = 'leased', holds = true}
+
+  function ending.room(q, now, wanted)
+    if not q.policy then return wanted, nil end
+    local most = policy_of(q).max_leased
+    if most > 0 then wanted = math.max(0, math.min(wanted, most - q.in_flight)) end
+    if wanted == 0 then return 0, nil end
+    return rate_room(q, lease_clock(q, now), wanted)
+  end
+
+  function ending.finish(q, now, ready, fields)
+    local for_ms = ms or policy_of(q).lease
+    local ends, token = lease_clock(q, now) + for_ms, string.format('%.0f-%s', q.tokens + 1, nonce)
+    local held, runs, leased, timed, free_keys, free_ids = {token}, {}, {}, {}, {}, {}
+    local earlier = q.noted and redis.call('HMGET', q.runs, unpack(ready.ids)) or NONE
+    local first = {}  -- by priority: the run of a plain job that was never leased before
+    local most, until_when = policy_of(q).max_attempts, ends - q.skew
+    local n = 1
+    for i, id in ipairs(ready.ids) do
+      local job, priority = ready.special[i] or NOTHING, priority_of(ready.records[i])
+      local packed, attempt = job == NOTHING and not earlier[i] and first[priority], 1
+      if not packed then
+        local run = earlier[i] and read_run(earlier[i]) or new_run(job, priority)
+        run.plain, run.priority = job == NOTHING, priority
+        run.attempt, run.token, run.ends, run.ms, run.worker, run.at = run.attempt + 1, token, ends, for_ms, worker, now
+        run.more.told_again = nil
+        packed, attempt = pack_run(run), run.attempt
+        if job == NOTHING and not earlier[i] then first[priority] = packed end
+      end
+      runs[2 * i - 1], runs[2 * i] = id, packed
+      leased[2 * i - 1], leased[2 * i] = ends, padded(id)
+      if job ~= NOTHING then
+        if job.expires_at then timed[#timed + 1] = padded(id) end
+        if job.uniq and not job.until_done then
+          free_keys[#free_keys + 1], free_ids[#free_ids + 1] = job.uniq, id
+        end
+        if job.group then redis.call('HINCRBY', q.groups, job.group, 1) end
+      end
+      held[n + 1], held[n + 2], held[n + 3] = attempt, job.attempts or most, until_when
+      n = n + 3
+    end
+    redis.call('HSET', q.runs, unpack(runs))
+    redis.call('ZADD', q.leased, unpack(leased))
+    if #timed > 0 then redis.call('ZREM', q.ttl, unpack(timed)) end
+    release_uniq(q, free_keys, free_ids)
+    if not q.leases then add(fields, 'leases', '1') add(fields, 'more', '1') end
+    add(fields, 'tokens', q.tokens + 1)
+    add(fields, 'clock', q.clock)
+    add(fields, 'skew', q.skew)
+    wake(q, 0, for_ms)  -- who waits here looks again when the lease ends
+    if attempt_id ~= '' then remember(q, now, {'lease:' .. attempt_id, token .. ' ' .. table.concat(ready.ids, ' ')}) end
+    return held
+  end
+
+  return ending
+end
+
+-- Hand out jobs of some open queues, from the first that has any on: `count` at most, and no more once they fill
+-- `bytes` (the first is handed out whatever its size). The reply is
+--
+--   { 1 if another call would find more at once, else 0,
+--     the positions (from 1) of the queues that are stopped,
+--     position, ms until its next job is due, … for queues that hand out nothing more now,
+--     for each queue that gave any: position, ids, records, and if they are held: their token, then for each its
+--     attempt, how many attempts it has, and when the lease ends }
+local function hand_out(queues, now, count, bytes, ending)
+  local more, stopped, due, jobs, taken = 0, {}, {}, {}, 0
+  for position, q in ipairs(queues) do
+    if taken >= count or bytes <= 0 then break end
+    if q.stopped then
+      stopped[#stopped + 1] = position
+    else
+      local rates = snapshot(q, now)
+      local _, left, due_in = pass_time(q, now)
+      local wanted, free_in = ending.room(q, now, count - taken)
+      local ready = take_ready(q, now, wanted, bytes, ending.holds)
+      bytes = ready.bytes
+      if left or ready.unfinished then more = 1 end
+      if free_in then due_in = math.min(due_in or free_in, free_in) end
+      if due_in then add(due, position, due_in) end
+      if q.policy then note_rate(q, q.clock, #ready.ids) end
+      local fields = {}
+      if #ready.late > 0 then
+        add(fields, 'expired', q.expired + #ready.late)
+        forget(q, ready.late, ready.late_jobs)
+      end
+      if #ready.ids > 0 then
+        local held = ending.finish(q, now, ready, fields)
+        add(jobs, position, ready.ids)
+        add(jobs, ready.records, held)
+        taken = taken + #ready.ids
+      elseif ending.holds and q.in_flight > 0 then
+        keep_clock(q)
+      end
+      if #fields > 0 then write_meta(q, rates, fields) end
+      happened(q, 'expired', #ready.late, ready.late)
+      happened(q, ending.word, #ready.ids, ready.ids)
+      tell_ends(q)
+      tell_events(q, now)
+    end
+  end
+  return {more, stopped, due, jobs}
+end
+
+local function open_all(keys)
+  local queues = {}
+  for first = 1, #keys, KEYS_OF_A_QUEUE do queues[#queues + 1] = open(keys, first) end
+  return queues
+end
+
+-- fetch: take jobs off some queues for good.
+--
+-- keys   the keys of each queue, most preferred first
+-- args   how many jobs at most, how many bytes they may fill
+-- reply  that of `hand_out`
+local function fetch(keys, args)
+  local queues = open_all(keys)
+  return hand_out(queues, clock(), math.min(tonumber(args[1]), MOST), tonumber(args[2]), for_good)
+end
+
+-- The jobs that an earlier call with this attempt_id leased and that are still held under it, as `hand_out` tells
+-- them; nil if there was none. From now on two answers tell of them, and whoever loses one must not give them back.
+local function leased_before(q, attempt_id)
+  local memo = recall(q, 'lease:' .. attempt_id)
+  if not memo then return nil end
+  local asked, ids, records, again, token = {}, {}, {}, {}, nil
+  for word in string.gmatch(memo, '[^ ]+') do
+    if token then asked[#asked + 1] = word else token = word end
+  end
+  local runs, held = redis.call('HMGET', q.runs, unpack(asked)), {token}
+  local jobs = jobs_of(q, asked, runs)
+  for i, id in ipairs(asked) do
+    local run = jobs[id] and read_run(runs[i])
+    if run and run.token == token then
+      ids[#ids + 1] = id
+      add(held, run.attempt, max_attempts(q, jobs[id]))
+      held[#held + 1] = run.ends - q.skew
+      if not run.more.told_again then
+        run.more.told_again = true
+        add(again, id, pack_run(run))
+      end
+    end
+  end
+  each_record(q, ids, function(_, record, i) records[i] = record end)
+  return ids, records, held, again
+end
+
+-- lease: hand out jobs of some queues for a while.
+--
+-- keys   the keys of each queue, most preferred first
+-- args   how many at most, how many bytes they may fill, for how many ms ('' for the policy), who takes them,
+--        a nonce, an attempt_id or ''
+-- reply  that of `hand_out`
+--
+-- An attempt_id that was given a moment ago gets the same jobs again, as far as they are still held: a lost
+-- answer loses no lease. It must be used with the same queues.
+local function lease(keys, args)
+  local queues, now, attempt_id = open_all(keys), clock(), args[6]
+  for _, q in ipairs(queues) do
+    if not q.leases then check_leases(q) end
+  end
+  if attempt_id ~= '' then
+    local jobs, known = {}, false
+    for position, q in ipairs(queues) do
+      local ids, records, held, again = leased_before(q, attempt_id)
+      known = known or ids ~= nil
+      if ids and #ids > 0 then
+        if #again > 0 then redis.call('HSET', q.runs, unpack(again)) end
+        add(jobs, position, ids)
+        add(jobs, records, held)
+      end
+    end
+    if known then return {0, NONE, NONE, jobs} end
+  end
+  local ending = hold(tonumber(args[3]), args[4], args[5], attempt_id)
+  return hand_out(queues, now, math.min(tonumber(args[1]), MOST), tonumber(args[2]), ending)
+end
+
+-- Put an entry back into a ready list before the first one that is higher, so that jobs that come back one
+-- after the other keep their order. Looks at LOOK ids: what was fetched stood at the head.
+local function insert(list, entry)
+  local first, id = redis.call('LRANGE', list, 0, LOOK - 1), tonumber(string.match(entry, '^%d+'))
+  for _, other in ipairs(first) do
+    if tonumber(string.match(other, '^%d+')) > id then
+      redis.call('LINSERT', list, 'BEFORE', other, entry)
+      return
+    end
+  end
+  if #first < LOOK then
+    redis.call('RPUSH', list, entry)
+  else
+    redis.call('LINSERT', list, 'AFTER', first[LOOK], entry)
+  end
+end
+
+-- unfetch: undo the fetch of a job whose taker has gone before it got it.
+--
+-- keys   the keys of the queue
+-- args   id, record, and a reason if it must not be handed out again: it is dead then
+-- reply  1 if it was put back, 0 if it is there already. If another job holds its uniq key by now, it goes
+--        back without it.
+local function unfetch(keys, args)
+  local q, now, id, record, reason = open(keys, 1), clock(), args[1], args[2], args[3]
+  local job, priority = parse(record), priority_of(record)
+  if reason and not q.leases then check_leases(q) end
+  local list = list_for(q, priority, job.group)
+  redis.call('LLEN', list)
+  redis.call('ZCARD', q.ttl)
+  local held = job.uniq and redis.call('HGET', q.uniq, job.uniq)
+  if redis.call('HEXISTS', q.jobs, id) == 1 then return 0 end
+
+  redis.call('HSET', q.jobs, id, record)
+  local fields = {'processed', math.max(0, q.processed - 1)}
+  if reason then
+    local fates = new_fates()
+    fate_dead(fates, id, NOTHING, new_run(job, priority), now, reason)
+    write_fates(q, fates)
+    add(fields, 'failed', q.failed + 1)
+    add(fields, 'more', '1')
+    add(fields, 'leases', '1')
+    redis.call('HSET', q.meta, unpack(fields))
+    tell_ends(q)
+    tell_events(q, now)
+    return 1
+  end
+  insert(list, entry_of(id, job))
+  if q.grouped then join_ring(q, priority, job.group or '') end
+  if job.expires_at then
+    redis.call('ZADD', q.ttl, job.expires_at, padded(id))
+    add(fields, 'timed', '1')
+  end
+  if job.uniq and not held then redis.call('HSET', q.uniq, job.uniq, id) end
+  -- A purge since the fetch has forgotten which priorities are in use.
+  if priority ~= 5 and not string.find(q.priorities, priority, 1, true) then
+    add(fields, 'priorities', q.priorities .. priority)
+  end
+  redis.call('HSET', q.meta, unpack(fields))
+  wake(q, 1)
+  happened_to(q, 'released', id)
+  tell_events(q, now)
+  return 1
+end
