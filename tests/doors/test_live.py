@@ -557,3 +557,45 @@ def test_a_reader_of_lines_is_a_listener_too(fleet: tuple[rig.Server, rig.Server
 def heard_line(reader: tuple[http.client.HTTPConnection, http.client.HTTPResponse]) -> bool:
     """Whether a line comes within a moment."""
     return bool(select.select([reader[0].sock], [], [], 0.1)[0])
+
+
+# --- streams and slow readers
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_lines_that_nobody_reads_take_few_jobs(server: rig.Server, queue_name: str, version: str) -> None:
+    body = json.dumps("x" * 1000)
+    for _ in range(2):
+        many = ",".join([body] * 900)
+        assert server.ask("POST", f"/qb/{queue_name}", f'{{"jobs":[{many}]}}').status == 201
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        reader.settimeout(rig.PATIENCE)
+        reader.connect(("127.0.0.1", server.port))
+        reader.sendall(f"GET /c/{queue_name} HTTP/{version}\r\nHost: localhost\r\n\r\n".encode())
+
+        def taken() -> int:
+            return int(server.ask("GET", f"/j/{queue_name}").json["job_processed"])
+
+        rig.eventually(lambda: taken() > 0)
+        before, looks = -1, 0
+        while taken() != before:  # until no more is taken for as long as a look takes, ten times over
+            before, looks = taken(), looks + 1
+            for _ in range(10):
+                server.ask("GET", "/status/")
+            assert looks < 100
+        assert taken() < 64
+        received = b""
+        while received.count(b"\n{") < 200:
+            received += reader.recv(65536)
+    assert b"X-Accel-Buffering: no\r\n" in received
+
+
+def test_streams_have_no_chunks_in_http_1_0(server: rig.Server, queue_name: str) -> None:
+    push(server, queue_name, {"n": 1})
+    asked = f"GET /c/{queue_name}?wait=0.3 HTTP/1.0\r\nHost: localhost\r\n\r\n"
+    head, _, lines = server.raw(asked.encode()).partition(b"\r\n\r\n")
+    assert b"Transfer-Encoding" not in head
+    assert b"Connection: close" in head
+    assert json.loads(lines) == {"queue": queue_name, "id": "1", "body": {"n": 1}}
+    assert lines.endswith(b"}\n")

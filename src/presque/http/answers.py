@@ -30,6 +30,8 @@ class Answer:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     kind: str = JSON
+    sparing: bool = False
+    """Whether a part that is not read is lost, so that as few as possible are on their way at once."""
 
 
 def start(status: int, date: bytes) -> bytes:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from email.utils import formatdate
@@ -45,6 +46,7 @@ LINGER_S = 2.0
 REMEMBERED_MOST = 4096
 REMEMBERED_BYTES_MOST = 2048
 PIPELINED_BYTES_MOST = 64 * 1024
+SPARING_BYTES = 2048  # Linux doubles it and has a least of its own
 
 
 class State(IntEnum):
@@ -553,6 +555,8 @@ class Connection(asyncio.Protocol):
         self._go(STREAMING)
         framing = b"Transfer-Encoding: chunked\r\n" if chunked else b""
         self.transport.set_write_buffer_limits(high=0)
+        if answer.sparing:
+            self._spare()
         self.transport.write(answers.head(answer, self.door.date, close=not self._keep, framing=framing))
         self._waits = lambda: True
         try:
@@ -569,6 +573,12 @@ class Connection(asyncio.Protocol):
             if chunked:
                 self.transport.write(b"0\r\n\r\n")
             self.finish()
+
+    def _spare(self) -> None:
+        """Let the socket hold little that the client has not taken yet."""
+        taken = self.transport.get_extra_info("socket")
+        if taken is not None:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SPARING_BYTES)
 
     async def _sent(self) -> None:
         """Return when what was written has left for the client."""

@@ -1,4 +1,7 @@
-"""Answers that go on: jobs as lines of JSON, and server-sent events."""
+"""Answers that go on: jobs as lines of JSON, and server-sent events.
+
+A proxy should pass each part on as it comes and gather none: nginx does so when it reads `X-Accel-Buffering`.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,14 @@ from presque.http.answers import Answer
 
 LINES = "application/x-ndjson"
 EVENTS = "text/event-stream"
+UNBUFFERED = {"X-Accel-Buffering": "no"}
 
 
 def lines(parts: AsyncIterator[bytes]) -> Answer:
     """One job a line (NDJSON)."""
-    return Answer(parts, kind=LINES)
+    return Answer(parts, headers=UNBUFFERED, kind=LINES, sparing=True)
 
 
 def events(parts: AsyncIterator[bytes]) -> Answer:
     """Server-sent events, as `EventSource` reads them."""
-    return Answer(parts, kind=EVENTS)
+    return Answer(parts, headers=UNBUFFERED, kind=EVENTS)
