@@ -20,7 +20,9 @@ import leases
 import many_queues
 import memory
 import push_http
+import push_lines
 import rig
+import slow_routes
 import startup
 import waiters
 import websocket
@@ -28,9 +30,11 @@ import workers
 
 MODULES = (
     push_http,
+    push_lines,
     fetch_http,
     fsync,
     cpu,
+    slow_routes,
     memory,
     waiters,
     startup,

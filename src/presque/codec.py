@@ -29,6 +29,7 @@ Struct = msgspec.Struct
 """The base of request bodies that presque reads: a field that is not known is an error."""
 
 _check = msgspec.json.Decoder(msgspec.Raw).decode
+_decode_lines = msgspec.json.Decoder(msgspec.Raw).decode_lines
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
@@ -90,6 +91,19 @@ def decode_batch(body: bytes) -> list[bytes]:
         return [bytes(job) for job in _decode_batch(body).jobs]
     except msgspec.ValidationError:
         raise CallerError("jobs should be an array of job") from None
+
+
+def decode_lines(text: bytes) -> list[bytes] | None:
+    """The documents of whole lines, untouched; None unless each line is one document without a space around
+    it. Raises `NotJson` if one of them is not JSON in UTF-8."""
+    try:
+        if not text.isascii():
+            text.decode()
+        found = [bytes(one) for one in _decode_lines(text)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise NotJson(f"a line is not JSON: {error}") from None
+    # The library takes several documents on one line, and one on several lines.
+    return found if found == text.removesuffix(b"\n").split(b"\n") else None
 
 
 def decode_as(body: bytes, kind: type[T]) -> T:

@@ -91,7 +91,7 @@ class Server:
             log.warning("store.not_persistent address=%s", self.engine.store.address)
         gate = Gate.of((*self.settings.hosts, self.settings.host), self.settings.origins)
         sockets = Sockets(self.engine, self.settings.max_body)
-        planner = Planner(self.engine, gate, self.about, pages(), sockets.accept)
+        planner = Planner(self.engine, gate, self.about, pages(), self.settings.max_body, sockets.accept)
         self._door = Door(planner, self.settings.max_body)
         self._serving = await asyncio.get_running_loop().create_server(
             functools.partial(Connection, self._door), sock=self._listener, backlog=BACKLOG

@@ -1,6 +1,6 @@
 """Finds the end of a chunked body (RFC 9112, section 7.1), strictly.
 
-Only to know where one request ends and the next begins: the parser that reads the body comes after.
+It is read here alone.
 Anything unusual in the framing is refused, since two readers who disagree about it is how requests are
 smuggled.
 """
@@ -21,11 +21,13 @@ _OVERHEAD_MOST = 8
 class Framing:
     """Follows one chunked body through a growing buffer."""
 
-    __slots__ = ("_at", "_start", "_trailers", "body", "end")
+    __slots__ = ("_at", "_closing", "_left", "_start", "_trailers", "body", "end")
 
     def __init__(self, start: int) -> None:
         self._start = self._at = start
         self._trailers: int | None = None
+        self._left = 0  # bytes of a chunk that `take` has not seen
+        self._closing = False  # the line end behind a chunk comes next
         self.body = bytearray()
         self.end: int | None = None
 
@@ -61,6 +63,43 @@ class Framing:
             self.body += data[line_end + 2 : after]
             self._at = after + 2
         return True
+
+    def take(self, data: bytearray) -> bytes:
+        """Take what has come of the body off the front of a growing buffer, for a body of any length.
+
+        `end` is 0 once it has ended. A chunk need not be there whole. Raises `BadHead` for a framing error.
+        """
+        taken = bytearray()
+        while self.end is None:
+            if self._left:
+                part = data[: self._left]
+                taken += part
+                del data[: len(part)]
+                self._left -= len(part)
+                if self._left:
+                    break
+                self._closing = True
+            if self._closing:
+                if len(data) < 2:
+                    break
+                if data[:2] != b"\r\n":
+                    raise BadHead("a chunk of the body does not end where it says")
+                del data[:2]
+                self._closing = False
+            line_end = data.find(b"\r\n")
+            if line_end < 0:
+                if len(data) > _LINE_MOST:
+                    raise BadHead("a line between the chunks of the body is too long")
+                break
+            line = bytes(data[:line_end])
+            del data[: line_end + 2]
+            if self._trailers is not None:
+                self._read_trailer(line, -2)
+            else:
+                self._left = self._size(line)
+                if not self._left:
+                    self._trailers = 0
+        return bytes(taken)
 
     def _read_trailer(self, line: bytes | bytearray, line_end: int) -> None:
         self._at = line_end + 2

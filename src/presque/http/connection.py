@@ -21,6 +21,7 @@ the connection is kept after the current answer, and whether the client has clos
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import logging
 import socket
@@ -36,6 +37,7 @@ from presque.http import head as heads
 from presque.http.answers import CLOSE, Answer
 from presque.http.chunked import Framing
 from presque.http.head import BadHead, Head
+from presque.http.problems import Stopping
 
 log = logging.getLogger("presque.http")
 
@@ -46,6 +48,7 @@ LINGER_S = 2.0
 REMEMBERED_MOST = 4096
 REMEMBERED_BYTES_MOST = 2048
 PIPELINED_BYTES_MOST = 64 * 1024
+AHEAD_BYTES = 512 * 1024
 SPARING_BYTES = 2048  # Linux doubles it and has a least of its own
 
 
@@ -57,21 +60,23 @@ class State(IntEnum):
     BODY = 3  # the head is understood, its body has not come whole
     STARTING = 4  # the plan is at work; it may answer before it returns
     SERVING = 5  # an answer is owed
-    STREAMING = 6  # the head of an answer without a known end is written
-    HELD = 7  # answered, but the client reads so slowly that the next request has to wait
-    REFUSED = 8  # refused; what still comes is thrown away for a moment
-    CLOSING = 9  # the last answer is on its way
-    LOST = 10  # the connection has ended, or speaks another protocol
+    RECEIVING = 6  # the plan takes the body as it comes
+    STREAMING = 7  # the head of an answer without a known end is written
+    HELD = 8  # answered, but the client reads so slowly that the next request has to wait
+    REFUSED = 9  # refused; what still comes is thrown away for a moment
+    CLOSING = 10  # the last answer is on its way
+    LOST = 11  # the connection has ended, or speaks another protocol
 
 
-IDLE, HEAD, BODY, STARTING, SERVING, STREAMING, HELD, REFUSED, CLOSING, LOST = State
+IDLE, HEAD, BODY, STARTING, SERVING, RECEIVING, STREAMING, HELD, REFUSED, CLOSING, LOST = State
 
 NEXT: dict[State, frozenset[State]] = {
     IDLE: frozenset({HEAD, STARTING, CLOSING, LOST}),
-    HEAD: frozenset({IDLE, BODY, STARTING, REFUSED, CLOSING, LOST}),
+    HEAD: frozenset({IDLE, BODY, STARTING, RECEIVING, REFUSED, CLOSING, LOST}),
     BODY: frozenset({STARTING, REFUSED, CLOSING, LOST}),
     STARTING: frozenset({SERVING, IDLE, HEAD, HELD, CLOSING, LOST}),
     SERVING: frozenset({STREAMING, IDLE, HEAD, HELD, CLOSING, LOST}),
+    RECEIVING: frozenset({SERVING, REFUSED, CLOSING, LOST}),
     STREAMING: frozenset({IDLE, HEAD, HELD, CLOSING, LOST}),
     HELD: frozenset({IDLE, HEAD, CLOSING, LOST}),
     REFUSED: frozenset({CLOSING, LOST}),
@@ -80,7 +85,7 @@ NEXT: dict[State, frozenset[State]] = {
 }
 
 READING = (IDLE, HEAD, BODY)  # a request may be cut off
-OWING = (STARTING, SERVING)  # an answer is owed and not begun
+OWING = (STARTING, SERVING, RECEIVING)  # an answer is owed and not begun
 
 
 class Plan(Protocol):
@@ -95,6 +100,68 @@ class Plan(Protocol):
 
         A `PresqueError` that it raises is the answer; any other exception is answered with 500.
         """
+
+
+class Upload(abc.ABC):
+    """A plan that takes the body of its request as it comes, whatever its length."""
+
+    common = True
+
+    def serve(self, connection: Connection, _body: bytes) -> None:
+        """Never called: a body that is taken part by part is not there whole."""
+        raise NotImplementedError
+
+    @abc.abstractmethod
+    async def receive(self, connection: Connection, parts: Parts) -> None:
+        """Read the parts and answer. An answer before the last part ends the connection."""
+
+
+class Parts:
+    """The body of a request as it comes, in parts. Nothing more is read from the client while as much as
+    AHEAD_BYTES waits to be taken."""
+
+    __slots__ = ("_arrived", "_ended", "_error", "_ready", "_room")
+
+    def __init__(self, room: Callable[[], None]) -> None:
+        self._ready = bytearray()
+        self._room = room  # called when there is room again
+        self._ended = False
+        self._error: PresqueError | None = None
+        self._arrived: asyncio.Future[None] | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether no more should be read."""
+        return len(self._ready) >= AHEAD_BYTES
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether nothing more is wanted, since an error ended the body."""
+        return self._error is not None
+
+    def put(self, part: bytes, *, ended: bool = False, error: PresqueError | None = None) -> None:
+        """Some more has come; or the last, or nothing more will come because of an error."""
+        self._ready += part
+        self._ended = ended
+        self._error = error
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Each part once; raises the error that cut the body short."""
+        while True:
+            if self._ready:
+                part = bytes(self._ready)
+                self._ready.clear()
+                self._room()
+                yield part
+            elif self._error is not None:
+                raise self._error
+            elif self._ended:
+                return
+            else:
+                self._arrived = asyncio.get_running_loop().create_future()
+                await self._arrived
 
 
 class Upgraded(Protocol):
@@ -119,7 +186,7 @@ class Understood:
 
     __slots__ = (
         "chunked", "classic", "close", "continues", "length", "method", "plan", "raw", "route", "short_cut",
-        "size", "version_1_0",
+        "size", "upload", "version_1_0",
     )  # fmt: skip
 
     def __init__(self, raw: bytes, head: Head, plan: Plan) -> None:
@@ -134,7 +201,8 @@ class Understood:
         self.version_1_0 = head.version == "1.0"
         self.route = "/" + head.path.split("/")[1] if head.path.startswith("/") else ""
         self.classic = problems.is_classic(head.path)  # how its errors are written
-        self.short_cut = not self.chunked and not self.close
+        self.upload = isinstance(plan, Upload)
+        self.short_cut = not self.chunked and not self.close and not self.upload
 
 
 class _Refusal:
@@ -219,7 +287,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_again", "_awaited", "_body_at", "_buffer", "_cancel", "_deaf", "_drained", "_ended", "_framing",
-        "_keep", "_served", "_stuck", "_waits", "deadline", "door", "state", "transport",
+        "_keep", "_left", "_parts", "_served", "_stuck", "_waits", "deadline", "door", "state", "transport",
     )  # fmt: skip
 
     def __init__(self, door: Door) -> None:
@@ -233,6 +301,8 @@ class Connection(asyncio.Protocol):
         self._served: Understood  # of the request that is being served
         self._body_at = 0
         self._framing: Framing | None = None
+        self._parts: Parts | None = None  # of a body that is taken as it comes
+        self._left = 0  # how many bytes of it are to come, unless it is chunked
         self._keep = True  # the connection goes on after the current answer
         self._ended = False  # the client has said that it sends nothing more
         self._stuck = False  # the client does not read
@@ -261,7 +331,9 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client sends nothing more. If we owe it an answer it may still be there to read it, but one
         that waits for a job is taken to have gone: it must not be given one."""
-        if self.state is HELD or (self.state in OWING and not (self._waits is not None and self._waits())):
+        if self.state is HELD or (
+            self.state in (STARTING, SERVING) and not (self._waits is not None and self._waits())
+        ):
             self._ended = True
             return True
         if self.state is not CLOSING:
@@ -277,12 +349,17 @@ class Connection(asyncio.Protocol):
             self._close()
         elif self.state is STREAMING:
             self._leave()
+        elif self.state is RECEIVING and self._parts is not None:
+            self._parts.put(b"", error=Stopping())
 
     def time_is_up(self) -> None:
         """The client did not send in time what it began, was silent for too long, or does not read."""
         if self.state in (HEAD, BODY) and not self.transport.get_write_buffer_size():
             part = "head" if self.state is HEAD else "body"
             self._refuse(BadHead(f"the {part} of the request did not arrive in time", 408))
+        elif self.state is RECEIVING and self._parts is not None:
+            self._parts.put(b"", error=BadHead("the body of the request did not arrive in time", 408))
+            self.deadline = 0.0
         elif self.state is IDLE and not self.transport.get_write_buffer_size():
             self._close()
         else:
@@ -347,6 +424,8 @@ class Connection(asyncio.Protocol):
         self._buffer += data
         if self.state in READING:
             self._advance()
+        elif self.state is RECEIVING:
+            self._receive()
         elif len(self._buffer) > PIPELINED_BYTES_MOST:
             self._listen(False)
 
@@ -383,6 +462,9 @@ class Connection(asyncio.Protocol):
         if known is None:
             return False
         buffer, start = self._buffer, self._body_at
+        if known.upload:
+            self._begin_upload(known)
+            return True
         if known.chunked:
             if self._framing is None:
                 self._framing = Framing(start)
@@ -399,6 +481,61 @@ class Connection(asyncio.Protocol):
         self._awaited = None
         self._serve(known, body)
         return True
+
+    def _begin_upload(self, known: Understood) -> None:
+        plan = cast(Upload, known.plan)
+        del self._buffer[: self._body_at]
+        self._served = known
+        self._go(RECEIVING)
+        if known.close:
+            self._keep = False
+        self._left = known.length
+        self._framing = Framing(0) if known.chunked else None
+        self._parts = Parts(self._receive_soon)
+        if known.continues and not self._buffer:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.spawn(plan.receive(self, self._parts))
+        self._receive()
+
+    def _receive(self) -> None:
+        """Hand what has come of a body to its plan."""
+        parts, buffer = self._parts, self._buffer
+        if self.state is not RECEIVING or parts is None:
+            return
+        if parts.cut_short:
+            buffer.clear()
+            return
+        if parts.full:
+            self.deadline = 0.0
+            self._listen(False)
+            return
+        if self._framing is not None:
+            try:
+                part = self._framing.take(buffer)
+            except BadHead as error:
+                parts.put(b"", error=error)
+                return
+            ended = self._framing.end is not None
+        else:
+            part = bytes(buffer[: self._left])
+            del buffer[: len(part)]
+            self._left -= len(part)
+            ended = not self._left
+        if ended:
+            self._go(SERVING)
+            self._parts = self._framing = None
+            self.deadline = 0.0
+            if len(buffer) > PIPELINED_BYTES_MOST:
+                self._listen(False)
+        else:
+            self.deadline = self.door.now + BODY_WITHIN_S
+            self._listen(True)
+        parts.put(part, ended=ended)
+
+    def _receive_soon(self) -> None:
+        """There is room for more of a body."""
+        if self._deaf and self.state is RECEIVING:
+            self.door.loop.call_soon(self._receive)
 
     def _serve(self, known: Understood, body: bytes) -> None:
         self._served = known
@@ -455,7 +592,7 @@ class Connection(asyncio.Protocol):
             plan = _Refusal(error)
         except Exception as error:  # noqa: BLE001  (the last resort)
             plan = _Broken(error)
-        if head.length > self.door.max_body:
+        if head.length > self.door.max_body and not isinstance(plan, Upload):
             raise BadHead(f"the body is larger than {self.door.max_body} bytes", 413)
         known = Understood(raw, head, plan)
         remembered = self.door.understood
@@ -469,13 +606,16 @@ class Connection(asyncio.Protocol):
         """Answer a request whose end cannot be known, then close. What the client still sends is read and
         thrown away for a moment, since a reset could destroy the answer on its way."""
         self._go(REFUSED)
-        self._keep = False
-        self._buffer.clear()
-        self._awaited = self._framing = None
-        self.deadline = self.door.now + LINGER_S
-        self._listen(True)
         answer = answers.of_error(error, classic=True)
         self.transport.write(answers.head(answer, self.door.date, close=True) + cast(bytes, answer.body))
+        self._linger()
+
+    def _linger(self) -> None:
+        self._keep = False
+        self._buffer.clear()
+        self._awaited = self._framing = self._parts = None
+        self.deadline = self.door.now + LINGER_S
+        self._listen(True)
         if self.transport.can_write_eof():
             self.transport.write_eof()
 
@@ -522,6 +662,8 @@ class Connection(asyncio.Protocol):
 
     def answer(self, answer: Answer) -> None:
         """Answer, with a body of known length."""
+        if self.state is RECEIVING:
+            self._keep = False
         head = answers.head(answer, self.door.date, close=not self._keep)
         self.answer_bytes(head if self._served.method == "HEAD" else head + cast(bytes, answer.body))
 
@@ -558,7 +700,7 @@ class Connection(asyncio.Protocol):
         if answer.sparing:
             self._spare()
         self.transport.write(answers.head(answer, self.door.date, close=not self._keep, framing=framing))
-        self._waits = lambda: True
+        self._waits = _always
         try:
             async for part in parts:
                 if self.transport.is_closing():
@@ -611,7 +753,10 @@ class Connection(asyncio.Protocol):
     def finish(self) -> None:
         """The current request is answered; go on with the next."""
         self._cancel = self._waits = None
-        if not self._keep or (self._ended and not self._buffer):
+        if self.state is RECEIVING:  # answered before the request was there whole
+            self._go(REFUSED)
+            self._linger()
+        elif not self._keep or (self._ended and not self._buffer):
             self._close()
         elif self._stuck:
             self._go(HELD)
@@ -636,3 +781,7 @@ class Connection(asyncio.Protocol):
         self.deadline = self.door.now + HEAD_WITHIN_S
         if not starting:  # otherwise `_advance` is at work
             self._advance()
+
+
+def _always() -> bool:
+    return True

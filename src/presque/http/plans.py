@@ -16,12 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from presque import codec
-from presque.commands import jobs, leases
+from presque.commands import jobs, leases, lines
 from presque.engine.engine import Engine
 from presque.engine.replies import traceparent_of
 from presque.errors import CallerError, NoJob, PresqueError
 from presque.http.answers import Answer
-from presque.http.connection import Connection
+from presque.http.connection import Connection, Parts, Upload
 from presque.job import Fetched, LeaseAsk, Leased, PushOptions, Settle, Settled
 from presque.names import QueueList
 
@@ -59,6 +59,21 @@ class Push:
             )
         except Exception:  # noqa: BLE001  (the last resort)
             connection.broken()
+
+
+@dataclass(frozen=True)
+class PushLines(Upload):
+    """POST /qb/{queue} with lines of JSON (NDJSON), any number of them."""
+
+    engine: Engine
+    queue: str
+    options: PushOptions
+    line_most: int
+
+    async def receive(self, connection: Connection, parts: Parts) -> None:
+        done = await lines.push(self.engine, self.queue, aiter(parts), self.options, self.line_most)
+        told = {"pushed": done.pushed, "first": done.first, "last": done.last, "queue": self.queue}
+        connection.answer(Answer(codec.encode(told) + b"\n", 201))
 
 
 @dataclass(frozen=True, slots=True)

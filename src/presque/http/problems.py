@@ -50,6 +50,15 @@ class NoName(CallerError):
         super().__init__("queue name is missing")
 
 
+class Stopping(OurFault):
+    """The server stops before the request was there whole."""
+
+    code = "stopping"
+
+    def __init__(self) -> None:
+        super().__init__("the server is stopping")
+
+
 class MethodNotAllowed(CallerError):
     """The route does not take this method; `allowed` are those that it takes."""
 
@@ -76,6 +85,7 @@ _STATUS: tuple[tuple[type[PresqueError], int], ...] = (
     (CallerError, 400),
     (StoreFull, 507),
     (StoreUnavailable, 503),
+    (Stopping, 503),
     (OurFault, 500),
 )
 

@@ -25,6 +25,7 @@ from presque.http.connection import Connection, Plan, Upgraded
 from presque.http.gate import Gate
 from presque.http.head import Head
 from presque.http.problems import MethodNotAllowed, NoName, NoRoute
+from presque.http.streams import LINES
 from presque.job import PushOptions, Replayed
 from presque.names import QueueList
 
@@ -138,7 +139,7 @@ async def fetch_many(call: Call) -> Answer:
     return answer([codec.text(one.body) for one in found])
 
 
-async def push_many(call: Call) -> Answer:
+async def push_listed(call: Call) -> Answer:
     """POST /qb/{queue}"""
     options = call.push_options(params.PUSH_MANY)
     ids = await jobs.push_many(call.engine, call.queue, call.body, options)
@@ -359,6 +360,15 @@ def push(call: Call) -> Plan:
     return plans.Push(call.engine, call.queue, options, call.queue.encode(), common=options == plain)
 
 
+def push_many(call: Call) -> Plan:
+    """POST /qb/{queue}"""
+    options = call.push_options(params.PUSH_MANY)
+    kind = call.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == LINES:
+        return plans.PushLines(call.engine, call.queue, options, call.server.max_body)
+    return Slow(push_listed, None, call)
+
+
 def fetch(call: Call) -> Plan:
     """GET /q/{queues}"""
     wait, preferred = params.wait(call.fields, call.headers.get("prefer"))
@@ -432,7 +442,7 @@ def _command_waits(call: Call) -> bool:
 ROUTES: dict[str, dict[str, Route]] = {
     "/q/{queue}": {"POST": _hot(push), "PUT": Route(put_back), "DELETE": Route(purge)},
     "/q/{queues}": {"GET": _hot(fetch, takes=True)},
-    "/qb/{queue}": {"POST": Route(push_many), "GET": Route(fetch_many, takes=True)},
+    "/qb/{queue}": {"POST": _hot(push_many), "GET": Route(fetch_many, takes=True)},
     "/j/{queue}": {"GET": Route(info)},
     "/status/": {"GET": Route(status)},
     "/status/{queue}": {"GET": Route(size)},
@@ -531,9 +541,11 @@ class Planner:
         gate: Gate,
         about: About,
         pages: Mapping[str, Page],
+        max_body: int,
         upgrade: Upgrade | None = None,
     ) -> None:
         self.about = about
+        self.max_body = max_body
         self.feed = feed.Feed(engine)
         self._engine = engine
         self._gate = gate
