@@ -12,6 +12,7 @@ import sys
 
 import broadcast
 import cpu
+import crons
 import fetch_http
 import fsync
 import gathering
@@ -41,6 +42,7 @@ MODULES = (
     many_queues,
     leases,
     lease_cpu,
+    crons,
     gathering,
     websocket,
     broadcast,

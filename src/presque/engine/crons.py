@@ -583,7 +583,7 @@ def _clocks(reply: Sequence[Any]) -> tuple[int, int]:
 
 def _record(parts: Sequence[Any]) -> Record:
     name, packed, score, kind, note = parts
-    era, fired, paused = note.split(b" ")
+    era, fired, paused = (*note.split(b" "), b"", b"", b"")[:3]
     return Record(
         name.decode("utf-8", "backslashreplace"),
         packed,

@@ -35,8 +35,9 @@ local function keep_cron_clock(c) redis.call('HSET', c.state, 'clock', c.clock, 
 local function begin_era(c) return redis.call('HINCRBY', c.state, 'eras', 1) end
 
 -- The note of a recurring job, as {era, fired, paused}.
+local NO_NOTE = '0 - -'
 local function note_of(c, name)
-  local era, fired, paused = string.match(redis.call('HGET', c.notes, name) or '', '^(%S+) (%S+) (%S+)$')
+  local era, fired, paused = string.match(redis.call('HGET', c.notes, name) or NO_NOTE, '^(%S+) (%S+) (%S+)$')
   return {era or '0', fired or '-', paused or '-'}
 end
 
@@ -71,7 +72,24 @@ local function add_cron(c, reply, name, definition)
   local moment, kind = next_of(c, name)
   add(reply, name, definition)
   add(reply, moment, kind)
-  reply[#reply + 1] = table.concat(note_of(c, name), ' ')
+  reply[#reply + 1] = redis.call('HGET', c.notes, name) or NO_NOTE
+end
+
+-- The same for all whose time has come by one clock. Notes in `due` which they are; returns how many.
+local function add_due(c, reply, kind, now, due)
+  local found = redis.call('ZRANGEBYSCORE', c[kind], '-inf', now, 'WITHSCORES')
+  for first = 1, #found, 2 * LOOK do
+    local names = {}
+    for i = first, math.min(first + 2 * LOOK, #found) - 1, 2 do names[#names + 1] = found[i] end
+    local definitions, notes = redis.call('HMGET', c.jobs, unpack(names)), redis.call('HMGET', c.notes, unpack(names))
+    for i, name in ipairs(names) do
+      due[name] = true
+      add(reply, name, definitions[i] or '')
+      add(reply, found[first + 2 * i - 1], kind)
+      reply[#reply + 1] = notes[i] or NO_NOTE
+    end
+  end
+  return #found / 2
 end
 
 local function times(c, now) return string.format('%.0f', now), string.format('%.0f', now + c.skew) end
@@ -173,15 +191,10 @@ local function cron_look(keys, args)
   local skew = c.skew
   c.clock = math.max(c.clock, tonumber(args[1]))
   lease_clock(c, now)
-  local names, due = {}, {}
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', c.due, '-inf', now)) do names[#names + 1] = name end
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', c.steady, '-inf', now + c.skew)) do names[#names + 1] = name end
-  local reply = {times(c, now)}
-  reply[3], reply[4] = '0', #names
-  for _, name in ipairs(names) do
-    due[name] = true
-    add_cron(c, reply, name, redis.call('HGET', c.jobs, name) or '')
-  end
+  local due, reply = {}, {times(c, now)}
+  reply[3] = '0'
+  reply[4] = 0
+  reply[4] = add_due(c, reply, 'due', now, due) + add_due(c, reply, 'steady', now + c.skew, due)
   if c.size > 0 then
     local some = redis.call('HSCAN', c.jobs, cursor, 'COUNT', args[3])
     reply[3] = some[1]
