@@ -18,7 +18,7 @@ from presque.job import PRIORITY
 NEXT = 5
 LIMIT = 100
 LIMIT_MOST = 500
-TOLD_AT_ONCE = 20
+TOLD_AT_ONCE = 10
 
 
 class Definition(codec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
