@@ -50,6 +50,27 @@ def require(name: str) -> str:
     return path
 
 
+@contextlib.contextmanager
+def small_disk(size: str = "32m") -> Iterator[Path]:
+    """A file system of its own, of that size. Skips on a laptop that may not mount one, fails in CI."""
+    directory = Path(tempfile.mkdtemp(prefix="disk-"))
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(directory)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        directory.rmdir()
+        message = f"cannot mount a small file system: {done.stderr.strip()}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+        directory.rmdir()
+
+
 STORES = {"valkey": lambda: str(find_binary(None)), "redis-7.0": lambda: require("redis-server")}
 
 
@@ -183,13 +204,16 @@ class Server(Door):
         self.log: list[str] = []
         self._lines = lines
         self.welcome = lines.get(timeout=PATIENCE)
-        while self.welcome.startswith("{"):  # a log line of the JSON form
-            self.welcome = lines.get(timeout=PATIENCE)
-        while " warning " in self.welcome:
+        while " warning " in self.welcome or self.welcome.startswith("{"):
             self.log.append(self.welcome)
+            if '"event":"server.started"' in self.welcome:
+                break
             self.welcome = lines.get(timeout=PATIENCE)
-        assert "answers at" in self.welcome, self.said()
-        self.url = self.welcome.split()[-1]
+        if self.welcome.startswith("{"):
+            self.url = json.loads(self.welcome)["url"]
+        else:
+            assert "answers at" in self.welcome, self.said()
+            self.url = self.welcome.split()[-1]
         self.port = int(self.url.rpartition(":")[2])
 
     def said(self) -> str:
@@ -202,6 +226,13 @@ class Server(Door):
         """Send a signal and wait for the end. Returns the exit code."""
         self.process.send_signal(number)
         return self.process.wait(within)
+
+
+@contextlib.contextmanager
+def json_server(*flags: str) -> Iterator[Server]:
+    """Run `presque serve` on a free port, with a log for programs."""
+    with server("--log-format", "json", *flags) as found:
+        yield found
 
 
 @contextlib.contextmanager

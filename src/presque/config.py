@@ -11,11 +11,16 @@ refuses becomes a `SetupError` that names the key as it was written, and the pla
 Two rules that are not obvious. A store URL says the whole: it replaces everything that weaker layers
 said about redis, so that the password of one store is never sent to another. A relative path is meant
 from the directory of the file that holds it, or from the working directory.
+
+A file that nobody named is read from the working directory only if no stranger can have written it, and no
+program is ever taken from it: `presque serve` may be called in a directory that others filled.
 """
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +38,8 @@ FILES = (Path("presque.yaml"), Path("/etc/presque/presque.yaml"))
 """Where settings are looked for when nobody names a file. The first that exists is read, no other."""
 
 MASK = "***"
+
+_PROGRAMS = ("valkey_bin",)
 
 
 class RedisSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,6 +93,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     fsync: Literal["always", "everysec"] = "always"
     maxmemory: int = 0
     """Bytes; 0 is no limit."""
+    min_free_disk: int = 256 * MIB
+    """Bytes; 0 is no limit."""
     valkey_bin: Path | None = None
     redis: RedisSettings | None = None
     log_format: Literal["auto", "plain", "json"] = "auto"
@@ -123,10 +132,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Checked settings, and for each of them who said so."""
+    """Checked settings, for each of them who said so, and the file that was read, if any."""
 
     settings: Settings
     origins: Mapping[str, Origin]
+    file: Path | None = None
 
     def entries(self) -> list[Entry]:
         """Every setting in the order of `Settings`; those of redis only when there is a redis."""
@@ -160,10 +170,11 @@ def load(
     `flags` are values by key (`port`, `redis.url`); None means that the flag was not given. `config`
     is the file of `--config`; without it `PRESQUE_CONFIG`, then the first of `files` that exists.
     """
-    path = _file_to_read(config, environ, files)
+    path, named = _file_to_read(config, environ, files)
     values: dict[str, _Value] = {}
     if path is not None:
-        _lay_over(values, _read_all(_said_in_file(path), base=path.absolute().parent))
+        found_here = not named and not path.is_absolute()
+        _lay_over(values, _read_all(_said_in_file(path, guarded=found_here), base=path.absolute().parent))
     _lay_over(values, _read_all(_said_in_environment(environ), base=Path.cwd()))
     _lay_over(values, _read_all(_said_by_flags(flags or {}), base=Path.cwd()))
     _check_together(values)
@@ -171,7 +182,7 @@ def load(
     plain: dict[str, Any] = {key: value.value for key, value in values.items() if "." not in key}
     if redis:
         plain["redis"] = _redis(redis)
-    return Loaded(Settings(**plain), {key: value.origin for key, value in values.items()})
+    return Loaded(Settings(**plain), {key: value.origin for key, value in values.items()}, path)
 
 
 def data_directory(settings: Settings) -> Path | None:
@@ -249,23 +260,59 @@ class _Value:
     origin: Origin
 
 
-def _file_to_read(config: str | None, environ: Mapping[str, str], files: Iterable[Path]) -> Path | None:
+def _file_to_read(
+    config: str | None, environ: Mapping[str, str], files: Iterable[Path]
+) -> tuple[Path | None, bool]:
+    """The settings file, if any, and whether somebody named it."""
     named = config if config is not None else environ.get("PRESQUE_CONFIG") or None
     if named is None:
-        return next((path for path in files if path.is_file()), None)
+        return next((path for path in files if path.is_file()), None), False
     path = Path(named).expanduser()
     if not path.is_file():
         teller = "--config" if config is not None else "PRESQUE_CONFIG"
         raise SetupError(f"there is no settings file `{shown(named)}`, which {teller} asks for")
-    return path
+    return path, True
 
 
-def _said_in_file(path: Path) -> list[_Said]:
+def _text_of(path: Path, *, guarded: bool) -> str:
+    """The text of a settings file. A `guarded` one was found in the working directory, where a stranger may
+    have put it: it must belong to us or root, and nobody else may write it.
+
+    Raises `OSError`, `SetupError`.
+    """
+    with path.open(encoding="utf-8") as file:
+        if guarded:
+            owners, facts = {path.lstat().st_uid, os.fstat(file.fileno()).st_uid}, os.fstat(file.fileno())
+            if owners - {os.geteuid(), 0}:
+                raise SetupError(
+                    f"{path} in the working directory belongs to another user, so it is not read; "
+                    f"name it with --config if you trust it, or remove it"
+                )
+            others = 0o002 if _is_group_of_one(facts.st_gid) else 0o022
+            if facts.st_mode & others:
+                raise SetupError(
+                    f"others may write {path} in the working directory, so it is not read; "
+                    f"`chmod go-w {path}`, or name it with --config if you trust it"
+                )
+        return file.read()
+
+
+def _is_group_of_one(group: int) -> bool:
+    """Whether a group is the one that a user of that name has for himself, as many systems make it."""
+    try:
+        entry = grp.getgrgid(group)
+        user = pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return False
+    return user.pw_gid == group and entry.gr_name == user.pw_name and not set(entry.gr_mem) - {user.pw_name}
+
+
+def _said_in_file(path: Path, *, guarded: bool) -> list[_Said]:
     """Walk the YAML as nodes, not as a dict: they know their lines, and a key given twice stays visible."""
     import yaml  # Reading YAML is for those who have a file; the others start without it.
 
     try:
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        loader = yaml.SafeLoader(_text_of(path, guarded=guarded))
         root = loader.get_single_node()
         said: list[_Said] = []
         if root is None:
@@ -294,6 +341,14 @@ def _said_in_file(path: Path) -> list[_Said]:
         raise SetupError(f"{place} is not valid YAML: {_yaml_problem(error.problem)}") from None
     except (yaml.YAMLError, ValueError):
         raise SetupError(f"{path} is not valid YAML") from None
+    except RecursionError:
+        raise SetupError(f"{path} is nested too deeply: settings are at most three levels deep") from None
+    program = next((one for one in said if one.key in _PROGRAMS and one.raw is not None), None)
+    if guarded and program is not None:
+        raise SetupError(
+            f"{program.origin} names a program to run, which a file that was merely found in the working "
+            "directory may not do; say --valkey-bin or PRESQUE_VALKEY_BIN, or name the file with --config"
+        )
     return [one for one in said if one.raw is not None]
 
 
@@ -395,6 +450,7 @@ _CONTRADICTIONS = (
     ("redis", "data", "a store of your own keeps its data where you told it to"),
     ("redis", "fsync", "a store of your own has its own `appendfsync`"),
     ("redis", "maxmemory", "a store of your own has its own `maxmemory`"),
+    ("redis", "min_free_disk", "presque watches the disk of its own store alone"),
     ("redis.unix", "redis.host", "a store is reached through a socket file or over the network"),
     ("redis.unix", "redis.port", "a store is reached through a socket file or over the network"),
     ("redis.unix", "redis.tls", "there is no TLS on a socket file"),

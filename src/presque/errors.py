@@ -182,6 +182,19 @@ class StoreFull(OurFault):
         )
 
 
+class DiskFull(OurFault):
+    """The disk that holds the data has too little room left: nothing grows, everything that frees goes on."""
+
+    code = "disk-full"
+
+    def __init__(self, free: int, least: int) -> None:
+        mib = 1024 * 1024
+        super().__init__(
+            f"the disk is nearly full ({free // mib} MiB free, `min_free_disk` is {-(-least // mib)} MiB): "
+            "no job is taken; make room on the disk, or fetch or purge some jobs"
+        )
+
+
 class StoreError(OurFault):
     """The store answered with an error that presque did not expect."""
 

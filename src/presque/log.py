@@ -44,7 +44,7 @@ def configure(format: str = "auto", level: str = "info", stream: TextIO | None =
     """
     stream = sys.stderr if stream is None else stream
     handler = logging.StreamHandler(stream)
-    if format == "json" or (format == "auto" and not stream.isatty()):
+    if is_json(format, stream):
         handler.setFormatter(JsonFormatter())
     else:
         handler.setFormatter(PlainFormatter(colours=stream.isatty() and not os.environ.get("NO_COLOR")))
@@ -53,6 +53,12 @@ def configure(format: str = "auto", level: str = "info", stream: TextIO | None =
     wanted = logging.getLevelNamesMapping()[level.upper()]
     root.setLevel(wanted if wanted == logging.DEBUG else max(wanted, logging.WARNING))
     logging.getLogger("presque").setLevel(wanted)
+
+
+def is_json(format: str, stream: TextIO | None = None) -> bool:  # noqa: A002
+    """Whether lines in this format are JSON."""
+    stream = sys.stderr if stream is None else stream
+    return format == "json" or (format == "auto" and not stream.isatty())
 
 
 def parse(record: logging.LogRecord) -> tuple[str, dict[str, Any]] | None:

@@ -17,13 +17,15 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import uvloop
 
-from presque import __version__, codec, config
-from presque.config import Settings
+from presque import codec, config
+from presque.about import describe, first_screen
+from presque.config import RedisSettings, Settings
 from presque.dashboard.pages import pages
 from presque.engine import library
 from presque.engine.engine import Engine
@@ -33,9 +35,11 @@ from presque.http.connection import Connection, Door
 from presque.http.gate import Gate
 from presque.http.routes import Planner
 from presque.log import configure as log_to
+from presque.log import is_json
 from presque.store.address import Address
+from presque.store.data_files import Cut
+from presque.store.disk import Disk
 from presque.store.embedded import EmbeddedSettings, EmbeddedStore
-from presque.store.greeting import StoreInfo
 from presque.ws.endpoint import Sockets
 
 log = logging.getLogger("presque.server")
@@ -46,19 +50,22 @@ DRAIN_S = 8
 BACKLOG = 2048
 
 
-def run(settings: Settings) -> int:
-    """Serve until a signal says stop. Returns the exit code. Raises `SetupError` if it cannot start."""
+def run(settings: Settings, file: Path | None = None) -> int:
+    """Serve until a signal says stop. `file` is the settings file that was read, if any.
+
+    Returns the exit code. Raises `SetupError` if it cannot start.
+    """
     warning = config.check_bind(settings)
     if warning:
         log.warning("server.insecure reason=%s", warning)
     _allow_many_connections()
-    return uvloop.run(_run(settings))
+    return uvloop.run(_run(settings, file))
 
 
-async def _run(settings: Settings) -> int:
+async def _run(settings: Settings, file: Path | None) -> int:
     stop = stop_signal()
     with listen(settings) as listener:
-        async with store(settings) as address:
+        async with store(settings) as (address, cuts):
             server: Server | Fleet
             if settings.workers == 1:
                 server = Server(settings, address, listener)
@@ -66,7 +73,7 @@ async def _run(settings: Settings) -> int:
                 server = Fleet(settings, address, listener)
             about = await unless(stop, server.start())
             if about is not None:
-                print(welcome(listener, about), flush=True)  # noqa: T201
+                _tell_start(settings, listener, about, file, cuts)
             await stop.wait()
             log.info("server.stopping")
             await server.stop()
@@ -74,19 +81,43 @@ async def _run(settings: Settings) -> int:
     return 0
 
 
+def _tell_start(
+    settings: Settings, listener: socket.socket, about: dict[str, Any], file: Path | None, cuts: Sequence[Cut]
+) -> None:
+    """A first screen for people; among the lines of a JSON log one more of them."""
+    host, port = listener.getsockname()[:2]
+    url = f"http://{_authority(host, port)}"
+    found, disk = about["found_at_start"], about["disk"]
+    if not is_json(settings.log_format):
+        print(first_screen(url, about, file, cuts), flush=True)  # noqa: T201
+    log.info(
+        "server.started url=%s store=%s jobs=%d queues=%d disk_free=%s settings=%s",
+        url,
+        about["redis"],
+        found["jobs"],
+        found["queues"],
+        disk and disk["free"],
+        file and str(file),
+    )
+
+
 class Server:
     """One process's part: an engine on the store, and the HTTP door on a listening socket."""
 
     def __init__(self, settings: Settings, address: Address, listener: socket.socket) -> None:
         self.settings = settings
-        self.engine = Engine(address, settings.namespace)
+        self.disk = Disk(config.data_directory(settings), settings.min_free_disk, writers=settings.workers)
+        self.engine = Engine(address, settings.namespace, self.disk)
         self._listener = listener
         self._door: Door | None = None
         self._serving: asyncio.Server | None = None
+        self._found = (0, 0)
 
     async def start(self) -> dict[str, Any]:
         """Reach the store, then take requests. Returns what /stats/ says of this server."""
+        self.disk.look()
         await self.engine.start()
+        self._found = await self.engine.count()
         if self.settings.redis is not None and self.engine.info and not self.engine.info.persistent:
             log.warning("store.not_persistent address=%s", self.engine.store.address)
         gate = Gate.of((*self.settings.hosts, self.settings.host), self.settings.origins)
@@ -102,7 +133,7 @@ class Server:
     def about(self) -> dict[str, Any]:
         """What /stats/ says of this server. The store may have been set up anew since the last time."""
         assert self.engine.info is not None
-        return describe(self.settings, self.engine.store.address, self.engine.info)
+        return describe(self.settings, self.engine.store.address, self.engine.info, self.disk, self._found)
 
     async def stop(self) -> None:
         """Take no more connections, answer those who wait and those who are being served, then close."""
@@ -137,34 +168,41 @@ async def _serve_in_fleet() -> None:
 
 
 @contextlib.asynccontextmanager
-async def store(settings: Settings) -> AsyncIterator[Address]:
-    """The address of the store to use; while inside, our own one runs if none other was named."""
+async def store(settings: Settings) -> AsyncIterator[tuple[Address, Sequence[Cut]]]:
+    """The address of the store to use, and what had to be cut off its data; while inside, our own one runs if
+    none other was named."""
     if settings.redis is not None:
         theirs = settings.redis
-        yield Address(
-            host=theirs.host,
-            port=theirs.port,
-            unix=None if theirs.unix is None else str(theirs.unix),
-            db=theirs.db,
-            username=theirs.username,
-            password=theirs.password,
-            tls=theirs.tls,
-        )
+        yield address_of(theirs), ()
         return
     embedded = EmbeddedStore(
         EmbeddedSettings(
             directory=config.data_directory(settings),
-            layout=library.VERSION,
+            layout=library.LAYOUT,
             fsync=settings.fsync,
             maxmemory=settings.maxmemory,
+            min_free_disk=settings.min_free_disk,
             binary=settings.valkey_bin,
         )
     )
     await embedded.start()
     try:
-        yield Address(unix=str(embedded.socket))
+        yield Address(unix=str(embedded.socket)), embedded.cuts
     finally:
         await embedded.stop()
+
+
+def address_of(theirs: RedisSettings) -> Address:
+    """Where a store of one's own is."""
+    return Address(
+        host=theirs.host,
+        port=theirs.port,
+        unix=None if theirs.unix is None else str(theirs.unix),
+        db=theirs.db,
+        username=theirs.username,
+        password=theirs.password,
+        tls=theirs.tls,
+    )
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -222,53 +260,6 @@ async def unless(stop: asyncio.Event, starting: Coroutine[Any, Any, T]) -> T | N
     with contextlib.suppress(asyncio.CancelledError):
         await start
     return None
-
-
-def describe(settings: Settings, address: Address, info: StoreInfo) -> dict[str, Any]:
-    """What /stats/ says of the server itself."""
-    return {
-        "redis": f"{info} at {address}" if settings.redis else f"embedded {info}, {place(settings)}",
-        "durability": durability(settings, info),
-        "version": __version__,
-    }
-
-
-def place(settings: Settings) -> str:
-    """Where our own store keeps its data."""
-    directory = config.data_directory(settings)
-    return "in memory" if directory is None else f"data in {directory}"
-
-
-def durability(settings: Settings, info: StoreInfo) -> str:
-    """What a crash can lose, in a sentence."""
-    if settings.memory:
-        return "Nothing is kept: every job is lost when the store stops."
-    if not info.persistent:
-        return "The store keeps no log of its writes: jobs are lost when it stops, unless it makes snapshots."
-    if info.fsync == "always":
-        return "Every job is on disk before its 201; a crash or a power cut loses none."
-    if info.fsync == "everysec":
-        return "A crash of presque or the store loses no job; a power cut can lose the last second or two."
-    return (
-        f"The store decides when jobs reach its disk (appendfsync {info.fsync}), and so what a crash loses."
-    )
-
-
-def welcome(listener: socket.socket, about: dict[str, Any]) -> str:
-    """What a person reads after `presque serve`."""
-    host, port = listener.getsockname()[:2]
-    url = f"http://{_authority(host, port)}"
-    return (
-        f"presque {__version__} answers at {url}\n"
-        f"Store: {about['redis']}. {about['durability']}\n"
-        "\n"
-        "Try it:\n"
-        f'  curl {url}/q/hello -d \'{{"to": "you"}}\'\n'
-        f"  curl {url}/q/hello\n"
-        f"  curl {url}/stats/\n"
-        "\n"
-        "Ctrl-C stops it."
-    )
 
 
 def _allow_many_connections() -> None:

@@ -282,6 +282,7 @@ READERS: dict[str, Reader] = {
     "memory": _yes_or_no,
     "fsync": _choice("always", "everysec"),
     "maxmemory": _memory_size,
+    "min_free_disk": size,
     "valkey_bin": _path,
     "log_format": _choice(*LOG_FORMATS),
     "log_level": _choice(*LOG_LEVELS),

@@ -211,7 +211,7 @@ def default_of(key: str) -> Any:
 def written(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return size_text(value) if key == "max_body" else str(value)
+    return size_text(value) if key in ("max_body", "min_free_disk") else str(value)
 
 
 # --- floors
@@ -219,7 +219,7 @@ def written(key: str, value: Any) -> str:
 
 FLOORS = {
     **dict.fromkeys(("errors", "names", "codec", "job", "config", "setting_values", "schedule", "log", "frames"), "ground"),
-    **dict.fromkeys(("server", "fleet", "cli", "__main__"), "roof"),
+    **dict.fromkeys(("about", "server", "fleet", "cli", "__main__"), "roof"),
 }
 BELOW = {
     "ground": set[str](),

@@ -80,6 +80,15 @@ def test_a_full_store_can_be_drained_by_leases() -> None:
         assert server.ask("POST", "/q/full", BODY).status == 201
 
 
+def test_a_new_body_is_refused_like_a_push() -> None:
+    with rig.server("--memory", "--maxmemory", "8MiB") as server:
+        fill(server, "full")
+        for number in range(1, 20):
+            answer = server.ask("PATCH", f"/j/full/{number}", b'{"body": %b}' % BODY)
+            assert (answer.status, answer.json["code"]) == (507, "store-full")
+        assert server.ask("PATCH", "/j/full/1", '{"delay": 60}').status == 200
+
+
 def test_everything_but_a_push_can_be_done_in_a_full_store() -> None:
     with rig.server("--memory", "--maxmemory", "8MiB") as server:
         server.ask("POST", "/q/other", "1")

@@ -480,6 +480,7 @@ QUEUE_CALLS: dict[str, list[list[Any]]] = {
 }
 EXTRAS = codec.pack({"uniq": "own", "expires_at": 2**47})
 UNFETCH_ALL = struct.pack(">BB6xH", records.EXTENDED, 1, len(EXTRAS)) + EXTRAS + records.seal(b"1")
+QUEUE_CALLS["patch_body"] = QUEUE_CALLS["patch"]
 QUEUE_CALLS["unfetch"].append(["98", UNFETCH_ALL])
 
 FILLINGS = ("nothing", "plain", "uniq", "everything", "leases", "limits")

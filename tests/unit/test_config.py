@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from presque import config, setting_values
 from presque.config import Loaded, RedisSettings, Settings, load
 from presque.errors import SetupError
+
+NOBODY = 65534
 
 
 @pytest.fixture(autouse=True)
@@ -22,11 +25,13 @@ def read(
     yaml: str | None = None,
     environ: Mapping[str, str] | None = None,
     flags: Mapping[str, object] | None = None,
+    config: str | None = None,
 ) -> Loaded:
     """Load settings from the three places that a test fills; the file is ./presque.yaml."""
     if yaml is not None:
         Path("presque.yaml").write_text(yaml)
-    return load(flags, environ or {}, files=[Path("presque.yaml")])
+        Path("presque.yaml").chmod(0o600)
+    return load(flags, environ or {}, config=config, files=[Path("presque.yaml")])
 
 
 def refusal(*args: object, **kwargs: object) -> str:
@@ -75,10 +80,12 @@ max_body: 2MiB
 fsync: everysec
 data: store
 maxmemory: 1GiB
+min_free_disk: 1GiB
 valkey_bin: /opt/valkey-server
 log_format: json
 log_level: debug
-"""
+""",
+        config="presque.yaml",
     ).settings
     assert settings == Settings(
         host="0.0.0.0",
@@ -92,6 +99,7 @@ log_level: debug
         fsync="everysec",
         data=Path.cwd() / "store",
         maxmemory=1024**3,
+        min_free_disk=1024**3,
         valkey_bin=Path("/opt/valkey-server"),
         log_format="json",
         log_level="debug",
@@ -176,6 +184,63 @@ def test_a_file_named_by_the_flag_beats_the_one_named_by_the_environment(tmp_pat
     assert load(environ={}, files=files).settings.port == 1
     assert load(environ={"PRESQUE_CONFIG": "env.yaml"}, files=files).settings.port == 2
     assert load(environ={"PRESQUE_CONFIG": "env.yaml"}, config="flag.yaml", files=files).settings.port == 3
+
+
+def test_no_program_is_taken_from_a_file_that_was_only_found_in_the_working_directory() -> None:
+    assert refusal("port: 1\nvalkey_bin: ./fake.sh") == (
+        "`valkey_bin` in presque.yaml:2 names a program to run, which a file that was merely found in the "
+        "working directory may not do; say --valkey-bin or PRESQUE_VALKEY_BIN, or name the file with --config"
+    )
+    assert read("valkey_bin: ./fake.sh", config="presque.yaml").settings.valkey_bin == Path.cwd() / "fake.sh"
+    assert read("valkey_bin:\nport: 1").settings.port == 1
+
+
+@pytest.mark.parametrize("mode", [0o602, 0o666, 0o646, 0o622])
+def test_a_file_that_others_may_write_is_not_read_from_the_working_directory(mode: int) -> None:
+    Path("presque.yaml").write_text("port: 1\n")
+    Path("presque.yaml").chmod(mode)
+    if mode == 0o622:
+        os.chown("presque.yaml", -1, NOBODY) if os.geteuid() == 0 else pytest.skip("only root may chgrp so")
+
+    with pytest.raises(SetupError) as refused:
+        load(environ={}, files=[Path("presque.yaml")])
+    assert str(refused.value) == (
+        "others may write presque.yaml in the working directory, so it is not read; "
+        "`chmod go-w presque.yaml`, or name it with --config if you trust it"
+    )
+    assert load(environ={}, config="presque.yaml").settings.port == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("as_link", [False, True])
+def test_a_file_of_another_user_is_not_read_from_the_working_directory(as_link: bool) -> None:
+    Path("presque.yaml").write_text("port: 1\n")
+    Path("presque.yaml").chmod(0o644)
+    if as_link:
+        Path("presque.yaml").rename("mine.yaml")
+        Path("presque.yaml").symlink_to("mine.yaml")
+    os.chown("presque.yaml", NOBODY, NOBODY, follow_symlinks=False)
+
+    with pytest.raises(SetupError) as refused:
+        load(environ={}, files=[Path("presque.yaml")])
+    assert str(refused.value) == (
+        "presque.yaml in the working directory belongs to another user, so it is not read; "
+        "name it with --config if you trust it, or remove it"
+    )
+    assert load(environ={}, config="presque.yaml").settings.port == 1
+    assert load(environ={}, files=[Path("presque.yaml").absolute()]).settings.port == 1  # as one in /etc is
+
+
+@pytest.mark.parametrize("text", ["[" * 3000 + "]" * 3000, "{a: " * 3000 + "}" * 3000, "- " * 3000])
+def test_yaml_that_is_nested_too_deeply_is_refused_with_a_sentence(text: str) -> None:
+    for whole in (text, f"hosts: {text}"):
+        said = refusal(whole)
+        assert said.startswith(("presque.yaml is nested too deeply", "presque.yaml:1 is not valid")), said
+
+
+def test_what_was_loaded_knows_the_file() -> None:
+    assert read().file is None
+    assert read("port: 1").file == Path("presque.yaml")
 
 
 def test_a_file_that_was_asked_for_must_exist() -> None:
@@ -459,6 +524,15 @@ def test_a_mistake_in_a_flag_names_the_flag(flags: dict[str, object], sentence: 
             (
                 "`redis.host` in presque.yaml:1 and `maxmemory` in presque.yaml:2 contradict each other: "
                 "a store of your own has its own `maxmemory`"
+            ),
+        ),
+        (
+            "redis: {host: h}\nmin_free_disk: 1GiB",
+            {},
+            {},
+            (
+                "`redis.host` in presque.yaml:1 and `min_free_disk` in presque.yaml:2 contradict each other: "
+                "presque watches the disk of its own store alone"
             ),
         ),
         (

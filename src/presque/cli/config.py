@@ -57,6 +57,6 @@ def _cell(entry: Entry) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return ", ".join(value) or "-"
-    if entry.setting == "maxmemory" and value == 0:
+    if entry.setting in ("maxmemory", "min_free_disk") and value == 0:
         return "no limit"
-    return size_text(value) if entry.setting in ("max_body", "maxmemory") else str(value)
+    return size_text(value) if entry.setting in ("max_body", "maxmemory", "min_free_disk") else str(value)

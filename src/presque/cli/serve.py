@@ -11,7 +11,11 @@ from presque.cli.settings import bind_warning, loaded
 @click.command(short_help="Run the server.")
 @click.option("--host", metavar="ADDRESS", help="Listen on this address.  [default: 127.0.0.1]")
 @click.option("--port", metavar="N", help="Listen on this port; 0 takes a free one.  [default: 5000]")
-@click.option("--config", metavar="FILE", help="Settings file.  [default: ./presque.yaml, if it exists]")
+@click.option(
+    "--config",
+    metavar="FILE",
+    help="Settings file.  [default: ./presque.yaml, /etc/presque/presque.yaml]",
+)
 @click.option(
     "--redis",
     "redis_url",
@@ -22,6 +26,9 @@ from presque.cli.settings import bind_warning, loaded
 @click.option("--memory", is_flag=True, default=None, help="Keep nothing: for tests.")
 @click.option("--fsync", metavar="always|everysec", help="How soon a job is on disk.  [default: always]")
 @click.option("--maxmemory", metavar="SIZE", help="Most memory of presque's own store, such as 512MiB.")
+@click.option(
+    "--min-free-disk", metavar="SIZE", help="Refuse pushes below this free disk.  [default: 256MiB]"
+)
 @click.option("--valkey-bin", metavar="PATH", help="The valkey-server to start as presque's own store.")
 @click.option("--workers", metavar="N", help="Server processes.  [default: 1]")
 @click.option("--namespace", metavar="NAME", help="Beginning of every key in the store.  [default: presque]")
@@ -38,12 +45,11 @@ def serve(
     Without options it listens on http://127.0.0.1:5000 and keeps its data in your data directory.
     Settings come from a file, then PRESQUE_… variables, then these options; the last one said counts.
     """
-    settings = loaded(
-        {**flags, "redis.url": redis_url, "hosts": list(allow_host) or None}, config=config
-    ).settings
+    found = loaded({**flags, "redis.url": redis_url, "hosts": list(allow_host) or None}, config=config)
+    settings = found.settings
     bind_warning(settings)  # which the server logs
     log.configure(settings.log_format, settings.log_level)
 
     from presque.server import run  # The server is heavy; a mistake in the settings should not wait for it.
 
-    return run(settings)
+    return run(settings, found.file)

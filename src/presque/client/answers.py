@@ -42,12 +42,29 @@ class QueueStats(QueueCounts):
     queue: str
 
 
+class FoundAtStart(TypedDict):
+    """What was there when the server started."""
+
+    jobs: int
+    queues: int
+
+
+class Disk(TypedDict):
+    """The disk of presque's own store: free bytes, the limit, and whether nothing is taken because of it."""
+
+    free: int | None
+    min_free: int
+    full: bool
+
+
 class Stats(TypedDict):
     """The server: its store, what a crash can lose, and its queues."""
 
     redis: str
     durability: str
     version: str
+    found_at_start: FoundAtStart
+    disk: Disk | None
     size: int
     queues: list[str]
     by_queue: dict[str, QueueCounts]

@@ -70,7 +70,7 @@ _BY_STATUS: dict[int, tuple[type[ClientError], str]] = {
     410: (Gone, "job-gone"),
     429: (Full, "queue-full"),
     503: (Unavailable, "store-unavailable"),
-    507: (Full, "store-full"),
+    507: (Full, "store-full"),  # or `disk-full`
 }
 
 

@@ -37,6 +37,7 @@ from presque.engine.keys import Keys
 from presque.errors import CallerError, JobExists, NotFound, PresqueError, StoreUnavailable, WrongState, shown
 from presque.job import PRIORITY_MOST, PushOptions
 from presque.schedule import LAST_MS, Schedule
+from presque.store.disk import Disk
 from presque.store.store import Store
 
 log = logging.getLogger("presque.engine")
@@ -171,7 +172,8 @@ class Look:
 class Crons:
     """The recurring jobs of one namespace."""
 
-    def __init__(self, store: Store, keys: Keys, push: Push) -> None:
+    def __init__(self, store: Store, keys: Keys, push: Push, disk: Disk) -> None:
+        self._disk = disk
         self._store = store
         self._keys = keys.crons()
         self._push = push
@@ -189,6 +191,8 @@ class Crons:
     async def put(self, name: str, cron: Cron, body: bytes) -> bool:
         """Define a recurring job. True if it is new. The same schedule keeps its next moment."""
         wanted = schedule.read(cron.schedule, cron.timezone)
+        if self._disk.full:
+            raise self._disk.refusal()
         reply = await self._call("cron_show", name)
         now, steady = _clocks(reply)
         following = wanted.next(steady if wanted.steady else now)

@@ -44,6 +44,7 @@ from presque.job import (
 )
 from presque.names import QueueList, has_glob
 from presque.store.address import Address
+from presque.store.disk import OF_A_JOB, Disk
 from presque.store.greeting import StoreInfo
 from presque.store.store import Store
 
@@ -52,6 +53,7 @@ log = logging.getLogger("presque.engine")
 FETCH_MOST = 1000
 ANSWER_BYTES = 8 * 1024 * 1024
 SETTLE_A_CALL = 500
+COUNTED_AT_ONCE = 1000
 
 DAMAGED = "the body in the store is not what was pushed: its checksum is wrong"
 
@@ -64,13 +66,14 @@ Pushed = Callable[[int | PresqueError], None]
 class Engine:
     """The queues of one namespace in one store."""
 
-    def __init__(self, address: Address, namespace: str = "presque") -> None:
+    def __init__(self, address: Address, namespace: str = "presque", disk: Disk | None = None) -> None:
+        self.disk = Disk(None, 0) if disk is None else disk
         self.keys = keys.Keys(namespace)
         self.store = Store(
             address, library.functions(), on_message=self._message, on_connected=self._connected
         )
-        self.jobs = Jobs(self.store, self.keys)
-        self.crons = Crons(self.store, self.keys, self.push)
+        self.jobs = Jobs(self.store, self.keys, self.disk)
+        self.crons = Crons(self.store, self.keys, self.push, self.disk)
         self.wakeups = Wakeups(self)
         self.deliveries = Deliveries(self.store, self.keys)
         self.wakeups.kept = self.deliveries.queues
@@ -96,6 +99,15 @@ class Engine:
         self._spawn(sweep(self.store, self.keys, self._known))
         self._spawn(self.wakeups.forget_channels())
         self._spawn(self.crons.run())
+        self._spawn(self.disk.watch())
+
+    async def count(self) -> tuple[int, int]:
+        """How many jobs there are in how many queues, jobs of every state. Raises `PresqueError`."""
+        found: list[int] = []
+        for first in range(0, len(names := sorted(self._known)), COUNTED_AT_ONCE):
+            some = names[first : first + COUNTED_AT_ONCE]
+            found += await asyncio.gather(*(self.store.call("HLEN", self.keys.of(name)[1]) for name in some))
+        return sum(found), len(found)
 
     async def _check_layout(self) -> None:
         """Raise `SetupError` for data that another presque wrote in a layout that is not known here."""
@@ -145,7 +157,9 @@ class Engine:
         `StoreUnavailable` otherwise, and then nothing was stored, except that with `sent=True` nobody
         knows.
         """
-        if options is PLAIN:
+        if self.disk.full:
+            self._loop.call_soon(done, self.disk.refusal())
+        elif options is PLAIN:
             self._pushes.add(queue, done, b"$0\r\n\r\n" + library.argument(seal(body)))
         else:
             self._pushes.add(queue, done, library.argument(pack(options)) + library.argument(seal(body)))
@@ -157,6 +171,8 @@ class Engine:
 
         `failures` counts that many failures for the queue in the same step.
         """
+        if self.disk.full:
+            raise self.disk.refusal()
         self._register(queue)
         key = options.idempotency
         if key is not None and len(bodies) > 1:  # each job of a batch has a key of its own
@@ -169,6 +185,7 @@ class Engine:
             for packed, body in zip(asked, seal_all(bodies), strict=True)
         ]
         args = b"%b$1\r\n1\r\n%b" % (library.argument(b"%d" % failures), b"".join(jobs))
+        self.disk.spend(len(args) + OF_A_JOB * len(bodies))
         call = library.call_encoded("push", self.keys.of(queue), 2 + 2 * len(bodies), args)
         reply = await self.store.ask(call)
         if reply[0] == 1:
@@ -183,6 +200,7 @@ class Engine:
     def _send_pushes(self, queue: str, batch: Batch, receive: Callable[[Any], None]) -> None:
         self._register(queue)
         count, args = 2 + 2 * len(batch.callers), b"$1\r\n0\r\n$1\r\n0\r\n" + b"".join(batch.args)
+        self.disk.spend(len(args) + OF_A_JOB * len(batch.callers))
         self.store.send(library.call_encoded("push", self.keys.of(queue), count, args), receive)
 
     def _deliver_pushes(self, queue: str, batch: Batch, reply: Any) -> None:

@@ -13,6 +13,7 @@ from presque.engine.keys import Keys
 from presque.engine.records import seal
 from presque.errors import JobGone, NotFound, WrongState
 from presque.job import Explained, Job, JobState
+from presque.store.disk import OF_A_JOB, Disk
 from presque.store.store import Store
 
 ANSWER_BYTES = 8 * 1024 * 1024
@@ -25,7 +26,8 @@ MISSING = "there is no such job: it was never pushed, or is finished and was not
 class Jobs:
     """The jobs of one namespace, one at a time."""
 
-    def __init__(self, store: Store, keys: Keys) -> None:
+    def __init__(self, store: Store, keys: Keys, disk: Disk) -> None:
+        self._disk = disk
         self._store = store
         self._keys = keys
         self._waiting: dict[tuple[str, str], set[asyncio.Future[str]]] = {}
@@ -63,10 +65,18 @@ class Jobs:
         delay: int | None,
         body: bytes | None,
     ) -> None:
-        """Change a job that waits. Raises `NotFound`, or `WrongState` for one that does not."""
+        """Change a job that waits. Raises `NotFound`, or `WrongState` for one that does not.
+
+        A new body is refused like a push when memory or the disk is full (`StoreFull`, `DiskFull`).
+        """
         numbers = ("" if number is None else number for number in (priority, delayed, delay))
-        sealed = b"" if body is None else seal(body)
-        reply = await self._call("patch", queue, job, *numbers, sealed)
+        if body is None:
+            reply = await self._call("patch", queue, job, *numbers, b"")
+        elif self._disk.full:
+            raise self._disk.refusal()
+        else:
+            self._disk.spend(len(body) + OF_A_JOB)
+            reply = await self._call("patch_body", queue, job, *numbers, seal(body))
         if reply == b"missing":
             raise NotFound(MISSING)
         if reply == b"late":

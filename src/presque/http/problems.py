@@ -14,6 +14,7 @@ from presque import codec
 from presque.errors import (
     BodyTooLarge,
     CallerError,
+    DiskFull,
     JobExists,
     JobGone,
     KeyReused,
@@ -84,6 +85,7 @@ _STATUS: tuple[tuple[type[PresqueError], int], ...] = (
     (StateError, 409),
     (CallerError, 400),
     (StoreFull, 507),
+    (DiskFull, 507),
     (StoreUnavailable, 503),
     (Stopping, 503),
     (OurFault, 500),

@@ -50,7 +50,9 @@ from presque.store.directory import (
     remove_private,
     rotate,
 )
+from presque.store.disk import LOOK_EVERY_S, Disk
 from presque.store.process import die_with_parent, ended, environment, status
+from presque.store.rewriting import Rewrites
 
 log = logging.getLogger("presque.store")
 
@@ -65,13 +67,14 @@ FULL_BYTES = 64 * 1024
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedSettings:
     """How to run the store. Without a `directory` it keeps everything in memory and nothing afterwards.
-    `maxmemory` is in bytes, 0 for no limit. `binary` overrides the search for one. `layout` is the number of
-    the newest layout of keys that our functions read."""
+    `maxmemory` and `min_free_disk` are in bytes, 0 for no limit. `binary` overrides the search for one.
+    `layout` is the number of the newest layout of keys that our functions read."""
 
     directory: Path | None
     layout: int = 1
     fsync: Literal["always", "everysec"] = "always"
     maxmemory: int = 0
+    min_free_disk: int = 0
     binary: Path | None = None
 
 
@@ -112,6 +115,8 @@ class EmbeddedStore:
         self._private: Path | None = None
         self._directory = Path()
         self._lock: IO[str] | None = None
+        self.disk = Disk(settings.directory, settings.min_free_disk, tell=True)
+        self._rewrites = Rewrites(self.disk, asyncio.get_running_loop().time)
         self._said_before = 0
         self._sizes: dict[str, int] = {}
         self.cuts: list[Cut] = []
@@ -119,6 +124,7 @@ class EmbeddedStore:
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._noter: asyncio.Task[None] | None = None
+        self._disk_watcher: asyncio.Task[None] | None = None
         self._version = ""
         self._noted: Note | None = None
 
@@ -155,14 +161,15 @@ class EmbeddedStore:
             known = before.files if before is not None else {}
             self._write_note({name: min(known[name], now[name]) for name in known if name in now})
             self._noter = asyncio.create_task(self._take_notes())
+            self._disk_watcher = asyncio.create_task(self._watch_disk())
 
     async def stop(self) -> None:
         """Stop the store cleanly, waiting as long as it needs to write its data. Harmless when repeated."""
-        for task in (self._watcher, self._noter):
+        for task in (self._watcher, self._noter, self._disk_watcher):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        self._watcher = self._noter = None
+        self._watcher = self._noter = self._disk_watcher = None
         process = self._process
         if process is not None and process.poll() is None:
             process.terminate()
@@ -207,6 +214,17 @@ class EmbeddedStore:
                 return f"the disk that holds {self._directory} is full"
         return last_warnings(self._directory / "store.log", self._said_before)
 
+    async def _watch_disk(self) -> None:
+        """Keep an eye on the disk, and on whether the store may write its log anew."""
+        while True:
+            self.disk.look()
+            if self.pid is not None:
+                with contextlib.suppress(OSError):  # it has just died, or is being started
+                    log_bytes = sum(sizes(self._directory).values())
+                    async with asyncio.timeout(LOOK_EVERY_S), connected(self.socket) as call:
+                        await self._rewrites.decide(log_bytes, call)
+            await asyncio.sleep(LOOK_EVERY_S)
+
     async def _take_notes(self) -> None:
         """Write down how long the files are, so that a shorter one is noticed at the next start.
 
@@ -237,6 +255,7 @@ class EmbeddedStore:
         kept = self.settings.directory is not None
         if kept:
             check(self._directory, self.settings.layout)
+            self.disk.look()
         try:
             await self._launch_once(binary)
         except StoreRefusedData:
@@ -330,7 +349,7 @@ class EmbeddedStore:
             "appendonly": "yes" if kept else "no",
             "appendfsync": self.settings.fsync,
             "no-appendfsync-on-rewrite": "no",
-            "auto-aof-rewrite-percentage": "100",
+            "auto-aof-rewrite-percentage": self._rewrites.begin(sum(sizes(self._directory).values())),
             "auto-aof-rewrite-min-size": "64mb",
             "aof-use-rdb-preamble": "yes",
             "aof-load-truncated": "no",  # it would cut off whatever follows a damaged byte; see mend_end

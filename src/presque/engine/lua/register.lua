@@ -15,6 +15,7 @@ offer('settle', settle, {'allow-oom'})
 offer('show', show, {'no-writes'})
 offer('list', list, {'no-writes'})
 offer('patch', patch, {'allow-oom'})
+offer('patch_body', patch, {})  -- a new body may be larger
 offer('remove', remove, {'allow-oom'})
 offer('retry', retry, {'allow-oom'})
 offer('explain', explain, {'no-writes'})

@@ -1,0 +1,116 @@
+"""What a server says of itself: in `GET /stats/`, in its log, and on the first screen."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from presque import __version__, config
+from presque.config import Settings
+from presque.setting_values import GIB, MIB
+from presque.store.address import Address
+from presque.store.data_files import Cut
+from presque.store.disk import Disk
+from presque.store.greeting import StoreInfo
+
+
+def describe(
+    settings: Settings, address: Address, info: StoreInfo, disk: Disk, found: tuple[int, int]
+) -> dict[str, Any]:
+    """What /stats/ says of the server itself. `found` is how many jobs in how many queues the start found."""
+    jobs, queues = found
+    return {
+        "redis": f"{info} at {address}" if settings.redis else f"embedded {info}, {place(settings)}",
+        "durability": durability(settings, info),
+        "version": __version__,
+        "found_at_start": {"jobs": jobs, "queues": queues},
+        "disk": None
+        if disk.directory is None
+        else {"free": disk.free, "min_free": disk.least, "full": disk.full},
+    }
+
+
+def place(settings: Settings) -> str:
+    """Where our own store keeps its data."""
+    directory = config.data_directory(settings)
+    return "in memory" if directory is None else f"data in {directory}"
+
+
+def durability(settings: Settings, info: StoreInfo) -> str:
+    """What a crash can lose, in a sentence."""
+    if settings.memory:
+        return "Nothing is kept: every job is lost when the store stops."
+    if not info.persistent:
+        return "The store keeps no log of its writes: jobs are lost when it stops, unless it makes snapshots."
+    if info.fsync == "always":
+        return "Every job is on disk before its 201; a crash or a power cut loses none."
+    if info.fsync == "everysec":
+        return "A crash of presque or the store loses no job; a power cut can lose the last second or two."
+    return (
+        f"The store decides when jobs reach its disk (appendfsync {info.fsync}), and so what a crash loses."
+    )
+
+
+def first_screen(url: str, about: dict[str, Any], file: Path | None, cuts: Sequence[Cut]) -> str:
+    """What a person reads after `presque serve`."""
+    found = about["found_at_start"]
+    lines = [
+        f"presque {__version__} answers at {url}",
+        "Open that address in a browser to see the queues.",
+        f"Store: {about['redis']}. {about['durability']}",
+        f"Found: {counted(found['jobs'], 'job')} in {counted(found['queues'], 'queue')}."
+        + _room(about["disk"]),
+        f"Settings: {file or 'no file was read'}; `presque config show` lists them.",
+    ]
+    lines += [
+        f"WARNING: a crash tore the end of {cut.file}: {counted(cut.size, 'byte')} were cut off and are in "
+        f"{cut.kept_in}"
+        for cut in cuts
+    ]
+    at = "" if url == "http://127.0.0.1:5000" else f" --url {url}"
+    lines += [
+        "",
+        "Try it:",
+        f'  {command()} push hello \'{{"to": "you"}}\'{at}',
+        f'  curl {url}/q/hello -d \'{{"to": "you"}}\'',
+        f"  curl {url}/q/hello",
+        f"  curl {url}/stats/",
+        "",
+        "Ctrl-C stops it.",
+    ]
+    return "\n".join(lines)
+
+
+def _room(disk: dict[str, Any] | None) -> str:
+    if disk is None or disk["free"] is None:
+        return ""
+    said = f" Free disk: {size_of(disk['free'])}"
+    if disk["full"]:
+        return f"{said}, less than `min_free_disk` ({size_of(disk['min_free'])}): PUSHES ARE REFUSED."
+    return f"{said}."
+
+
+def command() -> str:
+    """How to call `presque` from where this process was called, for a line to copy."""
+    called = Path(sys.argv[0])
+    if called.name != "presque":
+        return f"{shlex.quote(sys.executable)} -m presque"
+    found = shutil.which("presque")
+    if found is not None and os.path.realpath(found) == os.path.realpath(called):
+        return "presque"
+    return shlex.quote(str(called))
+
+
+def counted(count: int, what: str) -> str:
+    """`1 job`, `2 jobs`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def size_of(count: int) -> str:
+    """A number of bytes for people."""
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count // MIB} MiB"

@@ -1,0 +1,169 @@
+"""A disk with little room left: nothing grows, everything that frees goes on, and the store lives."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import rig
+
+BODY = b'"' + b"x" * 50_000 + b'"'
+GROWING = [
+    ("POST", "/q/new", BODY),
+    ("PUT", "/q/full", b"1"),
+    ("POST", "/qb/full", b'{"jobs": [1, 2]}'),
+    ("POST", "/queue", b'{"cmd": "push", "queue": "full", "job": 1}'),
+    ("PATCH", "/j/full/1", b'{"body": 1}'),
+    ("PUT", "/cron/every", b'{"queue": "full", "schedule": "@daily", "body": 1}'),
+]
+
+
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    with rig.small_disk("32m") as directory:
+        yield directory
+
+
+def ballast(disk: Path, leave: int) -> Path:
+    """Fill the disk with a file, but for so many bytes."""
+    path = disk / "ballast"
+    facts = os.statvfs(disk)
+    with path.open("ab") as file:
+        file.write(bytes(max(0, facts.f_bavail * facts.f_frsize - leave)))
+    return path
+
+
+def fill(server: rig.Server, queue: str) -> tuple[int, rig.Answer]:
+    """Push until the disk is too full. Returns how many jobs were taken, and the refusal."""
+    for count in range(1, 2000):
+        answer = server.ask("POST", f"/q/{queue}", BODY)
+        if answer.status != 201:
+            return count - 1, answer
+    raise AssertionError("the disk is never full")
+
+
+def is_refused(server: rig.Server, method: str, path: str, body: bytes) -> bool:
+    answer = server.ask(method, path, body)
+    return answer.status == 507 and answer.headers.get("presque-error") == "disk-full"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_full_disk_takes_no_jobs_and_everything_else_goes_on(disk: Path, workers: str) -> None:
+    with rig.server("--data", str(disk / "data"), "--min-free-disk", "8MiB", "--workers", workers) as server:
+        count, refusal = fill(server, "full")
+
+        assert count > 200
+        assert refusal.status == 507
+        assert refusal.headers["presque-error"] == "disk-full"
+        assert refusal.json["error"].startswith("the disk is nearly full (")
+        assert "`min_free_disk` is 8 MiB" in refusal.json["error"]
+        facts = os.statvfs(disk)
+        assert facts.f_bavail * facts.f_frsize > 6 * 2**20, "the limit was not overrun by much"
+        for method, path, body in GROWING:  # each server process looks once a second
+            rig.eventually(functools.partial(is_refused, server, method, path, body))
+
+        rig.eventually(lambda: server.ask("GET", "/stats/").json["disk"]["full"])
+        assert server.ask("PATCH", "/j/full/1", '{"priority": 9}').status == 200
+        [job] = server.ask("POST", "/q/full/lease").json["jobs"]
+        assert server.ask("POST", f"/j/full/{job['id']}/extend?lease={job['lease']}").status == 200
+        failed = server.ask("POST", f"/j/full/{job['id']}/fail?lease={job['lease']}", '{"retry": false}')
+        assert failed.json["state"] == "dead"
+        assert server.ask("DELETE", f"/j/full/{job['id']}").status == 204
+        assert server.ask("POST", "/control/full", '{"status": "stop"}').status == 200
+        assert server.ask("POST", "/control/full", '{"status": "start"}').status == 200
+        drained = 0
+        while server.ask("GET", "/q/full").status == 200:
+            drained += 1
+        assert drained >= count - 1
+        assert "store.died" not in server.said()
+
+
+def test_room_that_is_made_is_noticed_and_told_once_each_way(disk: Path) -> None:
+    with rig.server("--data", str(disk / "data"), "--min-free-disk", "8MiB") as server:
+        assert server.ask("POST", "/q/a", "1").status == 201
+        path = ballast(disk, leave=4 * 2**20)
+        rig.eventually(lambda: server.ask("POST", "/q/a", "1").status == 507)
+
+        os.truncate(path, path.stat().st_size - 4 * 2**20 - 2**19)
+        rig.eventually(lambda: server.ask("GET", "/stats/").json["disk"]["free"] > 8 * 2**20)
+        assert server.ask("POST", "/q/a", "1").status == 507, "just above the limit is not enough"
+
+        path.unlink()
+        rig.eventually(lambda: server.ask("POST", "/q/a", "1").status == 201)
+        rig.eventually(lambda: any("disk.enough" in line for line in server.everything))
+        assert sum("disk.low" in line for line in server.everything) == 1
+        assert sum("disk.enough" in line for line in server.everything) == 1
+
+
+def test_a_log_of_jobs_that_are_gone_is_written_anew_when_room_is_short(disk: Path) -> None:
+    with rig.server("--data", str(disk / "data"), "--min-free-disk", "8MiB") as server:
+        fill(server, "full")
+        assert server.ask("DELETE", "/q/full").status == 204
+
+        rig.eventually(lambda: server.ask("POST", "/q/full", BODY).status == 201, within=30)
+        assert "store.died" not in server.said()
+
+
+def test_a_start_on_a_full_disk_says_so(disk: Path) -> None:
+    ballast(disk, leave=4 * 2**20)
+    with rig.server("--data", str(disk / "data"), "--min-free-disk", "8MiB") as server:
+        assert server.ask("POST", "/q/a", "1").status == 507
+        said = "".join(server.everything)
+        assert "PUSHES ARE REFUSED" in said
+
+
+def test_without_a_limit_pushes_go_on(disk: Path) -> None:
+    ballast(disk, leave=4 * 2**20)
+    with rig.server("--data", str(disk / "data"), "--min-free-disk", "0") as server:
+        assert server.ask("POST", "/q/a", "1").status == 201
+        assert server.ask("GET", "/stats/").json["disk"]["full"] is False
+
+
+def test_a_store_that_dies_of_a_full_disk_says_why_and_comes_back(disk: Path) -> None:
+    with rig.server("--data", str(disk / "data"), "--min-free-disk", "0") as server:
+        for number in range(20):
+            assert server.ask("POST", "/q/kept", str(number)).status == 201
+        path = ballast(disk, leave=0)
+        rig.eventually(lambda: server.ask("POST", "/q/a", BODY).status == 503)
+        rig.eventually(lambda: any("store.died" in line for line in server.everything))
+        died = next(line for line in server.everything if "store.died" in line)
+        assert "is full" in died or "No space left on device" in died, died
+
+        path.unlink()
+
+        rig.eventually(lambda: server.ask("POST", "/q/a", "1").status == 201, within=20)
+        found = [server.ask("GET", "/q/kept").body for _ in range(20)]
+        assert found == [b"%d" % number for number in range(20)]
+
+
+def test_the_jobs_that_a_start_found_are_told(tmp_path: Path) -> None:
+    data = str(tmp_path / "data")
+    with rig.server("--data", data) as server:
+        assert server.ask("GET", "/stats/").json["found_at_start"] == {"jobs": 0, "queues": 0}
+        for number in range(12):
+            server.ask("POST", f"/q/queue{number % 3}", "1")
+    with rig.server("--data", data) as server:
+        assert server.ask("GET", "/stats/").json["found_at_start"] == {"jobs": 12, "queues": 3}
+        said = "".join(server.everything)
+        assert "Found: 12 jobs in 3 queues. Free disk: " in said
+        assert "Settings: no file was read" in said
+
+
+def test_a_json_log_is_json_from_its_first_line_to_its_last(tmp_path: Path) -> None:
+    path = tmp_path / "some.yaml"
+    path.write_text("port: 0\nlog_format: json\n")
+    with rig.json_server("--data", str(tmp_path / "data"), "--config", str(path)) as server:
+        assert server.ask("POST", "/q/a", "1").status == 201
+        server.stop()
+    lines = [json.loads(line) for line in server.everything]
+    [started] = [line for line in lines if line["event"] == "server.started"]
+    assert started["url"].startswith("http://127.0.0.1:")
+    assert (started["jobs"], started["queues"]) == (0, 0)
+    assert started["disk_free"] > 0
+    assert started["settings"] == str(path)
+    assert lines[-1]["event"] == "server.stopped"
