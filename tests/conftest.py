@@ -11,12 +11,17 @@ from uuid import uuid4
 
 import pytest
 import uvloop
+from hypothesis import HealthCheck, settings
 
 from presque import Client
 from presque.engine.engine import Engine
 from presque.store.address import Address
 from tests import rig
 from tests.clients import Connect, InLoop
+
+# A slow machine makes a test slow, never wrong.
+settings.register_profile("presque", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("presque")
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from presque.version import __version__
+
 if TYPE_CHECKING:
     from presque.client import AsyncClient, Client, ClientError
     from presque.worker import Dead, Retry, Worker
 
-__version__ = "0.1.0.dev0"
 __all__ = ["AsyncClient", "Client", "ClientError", "Dead", "Retry", "Worker", "__version__"]
 
 _HOMES = {

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from presque import __version__, config
+from presque import config
 from presque.config import Settings
-from presque.setting_values import GIB, MIB
+from presque.quantities import GIB, MIB
 from presque.store.address import Address
 from presque.store.data_files import Cut
 from presque.store.disk import Disk
 from presque.store.greeting import StoreInfo
+from presque.version import __version__
 
 
 def describe(

@@ -6,12 +6,14 @@ and encoding again would change large integers, the order of keys and every spac
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from presque.errors import CallerError, NotJson
+from presque.errors import CallerError, NotJson, shown
+from presque.fields import Fields
 
 T = TypeVar("T")
 
@@ -131,9 +133,11 @@ def decode_stored(body: bytes, kind: type[T]) -> T:
 def decode_request(body: bytes, kind: type[T]) -> T:
     """Read a request body of a known shape; no body at all is one without fields."""
     try:
+        if not body.isascii():
+            body.decode()  # msgspec checks the syntax of a Raw, not its UTF-8
         return msgspec.json.decode(body or b"{}", type=kind)
     except msgspec.ValidationError as error:
-        raise CallerError(f"the body is not as it should be: {_wrong(error)}") from None
+        raise CallerError(_wrong(error)) from None
     except msgspec.DecodeError as error:
         raise NotJson(f"the body is not JSON: {_reason(error)}") from None
     except UnicodeDecodeError:
@@ -142,10 +146,44 @@ def decode_request(body: bytes, kind: type[T]) -> T:
         raise NotJson("the body is nested too deep") from None
 
 
+def members(body: bytes, fields: Fields) -> dict[str, Any]:
+    """The members of a JSON object: as bytes where the field says so, decoded where not. No body has none."""
+    found: dict[str, Any] = {}
+    for name, raw in decode_request(body, dict[str, msgspec.Raw]).items():
+        field = fields.get(name)
+        found[name] = bytes(raw) if field is not None and field.raw else decode(bytes(raw))
+    return found
+
+
+_EXPECTED = re.compile(r"Expected `(.+?)(?: \| null)?`, got `(.+?)`").match
+_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*?)`").match
+_KINDS = {
+    "object": "an object",
+    "array": "a list",
+    "str": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "float | str": "a number or a text",
+    "bool": "true or false",
+    "null": "null",
+}
+
+
 def _wrong(error: msgspec.ValidationError) -> str:
-    """`Object contains unknown field `x` - at `$.y`` as the rest of a sentence."""
-    text = str(error).replace("Object contains unknown field", "there is an unknown field")
-    return text.replace(" - at `$", ", at `").replace("`.", "`")
+    """What is wrong with a body, in a sentence. The library says: Expected `int`, got `str` - at `$.x`."""
+    text, _, place = str(error).partition(" - at `$")
+    place = place.removesuffix("`").lstrip(".").replace("[...]", "[…]")
+    if match := _EXPECTED(text):
+        wanted, got = (_KINDS.get(kind, kind) for kind in match.groups())
+        return (
+            f"`{place}` should be {wanted}, not {got}" if place else f"the body should be {wanted}, not {got}"
+        )
+    if match := _FIELD(text):
+        where = f" in `{place}`" if place else ""
+        if match[1] == "contains unknown":
+            return f"unknown field `{shown(match[2])}`{where}"
+        return f"`{match[2]}` is missing{where}"
+    return f"invalid body: {text[:1].lower()}{text[1:]}" + (f", at `{place}`" if place else "")
 
 
 def encode(value: Any) -> bytes:

@@ -32,7 +32,8 @@ from typing import Any, Literal
 import msgspec
 
 from presque.errors import SetupError, nearest, shown
-from presque.setting_values import MIB, READERS
+from presque.quantities import MIB
+from presque.setting_values import READERS
 
 FILES = (Path("presque.yaml"), Path("/etc/presque/presque.yaml"))
 """Where settings are looked for when nobody names a file. The first that exists is read, no other."""

@@ -27,12 +27,12 @@ class CallerError(PresqueError):
 
 
 class UnknownParameter(CallerError):
-    """A parameter that the route does not know, with its nearest neighbour if there is one."""
+    """A parameter or field that the route does not know, with its nearest neighbour if there is one."""
 
     code = "unknown-parameter"
 
-    def __init__(self, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"unknown parameter `{shown(name)}`, {nearest(name, known)}")
+    def __init__(self, name: str, known: Iterable[str], what: str = "parameter") -> None:
+        super().__init__(f"unknown {what} `{shown(name)}`, {nearest(name, known)}")
 
 
 class InvalidName(CallerError):
@@ -60,6 +60,15 @@ class BodyTooLarge(CallerError):
     """The body is larger than this server takes."""
 
     code = "body-too-large"
+
+
+class AnswerTooLarge(CallerError):
+    """The answers of an array of commands are as large as they may be; this command was not carried out."""
+
+    code = "answer-too-large"
+
+    def __init__(self) -> None:
+        super().__init__("the answers before this one are 8 MiB long: it was not carried out; send it again")
 
 
 class StateError(PresqueError):
@@ -214,8 +223,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean `{close[0]}`?"
     if not names:
-        return "none is taken here"
-    return "known are " + ", ".join(f"`{n}`" for n in names)
+        return "this route takes none"
+    return "expected one of " + ", ".join(f"`{n}`" for n in names)
 
 
 def shown(text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
@@ -58,6 +58,8 @@ class QueueList:
     excluded: tuple[str, ...] = ()
     single: str | None = None
     """The name of the queue if exactly one is asked for by name, as most callers do."""
+    text: str = field(default="", compare=False)
+    """The list as it was written."""
 
     @property
     def globs(self) -> bool:
@@ -108,4 +110,4 @@ def queue_list(text: str) -> QueueList:
         raise InvalidName("a queue list that only leaves out names no queue: put `*,` in front of it")
     wanted = tuple(dict.fromkeys(items))
     single = wanted[0] if len(wanted) == 1 and not has_glob(wanted[0]) else None
-    return QueueList(wanted, tuple(excluded), single)
+    return QueueList(wanted, tuple(excluded), single, text)

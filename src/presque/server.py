@@ -25,6 +25,7 @@ import uvloop
 
 from presque import codec, config
 from presque.about import describe, first_screen
+from presque.commands.call import Service
 from presque.config import RedisSettings, Settings
 from presque.dashboard.pages import pages
 from presque.engine import library
@@ -121,8 +122,9 @@ class Server:
         if self.settings.redis is not None and self.engine.info and not self.engine.info.persistent:
             log.warning("store.not_persistent address=%s", self.engine.store.address)
         gate = Gate.of((*self.settings.hosts, self.settings.host), self.settings.origins)
-        sockets = Sockets(self.engine, self.settings.max_body)
-        planner = Planner(self.engine, gate, self.about, pages(), self.settings.max_body, sockets.accept)
+        service = Service(self.engine, self.about)
+        sockets = Sockets(service, self.settings.max_body)
+        planner = Planner(service, gate, pages(), self.settings.max_body, sockets.accept)
         self._door = Door(planner, self.settings.max_body)
         self._serving = await asyncio.get_running_loop().create_server(
             functools.partial(Connection, self._door), sock=self._listener, backlog=BACKLOG

@@ -15,37 +15,12 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from presque.errors import shown
-
-KIB = 1024
-MIB = 1024 * KIB
-GIB = 1024 * MIB
+from presque.quantities import MIB, should_be, size, whole, yes_or_no
 
 LOG_FORMATS = ("auto", "plain", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 Reader = Callable[[object], Any]
-
-
-def size(value: object) -> int:
-    """Read a number of bytes: `1048576`, `512KiB`, `2MiB`, `1GiB`. Raises `ValueError`."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    match = (
-        re.fullmatch(r"([0-9]{1,15})(|B|KiB|MiB|GiB)", value, re.IGNORECASE)
-        if isinstance(value, str)
-        else None
-    )
-    if match is None:
-        raise _should_be("a size such as 512KiB, 2MiB or 1GiB, or a number of bytes", value)
-    return int(match[1]) * {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB}[match[2].lower()]
-
-
-def size_text(count: int) -> str:
-    """Write a number of bytes the way `size` reads it, in the largest unit that is exact."""
-    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
-        if count and count % unit == 0:
-            return f"{count // unit}{name}"
-    return str(count)
 
 
 def redis_url(value: object) -> dict[str, Any]:
@@ -130,32 +105,16 @@ def _decoded(text: str) -> str:
     return decoded
 
 
-def _should_be(wanted: str, value: object) -> ValueError:
-    return ValueError(f"should be {wanted}, not {_quoted(value)}")
-
-
-def _quoted(value: object) -> str:
-    """A raw value as the person who wrote it would recognise it."""
-    match value:
-        case bool():
-            return f"`{str(value).lower()}`"
-        case str():
-            return f"`{shown(value)}`" if value else "empty"
-        case int() | float():
-            return f"`{value}`"
-        case list() | tuple():
-            return "a list"
-        case dict():
-            return "a mapping"
-    return f"a {type(value).__name__}"
-
-
-def _whole(least: int, most: int, what: str = "a whole number") -> Reader:
+def _whole(least: int, most: int) -> Reader:
     def read(value: object) -> int:
-        number = int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,15}", value) else value
-        if isinstance(number, int) and not isinstance(number, bool) and least <= number <= most:
+        wanted = f"a whole number from {least} to {most}"
+        try:
+            number = whole(value)
+        except ValueError:
+            raise should_be(wanted, value) from None
+        if least <= number <= most:
             return number
-        raise _should_be(f"{what} from {least} to {most}", value)
+        raise should_be(wanted, value)
 
     return read
 
@@ -164,25 +123,14 @@ def _choice(*choices: str) -> Reader:
     def read(value: object) -> object:
         if value in choices:
             return value
-        raise _should_be(f"{', '.join(choices[:-1])} or {choices[-1]}", value)
+        raise should_be(f"{', '.join(choices[:-1])} or {choices[-1]}", value)
 
     return read
 
 
-def _yes_or_no(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    word = value.lower() if isinstance(value, str) else None
-    if word in ("true", "yes", "on", "1"):
-        return True
-    if word in ("false", "no", "off", "0"):
-        return False
-    raise _should_be("true or false", value)
-
-
 def _path(value: object) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
-        raise _should_be("a path", value)
+        raise should_be("a path", value)
     try:
         return Path(value).expanduser()
     except RuntimeError:
@@ -197,7 +145,7 @@ def _namespace(value: object) -> str:
     wanted = "1 to 64 letters, digits and . _ -, beginning with a letter or digit"
     if isinstance(value, int):
         wanted += " (put it in quotes)"  # YAML reads 42 as a number and no as false.
-    raise _should_be(wanted, value)
+    raise should_be(wanted, value)
 
 
 def _is_host(text: str) -> bool:
@@ -212,7 +160,7 @@ def _host(value: object) -> str:
     bare = value[1:-1] if isinstance(value, str) and value.startswith("[") and value.endswith("]") else value
     if isinstance(bare, str) and _is_host(bare):
         return str(bare)
-    raise _should_be("a host name or an IP address", value)
+    raise should_be("a host name or an IP address", value)
 
 
 def _list_of(read_one: Reader, what: str) -> Reader:
@@ -220,7 +168,7 @@ def _list_of(read_one: Reader, what: str) -> Reader:
         if isinstance(value, str):
             value = [part.strip() for part in value.split(",")]
         if not isinstance(value, (list, tuple)):
-            raise _should_be(f"a list of {what}", value)
+            raise should_be(f"a list of {what}", value)
         return tuple(dict.fromkeys(read_one(one) for one in value))
 
     return read
@@ -228,7 +176,7 @@ def _list_of(read_one: Reader, what: str) -> Reader:
 
 def _host_name(value: object) -> str:
     if isinstance(value, str) and ":" in value and not _is_host(value.strip("[]")):
-        raise _should_be("host names without a port", value)
+        raise should_be("host names without a port", value)
     return _host(value).lower()
 
 
@@ -239,21 +187,21 @@ def _web_origin(value: object) -> str:
         else None
     )
     if match is None or not _is_host(match[1].strip("[]")):
-        raise _should_be("web origins such as https://ui.example, without a path", value)
+        raise should_be("web origins such as https://ui.example, without a path", value)
     return match[0]
 
 
 def _body_size(value: object) -> int:
     count = size(value)
     if not 1 <= count <= 512 * MIB:  # A string in the store ends at 512 MiB.
-        raise _should_be("a size from 1 byte to 512MiB", value)
+        raise should_be("a size from 1 byte to 512MiB", value)
     return count
 
 
 def _memory_size(value: object) -> int:
     count = size(value)
     if 0 < count < MIB:
-        raise _should_be("0 for no limit, or at least 1MiB", value)
+        raise should_be("0 for no limit, or at least 1MiB", value)
     return count
 
 
@@ -274,12 +222,12 @@ READERS: dict[str, Reader] = {
     "port": _whole(0, 65535),
     "workers": _whole(1, 64),
     "namespace": _namespace,
-    "insecure": _yes_or_no,
+    "insecure": yes_or_no,
     "hosts": _list_of(_host_name, "host names"),
     "origins": _list_of(_web_origin, "web origins"),
     "max_body": _body_size,
     "data": _path,
-    "memory": _yes_or_no,
+    "memory": yes_or_no,
     "fsync": _choice("always", "everysec"),
     "maxmemory": _memory_size,
     "min_free_disk": size,
@@ -294,5 +242,5 @@ READERS: dict[str, Reader] = {
     "redis.username": _username,
     "redis.password": _password,
     "redis.password_file": _path,
-    "redis.tls": _yes_or_no,
+    "redis.tls": yes_or_no,
 }

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from presque.cli.main import COMMANDS
+from presque import verbs
+from presque.cli.main import COMMANDS as CLI_COMMANDS
 from presque.cli.serve import serve
-from presque.commands import params
 from presque.config import RedisSettings, Settings
 from presque.http import connection, head, problems
-from presque.http.routes import ROUTES
-from presque.setting_values import READERS, size_text
+from presque.quantities import size_text
+from presque.setting_values import READERS
+from presque.verbs import COMMANDS, OF_A_BATCH, OF_A_SETTLE, VERBS
 from tests.docs import documents
 
 SOURCE = documents.ROOT / "src" / "presque"
@@ -46,42 +47,48 @@ def routes_of_the_protocol() -> dict[str, str]:
 
 
 def test_the_protocol_has_a_section_for_every_route_and_no_other() -> None:
-    routes = {
-        f"{method} {path.replace('{queues}', '{queue}')}"
-        for path, methods in ROUTES.items()
-        for method in methods
-    }
+    routes = {verb.route.replace("{queues}", "{queue}") for verb in VERBS.values() if verb.route}
     assert set(routes_of_the_protocol()) == routes | {"GET /"}
 
 
-@pytest.mark.parametrize(
-    ("route", "parameters"),
-    [
-        ("POST /q/{queue}", params.PUSH),
-        ("GET /q/{queue}", ("wait",)),
-        ("GET /qb/{queue}", ("batch_size",)),
-        ("GET /status/{queue}", ("with_desc",)),
-        ("GET /w/", ("worker_id", "queue_name", "with_desc")),
-        ("GET /events", ("queues", "jobs")),
-    ],
-)
-def test_the_protocol_has_every_parameter_of_a_route_and_no_other(
-    route: str, parameters: tuple[str, ...]
-) -> None:
-    text = documents.section(PROTOCOL, routes_of_the_protocol()[route])
-    table = re.search(r"^\| parameter \|.*\n(\|.*\n)+", text, re.MULTILINE)
-    assert table is not None
-    assert [row[0] for row in documents.rows(table[0])][1:] == in_order(table[0], parameters)
+OF_ONE_LEASE = ("ack", "fail", "release", "extend")  # their fields are those of POST /settle
 
 
-def in_order(text: str, names: tuple[str, ...]) -> list[str]:
-    return sorted(names, key=lambda name: text.find(f"| `{name}` |"))
+@pytest.mark.parametrize("name", sorted(VERBS.keys() - set(OF_ONE_LEASE) - {"put_back"}))
+def test_the_protocol_has_every_field_of_a_verb_and_no_other(name: str) -> None:
+    verb = VERBS[name]
+    if verb.route is None:
+        return
+    fields = {one for one, field in verb.outside.items() if field.header is None}
+    text = documents.section(PROTOCOL, routes_of_the_protocol()[verb.route.replace("{queues}", "{queue}")])
+    if name == "change_policy":
+        text += documents.section(PROTOCOL, "GET /p/{queue}")
+    for field in fields:
+        assert re.search(rf"[`\"]{field}\b", text), field
+    tables = re.findall(r"^\| parameter \|.*\n(?:\|.*\n)+", text, re.MULTILINE)
+    written = {row[0] for table in tables for row in list(documents.rows(table))[1:]}
+    others = {field for other in VERBS.values() if other.route == verb.route for field in other.fields}
+    assert {word.partition(".")[0] for word in written} <= others
+
+
+def test_the_protocol_says_what_may_be_said_of_each_settled_lease() -> None:
+    text = documents.section(PROTOCOL, "POST /settle")
+    rows = {row[0]: row[1] for row in documents.rows(text)}
+    for name, (_, fields) in OF_A_SETTLE.items():
+        assert all(re.search(rf"\b{field.name}\b", rows[name]) for field in fields), (name, rows[name])
+
+
+def test_the_protocol_has_every_command_and_its_fields() -> None:
+    text = documents.section(PROTOCOL, "POST /queue")
+    rows = {word: row for row in documents.rows(text) for word in re.findall(r"[a-z_]+", row[0])}
+    for name in COMMANDS:
+        assert name in rows, name
 
 
 def test_the_protocol_names_the_parameters_of_a_batch_push() -> None:
     text = documents.section(PROTOCOL, "POST /qb/{queue}")
     sentence = text[text.index("The parameters") : text.index("are for each")]
-    assert set(re.findall(r"`(\w+)`", sentence)) == set(params.PUSH_MANY)
+    assert set(re.findall(r"`(\w+)`", sentence)) == {field.name for field in OF_A_BATCH}
 
 
 @pytest.mark.parametrize(
@@ -92,7 +99,7 @@ def test_the_protocol_names_the_parameters_of_a_batch_push() -> None:
         ("time for a head to arrive", f"{connection.HEAD_WITHIN_S:g} s"),
         ("time for a body to arrive", f"{connection.BODY_WITHIN_S:g} s"),
         ("a connection without a request", f"{connection.IDLE_S:g} s"),
-        ("jobs in one push or fetch of many", f"{params.BATCH_MOST}"),
+        ("jobs in one push or fetch of many", f"{verbs.BATCH_MOST}"),
     ],
 )
 def test_the_protocol_states_the_limits_that_hold(what: str, written: str) -> None:
@@ -103,11 +110,11 @@ def test_the_protocol_states_the_limits_that_hold(what: str, written: str) -> No
 @pytest.mark.parametrize(
     ("parameter", "bounds"),
     [
-        ("delay", f"seconds, 0 to {params.DELAY_MOST} (10 years)"),
-        ("ttl", f"seconds, 0.001 to {params.DELAY_MOST}"),
-        ("uniq", f"a key of 1 to {params.KEY_MOST} bytes"),
-        ("attempts", f"1 to {params.ATTEMPTS_MOST}"),
-        ("keep", f"seconds, 0 to {params.KEEP_MOST} (1 year), whole"),
+        ("delay", f"a duration, 0 to {verbs.DELAY_MOST} seconds (10 years)"),
+        ("ttl", f"a duration, 0.001 to {verbs.DELAY_MOST} seconds"),
+        ("uniq", f"a key of 1 to {verbs.KEY_MOST} bytes"),
+        ("attempts", f"1 to {verbs.ATTEMPTS_MOST}"),
+        ("keep", f"a duration, 0 to {verbs.KEEP_MOST} seconds (1 year)"),
     ],
 )
 def test_the_protocol_states_the_bounds_that_hold(parameter: str, bounds: str) -> None:
@@ -217,8 +224,13 @@ def written(key: str, value: Any) -> str:
 # --- floors
 
 
+GROUND = (
+    "errors", "names", "codec", "job", "config", "setting_values", "schedule", "log", "frames", "quantities",
+    "fields", "verbs", "shapes", "openapi", "version",
+)  # fmt: skip
+STANDARD_LIBRARY_ALONE = {"errors", "names", "log", "frames", "quantities", "fields", "verbs", "version"}
 FLOORS = {
-    **dict.fromkeys(("errors", "names", "codec", "job", "config", "setting_values", "schedule", "log", "frames"), "ground"),
+    **dict.fromkeys(GROUND, "ground"),
     **dict.fromkeys(("about", "server", "fleet", "cli", "__main__"), "roof"),
 }
 BELOW = {
@@ -229,9 +241,9 @@ BELOW = {
     "http": {"ground", "engine", "commands"},
     "ws": {"ground", "engine", "commands"},
     "dashboard": {"ground", "engine", "commands"},
-    "client": {"errors", "frames"},
-    "worker": {"errors", "names", "log", "client"},
-    "testing": {"client", "worker"},
+    "client": STANDARD_LIBRARY_ALONE,
+    "worker": STANDARD_LIBRARY_ALONE | {"client"},
+    "testing": STANDARD_LIBRARY_ALONE | {"client", "worker"},
     "roof": {"ground", "store", "engine", "commands", "http", "ws", "dashboard", "client", "worker"},
 }
 
@@ -250,7 +262,7 @@ def test_a_file_imports_only_what_stands_below_it(file: Path) -> None:
     part = file.relative_to(SOURCE).parts[0].removesuffix(".py")
     floor = FLOORS.get(part, part)
     if floor == "__init__":
-        assert set(imports(file)) <= {"client", "worker"}  # the public names
+        assert set(imports(file)) <= {"client", "worker", "version"}  # the public names
         return
     below = BELOW[floor] | {part, floor}
     assert [found for found in imports(file) if found not in below and FLOORS.get(found) not in below] == []
@@ -259,7 +271,7 @@ def test_a_file_imports_only_what_stands_below_it(file: Path) -> None:
 # --- commands, files, links
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS))
+@pytest.mark.parametrize("command", sorted(CLI_COMMANDS))
 def test_every_command_is_shown_in_the_readme_or_a_guide(command: str) -> None:
     texts = [document.read_text("utf-8") for document in documents.with_examples()]
     assert any(re.search(rf"presque {command}\b", text) for text in texts)

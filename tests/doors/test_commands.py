@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from presque import AsyncClient, Client
 from presque.client import ClientError, calls
 from presque.client.calls import Call
-from presque.commands.table import COMMANDS
+from presque.verbs import COMMANDS
 from tests import rig
 from tests.doors.sockets import heard, speaking
 
@@ -235,9 +235,7 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-_FIELDS = sorted(
-    {name for command in COMMANDS.values() for name in command.request.__struct_fields__} - {"wait"}
-)
+_FIELDS = sorted({name for command in COMMANDS.values() for name in command.fields} - {"wait"})
 _COMMAND = st.builds(
     lambda cmd, fields: {"cmd": cmd, "queue": "fuzz", **fields},
     st.sampled_from(sorted(COMMANDS)) | st.text(max_size=8),

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from presque import frames
-from presque.commands.table import COMMANDS
+from presque.verbs import COMMANDS
 from tests import rig
 from tests.doors.test_commands import _COMMAND, _JSON
 from tests.doors.test_live import handshake

@@ -241,8 +241,8 @@ async def test_a_job_that_went_back_still_has_its_priority_ttl_and_uniq_key(engi
 
     with pytest.raises(JobExists):
         await push(engine, "q", "3", uniq="key")
-    _, next_bodies = await engine.peek("q", 10)
-    assert next_bodies == [b"2", b"1"]
+    _, next_jobs = await engine.peek("q", 10)
+    assert [body for _, body in next_jobs] == [b"2", b"1"]
     while (await counts(engine, "q")).expired == 0:
         assert time.monotonic() - began < 2
         await asyncio.sleep(0.02)
@@ -457,8 +457,8 @@ async def test_peek_shows_what_comes_next_and_takes_nothing(engine: Engine) -> N
     await push(engine, "q", "2", priority=9)
     await push(engine, "q", "3", delay=60_000)
 
-    assert await engine.peek("q", 10) == (2, [b"2", b"1"])
-    assert await engine.peek("q", 1) == (2, [b"2"])
+    assert await engine.peek("q", 10) == (2, [("2", b"2"), ("1", b"1")])
+    assert await engine.peek("q", 1) == (2, [("2", b"2")])
     assert await engine.peek("q", 0) == (2, [])
     assert (await counts(engine, "q")).ready == 2
 

@@ -173,7 +173,7 @@ async def test_who_leaves_while_the_first_look_is_under_way_takes_no_job(engine:
         await soon(lambda: at_rest(engine))
         assert leaver.offered == 0
 
-    assert await engine.peek("q", 10) == (2, [b"1", b"2"])
+    assert await engine.peek("q", 10) == (2, [("1", b"1"), ("2", b"2")])
 
 
 async def test_a_waiter_found_dead_passes_its_job_on(engine: Engine) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from presque import config, setting_values
+from presque import config, quantities, setting_values
 from presque.config import Loaded, RedisSettings, Settings, load
 from presque.errors import SetupError
 
@@ -286,7 +286,7 @@ def test_yaml_is_imported_only_for_a_file(monkeypatch: pytest.MonkeyPatch) -> No
         ("port: 5000.5", "`port` in presque.yaml:1 should be a whole number from 0 to 65535, not `5000.5`"),
         ("port: true", "`port` in presque.yaml:1 should be a whole number from 0 to 65535, not `true`"),
         ("port: [1]", "`port` in presque.yaml:1 should be a whole number from 0 to 65535, not a list"),
-        ("port: {a: 1}", "`port` in presque.yaml:1 should be a whole number from 0 to 65535, not a mapping"),
+        ("port: {a: 1}", "`port` in presque.yaml:1 should be a whole number from 0 to 65535, not an object"),
         ("port: 2026-01-01", "`port` in presque.yaml:1 should be a whole number from 0 to 65535, not a date"),
         ("workers: 0", "`workers` in presque.yaml:1 should be a whole number from 1 to 64, not `0`"),
         ("host: 'a b'", "`host` in presque.yaml:1 should be a host name or an IP address, not `a b`"),
@@ -319,10 +319,10 @@ def test_yaml_is_imported_only_for_a_file(monkeypatch: pytest.MonkeyPatch) -> No
             ),
         ),
         (
-            "max_body: 1MB",
+            "max_body: 1XB",
             (
                 "`max_body` in presque.yaml:1 should be a size such as 512KiB, 2MiB or 1GiB, "
-                "or a number of bytes, not `1MB`"
+                "or a number of bytes, not `1XB`"
             ),
         ),
         ("max_body: 0", "`max_body` in presque.yaml:1 should be a size from 1 byte to 512MiB, not `0`"),
@@ -758,7 +758,7 @@ def test_a_store_in_memory_or_of_your_own_has_no_data_directory() -> None:
 
 @pytest.mark.parametrize("text", ["0", "1", "1023", "1KiB", "1536KiB", "2MiB", "3GiB"])
 def test_a_size_is_written_as_it_is_read(text: str) -> None:
-    assert setting_values.size_text(setting_values.size(text)) == text
+    assert quantities.size_text(quantities.size(text)) == text
 
 
 def test_every_reader_belongs_to_a_setting_and_every_setting_has_one() -> None:

@@ -65,7 +65,7 @@ def test_a_subclass_with_its_own_constructor_needs_work_too() -> None:
         ({"queue": "q", "max_memory": "much", "fork": True}, "`max_memory` should be a size"),
         ({"queue": "q", "concurrency": 2, "timeout": 1}, "a thread cannot be stopped"),
         ({"queue": "q", "worker_id": "a b"}, "is no id for a worker"),
-        ({"queue": "q", "burst": "maybe"}, "`burst` should be 1 or 0"),
+        ({"queue": "q", "burst": "maybe"}, "`burst` should be true or false"),
         ({"queue": "q", "max_memory": 5, "fork": True}, "`max_memory` should be at least 1048576, not 5"),
         ({"queue": "q", "base_uri": "ftp://x"}, "`ftp://x` is not a server URL: use http://host:port"),
         ({"queue": "q", "token": "a b"}, "a token is visible ASCII characters without a space"),

@@ -12,7 +12,7 @@ from presque.cli.groups import NearestGroup
 from presque.cli.settings import bind_warning, loaded
 from presque.cli.terminal import table
 from presque.config import Entry
-from presque.setting_values import size_text
+from presque.quantities import size_text
 
 
 @click.group(cls=NearestGroup, short_help="Show or check the settings.")

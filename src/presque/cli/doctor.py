@@ -16,7 +16,6 @@ from typing import Literal
 
 import click
 
-from presque import __version__
 from presque.cli.connection import server_options
 from presque.cli.exits import DONE, FAILED
 from presque.cli.terminal import coloured, table
@@ -25,6 +24,7 @@ from presque.client.address import DEFAULT_URL
 from presque.config import Settings, check_bind, data_directory, load
 from presque.errors import SetupError
 from presque.store.embedded import find_binary
+from presque.version import __version__
 
 PARTS = ("httptools", "uvloop", "hiredis", "msgspec")
 OPEN_FILES = 4096

@@ -14,10 +14,10 @@ from typing import NoReturn
 
 import click
 
-from presque import __version__
 from presque.cli.exits import BROKEN_PIPE, DONE, FAILED, INTERRUPTED, USAGE, Failure
 from presque.cli.groups import NearestGroup
 from presque.errors import PresqueError, nearest, shown
+from presque.version import __version__
 
 COMMANDS = {
     "serve": ("presque.cli.serve", "Run the server."),

@@ -9,8 +9,8 @@ import os
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from presque import __version__
 from presque.errors import shown
+from presque.version import __version__
 
 DEFAULT_URL = "http://127.0.0.1:5000"
 

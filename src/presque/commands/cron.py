@@ -3,111 +3,79 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
-from presque import codec, names, schedule
-from presque.commands import params
+from presque import codec, schedule
+from presque.commands.call import Call, Reply
 from presque.commands.jobs import check_job
 from presque.commands.times import moment
-from presque.engine.crons import MISSED, OVERLAP, Cron, Shown
-from presque.engine.engine import Engine
-from presque.errors import CallerError
+from presque.engine.crons import Cron, Shown
 from presque.job import PRIORITY
+from presque.verbs import PAGE
 
 NEXT = 5
-LIMIT = 100
-LIMIT_MOST = 500
 TOLD_AT_ONCE = 10
 
 
-class Definition(codec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """The body of a PUT. The fields after `overlap` are those of a push."""
-
-    queue: str
-    schedule: str
-    body: codec.Raw = codec.NOTHING
-    timezone: str = "UTC"
-    missed: str = "once"
-    overlap: str = "allow"
-    priority: int | None = None
-    ttl: float | None = None
-    attempts: int | None = None
-    keep: int | None = None
-    group: str | None = None
-
-
-async def put(engine: Engine, name: str, body: bytes) -> tuple[dict[str, Any], bool]:
-    """Define a recurring job. Returns it, and whether it is new."""
-    asked = codec.decode_request(body, Definition)
-    names.queue(asked.queue)
-    schedule.read(asked.schedule, asked.timezone)
-    _one_of("missed", asked.missed, MISSED)
-    _one_of("overlap", asked.overlap, OVERLAP)
-    job = bytes(asked.body)
-    if not job:
-        raise CallerError("`body` is missing: it is the job that is pushed each time")
+async def run_put_cron(call: Call) -> Reply:
+    """Define a recurring job."""
+    text, zone = call.fields["schedule"], call.get("timezone", "UTC")
+    schedule.read(text, zone)
+    job, keep = call.fields["body"], call.get("keep")
     check_job(job)
-    fields = {
-        name: str(value)
-        for name in ("priority", "ttl", "attempts", "keep", "group")
-        if (value := getattr(asked, name)) is not None
-    }
-    options = params.push_options(fields)
     cron = Cron(
-        queue=asked.queue,
-        schedule=asked.schedule,
-        timezone=asked.timezone,
-        missed=asked.missed,
-        overlap=asked.overlap,
-        priority=options.priority,
-        ttl=options.ttl,
-        attempts=options.attempts,
-        keep=options.keep,
-        group=options.group,
+        queue=call.queue,
+        schedule=text,
+        timezone=zone,
+        missed=call.get("missed", "once"),
+        overlap=call.get("overlap", "allow"),
+        priority=call.get("priority", PRIORITY),
+        ttl=call.get("ttl"),
+        attempts=call.get("attempts"),
+        keep=None if keep is None else -(-keep // 1000),
+        group=call.get("group"),
     )
-    new = await engine.crons.put(name, cron, job)
-    return told(await engine.crons.show(name)), new
+    new = await call.engine.crons.put(call.name, cron, job)
+    return Reply.of(told(await call.engine.crons.show(call.name)), 201 if new else 200)
 
 
-async def show(engine: Engine, name: str) -> dict[str, Any]:
+async def run_cron(call: Call) -> Reply:
     """One recurring job, with its next moments and its schedule in words."""
-    return told(await engine.crons.show(name))
+    return Reply.of(told(await call.engine.crons.show(call.name)))
 
 
-async def page(engine: Engine, fields: Mapping[str, str]) -> dict[str, Any]:
+async def run_crons(call: Call) -> Reply:
     """Recurring jobs by name, a page of them, and a cursor when there are more."""
-    params.only(fields, ("limit", "cursor"))
-    limit = params.whole(fields, "limit", 1, LIMIT_MOST) or LIMIT
-    after = fields.get("cursor", "")
-    found, more = await engine.crons.page(names.queue(after, "recurring job") if after else "", limit)
+    found, more = await call.engine.crons.page(call.get("cursor", ""), call.get("limit", PAGE))
     crons = []
     for number, one in enumerate(found, 1):
         crons.append(told(one))
         if number % TOLD_AT_ONCE == 0:
             await asyncio.sleep(0)
-    return {"crons": crons, "cursor": found[-1].name if more else None}
+    return Reply.of({"crons": crons, "cursor": found[-1].name if more else None})
 
 
-async def run(engine: Engine, name: str) -> dict[str, Any]:
+async def run_run_cron(call: Call) -> Reply:
     """Push the job of a recurring job now. Its moments stay as they are."""
-    queue, job = await engine.crons.fire(name)
-    return {"id": str(job), "queue": queue, "name": name}
+    queue, job = await call.engine.crons.fire(call.name)
+    answer = {"id": str(job), "queue": queue, "name": call.name}
+    return Reply.of(answer, headers={"Location": f"/j/{queue}/{job}"})
 
 
-async def pause(engine: Engine, name: str) -> dict[str, Any]:
-    """Push no more of a recurring job until it is resumed. Returns it as it is then."""
-    return told(await engine.crons.pause(name))
+async def run_pause_cron(call: Call) -> Reply:
+    """Push no more of a recurring job until it is resumed."""
+    return Reply.of(told(await call.engine.crons.pause(call.name)))
 
 
-async def resume(engine: Engine, name: str) -> dict[str, Any]:
-    """Go on with a recurring job, from its next moment on. Returns it as it is then."""
-    return told(await engine.crons.resume(name))
+async def run_resume_cron(call: Call) -> Reply:
+    """Go on with a recurring job, from its next moment on."""
+    return Reply.of(told(await call.engine.crons.resume(call.name)))
 
 
-async def delete(engine: Engine, name: str) -> None:
+async def run_delete_cron(call: Call) -> Reply:
     """Forget a recurring job. The jobs that it pushed stay."""
-    await engine.crons.remove(name)
+    await call.engine.crons.remove(call.name)
+    return Reply.of({"name": call.name, "deleted": True})
 
 
 def told(shown: Shown) -> dict[str, Any]:
@@ -144,8 +112,3 @@ def told(shown: Shown) -> dict[str, Any]:
 
 def _seconds(milliseconds: int) -> float:
     return milliseconds / 1000 if milliseconds % 1000 else milliseconds // 1000
-
-
-def _one_of(name: str, value: str, words: tuple[str, ...]) -> None:
-    if value not in words:
-        raise CallerError(f"`{name}` should be {' or '.join(f'`{word}`' for word in words)}")

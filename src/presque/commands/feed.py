@@ -13,11 +13,12 @@ import functools
 import itertools
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 from presque import codec
-from presque.commands import jobs, queues, table
+from presque.commands import jobs, queues
+from presque.commands.call import awaited
 from presque.commands.job_events import JobEvents
 from presque.engine.engine import Engine
 from presque.errors import PresqueError
@@ -61,7 +62,7 @@ async def lines(
         if wait <= 0:
             return
         try:
-            found = await table.awaited(engine, functools.partial(jobs.fetch, engine, wanted, wait, worker))
+            found = await awaited(engine, functools.partial(jobs.fetch, engine, wanted, wait, worker))
         except PresqueError:
             return
         if found is not None:
@@ -109,7 +110,7 @@ class _Box:
 
 def _line(job: Fetched) -> bytes:
     """A job as one line: outside a text a line break is only space."""
-    return table.fetched(job).replace(b"\r", b" ").replace(b"\n", b" ") + b"\n"
+    return jobs.fetched_answer(job).replace(b"\r", b" ").replace(b"\n", b" ") + b"\n"
 
 
 class Feed:
@@ -130,9 +131,9 @@ class Feed:
 
     async def events(
         self, wanted: QueueList | None, after: str | None, *, jobs: bool = False
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Server-sent events from behind the one called `after`, or else first how everything is now; with
-        `jobs` also what happens to jobs."""
+        `jobs` also what happens to jobs. The first piece is empty: nothing is missed from then on."""
         self._listeners += 1
         if self._reading is None:
             self._read_once.clear()
@@ -141,6 +142,7 @@ class Feed:
         try:
             joined = jobs and await self._join(wanted)
             at, at_job = (None, self._jobs.last) if after is None else self._numbers_of(after)
+            yield b""
             await self._read_once.wait()
             while not self._engine.stopping:
                 changed = self._changed

@@ -1,108 +1,73 @@
-"""Verbs on one job that is in the store: show, list, patch, delete, retry, explain."""
+"""Verbs on one job that is in the store: look at it, list, change, delete, retry, explain."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
 from presque import codec
-from presque.commands import params
+from presque.commands.call import Call, Reply
 from presque.commands.jobs import check_job
 from presque.commands.times import moment
 from presque.engine.engine import Engine
-from presque.errors import CallerError, shown
+from presque.errors import CallerError
 from presque.job import Explained, Job, JobState
-
-LIMIT = 100
-LIMIT_MOST = 500
-RETRY_MOST = 1_000_000
-RATE_MOST = 1_000_000
-STATES = tuple(state.value for state in JobState if state is not JobState.DELETED)
+from presque.verbs import PAGE
 
 
-class Patch(codec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The body of a PATCH: what is to change."""
-
-    priority: int | None = None
-    delay: float | None = None
-    delayed: str | float | None = None
-    body: codec.Raw = codec.NOTHING
-
-
-class Retry(codec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The body of a retry of all dead jobs."""
-
-    limit: int | None = None
-    rate: float | None = None
-
-
-async def show(engine: Engine, queue: str, job: str, fields: Mapping[str, str]) -> dict[str, Any]:
+async def run_job(call: Call) -> Reply:
     """What there is to know of a job; with `wait`, once it is done or dead, or after so many seconds."""
-    params.only(fields, ("wait",))
-    wait = params.seconds(fields, "wait", 0, params.WAIT_MOST)
-    return told(await engine.jobs.end(queue, job, wait) if wait else await engine.jobs.show(queue, job))
+    wait = call.get("wait", 0) / 1000
+    jobs = call.engine.jobs
+    found = await jobs.end(call.queue, call.job, wait) if wait else await jobs.show(call.queue, call.job)
+    return Reply.of(told(found))
 
 
-async def page(engine: Engine, queue: str, fields: Mapping[str, str]) -> dict[str, Any]:
+async def run_jobs(call: Call) -> Reply:
     """Jobs of one state, newest first, and a cursor when there are more."""
-    params.only(fields, ("state", "limit", "cursor"))
-    state = JobState(params.one_of(fields, "state", STATES, ""))
-    limit = params.whole(fields, "limit", 1, LIMIT_MOST) or LIMIT
-    cursor = fields.get("cursor", "")
+    state, limit, cursor = JobState(call.fields["state"]), call.get("limit", PAGE), call.get("cursor", "")
     if not cursor.replace(":", "", 1).isdigit() and cursor:
-        raise CallerError(f"`cursor` should be what the page before answered, not `{shown(cursor)}`")
-    jobs, following = await engine.jobs.page(queue, state, limit, cursor)
-    return {"jobs": [told(job) for job in jobs], "cursor": following or None}
+        raise CallerError("`cursor` should be what the page before answered")
+    jobs, following = await call.engine.jobs.page(call.queue, state, limit, cursor)
+    return Reply.of({"jobs": [told(job) for job in jobs], "cursor": following or None})
 
 
-async def patch(engine: Engine, queue: str, job: str, body: bytes) -> dict[str, Any]:
-    """Change the priority, the time or the body of a job that waits. Returns it as it is then."""
-    asked = codec.decode_request(body, Patch)
-    if asked == Patch():
+async def run_change(call: Call) -> Reply:
+    """Change the priority, the time or the body of a job that waits."""
+    given = {name: call.get(name) for name in ("priority", "delayed", "delay", "body")}
+    if all(value is None for value in given.values()):
         raise CallerError("nothing to change: give `priority`, `delay`, `delayed` or `body`")
-    if asked.delay is not None and asked.delayed is not None:
-        raise CallerError("give `delay` or `delayed`, not both")
-    fields = {
-        name: f"{Decimal(repr(value)):f}" if isinstance(value, float) else str(value)
-        for name, value in (("priority", asked.priority), ("delay", asked.delay), ("delayed", asked.delayed))
-        if value is not None
-    }
-    options = params.push_options(fields, ("priority", "delay", "delayed"))
-    new_body = bytes(asked.body) or None
-    if new_body is not None:
-        check_job(new_body)
-    await engine.jobs.patch(
-        queue,
-        job,
-        priority=asked.priority and options.priority,
-        delayed=options.delayed,
-        delay=options.delay,
-        body=new_body,
-    )
-    return told(await engine.jobs.show(queue, job))
+    if given["body"] is not None:
+        check_job(given["body"])
+    await call.engine.jobs.patch(call.queue, call.job, **given)
+    return Reply.of(told(await call.engine.jobs.show(call.queue, call.job)))
+
+
+async def run_delete(call: Call) -> Reply:
+    """Take a job away; a leased one goes when its holder lets go."""
+    gone = await delete(call.engine, call.queue, call.job)
+    return Reply.of({"queue": call.queue, "id": call.job, "deleted": gone}, 204 if gone else 202)
+
+
+async def run_retry(call: Call) -> Reply:
+    """Let a dead job be tried again, with all its attempts."""
+    await call.engine.jobs.retry(call.queue, call.job)
+    return Reply.of(told(await call.engine.jobs.show(call.queue, call.job)))
+
+
+async def run_retry_all(call: Call) -> Reply:
+    """Let dead jobs be tried again, those that died first: `limit` at most, `rate` a second."""
+    retried = await call.engine.jobs.retry_all(call.queue, call.get("limit"), call.get("rate"))
+    return Reply.of({"queue": call.queue, "retried": retried})
+
+
+async def run_explain(call: Call) -> Reply:
+    """Why a job is not running: reasons in their order, each a code and a sentence."""
+    return Reply.of(await explain(call.engine, call.queue, call.job))
 
 
 async def delete(engine: Engine, queue: str, job: str) -> bool:
     """Take a job away. False if it is leased: then its holder is told, and it is not tried again."""
     return await engine.jobs.remove(queue, job)
-
-
-async def retry(engine: Engine, queue: str, job: str) -> dict[str, Any]:
-    """Let a dead job be tried again, its attempts anew. Returns it as it is then."""
-    await engine.jobs.retry(queue, job)
-    return told(await engine.jobs.show(queue, job))
-
-
-async def retry_all(engine: Engine, queue: str, body: bytes) -> dict[str, Any]:
-    """Let dead jobs be tried again, those that died first: `limit` at most, `rate` a second."""
-    asked = codec.decode_request(body, Retry)
-    if asked.limit is not None and not 1 <= asked.limit <= RETRY_MOST:
-        raise CallerError(f"`limit` should be from 1 to {RETRY_MOST}, not {asked.limit}")
-    if asked.rate is not None and not 0.001 <= asked.rate <= RATE_MOST:
-        rate = params.figure(asked.rate)
-        raise CallerError(f"`rate` should be jobs a second from 0.001 to {RATE_MOST}, not {rate}")
-    return {"queue": queue, "retried": await engine.jobs.retry_all(queue, asked.limit, asked.rate)}
 
 
 async def explain(engine: Engine, queue: str, job: str) -> dict[str, Any]:

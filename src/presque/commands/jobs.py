@@ -2,17 +2,126 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import functools
 import hashlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from presque import codec
-from presque.commands import params
+from presque.commands.call import Call, Reply, awaited, unless_left
 from presque.engine.engine import Engine, Pushed
 from presque.engine.lines import Taker, Waiter
-from presque.errors import CallerError, JobMissing, NotJson, PresqueError
-from presque.job import Fetched, PushOptions
+from presque.errors import CallerError, JobMissing, NoJob, NotJson, PresqueError
+from presque.job import PLAIN, PRIORITY, Fetched, PushOptions, Replayed
 from presque.names import QueueList
+from presque.verbs import BATCH, BATCH_MOST
+
+REPLAYED = {"Idempotent-Replayed": "true"}
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z").match
+
+
+async def run_push(call: Call) -> Reply:
+    """Store one job."""
+    job_id = await stored(call.engine, call.queue, call.get("job", b""), push_options(call.fields))
+    return _pushed(call.queue, job_id)
+
+
+async def run_put_back(call: Call) -> Reply:
+    """Store a job that failed, and count the failure."""
+    options = push_options(call.fields)
+    return _pushed(
+        call.queue, await put_back(call.engine, call.queue, call.get("job", b""), options, call.worker)
+    )
+
+
+async def run_push_many(call: Call) -> Reply:
+    """Store many jobs, or none."""
+    ids = await push_many(call.engine, call.queue, call.body, push_options(call.fields))
+    replayed = bool(ids) and all(isinstance(job_id, Replayed) for job_id in ids)
+    answer = {"ids": [str(job_id) for job_id in ids], "queue": call.queue}
+    return Reply.of(answer, headers=REPLAYED if replayed else None)
+
+
+async def run_fetch(call: Call) -> Reply:
+    """Take one job for good."""
+    found = await fetched(call.engine, call.queues, call.get("wait", 0) / 1000, call.worker)
+    return Reply(fetched_answer(found))
+
+
+async def run_fetch_many(call: Call) -> Reply:
+    """Take many jobs for good."""
+    work = fetch_many(call.engine, call.queue, call.get("batch_size", BATCH), call.worker)
+    found = await unless_left(work, call.engine.give_back)
+    if not found:
+        raise NoJob
+    texts = [codec.text(job.body) for job in found]
+    return Reply(codec.encode({"queue": call.queue, "jobs": texts}), classic=codec.encode(texts))
+
+
+def push_options(fields: Mapping[str, Any]) -> PushOptions:
+    """How a job is to be stored, from the fields of a push.
+
+    A traceparent that cannot be read is left out, as W3C Trace Context asks.
+    """
+    if not fields.keys() - {"queue", "job", "jobs"}:
+        return PLAIN
+    key, trace = fields.get("idempotency_key"), fields.get("traceparent")
+    if key is not None and len(key) > 2 and key.startswith('"') and key.endswith('"'):
+        key = key[1:-1]  # as a structured field writes it (RFC 8941)
+    keep = fields.get("keep")
+    return PushOptions(
+        priority=fields.get("priority", PRIORITY),
+        delayed=fields.get("delayed"),
+        delay=fields.get("delay"),
+        ttl=fields.get("ttl"),
+        attempts=fields.get("attempts"),
+        keep=None if keep is None else -(-keep // 1000),
+        uniq=fields.get("uniq"),
+        uniq_until=fields.get("uniq_until", "fetch"),
+        group=fields.get("group"),
+        idempotency=key,
+        traceparent=trace if trace is not None and _TRACEPARENT(trace) else None,
+    )
+
+
+async def stored(engine: Engine, queue: str, body: bytes, options: PushOptions) -> int:
+    """Store one job and return its id once the store has it. Raises `PresqueError`."""
+    result: asyncio.Future[int | PresqueError] = asyncio.get_running_loop().create_future()
+
+    def done(found: int | PresqueError) -> None:
+        if not result.done():
+            result.set_result(found)
+
+    push(engine, queue, body, options, done)
+    job_id = await result
+    if isinstance(job_id, PresqueError):
+        raise job_id
+    return job_id
+
+
+async def fetched(engine: Engine, queues: QueueList, wait: float, worker: str | None) -> Fetched:
+    """Take one job for good. Raises `NoJob` when there is none."""
+    begin = functools.partial(fetch, engine, queues, wait, worker)
+    found: Fetched | None = await awaited(engine, begin)
+    if found is None:
+        raise NoJob
+    return found
+
+
+def fetched_answer(found: Fetched) -> bytes:
+    """A fetched job as the answers of commands and streams show it."""
+    return b'{"queue":"%b","id":"%b","body":%b}' % (found.queue.encode(), found.id.encode(), found.body)
+
+
+def _pushed(queue: str, job_id: int) -> Reply:
+    headers = {"Location": f"/j/{queue}/{job_id}"}
+    if isinstance(job_id, Replayed):
+        headers |= REPLAYED
+    return Reply.of({"id": str(job_id), "queue": queue}, headers=headers)
 
 
 def push(engine: Engine, queue: str, body: bytes, options: PushOptions, done: Pushed) -> None:
@@ -37,8 +146,8 @@ async def push_many(engine: Engine, queue: str, body: bytes, options: PushOption
     if not body.strip():
         raise JobMissing
     jobs = codec.decode_batch(body)
-    if len(jobs) > params.BATCH_MOST:
-        raise CallerError(f"jobs should be at most {params.BATCH_MOST} at once, not {len(jobs)}")
+    if len(jobs) > BATCH_MOST:
+        raise CallerError(f"jobs should be at most {BATCH_MOST} at once, not {len(jobs)}")
     if options.idempotency is not None:
         options = with_fingerprint(options, body)
     return await engine.push_many(queue, jobs, options) if jobs else []

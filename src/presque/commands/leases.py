@@ -7,30 +7,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from presque import codec, names
-from presque.commands import params
+from presque.commands.call import Call, Reply, awaited
 from presque.commands.times import moment
 from presque.engine.engine import Engine
 from presque.engine.lines import Taker, Waiter
 from presque.engine.replies import traceparent_of
-from presque.errors import CallerError, JobGone, LeaseLost, NotFound, NotJson, PresqueError
+from presque.errors import CallerError, JobGone, LeaseLost, NotFound, PresqueError
+from presque.fields import Field
 from presque.job import NO_FIELDS, LeaseAsk, Leased, Settle, Settled
 from presque.names import QueueList
-
-COUNT_MOST = 1000
-SECONDS_MOST = 12 * 3600
-SETTLE_MOST = 1000
-TEXT_MOST = 64 * 1024
-ATTEMPT_ID_MOST = 128
-
-
-class LeaseRequest(codec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The body of a lease. Every field may also be a parameter, but `settle`."""
-
-    count: int | None = None
-    seconds: float | None = None
-    wait: float | None = None
-    attempt_id: str | None = None
-    settle: SettleRequest | None = None
+from presque.verbs import (
+    BACKTRACE,
+    ERROR,
+    EXTEND_SECONDS,
+    GIVE_BACK_DELAY,
+    PROGRESS,
+    RESULT,
+    RETRY_IN,
+    SETTLE_MOST,
+)
 
 
 class _Lease(codec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -50,20 +45,20 @@ class Fail(_Lease, forbid_unknown_fields=True, frozen=True, kw_only=True):
 
     error: str = ""
     backtrace: str = ""
-    retry_in: float | None = None
+    retry_in: float | str | None = None
     retry: bool = True
 
 
 class Release(_Lease, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """The job is given back; that is no failure."""
 
-    delay: float = 0
+    delay: float | str | None = None
 
 
 class Extend(_Lease, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """The job takes longer: the lease ends so many seconds from now."""
 
-    seconds: float | None = None
+    seconds: float | str | None = None
     progress: codec.Raw = codec.NOTHING
 
 
@@ -76,23 +71,35 @@ class SettleRequest(codec.Struct, forbid_unknown_fields=True, frozen=True):
     extend: tuple[Extend, ...] = ()
 
 
-def lease_ask(request: LeaseRequest, fields: Mapping[str, str], worker: str | None) -> tuple[LeaseAsk, float]:
-    """What a lease asks for, and for how long it waits."""
-    params.only(fields, ("count", "seconds", "wait", "attempt_id"))
-    for name in fields:
-        if getattr(request, name) is not None:
-            raise CallerError(f"`{name}` is given in the body and in the query: give it once")
-    count = _first(request.count, params.whole(fields, "count", 1, COUNT_MOST), 1)
-    seconds = _first(request.seconds, params.seconds(fields, "seconds", 1, SECONDS_MOST), None)
-    wait = _first(request.wait, params.seconds(fields, "wait", 0, params.WAIT_MOST), 0.0)
-    attempt_id = _first(request.attempt_id, fields.get("attempt_id"), "")
-    _within("count", count, 1, COUNT_MOST)
-    if seconds is not None:
-        _within("seconds", seconds, 1, SECONDS_MOST)
-    _within("wait", wait, 0, params.WAIT_MOST)
-    if len(attempt_id.encode()) > ATTEMPT_ID_MOST:
-        raise CallerError(f"`attempt_id` should be at most {ATTEMPT_ID_MOST} bytes")
-    return LeaseAsk(count, None if seconds is None else int(seconds * 1000), worker or "", attempt_id), wait
+async def run_lease(call: Call) -> Reply:
+    """Lease jobs, after settling others if `settle` says so."""
+    settled = b""
+    if "settle" in call.fields:
+        first = settles(codec.decode_request(call.fields["settle"], SettleRequest))
+        settled = settled_part(await settle(call.engine, first, call.worker))
+    ask, wait = lease_ask(call.fields, call.worker), call.get("wait", 0) / 1000
+    begin = functools.partial(lease, call.engine, call.queues, ask, wait)
+    found: list[Leased] | None = await awaited(call.engine, begin)
+    return Reply(lease_answer(found or (), settled))
+
+
+async def run_settle(call: Call) -> Reply:
+    """End or extend many leases."""
+    request = codec.decode_request(call.body, SettleRequest)
+    return Reply.of({"settled": await settle(call.engine, settles(request), call.worker)})
+
+
+async def run_settle_one(call: Call) -> Reply:
+    """End or extend one lease. Raises what the status says if it was not done."""
+    [found] = await settle(call.engine, [settle_of(call.verb.name, call.fields)], call.worker)
+    if found["status"] != 200:
+        raise refusal(found["status"])
+    return Reply.of(found)
+
+
+def lease_ask(fields: Mapping[str, Any], worker: str | None) -> LeaseAsk:
+    """What a lease asks for."""
+    return LeaseAsk(fields.get("count", 1), fields.get("seconds"), worker or "", fields.get("attempt_id", ""))
 
 
 def lease(engine: Engine, queues: QueueList, ask: LeaseAsk, wait: float, take: Taker) -> Waiter | None:
@@ -108,23 +115,23 @@ def settles(request: SettleRequest) -> list[Settle]:
             _settle(
                 "fail",
                 one,
-                error=_text("error", one.error),
-                backtrace=_text("backtrace", one.backtrace),
-                retry_in=_milliseconds("retry_in", one.retry_in),
+                error=_text(ERROR, one.error),
+                backtrace=_text(BACKTRACE, one.backtrace),
+                retry_in=_milliseconds(RETRY_IN, one.retry_in),
                 retry=None if one.retry else False,
             )
             for one in request.fail
         ),
         *(
-            _settle("release", one, delay=_milliseconds("delay", one.delay) or None)
+            _settle("release", one, delay=_milliseconds(GIVE_BACK_DELAY, one.delay) or None)
             for one in request.release
         ),
         *(
             _settle(
                 "extend",
                 one,
-                ms=_milliseconds("seconds", one.seconds, 1, SECONDS_MOST),
-                progress=_json("progress", one.progress),
+                ms=_milliseconds(EXTEND_SECONDS, one.seconds),
+                progress=_json(PROGRESS, one.progress),
             )
             for one in request.extend
         ),
@@ -134,21 +141,26 @@ def settles(request: SettleRequest) -> list[Settle]:
     return found
 
 
-def single(
-    verb: str, queue: str, job: str, body: bytes, fields: Mapping[str, str], header: str | None
-) -> Settle:
-    """One lease to settle by its own route. Its token comes in the header, the query or the body."""
-    params.only(fields, ("lease",))
-    given = codec.decode_request(body, dict[str, codec.Raw])
-    tokens = [header, fields.get("lease")]
-    if sum(token is not None for token in tokens) + ("lease" in given) != 1:
-        raise CallerError("give the token of the lease once: in Presque-Lease, ?lease= or the body")
-    token = next((t for t in tokens if t is not None), None)
-    whole: dict[str, Any] = {**given, "queue": queue, "id": job}
-    if token is not None:
-        whole["lease"] = token
-    request = codec.decode_request(codec.encode({verb: [whole]}), SettleRequest)
-    return settles(request)[0]
+def settle_of(verb: str, fields: Mapping[str, Any]) -> Settle:
+    """One lease to settle, from the fields of `ack`, `fail`, `release` or `extend`."""
+    given = {name: fields[name] for name in ("error", "backtrace", "retry_in", "delay") if fields.get(name)}
+    for name in ("result", "progress"):
+        if name in fields:
+            given[name] = codec.text(fields[name])
+    if "retry_in" in fields:
+        given["retry_in"] = fields["retry_in"]
+    if fields.get("retry") is False:
+        given["retry"] = False
+    if "seconds" in fields:
+        given["ms"] = fields["seconds"]
+    return Settle(verb, fields["queue"], fields["id"], fields["lease"][:64], given or NO_FIELDS)
+
+
+def given_back(queue: str, job: str, token: str, *, lost: bool) -> Settle:
+    """How a lease ends whose holder disconnected: as a failure, tried again at once, if it was `lost`."""
+    if lost:
+        return Settle("fail", queue, job, token, {"error": "the connection was lost", "retry_in": 0})
+    return Settle("release", queue, job, token)
 
 
 async def settle(engine: Engine, leases: Sequence[Settle], worker: str | None) -> list[dict[str, Any]]:
@@ -236,7 +248,7 @@ def _acks(asked: Sequence[Ack]) -> Iterator[Settle]:
     for queue in {one.queue for one in asked}:
         names.queue(queue)
     for one in asked:
-        result = _json("result", one.result) if one.result else None
+        result = _json(RESULT, one.result) if one.result else None
         fields = {"result": result} if result else NO_FIELDS
         yield Settle("ack", one.queue, names.job(one.id), one.lease[:64], fields)
 
@@ -248,35 +260,14 @@ def _settle(verb: str, one: _Lease, **fields: Any) -> Settle:
     return Settle(verb, one.queue, one.id, one.lease[:64], given or NO_FIELDS)
 
 
-def _first(inside: Any, outside: Any, default: Any) -> Any:
-    if inside is not None:
-        return inside
-    return default if outside is None else outside
+def _milliseconds(field: Field, value: float | str | None) -> int | None:
+    return None if value is None else int(field.read(value))
 
 
-def _within(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise CallerError(f"`{name}` should be from {least:.15g} to {most:.15g}, not {params.figure(value)}")
+def _text(field: Field, value: str) -> str | None:
+    return str(field.read(value)) if value else None
 
 
-def _milliseconds(
-    name: str, value: float | None, least: float = 0, most: float = params.DELAY_MOST
-) -> int | None:
-    if value is None:
-        return None
-    _within(name, value, least, most)
-    return int(value * 1000)
-
-
-def _text(name: str, value: str) -> str | None:
-    if len(value.encode()) > TEXT_MOST:
-        raise CallerError(f"`{name}` should be at most {TEXT_MOST} bytes")
-    return value or None
-
-
-def _json(name: str, value: codec.Raw) -> str | None:
-    try:
-        text = codec.text(bytes(value))
-    except UnicodeDecodeError:  # msgspec does not look into what is passed on as it came
-        raise NotJson(f"`{name}` is not UTF-8") from None
-    return _text(name, text)
+def _json(field: Field, value: codec.Raw) -> str | None:
+    text = bytes(value)
+    return codec.text(field.read(text)) if text else None

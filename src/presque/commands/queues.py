@@ -2,73 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from presque import codec
-from presque.commands import params
+from presque.commands.call import Call, Reply
 from presque.engine.engine import Engine
 from presque.errors import CallerError
 from presque.job import QueueStats
+from presque.verbs import PEEK, PEEK_MOST
 
-PEEK_MOST = 1000
 
-
-async def info(engine: Engine, queue: str) -> dict[str, Any]:
+async def run_info(call: Call) -> Reply:
     """How many jobs of the queue wait, were processed, failed."""
-    [stats] = await engine.stats([queue])
-    return {
-        "queue_name": queue,
-        "job_count": stats.ready,
-        "job_processed": stats.processed,
-        "job_failed": stats.failed,
-    }
+    [stats] = await call.engine.stats([call.queue])
+    return Reply.of(
+        {
+            "queue_name": call.queue,
+            "job_count": stats.ready,
+            "job_processed": stats.processed,
+            "job_failed": stats.failed,
+        }
+    )
 
 
-async def status(engine: Engine) -> dict[str, Any]:
+async def run_queues(call: Call) -> Reply:
     """The names of all queues."""
-    names = await engine.queues()
-    return {"queues": names, "size": len(names)}
+    names = await call.engine.queues()
+    return Reply.of({"queues": names, "size": len(names)})
 
 
-async def size(engine: Engine, queue: str, fields: Mapping[str, str]) -> dict[str, Any]:
+async def run_size(call: Call) -> Reply:
     """How many jobs of the queue are ready and, `with_desc=1`, the texts of those that come next."""
-    params.only(fields, ("with_desc",))
-    with_jobs = params.flag(fields, "with_desc")
-    ready, bodies = await engine.peek(queue, PEEK_MOST if with_jobs else 0)
-    answer: dict[str, Any] = {"queue": queue, "size": ready}
+    with_jobs = call.get("with_desc", False)
+    ready, found = await call.engine.peek(call.queue, PEEK_MOST if with_jobs else 0)
+    answer: dict[str, Any] = {"queue": call.queue, "size": ready}
     if with_jobs:
-        answer["jobs"] = [codec.text(body) for body in bodies]
-    return answer
+        answer["jobs"] = [codec.text(body) for _, body in found]
+    return Reply.of(answer)
 
 
-async def started(engine: Engine, queue: str) -> dict[str, Any]:
+async def run_peek(call: Call) -> Reply:
+    """How many jobs are ready, and the next of them, which stay where they are."""
+    ready, found = await call.engine.peek(call.queue, call.get("count", PEEK))
+    bodies = b",".join(body for _, body in found)
+    return Reply(b'{"queue":"%b","ready":%d,"jobs":[%b]}' % (call.queue.encode(), ready, bodies))
+
+
+async def run_started(call: Call) -> Reply:
     """Whether the queue hands out jobs: 1 if so, also for one never seen, else 0."""
-    return {"queue": queue, "status": int(await engine.started(queue))}
+    return Reply.of({"queue": call.queue, "status": int(await call.engine.started(call.queue))})
 
 
-async def control(engine: Engine, queue: str, body: bytes) -> dict[str, Any]:
+async def run_control(call: Call) -> Reply:
     """Start or stop the queue, as `{"status": "start"}` or `{"status": "stop"}` says."""
-    asked = codec.decode(body) if body.strip() else None
+    if not call.body.strip():
+        raise CallerError("content is missing")
+    asked = codec.decode(call.body)
     word = asked.get("status") if isinstance(asked, dict) else None
     if word == "start":
-        await engine.start_queue(queue)
+        await call.engine.start_queue(call.queue)
     elif word == "stop":
-        await engine.stop_queue(queue)
+        await call.engine.stop_queue(call.queue)
     else:
         raise CallerError('the body should be {"status": "start"} or {"status": "stop"}')
-    return {"queue": queue, "response": "updated"}
+    return Reply.of({"queue": call.queue, "response": "updated"})
 
 
-async def purge(engine: Engine, queue: str) -> None:
+async def run_start(call: Call) -> Reply:
+    """Let a stopped queue hand out jobs again."""
+    await call.engine.start_queue(call.queue)
+    return Reply.of({"queue": call.queue, "status": 1})
+
+
+async def run_stop(call: Call) -> Reply:
+    """Let a queue hand out nothing."""
+    await call.engine.stop_queue(call.queue)
+    return Reply.of({"queue": call.queue, "status": 0})
+
+
+async def run_purge(call: Call) -> Reply:
     """Delete the queue's jobs of every state, its counters and its uniq keys."""
-    await engine.purge(queue)
+    return Reply.of({"queue": call.queue, "purged": await call.engine.purge(call.queue)})
 
 
-async def stats(engine: Engine, queue: str) -> dict[str, Any]:
+async def run_stats(call: Call) -> Reply:
     """Everything there is to know about one queue."""
-    [found] = await engine.stats([queue])
-    return {"queue": queue} | _as_json(found)
+    [found] = await call.engine.stats([call.queue])
+    return Reply.of({"queue": call.queue} | _as_json(found))
+
+
+async def run_all_stats(call: Call) -> Reply:
+    """Everything there is to know about this server and every queue."""
+    return Reply.of(call.service.about() | await all_stats(call.engine))
 
 
 async def all_stats(engine: Engine) -> dict[str, Any]:

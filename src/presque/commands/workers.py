@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from presque import codec, names
-from presque.commands import params
+from presque.commands.call import Call, Reply
 from presque.commands.times import moment
 from presque.engine.engine import Engine
 from presque.errors import CallerError, NotFound, shown
@@ -17,21 +16,23 @@ QUEUES_MOST = 256
 RECORDS_MOST = 1000
 
 
-def require(worker: str | None) -> str:
+def require(call: Call) -> str:
     """The worker's id out of the header that names it."""
-    if not worker:
+    if not call.worker:
         raise CallerError("worker_id is missing")
-    return names.worker(worker)
+    return call.worker
 
 
-async def register(engine: Engine, queue: str, worker: str | None) -> None:
+async def run_register(call: Call) -> Reply:
     """The worker takes jobs of this queue from now on."""
-    await engine.register_worker(require(worker), queue)
+    await call.engine.register_worker(require(call), call.queue)
+    return Reply()
 
 
-async def unregister(engine: Engine, queue: str, worker: str | None) -> None:
+async def run_unregister(call: Call) -> Reply:
     """The worker takes no more jobs of this queue."""
-    await engine.unregister_worker(require(worker), queue)
+    await call.engine.unregister_worker(require(call), call.queue)
+    return Reply()
 
 
 class _Report(codec.Struct):
@@ -40,16 +41,9 @@ class _Report(codec.Struct):
     queues: list[str] = []  # noqa: RUF012  (msgspec copies it)
 
 
-class _Order(codec.Struct, forbid_unknown_fields=True):
-    """What a worker should do."""
-
-    worker_id: str
-    status: str
-
-
-async def report(engine: Engine, worker: str | None, body: bytes) -> dict[str, str]:
-    """Keep what the worker says of itself, and tell it what it is asked to be."""
-    id = require(worker)
+async def run_report(call: Call) -> Reply:
+    """Keep what the worker says of itself, and tell it what it is asked to do."""
+    id, body = require(call), call.body
     if len(body) > REPORT_MOST:
         raise CallerError(f"a report should be at most {REPORT_MOST} bytes, not {len(body)}")
     if body:
@@ -58,37 +52,37 @@ async def report(engine: Engine, worker: str | None, body: bytes) -> dict[str, s
     if len(said.queues) > QUEUES_MOST:
         raise CallerError(f"a report should name at most {QUEUES_MOST} queues, not {len(said.queues)}")
     queues = [names.queue(name) for name in said.queues]
-    return {"worker_id": id, "status": await engine.report_worker(id, body or b"{}", queues)}
+    return Reply.of({"worker_id": id, "status": await call.engine.report_worker(id, body or b"{}", queues)})
 
 
-async def leave(engine: Engine, worker: str | None) -> None:
+async def run_leave(call: Call) -> Reply:
     """The worker has ended."""
-    await engine.leave_worker(require(worker))
+    await call.engine.leave_worker(require(call))
+    return Reply()
 
 
-async def tell(engine: Engine, body: bytes) -> dict[str, str]:
+async def run_tell_worker(call: Call) -> Reply:
     """Ask a worker to be quiet, to stop, or to start again."""
-    order = codec.decode_request(body, _Order)
-    if order.status not in ("start", "quiet", "stop"):
-        raise CallerError("`status` should be `start`, `quiet` or `stop`")
-    if not await engine.tell_worker(names.worker(order.worker_id), order.status):
-        raise NotFound(f"no worker that reports is called `{shown(order.worker_id)}`")
-    return {"worker_id": order.worker_id, "response": "updated"}
+    worker = call.fields["worker_id"]
+    if not await call.engine.tell_worker(worker, call.fields["status"]):
+        raise NotFound(f"no worker that reports is called `{shown(worker)}`")
+    return Reply.of({"worker_id": worker, "response": "updated"})
 
 
-async def show(engine: Engine, fields: Mapping[str, str]) -> Any:
+async def run_workers(call: Call) -> Reply:
     """All workers' ids, or one worker (`worker_id`), or those of one queue (`queue_name`)."""
-    params.only(fields, ("worker_id", "queue_name", "with_desc"))
-    if len(fields) > 1:
-        one, other = sorted(fields, reverse=True)[:2]
-        raise CallerError(f"give `{one}` or `{other}`, not both")
-    if params.flag(fields, "with_desc"):
-        return {"workers": [_record(one) for one in await engine.worker_records(RECORDS_MOST)]}
-    if "worker_id" in fields:
-        return await _one(engine, names.worker(fields["worker_id"]))
-    if "queue_name" in fields:
-        return await _of_queue(engine, names.queue(fields["queue_name"]))
-    return list(await engine.workers())
+    if call.get("with_desc"):
+        for other in ("worker_id", "queue_name"):
+            if other in call.fields:
+                raise CallerError(f"give `with_desc` or `{other}`, not both")
+        records = await call.engine.worker_records(RECORDS_MOST)
+        return Reply.of({"workers": [_record(one) for one in records]})
+    if "worker_id" in call.fields:
+        return Reply.of(await _one(call.engine, call.fields["worker_id"]))
+    if "queue_name" in call.fields:
+        return Reply.of(await _of_queue(call.engine, call.fields["queue_name"]))
+    found = list(await call.engine.workers())
+    return Reply(codec.encode({"workers": found}), classic=codec.encode(found))
 
 
 def _record(found: WorkerRecord) -> dict[str, Any]:

@@ -553,10 +553,14 @@ class Engine:
             found += replies.stats(await self._call("stats", self.keys.of_all(some)), some)
         return found
 
-    async def peek(self, queue: str, count: int) -> tuple[int, list[bytes]]:
-        """How many jobs are ready, and the bodies of those that would be fetched next (8 MiB at most)."""
-        reply = await self._call("peek", self.keys.of(queue), count, ANSWER_BYTES)
-        return reply[0], [body for record in reply[1:] if (body := body_of(record))]
+    async def peek(self, queue: str, count: int) -> tuple[int, list[tuple[str, bytes]]]:
+        """How many jobs are ready, and id and body of those that would be fetched next (8 MiB at most)."""
+        ready, *found = await self._call("peek", self.keys.of(queue), count, ANSWER_BYTES)
+        return ready, [
+            (job_id.decode(), body)
+            for job_id, record in zip(found[::2], found[1::2], strict=True)
+            if (body := body_of(record))
+        ]
 
     async def start_queue(self, queue: str) -> None:
         """Let a stopped queue hand out jobs again."""

@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import functools
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from presque import codec
 from presque.commands import jobs, leases, lines
-from presque.engine.engine import Engine
+from presque.commands.carrying import admit
 from presque.engine.replies import traceparent_of
 from presque.errors import CallerError, NoJob, PresqueError
 from presque.http.answers import Answer
 from presque.http.connection import Connection, Parts, Upload
+from presque.http.request import Request
 from presque.job import Fetched, LeaseAsk, Leased, PushOptions, Settle, Settled
 from presque.names import QueueList
 
@@ -35,14 +36,24 @@ GET_TAKES = "a GET takes a job; push with POST"
 class Push:
     """POST /q/{queue}"""
 
-    engine: Engine
-    queue: str
+    request: Request
     options: PushOptions
+    queue: str
     name: bytes
     common: bool
 
+    @classmethod
+    def of(cls, request: Request) -> Push:
+        """The plan of a push that says this."""
+        options, queue = jobs.push_options(request.fields), request.fields["queue"]
+        once = options.idempotency is not None or options.traceparent is not None
+        return cls(request, options, queue, queue.encode(), not once)
+
     def serve(self, connection: Connection, body: bytes) -> None:
-        jobs.push(self.engine, self.queue, body, self.options, functools.partial(self.pushed, connection))
+        request = self.request
+        admit(request.service, request.verb, request.who, request.fields)
+        done = functools.partial(self.pushed, connection)
+        jobs.push(request.service.engine, self.queue, body, self.options, done)
 
     def pushed(self, connection: Connection, result: int | PresqueError) -> None:
         try:
@@ -65,14 +76,16 @@ class Push:
 class PushLines(Upload):
     """POST /qb/{queue} with lines of JSON (NDJSON), any number of them."""
 
-    engine: Engine
-    queue: str
-    options: PushOptions
+    request: Request
     line_most: int
 
     async def receive(self, connection: Connection, parts: Parts) -> None:
-        done = await lines.push(self.engine, self.queue, aiter(parts), self.options, self.line_most)
-        told = {"pushed": done.pushed, "first": done.first, "last": done.last, "queue": self.queue}
+        request = self.request
+        admit(request.service, request.verb, request.who, request.fields)
+        engine, queue = request.service.engine, request.fields["queue"]
+        options = jobs.push_options(request.fields)
+        done = await lines.push(engine, queue, aiter(parts), options, self.line_most)
+        told = {"pushed": done.pushed, "first": done.first, "last": done.last, "queue": queue}
         connection.answer(Answer(codec.encode(told) + b"\n", 201))
 
 
@@ -80,20 +93,30 @@ class PushLines(Upload):
 class Fetch:
     """GET /q/{queues}"""
 
-    engine: Engine
+    request: Request
     queues: QueueList
     wait: float
-    worker: str | None
     extra: bytes
     common: bool = True
+
+    @classmethod
+    def of(cls, request: Request, wished: float | None) -> Fetch:
+        """The plan of a fetch that says this; `wished` is how long a `Prefer` header would like to wait."""
+        wait, extra = request.fields.get("wait"), b""
+        if wait is None and wished is not None:
+            wait, extra = int(wished * 1000), b"Preference-Applied: wait=%d\r\n" % wished
+        return cls(request, request.fields["queues"], (wait or 0) / 1000, extra)
 
     def serve(self, connection: Connection, body: bytes) -> None:
         if body:
             raise CallerError(GET_TAKES)
+        request = self.request
+        admit(request.service, request.verb, request.who, request.fields)
         take = functools.partial(self.take, connection)
-        waiter = jobs.fetch(self.engine, self.queues, self.wait, self.worker, take)
+        engine = request.service.engine
+        waiter = jobs.fetch(engine, self.queues, self.wait, request.worker, take)
         if waiter is not None and not waiter.gone:
-            connection.until_left(functools.partial(self.engine.leave, waiter), _always)
+            connection.until_left(functools.partial(engine.leave, waiter), _always)
 
     def take(self, connection: Connection, found: Fetched | PresqueError | None) -> bool:
         if connection.gone:
@@ -145,32 +168,32 @@ class Browsed:
 class Lease:
     """POST /q/{queues}/lease"""
 
-    engine: Engine
-    queues: QueueList
-    fields: Mapping[str, str]
-    worker: str | None
+    request: Request
     common: bool = True
 
     def serve(self, connection: Connection, body: bytes) -> None:
-        request = codec.decode_request(body, leases.LeaseRequest)
-        ask, wait = leases.lease_ask(request, self.fields, self.worker)
-        if request.settle is None:
+        call = self.request.call(body)
+        admit(call.service, call.verb, call.who, call.fields)
+        ask, wait = leases.lease_ask(call.fields, call.worker), call.get("wait", 0) / 1000
+        if "settle" not in call.fields:
             self.lease(connection, ask, wait, b"")
             return
-        first = leases.settles(request.settle)
+        first = leases.settles(codec.decode_request(call.fields["settle"], leases.SettleRequest))
         connection.spawn(self.settle_and_lease(connection, first, ask, wait), lambda: wait > 0)
 
     async def settle_and_lease(
         self, connection: Connection, first: Sequence[Settle], ask: LeaseAsk, wait: float
     ) -> None:
-        settled = await leases.settle(self.engine, first, self.worker)
+        request = self.request
+        settled = await leases.settle(request.service.engine, first, request.worker)
         self.lease(connection, ask, wait, leases.settled_part(settled))
 
     def lease(self, connection: Connection, ask: LeaseAsk, wait: float, settled: bytes) -> None:
         take = functools.partial(self.take, connection, settled)
-        waiter = leases.lease(self.engine, self.queues, ask, wait, take)
+        engine = self.request.service.engine
+        waiter = leases.lease(engine, self.request.fields["queues"], ask, wait, take)
         if waiter is not None and not waiter.gone:
-            connection.until_left(functools.partial(self.engine.leave, waiter), _always)
+            connection.until_left(functools.partial(engine.leave, waiter), _always)
 
     def take(
         self, connection: Connection, settled: bytes, found: Sequence[Leased] | PresqueError | None
@@ -190,7 +213,8 @@ class Lease:
         return True
 
     async def answer_nothing(self, connection: Connection) -> None:
-        stopped = await self.engine.stopped(self.queues)
+        request = self.request
+        stopped = await request.service.engine.stopped(request.fields["queues"])
         connection.answer(Answer(status=204, headers=paused(stopped)))
 
 
@@ -198,49 +222,28 @@ class Lease:
 class SettleOne:
     """POST /j/{queue}/{id}/ack, /fail, /release, /extend"""
 
-    engine: Engine
-    verb: str
-    queue: str
-    job: str
-    token: str | None
-    fields: Mapping[str, str]
-    worker: str | None
+    request: Request
     common: bool = False  # each job has a path of its own
 
     def serve(self, connection: Connection, body: bytes) -> None:
-        one = leases.single(self.verb, self.queue, self.job, body, self.fields, self.token)
-        self.engine.settle(one, functools.partial(self.settled, connection, one))
+        call = self.request.call(body)
+        admit(call.service, call.verb, call.who, call.fields)
+        one = leases.settle_of(call.verb.name, call.fields)
+        call.engine.settle(one, functools.partial(self.settled, connection, one))
 
     def settled(self, connection: Connection, one: Settle, result: Settled | PresqueError) -> None:
         try:
             if isinstance(result, PresqueError):
                 connection.answer_error(result)
                 return
-            if self.worker is not None:
-                leases.count(self.engine, self.worker, [one], [result])
+            if self.request.worker is not None:
+                leases.count(self.request.service.engine, self.request.worker, [one], [result])
             if result.status != 200:
                 connection.answer_error(leases.refusal(result.status))
                 return
             answer_json(connection, codec.encode(leases.told(one, result)))
         except Exception:  # noqa: BLE001  (the last resort)
             connection.broken()
-
-
-@dataclass(frozen=True, slots=True)
-class SettleMany:
-    """POST /settle"""
-
-    engine: Engine
-    worker: str | None
-    common: bool = True
-
-    def serve(self, connection: Connection, body: bytes) -> None:
-        request = codec.decode_request(body, leases.SettleRequest)
-        connection.spawn(self.settle(connection, leases.settles(request)))
-
-    async def settle(self, connection: Connection, asked: Sequence[Settle]) -> None:
-        settled = await leases.settle(self.engine, asked, self.worker)
-        answer_json(connection, codec.encode({"settled": settled}))
 
 
 def paused(stopped: Sequence[str]) -> dict[str, str]:

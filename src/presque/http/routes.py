@@ -1,23 +1,24 @@
-"""Every route of presque, in one table, and the planner that looks them up.
+"""From the head of a request to its plan: routes, methods and fields come from the rows of verbs.py.
 
 A route is matched on the raw path: split at `/`, and each part decoded once, so `%2F` is part of a name (and
-refused there) and never a second route to the same queue. A handler is `async (Call) -> Answer`; the hot
-verbs have plans instead (plans.py).
+refused there) and never a second route to the same queue. The fields that the head holds are read here, once
+for each head; those of a body when it is there. Hot verbs have plans of their own (plans.py).
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from presque import codec, names
-from presque.commands import cron as crons
-from presque.commands import feed, job, jobs, params, policies, queues, table, workers
-from presque.engine.engine import Engine
-from presque.errors import CallerError, NoJob, PresqueError
+from presque.commands import feed, messages
+from presque.commands.call import ANYBODY, Reply, Service
+from presque.commands.carrying import admit, carry_out
+from presque.commands.messages import Asker
+from presque.errors import CallerError, PresqueError
+from presque.fields import check_together, read_texts
 from presque.http import head as heads
 from presque.http import plans, streams
 from presque.http.answers import Answer
@@ -25,20 +26,57 @@ from presque.http.connection import Connection, Plan, Upgraded
 from presque.http.gate import Gate
 from presque.http.head import Head
 from presque.http.problems import MethodNotAllowed, NoName, NoRoute
-from presque.http.streams import LINES
-from presque.job import PushOptions, Replayed
-from presque.names import QueueList
+from presque.http.request import Request
+from presque.openapi import document
+from presque.verbs import VERBS, WAIT_MOST, Verb
 
-T = TypeVar("T")
-
-LIFE_MOST = 24 * 3600
 WORKER = "x-presque-workerid"
-REPLAYED = {"Idempotent-Replayed": "true"}
+NAMELESS = ("/q", "/qb", "/j", "/control")
 
-About = Callable[[], dict[str, Any]]
 Upgrade = Callable[[str, str | None, Mapping[str, str], Mapping[str, str]], tuple[dict[str, str], Upgraded]]
 """Checks a handshake: from its method, queue list, headers and fields to the headers of the answer, and the
 protocol that the connection speaks from then on. Raises `CallerError`."""
+
+
+Found = tuple[Verb, tuple[str, ...]]
+"""A verb, and what the parts of the path that are not fixed are called."""
+
+
+class _Node:
+    """One step of a path: what may follow it, and the verbs of each method."""
+
+    __slots__ = ("fixed", "methods", "named")
+
+    def __init__(self) -> None:
+        self.fixed: dict[str, _Node] = {}
+        self.named: _Node | None = None
+        self.methods: dict[str, list[Found]] = {}
+
+
+def _tree() -> _Node:
+    root = _Node()
+    for verb in VERBS.values():
+        for route in filter(None, (verb.route, *verb.also)):
+            method, path = route.split(" ")
+            for spelling in {path, path.rstrip("/")}:
+                node, called = root, []
+                for part in spelling.split("/")[1:]:
+                    if part.startswith("{"):
+                        called.append(part[1:-1])
+                        node.named = node = node.named or _Node()
+                    else:
+                        node = node.fixed.setdefault(part, _Node())
+                for one in (method, "HEAD") if verb.reads else (method,):
+                    # One that a parameter chooses stands before the one that needs none.
+                    others = node.methods.setdefault(one, [])
+                    others.insert(0 if verb.when else len(others), (verb, tuple(called)))
+    return root
+
+
+_ROOT = _tree()
+
+
+Handler = Callable[[Request, bytes], Awaitable[Answer]]
 
 
 class Page(Protocol):
@@ -57,582 +95,178 @@ class Page(Protocol):
     def headers(self) -> Mapping[str, str]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request and what its handler needs. What its path names has been checked."""
-
-    engine: Engine
-    server: Planner
-    headers: Mapping[str, str]
-    fields: Mapping[str, str]
-    worker: str | None
-    path: Mapping[str, Any]
-    body: bytes
-
-    @property
-    def queue(self) -> str:
-        return str(self.path["queue"])
-
-    @property
-    def queues(self) -> QueueList:
-        found: QueueList = self.path["queues"]
-        return found
-
-    @property
-    def id(self) -> str:
-        return str(self.path["id"])
-
-    def push_options(self, known: tuple[str, ...]) -> PushOptions:
-        """How a job is to be stored."""
-        options = params.push_options(self.fields, known)
-        return params.with_headers(
-            options, self.headers.get("idempotency-key"), self.headers.get("traceparent")
-        )
-
-    def no_fields(self) -> None:
-        """Raise unless the query is empty."""
-        params.only(self.fields, ())
-
-    def no_body(self) -> None:
-        """Raise for a request that would take jobs and brings something: it was meant to push."""
-        if self.body:
-            raise CallerError(plans.GET_TAKES)
-
-
-Handler = Callable[[Call], Coroutine[Any, Any, Answer]]
-Maker = Callable[[Call], Plan]
-
-
-def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
-    """A JSON answer."""
-    text = value if isinstance(value, bytes) else codec.encode(value)
-    return Answer(text + b"\n", status, headers or {})
-
-
-async def put_back(call: Call) -> Answer:
-    """PUT /q/{queue}"""
-    options = call.push_options(params.PUSH)
-    job_id = await jobs.put_back(call.engine, call.queue, call.body, options, call.worker)
-    headers = {"Location": f"/j/{call.queue}/{job_id}"}
-    if isinstance(job_id, Replayed):
-        headers |= REPLAYED
-    return answer({"id": str(job_id), "queue": call.queue}, 201, headers)
-
-
-async def purge(call: Call) -> Answer:
-    """DELETE /q/{queue}"""
-    call.no_fields()
-    await queues.purge(call.engine, call.queue)
-    return Answer(status=204)
-
-
-async def fetch_many(call: Call) -> Answer:
-    """GET /qb/{queue}"""
-    call.no_body()
-    params.only(call.fields, ("batch_size",))
-    count = params.whole(call.fields, "batch_size", 1, params.BATCH_MOST) or params.BATCH
-    found = await _unless_left(
-        jobs.fetch_many(call.engine, call.queue, count, call.worker), call.engine.give_back
-    )
-    if not found:
-        raise NoJob
-    return answer([codec.text(one.body) for one in found])
-
-
-async def push_listed(call: Call) -> Answer:
-    """POST /qb/{queue}"""
-    options = call.push_options(params.PUSH_MANY)
-    ids = await jobs.push_many(call.engine, call.queue, call.body, options)
-    headers = REPLAYED if ids and all(isinstance(job_id, Replayed) for job_id in ids) else None
-    return answer({"ids": [str(job_id) for job_id in ids], "queue": call.queue}, 201, headers)
-
-
-async def no_put_back_of_many(_call: Call) -> Answer:
-    """PUT /qb/{queue}"""
-    raise CallerError("PUT is not supported in batch mode")
-
-
-async def info(call: Call) -> Answer:
-    """GET /j/{queue}"""
-    if "state" in call.fields:
-        return answer(await job.page(call.engine, call.queue, call.fields))
-    call.no_fields()
-    return answer(await queues.info(call.engine, call.queue))
-
-
-async def status(call: Call) -> Answer:
-    """GET /status/"""
-    call.no_fields()
-    return answer(await queues.status(call.engine))
-
-
-async def size(call: Call) -> Answer:
-    """GET /status/{queue}"""
-    return answer(await queues.size(call.engine, call.queue, call.fields))
-
-
-async def started(call: Call) -> Answer:
-    """GET /control/{queue}"""
-    call.no_fields()
-    return answer(await queues.started(call.engine, call.queue))
-
-
-async def control(call: Call) -> Answer:
-    """POST /control/{queue}"""
-    call.no_fields()
-    if not call.body.strip():
-        raise CallerError("content is missing")
-    return answer(await queues.control(call.engine, call.queue, call.body))
-
-
-async def register(call: Call) -> Answer:
-    """POST /w/{queue}"""
-    call.no_fields()
-    await workers.register(call.engine, call.queue, call.worker)
-    return Answer(status=201)
-
-
-async def unregister(call: Call) -> Answer:
-    """DELETE /w/{queue}"""
-    call.no_fields()
-    await workers.unregister(call.engine, call.queue, call.worker)
-    return Answer(status=204)
-
-
-async def report(call: Call) -> Answer:
-    """PUT /w/"""
-    call.no_fields()
-    return answer(await workers.report(call.engine, call.worker, call.body))
-
-
-async def tell_worker(call: Call) -> Answer:
-    """POST /w/"""
-    call.no_fields()
-    return answer(await workers.tell(call.engine, call.body))
-
-
-async def leave(call: Call) -> Answer:
-    """DELETE /w/"""
-    call.no_fields()
-    await workers.leave(call.engine, call.worker)
-    return Answer(status=204)
-
-
-async def show_workers(call: Call) -> Answer:
-    """GET /w/"""
-    return answer(await workers.show(call.engine, call.fields))
-
-
-async def all_stats(call: Call) -> Answer:
-    """GET /stats/"""
-    call.no_fields()
-    return answer(call.server.about() | await queues.all_stats(call.engine))
-
-
-async def stats(call: Call) -> Answer:
-    """GET /stats/{queue}"""
-    call.no_fields()
-    return answer(await queues.stats(call.engine, call.queue))
-
-
-async def show(call: Call) -> Answer:
-    """GET /j/{queue}/{id}"""
-    return answer(await job.show(call.engine, call.queue, call.id, call.fields))
-
-
-async def patch(call: Call) -> Answer:
-    """PATCH /j/{queue}/{id}"""
-    call.no_fields()
-    return answer(await job.patch(call.engine, call.queue, call.id, call.body))
-
-
-async def delete(call: Call) -> Answer:
-    """DELETE /j/{queue}/{id}"""
-    call.no_fields()
-    return Answer(status=204 if await job.delete(call.engine, call.queue, call.id) else 202)
-
-
-async def retry(call: Call) -> Answer:
-    """POST /j/{queue}/{id}/retry"""
-    call.no_fields()
-    return answer(await job.retry(call.engine, call.queue, call.id))
-
-
-async def retry_all(call: Call) -> Answer:
-    """POST /j/{queue}/retry"""
-    call.no_fields()
-    return answer(await job.retry_all(call.engine, call.queue, call.body))
-
-
-async def explain(call: Call) -> Answer:
-    """GET /j/{queue}/{id}/explain"""
-    call.no_fields()
-    return answer(await job.explain(call.engine, call.queue, call.id))
-
-
-async def policy(call: Call) -> Answer:
-    """GET /p/{queue}"""
-    call.no_fields()
-    return answer(await policies.show(call.engine, call.queue))
-
-
-async def change_policy(call: Call) -> Answer:
-    """PATCH /p/{queue}"""
-    call.no_fields()
-    return answer(await policies.change(call.engine, call.queue, call.body))
-
-
-async def cron(call: Call) -> Answer:
-    """GET /cron/{name}"""
-    call.no_fields()
-    return answer(await crons.show(call.engine, call.path["name"]))
-
-
-async def put_cron(call: Call) -> Answer:
-    """PUT /cron/{name}"""
-    call.no_fields()
-    found, new = await crons.put(call.engine, call.path["name"], call.body)
-    return answer(found, 201 if new else 200)
-
-
-async def delete_cron(call: Call) -> Answer:
-    """DELETE /cron/{name}"""
-    call.no_fields()
-    await crons.delete(call.engine, call.path["name"])
-    return Answer(status=204)
-
-
-async def all_crons(call: Call) -> Answer:
-    """GET /cron/"""
-    return answer(await crons.page(call.engine, call.fields))
-
-
-async def run_cron(call: Call) -> Answer:
-    """POST /cron/{name}/run"""
-    call.no_fields()
-    pushed = await crons.run(call.engine, call.path["name"])
-    return answer(pushed, 201, {"Location": f"/j/{pushed['queue']}/{pushed['id']}"})
-
-
-async def pause_cron(call: Call) -> Answer:
-    """POST /cron/{name}/pause"""
-    call.no_fields()
-    return answer(await crons.pause(call.engine, call.path["name"]))
-
-
-async def resume_cron(call: Call) -> Answer:
-    """POST /cron/{name}/resume"""
-    call.no_fields()
-    return answer(await crons.resume(call.engine, call.path["name"]))
-
-
-async def commands(call: Call) -> Answer:
-    """POST /queue"""
-    call.no_fields()
-    return answer(await table.run_all(call.engine, call.body, call.worker))
-
-
-async def comet(call: Call) -> Answer:
-    """GET /c/{queues}"""
-    call.no_body()
-    params.only(call.fields, ("wait",))
-    life = params.seconds(call.fields, "wait", 0, LIFE_MOST)
-    return streams.lines(feed.lines(call.engine, call.queues, life, call.worker))
-
-
-async def events(call: Call) -> Answer:
-    """GET /events"""
-    params.only(call.fields, ("queues", "jobs"))
-    asked = call.fields.get("queues")
-    wanted = names.queue_list(asked) if asked else None
-    with_jobs = params.flag(call.fields, "jobs")
-    after = call.headers.get("last-event-id")
-    return streams.events(call.server.feed.events(wanted, after, jobs=with_jobs))
-
-
-# --- the hot verbs ----------------------------------------------------------------------------------
-
-
-def push(call: Call) -> Plan:
-    """POST /q/{queue}"""
-    plain = params.push_options(call.fields)
-    options = call.push_options(params.PUSH)
-    return plans.Push(call.engine, call.queue, options, call.queue.encode(), common=options == plain)
-
-
-def push_many(call: Call) -> Plan:
-    """POST /qb/{queue}"""
-    options = call.push_options(params.PUSH_MANY)
-    kind = call.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == LINES:
-        return plans.PushLines(call.engine, call.queue, options, call.server.max_body)
-    return Slow(push_listed, None, call)
-
-
-def fetch(call: Call) -> Plan:
-    """GET /q/{queues}"""
-    wait, preferred = params.wait(call.fields, call.headers.get("prefer"))
-    extra = b"Preference-Applied: wait=%d\r\n" % wait if preferred else b""
-    return plans.Fetch(call.engine, call.queues, wait, call.worker, extra)
-
-
-def lease(call: Call) -> Plan:
-    """POST /q/{queues}/lease"""
-    return plans.Lease(call.engine, call.queues, call.fields, call.worker)
-
-
-def settle(call: Call) -> Plan:
-    """POST /settle"""
-    call.no_fields()
-    return plans.SettleMany(call.engine, call.worker)
-
-
-def settle_one(verb: str) -> Maker:
-    """POST /j/{queue}/{id}/{verb}, with the token in a header, the query or the body."""
-
-    def maker(call: Call) -> Plan:
-        token = call.headers.get("presque-lease")
-        return plans.SettleOne(call.engine, verb, call.queue, call.id, token, call.fields, call.worker)
-
-    maker.__doc__ = f"POST /j/{{queue}}/{{id}}/{verb}"
-    return maker
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """What one method of one path does: a handler, or for a hot verb what makes its plan."""
-
-    handler: Handler | None = None
-    maker: Maker | None = None
-    waits: Callable[[Call], bool] | None = None
-    """Whether a request may wait for something: its client has left when it closes its sending side."""
-    takes: bool = False
-    """Whether a GET takes jobs: HEAD, which must change nothing (RFC 9110), is not to be had, and a browser
-    that opens the address gets none."""
-    endless: bool = False
-    """Whether the answer has no end, so that HEAD is not to be had."""
-    refused: bool = False
-    """Whether it stands here for its error alone."""
-
-
-def _hot(maker: Maker, *, takes: bool = False) -> Route:
-    return Route(maker=maker, takes=takes)
-
-
-def _asks_to_wait(call: Call) -> bool:
-    return "wait" in call.fields
-
-
-class _Wait(codec.Struct):
-    wait: Any = 0
-
-
-def _command_waits(call: Call) -> bool:
-    """Whether one of the commands asks to wait."""
-    kind: Any = list[_Wait] if call.body.lstrip().startswith(b"[") else _Wait
-    try:
-        found = codec.decode_request(call.body, kind)
-    except PresqueError:
-        return False
-    return any(one.wait for one in (found if isinstance(found, list) else [found]))
-
-
-# path -> method -> route. The whole surface on one page. problems.is_classic knows which errors are written
-# how. A GET answers HEAD, too, but where it takes jobs and where it has no end.
-ROUTES: dict[str, dict[str, Route]] = {
-    "/q/{queue}": {"POST": _hot(push), "PUT": Route(put_back), "DELETE": Route(purge)},
-    "/q/{queues}": {"GET": _hot(fetch, takes=True)},
-    "/qb/{queue}": {"POST": _hot(push_many), "GET": Route(fetch_many, takes=True)},
-    "/j/{queue}": {"GET": Route(info)},
-    "/status/": {"GET": Route(status)},
-    "/status/{queue}": {"GET": Route(size)},
-    "/control/{queue}": {"GET": Route(started), "POST": Route(control)},
-    "/w/": {
-        "GET": Route(show_workers),
-        "PUT": Route(report),
-        "POST": Route(tell_worker),
-        "DELETE": Route(leave),
-    },
-    "/w/{queue}": {"POST": Route(register), "DELETE": Route(unregister)},
-    "/stats/": {"GET": Route(all_stats)},
-    "/stats/{queue}": {"GET": Route(stats)},
-    "/q/{queues}/lease": {"POST": _hot(lease)},
-    "/settle": {"POST": _hot(settle)},
-    "/j/{queue}/retry": {"POST": Route(retry_all)},
-    "/j/{queue}/{id}": {
-        "GET": Route(show, waits=_asks_to_wait),
-        "PATCH": Route(patch),
-        "DELETE": Route(delete),
-    },
-    "/j/{queue}/{id}/retry": {"POST": Route(retry)},
-    "/j/{queue}/{id}/explain": {"GET": Route(explain)},
-    "/j/{queue}/{id}/ack": {"POST": _hot(settle_one("ack"))},
-    "/j/{queue}/{id}/fail": {"POST": _hot(settle_one("fail"))},
-    "/j/{queue}/{id}/release": {"POST": _hot(settle_one("release"))},
-    "/j/{queue}/{id}/extend": {"POST": _hot(settle_one("extend"))},
-    "/cron/": {"GET": Route(all_crons)},
-    "/cron/{name}": {"GET": Route(cron), "PUT": Route(put_cron), "DELETE": Route(delete_cron)},
-    "/cron/{name}/run": {"POST": Route(run_cron)},
-    "/cron/{name}/pause": {"POST": Route(pause_cron)},
-    "/cron/{name}/resume": {"POST": Route(resume_cron)},
-    "/p/{queue}": {"GET": Route(policy), "PATCH": Route(change_policy)},
-    "/queue": {"POST": Route(commands, waits=_command_waits)},
-    "/c/{queues}": {"GET": Route(comet, takes=True)},
-    "/events": {"GET": Route(events, endless=True)},
-}
-
-# What clients of 2010 ask for: it is answered as then, and no method for others.
-OLD_ROUTES: dict[str, dict[str, Route]] = {
-    "/qb/{queue}": {"PUT": Route(no_put_back_of_many, refused=True)},
-    "/w/{anything}": {"GET": Route(show_workers)},
-}
-NAMELESS = ("/q", "/qb", "/j", "/control")
-
-# Parameters of 2010 that were sent empty when they were not meant.
-OFTEN_EMPTY = ("delayed", "uniq", "batch_size", "with_desc", "worker_id")
-
-_READ: dict[str, Callable[[str], Any]] = {
-    "queue": names.queue,
-    "queues": names.queue_list,
-    "id": names.job,
-    "name": lambda text: names.queue(text, "recurring job"),
-    "anything": str,
-}
-
-
-class _Node:
-    """One step of a path: what may follow it."""
-
-    __slots__ = ("fixed", "methods", "named")
-
-    def __init__(self) -> None:
-        self.fixed: dict[str, _Node] = {}
-        self.named: _Node | None = None
-        self.methods: dict[str, tuple[Route, tuple[str, ...]]] = {}
-
-
-def _tree() -> _Node:
-    root = _Node()
-    for path, methods in (*OLD_ROUTES.items(), *ROUTES.items()):
-        for spelling in {path, path.rstrip("/")}:
-            node, called = root, []
-            for part in spelling.split("/")[1:]:
-                if part.startswith("{"):
-                    called.append(part[1:-1])
-                    node.named = node = node.named or _Node()
-                else:
-                    node = node.fixed.setdefault(part, _Node())
-            for method, route in methods.items():
-                node.methods[method] = route, tuple(called)
-                if method == "GET" and not (route.takes or route.endless):
-                    node.methods["HEAD"] = route, tuple(called)
-    return root
-
-
-_ROOT = _tree()
-
-
 class Planner:
     """Works out what the head of a request asks for. What all requests of one server share."""
 
     def __init__(
         self,
-        engine: Engine,
+        service: Service,
         gate: Gate,
-        about: About,
         pages: Mapping[str, Page],
         max_body: int,
         upgrade: Upgrade | None = None,
     ) -> None:
-        self.about = about
-        self.max_body = max_body
-        self.feed = feed.Feed(engine)
-        self._engine = engine
+        self._service = service
+        self._feed = feed.Feed(service.engine)
         self._gate = gate
         self._pages = pages
+        self._max_body = max_body
         self._upgrade = upgrade
+        self._openapi = codec.encode(document()) + b"\n"
 
     def __call__(self, head: Head) -> Plan:
         """The plan of a request. Raises `PresqueError` for one that is wrong."""
         self._gate.check(head.method, head.path, head.headers)
         page = self._pages.get(head.path)
         if page is not None:
-            if head.method not in ("GET", "HEAD"):
-                raise MethodNotAllowed(head.method, ("GET", "HEAD"))
-            return Slow(_page(page, head.headers.get("if-none-match")), None, self._call(head, {}))
+            return _of_page(page, head)
         raw = head.path.split("/")
         if raw[1:2] == ["ws"] and self._upgrade is not None and len(raw) <= 3:
             if not head.upgrade:
                 raise CallerError("this needs a WebSocket: does the proxy pass Upgrade?")
             name = heads.segment(raw[2]) if raw[2:] and raw[2] else None
             return Switch(functools.partial(self._upgrade, head.method, name, head.headers), head.query)
-        if head.path.rstrip("/") in NAMELESS:
-            raise NoName
-        node, found = _ROOT, []
-        for part in raw[1:]:
-            if (fixed := node.fixed.get(part)) is not None:
-                node = fixed
-            elif node.named is not None and part:
-                node = node.named
-                found.append(part)
-            else:
-                raise NoRoute(head.method, head.path)
-        if not node.methods:
-            raise NoRoute(head.method, head.path)
-        if head.method not in node.methods:
-            taken = (method for method, (route, _) in node.methods.items() if not route.refused)
-            raise MethodNotAllowed(head.method, taken)
-        route, called = node.methods[head.method]
-        if route.takes and head.headers.get("sec-fetch-mode") == "navigate":
+        query = heads.fields(head.query)
+        verb, path = _find(head, raw, query)
+        if verb.takes and head.headers.get("sec-fetch-mode") == "navigate":
             html = "text/html" in head.headers.get("accept", "")
-            return plans.Browsed(_shown_at(heads.segment(found[0])), html)
-        path = {name: _READ[name](heads.segment(part)) for name, part in zip(called, found, strict=True)}
-        call = self._call(head, path)
-        if route.maker is not None:
-            return route.maker(call)
-        assert route.handler is not None
-        return Slow(route.handler, route.waits, call)
-
-    def _call(self, head: Head, path: Mapping[str, Any]) -> Call:
+            return plans.Browsed(_shown_at(next(iter(path.values()))), html)
+        fields = _fields_of_head(verb, path, query, head.headers)
         worker = head.headers.get(WORKER)
-        fields = heads.fields(head.query)
-        if "" in fields.values():
-            fields = {name: text for name, text in fields.items() if text or name not in OFTEN_EMPTY}
-        return Call(
-            self._engine,
-            self,
-            head.headers,
-            fields,
-            names.worker(worker) if worker else None,
-            path,
-            b"",
-        )
+        request = Request(self._service, verb, ANYBODY, fields, names.worker(worker) if worker else None)
+        if verb.name == "push_many" and _kind_of(head) == streams.LINES:
+            return plans.PushLines(request, self._max_body)
+        hot = _HOT.get(verb.name)
+        if hot is not None:
+            return hot(request, head)
+        if verb.body != "fields" and verb.body != "raw":
+            check_together(verb.fields, fields)
+        special: dict[str, Handler] = {
+            "commands": _commands,
+            "stream": self._stream,
+            "events": self._events,
+            "openapi": self._describe,
+        }
+        return Slow(request, special.get(verb.name, _carry))
+
+    async def _stream(self, request: Request, _body: bytes) -> Answer:
+        """GET /c/{queues}"""
+        admit(request.service, request.verb, request.who, request.fields)
+        wait = request.fields.get("wait")
+        life = None if wait is None else wait / 1000
+        engine = request.service.engine
+        return streams.lines(feed.lines(engine, request.fields["queues"], life, request.worker))
+
+    async def _events(self, request: Request, _body: bytes) -> Answer:
+        """GET /events"""
+        admit(request.service, request.verb, request.who, request.fields)
+        wanted, jobs = request.fields.get("queues"), request.fields.get("jobs", False)
+        return await streams.events(self._feed.events(wanted, request.fields.get("last_event_id"), jobs=jobs))
+
+    async def _describe(self, _request: Request, _body: bytes) -> Answer:
+        """GET /openapi.json"""
+        return Answer(self._openapi)
+
+
+def _find(head: Head, raw: list[str], query: Mapping[str, str]) -> tuple[Verb, dict[str, str]]:
+    """The verb that a request asks for, and what its path says, decoded."""
+    if head.path.rstrip("/") in NAMELESS:
+        raise NoName
+    node, found = _ROOT, []
+    for part in raw[1:]:
+        if (fixed := node.fixed.get(part)) is not None:
+            node = fixed
+        elif node.named is not None and part:
+            node = node.named
+            found.append(part)
+        else:
+            raise NoRoute(head.method, head.path)
+    if not node.methods:
+        raise NoRoute(head.method, head.path)
+    if head.method not in node.methods:
+        if (head.method, *raw[1:2]) == ("PUT", "qb"):
+            raise CallerError("PUT is not supported in batch mode")  # as in 2010
+        raise MethodNotAllowed(head.method, node.methods)
+    candidates = node.methods[head.method]
+    verb, called = next(one for one in candidates if one[0].when is None or one[0].when in query)
+    return verb, {name: heads.segment(part) for name, part in zip(called, found, strict=True)}
+
+
+def _fields_of_head(
+    verb: Verb, path: Mapping[str, str], query: Mapping[str, str], headers: Mapping[str, str]
+) -> dict[str, Any]:
+    """All fields that the head holds, typed."""
+    fields = {name: verb.fields[name].read_text(text) for name, text in path.items() if name in verb.fields}
+    fields |= read_texts(verb.parameters, query)
+    for name, field in verb.headers.items():
+        if name in headers:
+            if field.name in fields:
+                raise CallerError(f"`{field.name}` is given twice: give it in {field.header} or in the query")
+            fields[field.name] = field.read_text(headers[name])
+    return fields
+
+
+# --- what is not hot
 
 
 @dataclass(frozen=True, slots=True)
 class Slow:
-    """The plan of every route that is not hot: a task runs its handler."""
+    """The plan of every verb that is not hot: a task carries it out."""
 
+    request: Request
     handler: Handler
-    waits: Callable[[Call], bool] | None
-    call: Call
 
     @property
     def common(self) -> bool:
-        return "id" not in self.call.path
+        return "id" not in self.request.fields
 
     def serve(self, connection: Connection, body: bytes) -> None:
-        asked = self.call
-        call = Call(asked.engine, asked.server, asked.headers, asked.fields, asked.worker, asked.path, body)
-        waits = None if self.waits is None else functools.partial(self.waits, call)
-        connection.spawn(self.carry_out(connection, call), waits)
+        if body and self.request.verb.takes:
+            raise CallerError(plans.GET_TAKES)
+        connection.spawn(self.answer(connection, body), functools.partial(_waits, self.request, body))
 
-    async def carry_out(self, connection: Connection, call: Call) -> None:
-        answer = await self.handler(call)
+    async def answer(self, connection: Connection, body: bytes) -> None:
+        answer = await self.handler(self.request, body)
         if isinstance(answer.body, bytes):
             connection.answer(answer)
         else:
             await connection.stream(answer)
+
+
+async def _carry(request: Request, body: bytes) -> Answer:
+    return answer_of(request.verb, await carry_out(request.call(body)))
+
+
+async def _commands(request: Request, body: bytes) -> Answer:
+    """POST /queue"""
+    request.service.counts[request.verb.name] += 1
+    answers = await messages.run_all(Asker(request.service, request.who, request.worker), body)
+    return Answer(answers + b"\n")
+
+
+def answer_of(verb: Verb, reply: Reply) -> Answer:
+    """A reply as HTTP says it."""
+    status = reply.status or verb.status
+    if verb.answers == "nothing" or status == 204:
+        return Answer(status=status, headers=reply.headers)
+    body = reply.body if reply.classic is None else reply.classic
+    return Answer(body + b"\n", status, reply.headers)
+
+
+class _Wait(codec.Struct):
+    wait: Any = 0
+
+
+def _waits(request: Request, body: bytes) -> bool:
+    """Whether the request may wait: a client that closes its sending side meanwhile has left."""
+    if request.verb.name != "commands":
+        return bool(request.fields.get("wait"))
+    kind: Any = list[_Wait] if body.lstrip().startswith(b"[") else _Wait
+    try:
+        found = codec.decode_request(body, kind)
+    except PresqueError:
+        return False
+    return any(one.wait for one in (found if isinstance(found, list) else [found]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -648,14 +282,32 @@ class Switch:
         connection.upgrade(headers, protocol)
 
 
-def _page(page: Page, known: str | None) -> Handler:
-    async def handler(call: Call) -> Answer:
-        call.no_fields()
-        if known == page.tag:
-            return Answer(status=304, headers=page.headers)
-        return Answer(page.content, headers=page.headers, kind=page.kind)
+@dataclass(frozen=True, slots=True)
+class OfPage:
+    """The plan of a file for browsers."""
 
-    return handler
+    page: Page
+    known: bool
+    common: bool = True
+
+    def serve(self, connection: Connection, _body: bytes) -> None:
+        page = self.page
+        if self.known:
+            connection.answer(Answer(status=304, headers=page.headers))
+        else:
+            connection.answer(Answer(page.content, headers=page.headers, kind=page.kind))
+
+
+def _of_page(page: Page, head: Head) -> Plan:
+    if head.method not in ("GET", "HEAD"):
+        raise MethodNotAllowed(head.method, ("GET", "HEAD"))
+    read_texts({}, heads.fields(head.query))  # a page takes no parameters
+    return OfPage(page, head.headers.get("if-none-match") == page.tag)
+
+
+def _kind_of(head: Head) -> str:
+    """The media type of a body, without its parameters."""
+    return head.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _shown_at(queues: str) -> str:
@@ -664,12 +316,48 @@ def _shown_at(queues: str) -> str:
     return "/" if single is None else f"/status/{single}?with_desc=1"
 
 
-async def _unless_left(work: Awaitable[T], give_back: Callable[[T], object]) -> T:
-    """What `work` brings. If the client leaves meanwhile it is given back when it comes."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        if not task.cancelled():
-            task.add_done_callback(lambda done: None if done.exception() else give_back(done.result()))
-        raise
+# --- what is hot
+
+
+def _push(request: Request, _head: Head) -> Plan:
+    check_together(request.verb.fields, request.fields)
+    return plans.Push.of(request)
+
+
+def _fetch(request: Request, head: Head) -> Plan:
+    return plans.Fetch.of(request, preferred_wait(head.headers.get("prefer")))
+
+
+def _lease(request: Request, _head: Head) -> Plan:
+    return plans.Lease(request)
+
+
+def _settle_one(request: Request, _head: Head) -> Plan:
+    return plans.SettleOne(request)
+
+
+_HOT: dict[str, Callable[[Request, Head], Plan]] = {
+    "push": _push,
+    "fetch": _fetch,
+    "lease": _lease,
+    "ack": _settle_one,
+    "fail": _settle_one,
+    "release": _settle_one,
+    "extend": _settle_one,
+}
+"""What clients do thousands of times a second, and what makes its plan."""
+
+
+def preferred_wait(prefer: str | None) -> float | None:
+    """For how many seconds a `Prefer` header asks to wait; None if it does not.
+
+    A preference is a wish (RFC 7240), so one beyond the bound is cut down and an unreadable one ignored.
+    """
+    for part in (prefer or "").split(","):
+        name, _, text = part.partition("=")
+        if name.strip().lower() == "wait":
+            try:
+                return min(float(text.strip().strip('"')), WAIT_MOST)
+            except ValueError:
+                return None
+    return None

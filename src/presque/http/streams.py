@@ -5,7 +5,7 @@ A proxy should pass each part on as it comes and gather none: nginx does so when
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from presque.http.answers import Answer
 
@@ -19,6 +19,11 @@ def lines(parts: AsyncIterator[bytes]) -> Answer:
     return Answer(parts, headers=UNBUFFERED, kind=LINES, sparing=True)
 
 
-def events(parts: AsyncIterator[bytes]) -> Answer:
-    """Server-sent events, as `EventSource` reads them."""
+async def events(parts: AsyncGenerator[bytes, None]) -> Answer:
+    """Server-sent events, as `EventSource` reads them.
+
+    The first part, which is empty, is awaited here: it comes once the server listens, so a client that has
+    the head of the answer misses nothing of what happens from then on.
+    """
+    await anext(parts)
     return Answer(parts, headers=UNBUFFERED, kind=EVENTS)

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from presque import __version__
+from presque.version import __version__
 from presque.worker.held import Held
 from presque.worker.settings import Settings
 

@@ -7,13 +7,14 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypedDict
 
 from presque import names
 from presque.client.address import DEFAULT_URL, server, token_of
 from presque.errors import InvalidName, PresqueError, nearest, shown
+from presque.quantities import seconds, size, whole, yes_or_no
 from presque.worker.job import LEASE_MOST
 
 PREFETCH_MOST = 1000
@@ -191,47 +192,20 @@ def _check_bounds(found: Mapping[str, Any]) -> None:
         raise WrongSetting("`max_memory` is for the process of a job: it needs `fork`")
 
 
-_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+def _read(reader: Callable[[object], Any]) -> Callable[[str, Any], Any]:
+    """A reader of quantities.py whose `ValueError` becomes a whole sentence about a setting."""
+
+    def read(name: str, value: Any) -> Any:
+        try:
+            return reader(value)
+        except ValueError as error:
+            raise WrongSetting(f"`{name}` {error}") from None
+
+    return read
 
 
-def _seconds(name: str, value: Any) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)", str(value))
-    if match is None:
-        raise WrongSetting(f"`{name}` should be a duration such as 20, 90s or 5m, not `{value}`")
-    return float(match[1]) * _UNITS[match[2]]
-
-
-def _bytes(name: str, value: Any) -> int:
-    match = re.fullmatch(r"([0-9]+)([KMG]?)B?", str(value), re.IGNORECASE)
-    if match is None:
-        raise WrongSetting(f"`{name}` should be a size such as 512M or 2G, not `{value}`")
-    return int(match[1]) * _SIZES[match[2].upper()]
-
-
-def _whole(name: str, value: Any) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", str(value)):
-        raise WrongSetting(f"`{name}` should be a whole number, not `{value}`")
-    return int(value)
-
-
-def _switch(name: str, value: Any) -> bool:
-    known_words = {
-        "1": True,
-        "true": True,
-        "yes": True,
-        "on": True,
-        "0": False,
-        "false": False,
-        "no": False,
-        "off": False,
-    }
-    found = known_words.get(str(value).lower())
-    if found is None:
-        raise WrongSetting(f"`{name}` should be 1 or 0, not `{value}`")
-    return found
+def _switch(value: object) -> bool:
+    return yes_or_no(str(value) if type(value) is int else value)
 
 
 def _term(name: str, value: Any) -> str:
@@ -243,9 +217,9 @@ def _term(name: str, value: Any) -> str:
 _KINDS = {
     "term": _term,
     "text": lambda _, value: str(value),
-    "seconds": _seconds,
-    "bytes": _bytes,
-    "count": _whole,
-    "whole": _whole,
-    "switch": _switch,
+    "seconds": _read(seconds),
+    "bytes": _read(size),
+    "count": _read(whole),
+    "whole": _read(whole),
+    "switch": _read(_switch),
 }

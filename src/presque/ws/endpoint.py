@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 from presque import frames, names
-from presque.engine.engine import Engine
+from presque.commands.call import Service
+from presque.commands.messages import Asker
 from presque.errors import CallerError
 from presque.frames import FrameError, Message
+from presque.verbs import LIVE_COMMANDS
 from presque.ws.session import Session
 
 HEARTBEAT_S = 20.0
@@ -20,8 +22,8 @@ FRAME_SPARE = 64 * 1024  # what a command may have around a job of the largest s
 class Sockets:
     """Makes the sockets of one server."""
 
-    def __init__(self, engine: Engine, max_body: int) -> None:
-        self._engine = engine
+    def __init__(self, service: Service, max_body: int) -> None:
+        self._service = service
         self._most = max_body + FRAME_SPARE
 
     def accept(
@@ -46,17 +48,18 @@ class Sockets:
         worker = fields.get("worker") or headers.get("x-presque-workerid")
         if worker is not None:
             names.worker(worker)
-        socket = Socket(self._engine, queues, worker, self._most)
+        asker = Asker(self._service, worker=worker, queues=queues, commands=LIVE_COMMANDS)
+        socket = Socket(asker, self._most)
         return {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": answer}, socket
 
 
 class Socket(asyncio.Protocol):
     """One WebSocket."""
 
-    def __init__(self, engine: Engine, queues: str | None, worker: str | None, most: int) -> None:
+    def __init__(self, asker: Asker, most: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._reader = frames.Reader(masked=True, most=most)
-        self._session = Session(engine, queues, worker, self._send, self._too_slow)
+        self._session = Session(asker, self._send, self._too_slow)
         self._out: list[bytes] = []
         self._heard = True
         self._closing = False

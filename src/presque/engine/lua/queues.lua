@@ -84,11 +84,11 @@ local function stats(keys)
   return reply
 end
 
--- peek: the bodies of the jobs that would be fetched next.
+-- peek: the jobs that would be fetched next.
 --
 -- keys   the keys of the queue
 -- args   how many at most, how many bytes they may fill
--- reply  how many jobs are ready, then the records
+-- reply  how many jobs are ready, then id and record of each
 local function peek(keys, args)
   local q, now = open(keys, 1), clock()
   local count, bytes = math.min(tonumber(args[1]), MOST), tonumber(args[2])
@@ -98,16 +98,16 @@ local function peek(keys, args)
   local reply, looked = {count_states(q, now).ready}, 0
   for _, priority in ipairs(priorities_of(q)) do
     local start = 0
-    while #reply <= count and bytes > 0 and looked < 2 * MOST do
+    while #reply <= 2 * count and bytes > 0 and looked < 2 * MOST do
       local entries = look_ahead(q, priority, start, count)
       if #entries == 0 then break end
       local ids = ids_of(q, entries)
       each_record(q, ids, function(id, record, i)
         if record and (ids == entries or entry_of(id, parse(record)) == entries[i]) then
-          reply[#reply + 1] = record
+          add(reply, id, record)
           bytes = bytes - #record
         end
-        return #reply > count or bytes <= 0
+        return #reply > 2 * count or bytes <= 0
       end)
       start, looked = start + #ids, looked + #ids
     end

@@ -1,0 +1,149 @@
+"""Commands as JSON, for the doors that speak it: from a message to a call, from a reply to an answer.
+
+A command is an object such as `{"cmd":"push","queue":"mail","job":{"to":"ana"},"delay":"5m"}`: `cmd` names a
+verb, the other members are its fields, and a `ref` comes back in the answer, so that a client that sends many
+can tell the answers apart. Where a verb takes a queue list, `queue` says it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from presque import codec
+from presque.commands.call import ANYBODY, Call, Service, Who
+from presque.commands.carrying import carry_out
+from presque.errors import AnswerTooLarge, CallerError, OurFault, PresqueError, nearest, shown
+from presque.fields import check_together, read_values
+from presque.verbs import COMMANDS, COMMANDS_MOST, Verb
+
+log = logging.getLogger("presque.commands")
+
+REF_MOST = 256
+ANSWER_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """The client at the other end of a door: who it is, its worker's id, and what a message may leave out."""
+
+    service: Service
+    who: Who = ANYBODY
+    worker: str | None = None
+    queues: str | None = None
+    """The queue list that a message means when it names none."""
+    commands: Mapping[str, Verb] = field(default_factory=lambda: COMMANDS)
+    """What may be asked at this door."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One command, read and checked."""
+
+    call: Call
+    ref: bytes
+
+
+async def run_all(asker: Asker, body: bytes) -> bytes:
+    """Carry out one command, or an array of them in their order. Returns the answer or the array of answers.
+
+    A single command that cannot be carried out raises why; in an array it is answered with its error, and
+    those behind it are carried out nevertheless, until the answers are ANSWER_BYTES long.
+    """
+    codec.check(body)
+    if not body.lstrip(b" \t\r\n").startswith(b"["):
+        message = read(asker, body)
+        return with_ref((await carry_out(message.call)).body, message.ref)
+    answers: list[bytes] = []
+    size = 0
+    for one in split(body):
+        answers.append(await outcome(asker, one) if size < ANSWER_BYTES else refusal(one, AnswerTooLarge()))
+        size += len(answers[-1])
+    return b"[%b]" % b",".join(answers)
+
+
+async def outcome(asker: Asker, text: bytes) -> bytes:
+    """Carry out one command and return its answer, or its error as one."""
+    try:
+        message = read(asker, text)
+        return with_ref((await carry_out(message.call)).body, message.ref)
+    except PresqueError as error:
+        return refusal(text, error)
+    except Exception:  # noqa: BLE001  (the last resort)
+        return broken(text)
+
+
+def broken(text: bytes) -> bytes:
+    """The answer to a command on which presque made a mistake; called where that is caught, for the log."""
+    log.exception("command.broken bytes=%d", len(text))
+    return refusal(text, OurFault("internal error; see the server log"))
+
+
+def split(text: bytes) -> list[bytes]:
+    """The commands of an array, each as its own bytes."""
+    commands = codec.decode_request(text, list[codec.Raw])
+    if len(commands) > COMMANDS_MOST:
+        raise CallerError(f"an array should have at most {COMMANDS_MOST} commands, not {len(commands)}")
+    return [bytes(one) for one in commands]
+
+
+def read(asker: Asker, text: bytes) -> Message:
+    """The command that a message holds. Raises `CallerError`."""
+    given = codec.decode_request(text, dict[str, codec.Raw])
+    word = codec.decode(bytes(given.pop("cmd", b'""')))
+    if not isinstance(word, str) or not word:
+        raise CallerError("`cmd` is missing: it says what to do, such as `push`")
+    verb = asker.commands.get(word)
+    if verb is None:
+        raise CallerError(f"there is no command `{shown(word)}`: {nearest(word, asker.commands)}")
+    if verb.without is not None:
+        field, other = verb.without
+        if field not in given and not (field == "queue" and asker.queues is not None):
+            verb = asker.commands[other]
+    ref = bytes(given.pop("ref", b""))
+    check_ref(ref)
+    fields = fields_of(verb, given, asker.queues)
+    body = codec.encode(given) if verb.body == "raw" else b""
+    return Message(Call(asker.service, verb, fields, body, asker.worker, asker.who), ref)
+
+
+def fields_of(verb: Verb, given: Mapping[str, Any], queues: str | None) -> dict[str, Any]:
+    """The fields of a command, typed and checked together."""
+    renamed = {"queue": "queues"} if "queues" in verb.fields else {}
+    members: dict[str, Any] = {}
+    for said, raw in given.items():
+        name = renamed.get(said, said)
+        field = verb.fields.get(name)
+        members[name] = bytes(raw) if field is None or field.raw else codec.decode(bytes(raw))
+    where = "queues" if renamed else "queue"
+    if queues is not None and where in verb.fields and where not in members:
+        members[where] = queues
+    found = read_values(verb.fields, members)
+    check_together(verb.fields, found)
+    return found
+
+
+def check_ref(ref: bytes) -> None:
+    """Raise `CallerError` unless this may be a `ref`."""
+    if len(ref) > REF_MOST or ref[:1] in (b"{", b"["):
+        raise CallerError(f"`ref` should be a text or a number of at most {REF_MOST} bytes")
+
+
+def with_ref(reply: bytes, ref: bytes) -> bytes:
+    """The answer with the `ref` of its command."""
+    if not ref:
+        return reply
+    return b'{"ref":%b%b%b' % (ref, b"" if reply == b"{}" else b",", reply[1:])
+
+
+def refusal(text: bytes, error: PresqueError) -> bytes:
+    """Why a command was not carried out, with its `ref` as far as that can be read."""
+    reply = codec.encode({"error": str(error), "code": error.code})
+    try:
+        ref = bytes(codec.decode_request(text, dict[str, codec.Raw]).get("ref", b""))
+        check_ref(ref)
+    except PresqueError:
+        return reply
+    return with_ref(reply, ref)
