@@ -240,6 +240,7 @@ class Door:
         self.upgraded: set[Upgraded] = set()
         self.now = 0.0
         self.date = self.created = self.ok = b""
+        self.known_errors: dict[tuple[PresqueError, bool, bool], bytes] = {}
         self.loop = asyncio.get_running_loop()
         self._empty: asyncio.Event | None = None
         self._ticker: asyncio.TimerHandle | None = None
@@ -253,6 +254,7 @@ class Door:
         kind = b"Content-Type: application/json\r\n"
         self.created = answers.start(201, self.date) + kind
         self.ok = answers.start(200, self.date) + kind + answers.NO_STORE
+        self.known_errors.clear()
         for connection in [c for c in self.connections if 0 < c.deadline <= self.now]:
             connection.time_is_up()
 
@@ -287,7 +289,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_again", "_awaited", "_body_at", "_buffer", "_cancel", "_deaf", "_drained", "_ended", "_framing",
-        "_keep", "_left", "_parts", "_served", "_stuck", "_waits", "deadline", "door", "state", "transport",
+        "_left", "_parts", "_served", "_stuck", "_waits", "closing", "deadline", "door", "state", "transport",
     )  # fmt: skip
 
     def __init__(self, door: Door) -> None:
@@ -303,7 +305,7 @@ class Connection(asyncio.Protocol):
         self._framing: Framing | None = None
         self._parts: Parts | None = None  # of a body that is taken as it comes
         self._left = 0  # how many bytes of it are to come, unless it is chunked
-        self._keep = True  # the connection goes on after the current answer
+        self.closing = b""  # the header that says so if the connection ends after the current answer
         self._ended = False  # the client has said that it sends nothing more
         self._stuck = False  # the client does not read
         self._deaf = False  # nothing is read from the client
@@ -344,7 +346,7 @@ class Connection(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """The server is stopping: close once the current request, if any, is answered."""
-        self._keep = False
+        self.closing = CLOSE
         if self.state in READING or self.state is HELD:
             self._close()
         elif self.state is STREAMING:
@@ -488,7 +490,7 @@ class Connection(asyncio.Protocol):
         self._served = known
         self._go(RECEIVING)
         if known.close:
-            self._keep = False
+            self.closing = CLOSE
         self._left = known.length
         self._framing = Framing(0) if known.chunked else None
         self._parts = Parts(self._receive_soon)
@@ -542,7 +544,7 @@ class Connection(asyncio.Protocol):
         self._go(STARTING)
         self.deadline = 0.0
         if known.close:
-            self._keep = False
+            self.closing = CLOSE
         try:
             known.plan.serve(self, body)
         except PresqueError as error:
@@ -611,7 +613,7 @@ class Connection(asyncio.Protocol):
         self._linger()
 
     def _linger(self) -> None:
-        self._keep = False
+        self.closing = CLOSE
         self._buffer.clear()
         self._awaited = self._framing = self._parts = None
         self.deadline = self.door.now + LINGER_S
@@ -625,11 +627,6 @@ class Connection(asyncio.Protocol):
     def gone(self) -> bool:
         """Whether nobody is there any more who could be given anything."""
         return self.transport.is_closing()
-
-    @property
-    def closing(self) -> bytes:
-        """The header that says so if the connection ends after the current answer."""
-        return b"" if self._keep else CLOSE
 
     def until_left(self, cancel: Callable[[], object], waits: Callable[[], bool] | None = None) -> None:
         """Call `cancel` if the client leaves before it is answered. Where `waits` says so, a client that
@@ -663,8 +660,8 @@ class Connection(asyncio.Protocol):
     def answer(self, answer: Answer) -> None:
         """Answer, with a body of known length."""
         if self.state is RECEIVING:
-            self._keep = False
-        head = answers.head(answer, self.door.date, close=not self._keep)
+            self.closing = CLOSE
+        head = answers.head(answer, self.door.date, close=bool(self.closing))
         self.answer_bytes(head if self._served.method == "HEAD" else head + cast(bytes, answer.body))
 
     def answer_error(self, error: PresqueError) -> None:
@@ -673,13 +670,23 @@ class Connection(asyncio.Protocol):
             problems.note(error, self._served.method, self._served.route)
         self.answer(answers.of_error(error, classic=self._served.classic))
 
+    def answer_known_error(self, error: PresqueError) -> None:
+        """The same for one error that is always the same and comes often: written once a second."""
+        key = (error, self._served.classic, bool(self.closing))
+        message = self.door.known_errors.get(key)
+        if message is None:
+            answer = answers.of_error(error, classic=self._served.classic)
+            head = answers.head(answer, self.door.date, close=bool(self.closing))
+            message = self.door.known_errors[key] = head + cast(bytes, answer.body)
+        self.answer_bytes(message)
+
     def broken(self) -> None:
         """Something happened that nobody has thought of. To be called where it is caught, for the log.
 
         Nobody knows how far the request came, so nothing more is served on this connection.
         """
         log.exception("request.broken method=%s", self._served.method)
-        self._keep = False
+        self.closing = CLOSE
         self._cancel = self._waits = None
         if self.state in OWING:
             self.answer_error(OurFault("internal error; see the server log"))
@@ -693,13 +700,13 @@ class Connection(asyncio.Protocol):
             return
         parts = cast(AsyncIterator[bytes], answer.body)
         chunked = not self._served.version_1_0
-        self._keep = self._keep and chunked
+        self.closing = self.closing if chunked else CLOSE
         self._go(STREAMING)
         framing = b"Transfer-Encoding: chunked\r\n" if chunked else b""
         self.transport.set_write_buffer_limits(high=0)
         if answer.sparing:
             self._spare()
-        self.transport.write(answers.head(answer, self.door.date, close=not self._keep, framing=framing))
+        self.transport.write(answers.head(answer, self.door.date, close=bool(self.closing), framing=framing))
         self._waits = _always
         try:
             async for part in parts:
@@ -708,7 +715,7 @@ class Connection(asyncio.Protocol):
                 self.transport.write(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
                 await self._sent()
         except asyncio.CancelledError:
-            if self._keep or self.transport.is_closing():
+            if not self.closing or self.transport.is_closing():
                 raise
         if not self.transport.is_closing():
             self.transport.set_write_buffer_limits()
@@ -756,7 +763,7 @@ class Connection(asyncio.Protocol):
         if self.state is RECEIVING:  # answered before the request was there whole
             self._go(REFUSED)
             self._linger()
-        elif not self._keep or (self._ended and not self._buffer):
+        elif self.closing or (self._ended and not self._buffer):
             self._close()
         elif self._stuck:
             self._go(HELD)

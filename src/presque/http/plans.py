@@ -122,8 +122,11 @@ class Fetch:
         if connection.gone:
             return False
         try:
-            if not isinstance(found, Fetched):
-                connection.answer_error(found or NO_JOB)
+            if found is None:
+                connection.answer_known_error(NO_JOB)
+                return True
+            if isinstance(found, PresqueError):
+                connection.answer_error(found)
                 return True
             queue, job_id, body, record = found
             extra = self.extra
