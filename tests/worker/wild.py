@@ -18,6 +18,7 @@ import logging.config
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -513,3 +514,27 @@ class TasksAsync(Worker):
         else:
             await asyncio.sleep(0.1)
         note("ended", id=self.job.id)
+
+
+@job
+def starts_programs(_job: Any) -> None:
+    """In its group, in a session of its own, forked without a program, and one whose parent has ended."""
+    plain = subprocess.Popen(["sleep", "300"])
+    apart = subprocess.Popen(["sleep", "300"], start_new_session=True)
+    forked = multiprocessing.get_context("fork").Process(target=time.sleep, args=(300,))
+    forked.start()
+    orphan = subprocess.run(
+        ["sh", "-c", "sleep 300 >/dev/null 2>&1 & echo $!"], capture_output=True, text=True, check=True
+    )
+    note("started", pids=[plain.pid, apart.pid, forked.pid, int(orphan.stdout)])
+    time.sleep(300)
+
+
+class StartsAsync(Worker):
+    async def work(self, job: Any) -> None:
+        starts_programs(job)
+
+
+@job
+def leaves_a_program(_job: Any) -> None:
+    note("left", program=subprocess.Popen(["sleep", "300"]).pid)

@@ -24,10 +24,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from presque.client.async_client import AsyncClient
-from presque.worker import execution, forked, loops, surroundings
+from presque.worker import execution, forked, loops, signals, surroundings
 from presque.worker.errors import Interrupted, JobCancelled, JobKilled, JobStopped, JobTimeout
 from presque.worker.execution import Outcome
 from presque.worker.executors import Finished, log_start
+from presque.worker.guard import guard
 from presque.worker.held import Held
 from presque.worker.interrupts import theirs
 from presque.worker.job import Job
@@ -166,7 +167,7 @@ class Forks:
         reading, writing = os.pipe()
         parent = os.getpid()
         try:
-            pid = os.fork()
+            pid = signals.fork()
         except BaseException:
             os.close(reading)
             os.close(writing)
@@ -180,6 +181,7 @@ class Forks:
         os.set_blocking(reading, False)
         child = self._children[pid] = Child(pid, reading, job, held)
         child.told = told
+        guard.add(pid)
         if held is not None:
             log_start(held, pid)
         else:
@@ -259,6 +261,7 @@ class Forks:
         with contextlib.suppress(OSError):
             os.killpg(child.pid, signal.SIGKILL)  # what it left behind
         del self._children[child.pid]
+        guard.remove(child.pid)
         if child.told is not None:
             child.told.close()
         held = child.held

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
+from presque.worker.guard import guard
 from presque.worker.job import current
 
 Handler = Callable[[int, FrameType | None], None]
@@ -155,6 +156,7 @@ class _Masks(threading.local):
 
 _masks = _Masks()
 _heard: Signals | None = None
+_quietly = False
 _registered = False
 generation = 0
 """How often this process and its parents have been forked. A child must never do its parent's work."""
@@ -185,6 +187,16 @@ def heard(signals: Signals) -> Iterator[Signals]:
             signals.end()
 
 
+def fork() -> int:
+    """Fork for a job: the worker itself tells the guard of it."""
+    global _quietly
+    _quietly = True
+    try:
+        return os.fork()
+    finally:
+        _quietly = False
+
+
 def _before_fork() -> None:
     if _heard is not None:
         _heard.before_fork()
@@ -198,6 +210,7 @@ def _in_parent() -> None:
 def _in_child() -> None:
     global _heard, generation
     generation += 1
+    guard.forget(tell=not _quietly)
     for step in in_children:
         step()
     if _heard is not None:

@@ -16,6 +16,7 @@ from presque.log import configure
 from presque.worker import forked, interrupts, last_words
 from presque.worker.executors import Executor, Tasks, Threads
 from presque.worker.forks import Forks
+from presque.worker.guard import guard
 from presque.worker.logger import log
 from presque.worker.programs import Programs
 from presque.worker.runner import FLUSH_S, LEAVE_S, Runner
@@ -50,7 +51,8 @@ def start(work: Work, on_runner: Callable[[Runner], None]) -> None:
     runner = Runner(work, executor)
     on_runner(runner)
     watch_forks()
-    with pid_file(work.settings.pidfile), obeyed(runner, executor) if in_main else contextlib.nullcontext():
+    heard_here = obeyed(runner, executor) if in_main else contextlib.nullcontext()
+    with pid_file(work.settings.pidfile), guarded(), heard_here:
         if isinstance(executor, Forks):
             executor.client = runner.client
             _run_loop(runner)
@@ -58,6 +60,18 @@ def start(work: Work, on_runner: Callable[[Runner], None]) -> None:
             run_beside(runner, executor)
     if runner.left_running:
         end_under(runner)
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """Have somebody at hand who ends what jobs have started, should this process be killed."""
+    trouble = guard.begin()
+    if trouble is not None:
+        log.warning("worker.unguarded reason=%s", trouble)
+    try:
+        yield
+    finally:
+        guard.end()
 
 
 def executor_of(work: Work) -> Executor:
