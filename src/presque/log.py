@@ -43,6 +43,8 @@ def configure(format: str = "auto", level: str = "info", stream: TextIO | None =
     `warning` on, or from `debug` on when presque does.
     """
     stream = sys.stderr if stream is None else stream
+    if stream is None:  # the program was started without a standard error
+        stream = open(os.devnull, "w")  # noqa: PTH123, SIM115
     handler = logging.StreamHandler(stream)
     if is_json(format, stream):
         handler.setFormatter(JsonFormatter())

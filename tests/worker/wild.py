@@ -538,3 +538,15 @@ class StartsAsync(Worker):
 @job
 def leaves_a_program(_job: Any) -> None:
     note("left", program=subprocess.Popen(["sleep", "300"]).pid)
+
+
+@job
+def leaves_an_orphan(_job: Any) -> None:
+    subprocess.run(["sh", "-c", "sleep 0.3 >/dev/null 2>&1 &"], check=True)
+
+
+@job
+def waits_for_its_child(_job: Any) -> int:
+    child = subprocess.Popen(["sh", "-c", "exit 7"])
+    time.sleep(1)
+    return child.wait()

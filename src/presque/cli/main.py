@@ -77,7 +77,8 @@ def run(arguments: Sequence[str]) -> int:
             with presque.make_context("presque", list(arguments)) as context:
                 code = presque.invoke(context)
         finally:
-            sys.stdout.flush()
+            if sys.stdout is not None:  # it may have been closed before we began
+                sys.stdout.flush()
     except click.exceptions.Exit as request:
         return request.exit_code
     except click.exceptions.NoArgsIsHelpError as error:

@@ -15,8 +15,10 @@ from presque.client import ClientError
 from presque.client.answers import WorkerRecord
 from presque.errors import PresqueError
 from presque.log import configure
+from presque.worker import first_process
 from presque.worker.loading import load
 from presque.worker.settings import OPTIONS
+from presque.worker.starting import set_up_logging
 from presque.worker.worker import Program, Worker
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -60,8 +62,14 @@ def worker(target: str, url: str, token: str | None, log_format: str, log_level:
     QUIT finishes the jobs and ends; TERM, INT and HUP stop them, give them back and end; USR1 stops them, and
     they have failed; USR2 takes no further jobs; CONT goes on.
     """
-    configure(log_format, log_level)
-    run(lambda: load(target)(url, token=token, **options))
+    first_process.step_aside()
+
+    def make() -> Worker:
+        kind = load(target)
+        set_up_logging(log_format, log_level)
+        return kind(url, token=token, **options)
+
+    run(make)
 
 
 @click.command(short_help="Make a worker of any program.")
@@ -93,6 +101,7 @@ def work(
     """
     if not command.strip():
         raise click.UsageError("`--exec` names no command")
+    first_process.step_aside()
     configure(log_format, log_level)
     run(lambda: Program(command, url, token=token, queues=queues, **options))
 

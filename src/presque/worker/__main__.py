@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 from presque.client.errors import ClientError
 from presque.errors import PresqueError
-from presque.log import configure
+from presque.worker import first_process
 from presque.worker.loading import load
 from presque.worker.settings import OPTIONS
+from presque.worker.starting import set_up_logging
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,9 +37,10 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """Run the worker and return an exit code: 2 when a setting is wrong, 1 when the server refuses."""
     asked = vars(parser().parse_args(arguments))
-    configure(asked.pop("log_format"), asked.pop("log_level"))
+    first_process.step_aside()
     try:
         kind = load(asked.pop("target"))
+        set_up_logging(asked.pop("log_format"), asked.pop("log_level"))
         kind(asked.pop("url"), **asked).start()
     except (PresqueError, ClientError) as error:
         print(f"presque.worker: {error}", file=sys.stderr)  # noqa: T201

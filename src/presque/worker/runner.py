@@ -44,6 +44,7 @@ from presque.worker.executors import Executor
 from presque.worker.fairness import Fair
 from presque.worker.held import Held
 from presque.worker.job import Job
+from presque.worker.leftover import Left, left_in
 from presque.worker.logger import log
 from presque.worker.outbox import COUNT_MOST, Letter, Outbox, Verb, settlements
 from presque.worker.report import NAMES_MOST, named, report
@@ -54,6 +55,8 @@ from presque.worker.work import Work
 STUCK_S = 2.0
 SIGNALLED = "the job sent its own worker a signal that stopped it"
 TICK_S = 0.25
+LIMITED_S = 2.0
+"""How long a worker that is to end when the queues are empty waits for a limit, before it looks again."""
 REPORT_S = 5.0
 ANSWER_S = 10.0
 REPEATS_FOR_S = 50.0
@@ -99,6 +102,7 @@ class Runner:
         self.signals: Signals | None = None
         self._reached = False
         self._is_new = True
+        self._limited = False
         self._trouble = ""
         self._crash: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -200,7 +204,7 @@ class Runner:
                 continue
             self._carries = True
             letters = self._outbox.take()
-            wait = 0.0 if letters or self.settings.burst else self.settings.interval
+            wait = self._wait_s(letters)
             if self._attempt is None:
                 queues = await self._fair.order() if self._fair is not None else self.settings.queues
                 self._attempt = _Attempt(queues, room)
@@ -221,13 +225,40 @@ class Runner:
             self._settled(letters, answer.settled)
             self._take(answer.jobs)
             if not answer.jobs and self.settings.burst and not letters:
-                if not self.held and not self._outbox:
-                    self._stopping = True
-                else:
+                if self.held or self._outbox:
                     await self._idle(within=1.0)
+                elif not await self._is_limited():
+                    self._stopping = True
+                elif time.monotonic() - asked_at < LIMITED_S / 2:
+                    await self._rest(0.1)
             elif not answer.jobs and wait and time.monotonic() - asked_at < min(0.5, wait / 2):
                 # The server did not wait: it is stopping, or something in between has no patience.
                 await self._rest(backoff.next())
+
+    def _wait_s(self, letters: Sequence[Letter]) -> float:
+        """How long the next request may wait for a job: it carries no letters then."""
+        if letters:
+            return 0.0
+        if self.settings.burst:
+            return min(LIMITED_S, self.settings.interval) if self._limited and not self.held else 0.0
+        return self.settings.interval
+
+    async def _is_limited(self) -> bool:
+        """Whether jobs are ready that a limit or a rate holds back. If not, says what else is left.
+
+        Stopped queues are not waited for, nor jobs that are scheduled or held by others.
+        """
+        try:
+            left = await left_in(self.client, self.settings.queues)
+        except ClientError:
+            left = Left()
+        self._limited = left.ready > 0
+        if not self._limited and (left.stopped or left.scheduled or left.leased):
+            log.info(
+                "worker.left_waiting worker=%s stopped=%d scheduled=%d leased=%d",
+                self.settings.worker_id, left.stopped, left.scheduled, left.leased,
+            )  # fmt: skip
+        return self._limited
 
     async def _request(self, letters: Sequence[Letter], wait: float) -> Leased | None:
         """Ask for jobs. None: it was interrupted, and what the server did is not known."""
@@ -239,11 +270,11 @@ class Runner:
             texts=self.executor.wants_texts,
         )  # fmt: skip
         if not wait:
-            return await self.client.perform(call)
+            return checked(await self.client.perform(call), attempt.count, letters)
         self._lets_go()
         self._poll = asyncio.ensure_future(self.client.perform(call))
         try:
-            return await self._poll
+            return checked(await self._poll, attempt.count, letters)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -392,6 +423,7 @@ class Runner:
                 continue
             try:
                 settled = await self.client.settle(settlements(letters))
+                check_settled(settled, letters)
             except ClientError as error:
                 self._outbox.put_back(letters)
                 self._refused(error, letters)
@@ -618,6 +650,20 @@ class Runner:
         until = time.monotonic() + seconds
         while not self._stopping and (left := until - time.monotonic()) > 0:
             await self._idle(within=left)
+
+
+def checked(answer: Leased, count: int, letters: Sequence[Letter]) -> Leased:
+    """An answer that fits what was asked. Raises `ClientError` for one that does not."""
+    if len(answer.jobs) > count:
+        raise ClientError(f"the server handed out {len(answer.jobs)} jobs where {count} were asked for")
+    check_settled(answer.settled, letters)
+    return answer
+
+
+def check_settled(settled: Sequence[Settled], letters: Sequence[Letter]) -> None:
+    """Raise `ClientError` unless each letter was answered."""
+    if len(settled) != len(letters):
+        raise ClientError(f"the server settled {len(settled)} leases where {len(letters)} were told")
 
 
 class _Attempt:

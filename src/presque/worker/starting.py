@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from presque.log import configure
-from presque.worker import forked, interrupts, last_words
+from presque.worker import first_process, forked, interrupts, last_words
 from presque.worker.executors import Executor, Tasks, Threads
 from presque.worker.forks import Forks
 from presque.worker.guard import guard
@@ -42,8 +42,11 @@ SIGNALS = {getattr(signal, name): what for name, what in _MEANING.items() if has
 
 def start(work: Work, on_runner: Callable[[Runner], None]) -> None:
     """Run until told to stop: see `Worker.start`. `on_runner` gets what can be asked to stop."""
+    first_process.step_aside()
+    forked.fill_standard_streams()
     if not logging.getLogger().handlers:  # nobody has said how log lines look
         configure()
+    unsilence()
     in_main = threading.current_thread() is threading.main_thread()
     executor = executor_of(work)
     if isinstance(executor, Forks) and not in_main:
@@ -60,6 +63,26 @@ def start(work: Work, on_runner: Callable[[Runner], None]) -> None:
             run_beside(runner, executor)
     if runner.left_running:
         end_under(runner)
+
+
+def set_up_logging(format: str, level: str) -> None:  # noqa: A002
+    """As `configure`, for a command, after the application was imported: what it has set up stays as it is.
+
+    Without a set-up of its own, its lines are shown from the same level on as those of presque.
+    """
+    unsilence()
+    root = logging.getLogger()
+    if root.handlers:
+        logging.getLogger("presque").setLevel(level.upper())
+        return
+    configure(format, level)
+    root.setLevel(level.upper())
+
+
+def unsilence() -> None:
+    """`logging.config` disables, by default, all loggers that were there before it."""
+    for name in ("presque", *(one for one in logging.root.manager.loggerDict if one.startswith("presque."))):
+        logging.getLogger(name).disabled = False
 
 
 @contextlib.contextmanager

@@ -1,0 +1,109 @@
+"""A worker as process 1, as in a container. `unshare --pid` stands in for one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from presque import Client
+from tests import rig
+from tests.worker.conftest import alive, counts
+
+NAMESPACE = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"]
+
+
+@pytest.fixture(scope="module")
+def namespace() -> list[str]:
+    """A command that runs another as process 1. Skips where the system does not allow it."""
+    if shutil.which("unshare") is None:
+        pytest.skip("unshare is not installed")
+    for command in (NAMESPACE, [NAMESPACE[0], *NAMESPACE[3:]]):
+        if subprocess.run([*command, "true"], check=False, capture_output=True).returncode == 0:
+            return command
+    pytest.skip("this system gives no namespaces of processes")
+
+
+@pytest.fixture
+def container(server: rig.Server, namespace: list[str], tmp_path: Path) -> Iterator[Any]:
+    """Starts `presque …` as process 1."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[bytes]:
+        with (tmp_path / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [*namespace, sys.executable, "-m", "presque", *arguments, "--url", server.url],
+                env={**os.environ, "DIARY": str(tmp_path / "diary")}, stdout=log, stderr=log,
+            )  # fmt: skip
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def inside(process: subprocess.Popen[bytes]) -> list[int]:
+    """All processes below one, zombies too."""
+    found, waiting = [], [process.pid]
+    while waiting:
+        pid = waiting.pop()
+        for file in Path(f"/proc/{pid}/task").glob("*/children"):
+            try:
+                children = [int(one) for one in file.read_text().split()]
+            except OSError:
+                continue
+            found += children
+            waiting += children
+    return found
+
+
+def zombies(process: subprocess.Popen[bytes]) -> list[int]:
+    return [pid for pid in inside(process) if Path(f"/proc/{pid}").exists() and not alive(pid)]
+
+
+@pytest.mark.parametrize(
+    "flags", [(), ("--concurrency", "2"), ("--fork",)], ids=["inline", "threads", "fork"]
+)
+def test_what_jobs_leave_behind_is_reaped(
+    container: Any, client: Client, queue_name: str, flags: tuple[str, ...]
+) -> None:
+    process = container("worker", "tests.worker.wild:Wild", "--queues", queue_name, *flags)
+    client.push_many(queue_name, ["leaves_an_orphan"] * 6)
+    rig.eventually(lambda: counts(client, queue_name)["processed"] == 6, within=20)
+    rig.eventually(lambda: len(inside(process)) < 6 and not zombies(process))
+
+
+def test_what_programs_leave_behind_is_reaped(container: Any, client: Client, queue_name: str) -> None:
+    process = container("work", queue_name, "--exec", "sleep 0.3 & sleep 0.05")
+    client.push_many(queue_name, [{}] * 6)
+    rig.eventually(lambda: counts(client, queue_name)["processed"] == 6, within=20)
+    rig.eventually(lambda: len(inside(process)) < 6 and not zombies(process))
+
+
+def test_a_job_still_hears_how_its_own_child_ended(container: Any, client: Client, queue_name: str) -> None:
+    container("worker", "tests.worker.wild:Wild", "--queues", queue_name)
+    client.push(queue_name, "waits_for_its_child", keep=60)
+    assert client.job(queue_name, "1", wait=20)["result"] == 7
+
+
+@pytest.mark.parametrize("flags", [(), ("--fork",)], ids=["inline", "fork"])
+def test_process_1_passes_signals_on_and_ends_as_the_worker_does(
+    container: Any, client: Client, queue_name: str, flags: tuple[str, ...]
+) -> None:
+    process = container("worker", "tests.worker.jobs:Plain", "--queues", queue_name, *flags)
+    client.push(queue_name, {"sleep": 30})
+    rig.eventually(lambda: counts(client, queue_name)["leased"] == 1, within=20)
+    first = min(inside(process))
+    os.kill(first, signal.SIGTERM)
+    assert process.wait(15) == 0
+    assert client.job(queue_name, "1")["state"] == "ready"
+    assert client.job(queue_name, "1")["attempt"] == 0
