@@ -31,6 +31,7 @@ class Job:
         "attempt",
         "group",
         "id",
+        "key",
         "lease",
         "max_attempts",
         "priority",
@@ -56,6 +57,7 @@ class Job:
         self.group = leased.group
         self.traceparent = leased.traceparent
         self.lease = leased.lease
+        self.key = (leased.queue, leased.id, leased.lease)
         self.text = leased.text
         self.unreadable = leased.unreadable
         self._cancelled = self.saw_cancelled = self.signalled = False

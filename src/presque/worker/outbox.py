@@ -35,6 +35,11 @@ class Letter:
     bytes: int = 160
     pushed_at: str = ""
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Which job it is about, in which lease: jobs that were leased together have the same token."""
+        return self.queue, self.id, self.lease
+
     def bare(self) -> Letter:
         """The same with nothing that the server could refuse for its size or value."""
         fields = {name: value for name, value in self.fields.items() if name == "retry"}

@@ -80,7 +80,7 @@ class Runner:
         self.executor = executor
         answer_s = max(1.0, min(ANSWER_S, asked.interval))
         self.client = AsyncClient(asked.base_uri, asked.token, answer_s, asked.worker_id)
-        self.held: dict[str, Held] = {}
+        self.held: dict[tuple[str, str, str], Held] = {}
         self.processed = self.failed = 0
         self._fair = Fair(self.client, asked.queues) if asked.fair else None
         self._outbox = Outbox()
@@ -317,7 +317,7 @@ class Runner:
                 continue
             lease_s = self.settings.lease or self._lease_of(leased.queue, now)
             held = Held(leased, self._wish, now, lease_s)
-            self.held[leased.lease] = held
+            self.held[held.job.key] = held
             taken.append(held)
         if taken:
             self._see(one.job.queue for one in taken)
@@ -352,7 +352,7 @@ class Runner:
         busy = 0.0
         for held, outcome in done:
             job = held.job
-            if self.held.pop(job.lease, None) is None:
+            if self.held.pop(job.key, None) is None:
                 continue  # given back meanwhile
             seconds = held.ended_at - (held.started_at or held.ended_at)
             if outcome.verb == "release" and job.signalled:  # it would stop the next worker, too
@@ -389,7 +389,7 @@ class Runner:
 
     def _give_back(self, jobs: Sequence[Held]) -> None:
         for held in jobs:
-            if self.held.pop(held.job.lease, None) is not None:
+            if self.held.pop(held.job.key, None) is not None:
                 self._post("release", held.job, {})
         self._send()
         self._changed.set()
@@ -437,7 +437,7 @@ class Runner:
     def _settled(self, letters: Sequence[Letter], settled: Sequence[Settled]) -> None:
         """The server says what became of each lease."""
         for letter, told in zip(letters, settled, strict=True):
-            held = self.held.get(letter.lease)
+            held = self.held.get(letter.key)
             status = told["status"]
             if status == 200:
                 if held is not None:
@@ -493,7 +493,7 @@ class Runner:
 
     def _wish(self, job: Job, wish: Any) -> None:
         """A job wants more time, or shows its progress: from its own thread."""
-        held = self.held.get(job.lease)
+        held = self.held.get(job.key)
         if held is not None:
             held.wishes = {**(held.wishes or {}), **wish}
 
@@ -624,7 +624,7 @@ class Runner:
             self._outbox.put_back([bare])
             return
         log.error("job.not_settled queue=%s id=%s verb=%s reason=%s", bad.queue, bad.id, bad.verb, error)
-        held = self.held.get(bad.lease)
+        held = self.held.get(bad.key)
         if held is not None:
             held.renewed(time.monotonic())
 
