@@ -122,14 +122,14 @@ def test_the_table_of_commands_says_what_each_command_says(name: str) -> None:
         (
             "push q 1 --delay 5x",
             (
-                "invalid value for '--delay': should be a duration such as 20, 90s, 5m, 1h30m or 500ms "
-                "(see `presque push --help`)"
+                "invalid value for '--delay': should be a duration such as 20, 0.5, 500ms, 90s, 5m, 1h30m or 2d, "
+                "not `5x` (see `presque push --help`)"
             ),
         ),
         (
             "push q 1 --at 2026-01-01T00:00:00",
             (
-                "invalid value for '--at': should say its offset: end it with Z, or with one such as +02:00 "
+                "invalid value for '--at': should end with Z or with an offset such as +02:00 "
                 "(see `presque push --help`)"
             ),
         ),
