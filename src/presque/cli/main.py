@@ -31,6 +31,8 @@ COMMANDS = {
     "start": ("presque.cli.queues", "Let a stopped queue hand out jobs again."),
     "stop": ("presque.cli.queues", "Let a queue hand out nothing; it still takes jobs."),
     "purge": ("presque.cli.queues", "Delete all jobs of a queue, and its counters."),
+    "backup": ("presque.cli.backup", "Back up the data of presque's own store, running or not."),
+    "restore": ("presque.cli.backup", "Put a backup back."),
     "doctor": ("presque.cli.doctor", "Check this installation and say what to do."),
     "config": ("presque.cli.config", "Show or check the settings."),
 }

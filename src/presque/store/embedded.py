@@ -352,6 +352,8 @@ class EmbeddedStore:
             "auto-aof-rewrite-percentage": self._rewrites.begin(sum(sizes(self._directory).values())),
             "auto-aof-rewrite-min-size": "64mb",
             "aof-use-rdb-preamble": "yes",
+            "repl-diskless-sync": "yes",  # for backups, which are sent as to a replica
+            "repl-diskless-sync-delay": "0",
             "aof-load-truncated": "no",  # it would cut off whatever follows a damaged byte; see mend_end
             "maxmemory": str(self.settings.maxmemory),
             "maxmemory-policy": "noeviction",

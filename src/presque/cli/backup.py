@@ -1,0 +1,120 @@
+"""backup and restore: the data of presque's own store, taken while it runs and put back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import click
+
+from presque import __version__
+from presque.about import counted, size_of
+from presque.cli.exits import FAILED, Failure
+from presque.cli.settings import loaded
+from presque.config import Settings, data_directory
+from presque.engine import library
+from presque.engine.keys import Keys
+from presque.store import backup as backups
+from presque.store.asking import connected
+from presque.store.embedded import EmbeddedSettings, EmbeddedStore, find_binary
+
+
+@click.command(short_help="Back up the data of presque's own store, running or not.")
+@click.argument("target", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--data", metavar="DIR", help="Where presque's own store keeps its data, as for serve.")
+@click.option("--config", metavar="FILE", help="Settings file, as for serve.")
+def backup(target: Path, data: str | None, config: str | None) -> None:
+    """Write a backup into DIR, which must not exist yet.
+
+    It holds every job that was answered before, and may be taken while presque runs. It must be called on the
+    machine and by the user that presque runs on. `presque restore` puts it back.
+    """
+    settings = loaded({"data": data}, config=config).settings
+    directory = directory_of(settings, "back it up with its own tools, such as `valkey-cli --rdb FILE`")
+    if not (directory / "appendonlydir").is_dir():
+        raise Failure(f"there is no data in {directory}: say where it is with --data or --config")
+    page = asyncio.run(_back_up(settings, directory, target.absolute()))
+    held = f"{counted(page.jobs, 'job')} in {counted(page.queues, 'queue')}"
+    click.echo(f"{target} holds {held} ({size_of(page.size)}), checked")
+
+
+@click.command(short_help="Put a backup back.")
+@click.argument("source", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--data", metavar="DIR", help="Where presque's own store keeps its data, as for serve.")
+@click.option("--config", metavar="FILE", help="Settings file, as for serve.")
+@click.option("--replace", is_flag=True, help="Move the data that is there aside.")
+def restore(source: Path, data: str | None, config: str | None, replace: bool) -> None:
+    """Make the backup DIR the data of presque's own store. Stop presque before.
+
+    What was fetched since the backup is handed out again, and what was pushed since then is not there.
+    """
+    settings = loaded({"data": data}, config=config).settings
+    directory = directory_of(settings, "restore it with its own tools")
+    page, aside = backups.restore(source, directory.absolute(), layout=library.LAYOUT, replace=replace)
+    made = time.strftime("%Y-%m-%d %H:%M", time.localtime(page.at))
+    click.echo(
+        f"{directory} holds {counted(page.jobs, 'job')} in {counted(page.queues, 'queue')}, as of {made}; "
+        "start presque"
+    )
+    if aside is not None:
+        click.echo(f"what was there before is in {aside}")
+
+
+def directory_of(settings: Settings, otherwise: str) -> Path:
+    """Where our own store keeps its data. Raises `Failure` if it keeps none."""
+    if settings.redis is not None:
+        raise Failure(f"the store at {settings.redis.address} is your own: {otherwise}", FAILED)
+    directory = data_directory(settings)
+    if directory is None:
+        raise Failure("a store in memory keeps no data")
+    return directory
+
+
+async def _back_up(settings: Settings, directory: Path, target: Path) -> backups.Backup:
+    async with _store(settings, directory) as listens_at:
+        jobs, queues = await _count(listens_at, Keys(settings.namespace))
+        binary = find_binary(settings.valkey_bin)
+        return await asyncio.to_thread(
+            backups.take, listens_at, binary, target, presque=__version__, layout=library.LAYOUT, jobs=jobs,
+            queues=queues,
+        )  # fmt: skip
+
+
+async def _count(listens_at: Path, keys: Keys) -> tuple[int, int]:
+    """How many jobs there are in how many queues, by reading alone."""
+    async with connected(listens_at) as call:
+        names = await call(f"SMEMBERS {keys.registry()[0]}")
+        jobs = [await call(f"HLEN {keys.of(name)[1]}") for name in names]
+    return sum(jobs), len(jobs)
+
+
+@contextlib.asynccontextmanager
+async def _store(settings: Settings, directory: Path) -> AsyncIterator[Path]:
+    """The socket of the store on this data: of the one that runs, else of one that runs while inside."""
+    found = backups.running_at(directory)
+    if found is not None and _answers(found):
+        yield found
+        return
+    store = EmbeddedStore(
+        EmbeddedSettings(
+            directory=directory, layout=library.LAYOUT, fsync=settings.fsync, binary=settings.valkey_bin
+        )
+    )
+    await store.start()
+    try:
+        yield store.socket
+    finally:
+        await store.stop()
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(str(path))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,267 @@
+"""Backups of the embedded store, taken while it runs, and their way back.
+
+The store sends a snapshot of one moment over a connection, as it does for a replica: it forks, so it goes on
+meanwhile, and needs no room on its own disk. The snapshot ends with a checksum, and the store's own checker
+reads it through. A backup is a directory that a store could start on, with a page about it beside. It is
+made under another name and renamed when all of it is on disk, so a backup that is there is whole.
+
+A restore copies a backup beside the data under the name `restoring`, and renames when all of it is on disk.
+A start refuses a directory that holds an unfinished one. What was there before is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from presque.errors import SetupError
+from presque.store.data_files import (
+    FOLDER,
+    MANIFEST,
+    NOTE,
+    RESTORING,
+    Note,
+    sync_directory,
+    write_note,
+)
+from presque.store.directory import lock, open_private, prepare, reason_of
+
+PAGE = "backup.json"
+BASE = "appendonly.aof.1.base.rdb"
+PATIENCE_S = 60.0
+MARK = 40
+PIECE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    """What the page of a backup says. `at` is epoch seconds; `jobs` and `queues` were counted just before."""
+
+    at: int
+    presque: str
+    store: str
+    layout: int
+    jobs: int
+    queues: int
+    size: int
+    sha256: str
+
+
+def take(
+    listens_at: Path, binary: Path, target: Path, *, presque: str, layout: int, jobs: int, queues: int
+) -> Backup:
+    """Make the directory `target`, a backup of the store that listens at a socket, as it is now.
+
+    `target` must not exist or be empty. Raises `SetupError`, and then there is no backup.
+    """
+    new = target.parent / f".{target.name}.partial"
+    try:
+        if target.exists() and any(target.iterdir()):
+            raise SetupError(f"{target} is not empty; name a directory that does not exist yet")
+        shutil.rmtree(new, ignore_errors=True)
+        (new / FOLDER).mkdir(parents=True, mode=0o700)
+        path = new / FOLDER / BASE
+        with open_private(path, os.O_WRONLY, "wb") as file:
+            version, digest = _receive(listens_at, file)
+            file.flush()
+            os.fsync(file.fileno())
+        _check_snapshot(binary, path)
+        page = Backup(
+            at=int(time.time()), presque=presque, store=version, layout=layout, jobs=jobs, queues=queues,
+            size=path.stat().st_size, sha256=digest,
+        )  # fmt: skip
+        _write(new / FOLDER / MANIFEST, f"file {BASE} seq 1 type b\n")
+        write_note(new, Note(layout, version, {BASE: page.size}))
+        _write(new / PAGE, json.dumps(asdict(page), indent=2) + "\n")
+        for directory in (new / FOLDER, new):
+            sync_directory(directory)
+        new.rename(target)
+        sync_directory(target.parent)
+    except OSError as error:
+        raise SetupError(f"cannot back up into {target}: {reason_of(error)}") from None
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return page
+
+
+def _receive(listens_at: Path, file: IO[bytes]) -> tuple[str, str]:
+    """Write a snapshot into a file. Returns product and version of the store, and the snapshot's SHA-256."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(PATIENCE_S)
+        connection.connect(str(listens_at))
+        with connection.makefile("rb") as answers:
+            connection.sendall(b"INFO server\r\n")
+            said = answers.read(int(_line(answers)[1:]) + 2).decode(errors="replace")
+            facts = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
+            product = "Valkey" if "valkey_version" in facts else "Redis"
+            version = f"{product} {facts.get('valkey_version') or facts.get('redis_version', '?')}"
+            for words in (b"REPLCONF capa eof", b"REPLCONF rdb-only 1", b"SYNC"):
+                connection.sendall(words + b"\r\n")
+                answer = _line(answers)
+                if answer.startswith(b"-"):
+                    raise SetupError(f"the store sends no snapshot: {answer[1:].decode(errors='replace')}")
+            digest = hashlib.sha256()
+            if answer.startswith(b"$EOF:"):
+                _copy_to_mark(answers, answer[5:], file, digest)
+            else:
+                _copy(answers, int(answer[1:]), file, digest)
+    return version, digest.hexdigest()
+
+
+def _line(answers: IO[bytes]) -> bytes:
+    """The next line that is not empty: empty ones only say that the store still works on it."""
+    while True:
+        line = answers.readline(256)
+        if not line:
+            raise ConnectionResetError("the store closed the connection")
+        if line.strip():
+            return line.strip()
+
+
+def _copy_to_mark(answers: IO[bytes], mark: bytes, file: IO[bytes], digest: Any) -> None:
+    """Copy until the mark that the store announced, which is as good as any random text of 40 bytes."""
+    held = b""
+    while True:
+        part = answers.read1(PIECE)  # type: ignore[attr-defined]  # a BufferedReader
+        if not part:
+            raise ConnectionResetError("the store closed the connection in the midst of its snapshot")
+        held += part
+        done = held.endswith(mark)
+        ready, held = held[:-MARK], held[-MARK:]
+        digest.update(ready)
+        file.write(ready)
+        if done:
+            return
+
+
+def _copy(answers: IO[bytes], left: int, file: IO[bytes], digest: Any) -> None:
+    while left:
+        part = answers.read(min(left, PIECE))
+        if not part:
+            raise ConnectionResetError("the store closed the connection in the midst of its snapshot")
+        digest.update(part)
+        file.write(part)
+        left -= len(part)
+
+
+def _check_snapshot(binary: Path, path: Path) -> None:
+    """Read a snapshot through with the store's own checker. Raises `SetupError` if it is not whole."""
+    said = ""
+    for name in ("valkey-check-rdb", "redis-check-rdb"):  # the same program, by another name
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            done = subprocess.run(
+                [name, path], executable=binary, stdin=subprocess.DEVNULL, capture_output=True, check=False
+            )
+            said = (done.stdout + done.stderr).decode(errors="replace")
+            if "RDB looks OK" in said:
+                return
+            if "RDB ERROR" in said:
+                break
+    raise SetupError(
+        f"the snapshot that the store sent cannot be read back: {said.strip()[-200:] or 'no checker'}"
+    )
+
+
+# --- the way back
+
+
+def read(backup: Path) -> Backup:
+    """The page of a backup, after comparing the backup with it. Raises `SetupError` if anything is amiss."""
+    try:
+        page = Backup(**json.loads((backup / PAGE).read_bytes()))
+        digest = hashlib.sha256()
+        with (backup / FOLDER / BASE).open("rb") as file:
+            while part := file.read(PIECE):
+                digest.update(part)
+    except FileNotFoundError as error:
+        raise SetupError(
+            f"{backup} is not a backup of `presque backup`: {Path(error.filename).name} is missing. A copy "
+            "of a whole data directory is put back as it is: name it with --data"
+        ) from None
+    except OSError as error:
+        raise SetupError(f"cannot read the backup {backup}: {reason_of(error)}") from None
+    except (ValueError, TypeError, RecursionError):
+        raise SetupError(f"{backup / PAGE} is damaged: use another backup") from None
+    if digest.hexdigest() != page.sha256:
+        raise SetupError(f"the backup {backup} is damaged: {FOLDER}/{BASE} is not what it was; use another")
+    return page
+
+
+def restore(backup: Path, directory: Path, *, layout: int, replace: bool) -> tuple[Backup, Path | None]:
+    """Make a backup the data of a directory that no store uses. What is there already is moved aside, into
+    the directory that is returned, and only with `replace`. Can be repeated when it was interrupted.
+
+    Raises `SetupError`.
+    """
+    page = read(backup)
+    if page.layout > layout:
+        raise SetupError(
+            f"{backup} was made by a later presque ({page.presque}, layout {page.layout}; this one reads "
+            f"{layout})"
+        )
+    prepare(directory)
+    with lock(directory):
+        try:
+            return page, _put_back(backup, page, directory, replace=replace)
+        except OSError as error:
+            raise SetupError(
+                f"cannot restore into {directory}: {reason_of(error)}; run it again before you start presque"
+            ) from None
+
+
+def _put_back(backup: Path, page: Backup, directory: Path, *, replace: bool) -> Path | None:
+    restoring, data = directory / RESTORING, directory / FOLDER
+    if data.exists() and not restoring.exists() and not replace:
+        raise SetupError(
+            f"{directory} holds data already; say --replace to move it aside, or name another with --data"
+        )
+    shutil.rmtree(restoring, ignore_errors=True)
+    (restoring / FOLDER).mkdir(parents=True, mode=0o700)
+    sync_directory(directory)
+    for name in (BASE, MANIFEST):
+        with (
+            (backup / FOLDER / name).open("rb") as source,
+            open_private(restoring / FOLDER / name, os.O_WRONLY, "wb") as copy,
+        ):
+            shutil.copyfileobj(source, copy, PIECE)
+            copy.flush()
+            os.fsync(copy.fileno())
+    sync_directory(restoring / FOLDER)
+    aside = None
+    if data.exists():
+        aside = directory / f"replaced-{time.time_ns() // 1_000_000}"
+        aside.mkdir(mode=0o700)
+        data.rename(aside / FOLDER)
+    with contextlib.suppress(FileNotFoundError):
+        (directory / NOTE).rename((aside or restoring) / NOTE)
+    (restoring / FOLDER).rename(data)
+    write_note(directory, Note(page.layout, page.store, {BASE: page.size}))
+    sync_directory(directory)
+    shutil.rmtree(restoring)
+    sync_directory(directory)
+    return aside
+
+
+def running_at(directory: Path) -> Path | None:
+    """The socket of the store that uses a data directory, as its address says; None if there is none."""
+    try:
+        _, _, path = (directory / "store.address").read_bytes().strip().partition(b" ")
+    except OSError:
+        return None
+    return Path(os.fsdecode(path))
+
+
+def _write(path: Path, text: str) -> None:
+    with open_private(path, os.O_WRONLY, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

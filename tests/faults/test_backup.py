@@ -1,0 +1,275 @@
+"""Backups of a running server, and their way back, killed at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests import rig
+
+# A command of presque that is killed at its nth act that changes a disk.
+KILLED = """
+import os, pathlib, shutil, signal, sys
+
+left = int(sys.argv.pop(1))
+
+def counted(act):
+    def count(*args, **options):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return act(*args, **options)
+    return count
+
+os.fsync = counted(os.fsync)
+pathlib.Path.rename = counted(pathlib.Path.rename)
+pathlib.Path.replace = counted(pathlib.Path.replace)
+pathlib.Path.mkdir = counted(pathlib.Path.mkdir)
+shutil.rmtree = counted(shutil.rmtree)
+from presque.cli.main import main
+main()
+"""
+
+Result = subprocess.CompletedProcess[str]
+
+
+def presque(*arguments: str | Path, killed_at: int | None = None) -> Result:
+    program = ["-m", "presque"] if killed_at is None else ["-c", KILLED, str(killed_at)]
+    return subprocess.run(
+        [sys.executable, *program, *map(str, arguments)],
+        capture_output=True, text=True, timeout=60, check=False, cwd="/",
+    )  # fmt: skip
+
+
+def refused_start(data: Path) -> str:
+    done = presque("serve", "--port", "0", "--data", data)
+    assert done.returncode == 1, done
+    return done.stderr
+
+
+def test_a_backup_of_a_running_server_comes_back_with_every_job_answered_before(tmp_path: Path) -> None:
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    with rig.server("--data", str(data)) as server:
+        for number in range(50):
+            assert server.ask("POST", f"/q/q{number % 2}", str(number)).status == 201
+        stop = threading.Event()
+
+        def push() -> None:
+            while not stop.is_set():
+                server.ask("POST", "/q/busy", "1")
+
+        pusher = threading.Thread(target=push)
+        pusher.start()
+        try:
+            done = presque("backup", backup, "--data", data)
+        finally:
+            stop.set()
+            pusher.join()
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"{backup} holds ")
+        assert server.ask("POST", "/q/q0", '"after"').status == 201
+        assert "another presque" in presque("restore", backup, "--data", data, "--replace").stderr
+
+    assert [path for path in backup.rglob("*") if path.stat().st_mode & 0o077] == []
+    done = presque("restore", backup, "--data", data)
+    assert done.returncode == 1
+    assert "holds data already; say --replace" in done.stderr
+    done = presque("restore", backup, "--data", data, "--replace")
+    assert done.returncode == 0, done.stderr
+    [aside] = data.glob("replaced-*")
+    assert f"what was there before is in {aside}" in done.stdout
+    for directory in (data, tmp_path / "elsewhere"):
+        if not directory.exists():
+            assert presque("restore", backup, "--data", directory).returncode == 0
+        with rig.server("--data", str(directory)) as server:
+            found = [int(server.ask("GET", f"/q/q{number % 2}").body) for number in range(50)]
+            assert found == list(range(50))
+            assert server.ask("GET", "/q/q0").status == 404
+            assert json.loads(server.ask("POST", "/q/q0", "1").body)["id"] == "26", "ids go on"
+
+
+def test_a_server_that_does_not_run_can_be_backed_up(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with rig.server("--data", str(data)) as server:
+        server.ask("POST", "/q/a", "1")
+    done = presque("backup", tmp_path / "backup", "--data", data)
+    assert (done.returncode, done.stdout) == (
+        0, f"{tmp_path / 'backup'} holds 1 job in 1 queue (0 MiB), checked\n"
+    )  # fmt: skip
+    assert not list(data.glob("store.address"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--data", "nowhere"], "there is no data in"),
+        (["--config", "redis.yaml"], "is your own: back it up with its own tools"),
+        (["--config", "memory.yaml"], "a store in memory keeps no data"),
+    ],
+)
+def test_what_cannot_be_backed_up_is_said(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    (tmp_path / "redis.yaml").write_text("redis: redis://127.0.0.1:1\n")
+    (tmp_path / "memory.yaml").write_text("memory: true\n")
+    named = [str(tmp_path / one) if not one.startswith("--") else one for one in arguments]
+    done = presque("backup", tmp_path / "backup", *named)
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert not (tmp_path / "backup").exists()
+
+
+def test_a_backup_goes_nowhere_where_something_is(tmp_path: Path) -> None:
+    data, target = tmp_path / "data", tmp_path / "backup"
+    with rig.server("--data", str(data)):
+        target.mkdir()
+        (target / "mine").write_text("mine")
+        assert "is not empty" in presque("backup", target, "--data", data).stderr
+        (target / "mine").unlink()
+        assert presque("backup", target, "--data", data).returncode == 0
+        assert "is not empty" in presque("backup", target, "--data", data).stderr
+
+
+@pytest.mark.parametrize("harm", ["altered", "cut", "page", "no page", "later"])
+def test_a_damaged_backup_is_not_restored(tmp_path: Path, harm: str) -> None:
+    data, backup, fresh = tmp_path / "data", tmp_path / "backup", tmp_path / "fresh"
+    with rig.server("--data", str(data)) as server:
+        server.ask("POST", "/q/a", "1")
+        assert presque("backup", backup, "--data", data).returncode == 0
+    base, page = backup / "appendonlydir" / "appendonly.aof.1.base.rdb", backup / "backup.json"
+    content = base.read_bytes()
+    if harm == "altered":
+        base.write_bytes(content[:50] + bytes([content[50] ^ 1]) + content[51:])
+    elif harm == "cut":
+        os.truncate(base, len(content) - 1)
+    elif harm == "page":
+        page.write_text("{}")
+    elif harm == "no page":
+        page.unlink()
+    else:
+        page.write_text(json.dumps({**json.loads(page.read_text()), "layout": 99}))
+
+    done = presque("restore", backup, "--data", fresh)
+
+    assert done.returncode == 1
+    assert {"no page": "is not a backup", "later": "a later presque"}.get(harm, "is damaged") in done.stderr
+    assert not fresh.exists() or not (fresh / "appendonlydir").exists()
+
+
+def killed_until_done(command: Callable[[int], Result], look: Callable[[], None]) -> int:
+    """Run a command again and again, killed one act later each time, until it is not killed any more."""
+    for at in range(100):
+        done = command(at)
+        if done.returncode != -signal.SIGKILL:
+            if "holds data already" in done.stderr:  # the kill before came after the last act that matters
+                return at
+            assert done.returncode == 0, done.stderr
+            return at
+        look()
+    raise AssertionError("it never ends")
+
+
+def test_a_backup_that_is_killed_leaves_no_half_of_one(tmp_path: Path) -> None:
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    with rig.server("--data", str(data)) as server:
+        server.ask("POST", "/q/a", "1")
+
+        def look() -> None:
+            if backup.exists():  # all but the last fsync was done
+                fresh = tmp_path / "fresh"
+                assert presque("restore", backup, "--data", fresh, "--replace").returncode == 0
+                backup.rename(tmp_path / f"whole{len(list(tmp_path.iterdir()))}")
+
+        acts = killed_until_done(lambda at: presque("backup", backup, "--data", data, killed_at=at), look)
+        assert acts > 8
+        assert presque("restore", backup, "--data", tmp_path / "last").returncode == 0
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_restore_that_is_killed_is_refused_until_it_was_done_again(tmp_path: Path, replace: bool) -> None:
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    with rig.server("--data", str(data)) as server:
+        for number in range(10):
+            server.ask("POST", "/q/a", str(number))
+        assert presque("backup", backup, "--data", data).returncode == 0
+    target = tmp_path / "target"
+    if replace:
+        with rig.server("--data", str(target)) as server:
+            server.ask("POST", "/q/old", "1")
+    flags = ["--replace"] if replace else []
+    outcomes: list[str] = []
+
+    def look() -> None:
+        interrupted = (target / "restoring").exists()
+        if interrupted:
+            assert "run `presque restore` again" in refused_start(target)
+        outcomes.append("refused" if interrupted else "untouched or done")
+
+    killed_until_done(lambda at: presque("restore", backup, "--data", target, *flags, killed_at=at), look)
+
+    assert outcomes.count("refused") > 5
+    with rig.server("--data", str(target)) as server:
+        assert [server.ask("GET", "/q/a").body for _ in range(10)] == [b"%d" % number for number in range(10)]
+        assert server.ask("GET", "/q/old").status == 404
+    if replace:
+        olds = [path for path in target.glob("replaced-*") if b"old" in _content(path)]
+        assert olds, "the data of before is kept"
+
+
+def _content(directory: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())
+
+
+def test_a_store_that_dies_in_the_midst_of_a_backup_leaves_none(tmp_path: Path) -> None:
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    with rig.server("--data", str(data)) as server:
+        for _ in range(20):
+            server.ask("POST", "/q/a", b'"' + os.urandom(250_000).hex().encode() + b'"')
+        pid = int((data / "store.address").read_text().split()[0])
+        process = subprocess.Popen(
+            [sys.executable, "-m", "presque", "backup", str(backup), "--data", str(data)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        rig.eventually(lambda: _content(tmp_path / ".backup.partial") or process.poll() is not None, 20)
+        os.kill(pid, signal.SIGKILL)
+        _, said = process.communicate(timeout=60)
+        if process.returncode == 0:  # the store was quicker than the kill
+            assert presque("restore", backup, "--data", tmp_path / "fresh").returncode == 0
+        else:
+            assert "Traceback" not in said
+            assert not backup.exists()
+        rig.eventually(lambda: server.ask("GET", "/q/a").status == 200)
+
+
+def test_a_backup_is_the_data_of_a_store_of_ones_own(tmp_path: Path) -> None:
+    """The guide to move to a store of your own, step by step."""
+    data, backup, own = tmp_path / "data", tmp_path / "backup", tmp_path / "own"
+    with rig.server("--data", str(data)) as server:
+        for number in range(20):
+            server.ask("POST", "/q/a", str(number))
+        assert presque("backup", backup, "--data", data).returncode == 0
+    own.mkdir()
+    subprocess.run(["cp", "-r", str(backup / "appendonlydir"), str(own)], check=True)
+    socket = tmp_path / "s"
+    store = subprocess.Popen(
+        [rig.STORES["valkey"](), "--port", "0", "--unixsocket", str(socket), "--dir", str(own),
+         "--appendonly", "yes", "--appendfsync", "always", "--save", ""],
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        with redis.Redis(unix_socket_path=str(socket)) as client:
+            rig.eventually(lambda: rig._answers(client))
+        with rig.server("--redis", f"unix://{socket}") as server:
+            assert server.ask("GET", "/stats/").json["found_at_start"] == {"jobs": 20, "queues": 1}
+            assert [server.ask("GET", "/q/a").body for _ in range(20)] == [b"%d" % n for n in range(20)]
+    finally:
+        store.kill()
+        store.wait()
