@@ -122,8 +122,8 @@ def test_the_table_of_commands_says_what_each_command_says(name: str) -> None:
         (
             "push q 1 --delay 5x",
             (
-                "invalid value for '--delay': should be a duration such as 20, 0.5, 500ms, 90s, 5m, 1h30m or 2d, "
-                "not `5x` (see `presque push --help`)"
+                "invalid value for '--delay': should be a duration such as 20, 0.5, 500ms, 90s, 5m, 1h30m "
+                "or 2d, not `5x` (see `presque push --help`)"
             ),
         ),
         (
