@@ -21,6 +21,7 @@ LIST_MOST = 64
 _queue = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@~+-]{0,127}\Z").match
 _pattern = re.compile(r"[A-Za-z0-9*?][A-Za-z0-9._:@~+*?-]{0,127}\Z").match
 _job = re.compile(r"[1-9][0-9]{0,14}\Z").match
+_jobs = re.compile(r"[1-9][0-9]{0,14}(?: [1-9][0-9]{0,14})*\Z").match
 _worker = re.compile(r"[\x21-\x7e]{1,256}\Z").match
 
 
@@ -36,6 +37,13 @@ def job(job_id: str) -> str:
     if _job(job_id):
         return job_id
     raise InvalidName(f"`{shown(job_id)}` is no id of a job: ids are numbers")
+
+
+def jobs(ids: list[str]) -> None:
+    """Raise `InvalidName` unless each of these can be a job's id: the same in less time."""
+    if not _jobs(" ".join(ids)):
+        for job_id in ids:
+            job(job_id)
 
 
 def worker(name: str) -> str:

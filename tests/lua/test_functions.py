@@ -430,7 +430,7 @@ def test_a_worker_that_reports_is_forgotten_after_an_hour(functions: Functions) 
 
 def settling(verb: str, token: str, *ids: str, **fields: Any) -> list[Any]:
     """One group of the arguments of `settle`."""
-    return [verb, token, codec.pack(fields) if fields else b"", len(ids), *ids]
+    return [verb, token, codec.pack(fields) if fields else b"", " ".join(ids)]
 
 
 SEALED = records.seal(b"1")
@@ -807,7 +807,12 @@ def in_state(functions: Functions, state: str, jobs: int) -> None:
     [_, ids, _, held] = reply[3]
     if state != "leased":
         verb, fields = ("ack", {}) if state == "done" else ("fail", {"retry": False})
-        functions.call("settle", functions.of("q"), "0.5", *settling(verb, held[0], *ids, **fields))
+        functions.call(
+            "settle",
+            functions.of("q"),
+            "0.5",
+            *settling(verb, held[0], *(id.decode() for id in ids), **fields),
+        )
 
 
 @pytest.mark.parametrize("state", ["ready", "scheduled", "leased", "done", "dead"])
@@ -911,7 +916,7 @@ def test_a_settle_that_fails_settles_nothing(functions: Functions) -> None:
         settling("release", held[0], "3", delay=-1),
         settling("extend", held[0], "3", ms="soon"),
         settling("finish", held[0], "3"),
-        ["ack", held[0], b"\xc1", 1, "3"],
+        ["ack", held[0], b"\xc1", "3"],
     ):
         with pytest.raises(redis.ResponseError):
             functions.call("settle", functions.of("q"), "0.5", *good, *bad)

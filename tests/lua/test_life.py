@@ -412,7 +412,7 @@ class Life(RuleBasedStateMachine):
             }
             fields = told[verb]
             name = {"fail for good": "fail", "retry soon": "fail", "later": "release"}.get(verb, verb)
-            args += [name, token, codec.pack(fields) if fields else b"", 1, job_id]
+            args += [name, token, codec.pack(fields) if fields else b"", job_id]
         got = self.call("settle", "0.5", *args)
         self.model.keep_clock()
         remembered: dict[tuple[int, str], Any] = {}

@@ -341,7 +341,7 @@ class Engine:
         return library.call_encoded("settle", self.keys.of(queue), 1 + count, jitter + args)
 
     def _send_settles(self, queue: str, batch: Batch, receive: Callable[[Any], None]) -> None:
-        count = 5 * len(batch.args)
+        count = 4 * len(batch.args)
         self.store.send(self._settle_command(queue, count, b"".join(batch.args)), receive)
 
     def _deliver_settles(self, _queue: str, batch: Batch, reply: Any) -> None:
@@ -670,11 +670,9 @@ def _settle_args(leases: Sequence[Settle]) -> tuple[int, bytes]:
 
     Neighbours with the same verb, token and fields, such as all jobs of one lease, are one group.
     """
-    count, parts = 0, []
+    parts: list[bytes] = []
     for (verb, token, fields), group in itertools.groupby(leases, _alike):
-        ids = [f"${len(one.id)}\r\n{one.id}\r\n" for one in group]
         packed = codec.pack(dict(fields)) if fields else b""
-        told = (verb.encode(), token.encode(), packed, str(len(ids)).encode())
-        parts += [*map(library.argument, told), "".join(ids).encode()]
-        count += len(told) + len(ids)
-    return count, b"".join(parts)
+        ids = " ".join([one.id for one in group])
+        parts += map(library.argument, (verb.encode(), token.encode(), packed, ids.encode()))
+    return len(parts), b"".join(parts)

@@ -189,7 +189,7 @@ class Lease:
     ) -> None:
         request = self.request
         settled = await leases.settle(request.service.engine, first, request.worker)
-        self.lease(connection, ask, wait, leases.settled_part(settled))
+        self.lease(connection, ask, wait, leases.settled_answer(first, settled))
 
     def lease(self, connection: Connection, ask: LeaseAsk, wait: float, settled: bytes) -> None:
         take = functools.partial(self.take, connection, settled)

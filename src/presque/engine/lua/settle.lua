@@ -123,16 +123,15 @@ end
 
 -- What is asked: {verb=, token=, fields=, first=, last=} for each group, and the ids one after the other.
 local function read_groups(args)
-  local groups, ids, at = {}, {}, 2
-  while at <= #args do
-    local fields, count = args[at + 2], tonumber(args[at + 3])
+  local groups, ids = {}, {}
+  for at = 2, #args, 4 do
+    local fields, first = args[at + 2], #ids + 1
+    for id in string.gmatch(args[at + 3], '%d+') do ids[#ids + 1] = id end
     if not verbs[args[at]] then error(redis.error_reply('ERR settle knows no ' .. args[at])) end
     groups[#groups + 1] = {
       verb = args[at], token = args[at + 1], fields = fields == '' and NONE or cmsgpack.unpack(fields),
-      first = #ids + 1, last = #ids + count,
+      first = first, last = #ids,
     }
-    for i = at + 4, at + 3 + count do ids[#ids + 1] = args[i] end
-    at = at + 4 + count
   end
   return groups, ids
 end
@@ -141,7 +140,7 @@ end
 --
 -- keys   the keys of the queue
 -- args   a random number from 0 to 1, then any number of groups: verb, token, fields (MessagePack: a map, or '' if
---        there are none), how many ids, and the ids. The verbs and their fields, all of which may be left out:
+--        there are none), and the ids, separated by blanks. The verbs and their fields, all of which may be left out:
 --        ack      result (JSON as text)
 --        fail     error, backtrace, retry_in (ms; as the policy says), retry (false to try no more), reason (why
 --                 it is dead then)
