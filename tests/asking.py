@@ -84,7 +84,7 @@ async def in_line(engine: Engine, fetches: Iterable[Fetching]) -> None:
 def at_rest(engine: Engine) -> bool:
     """Whether no look for a job is under way and none is on its way back to the store."""
     names = {task.get_coro().__name__ for task in engine._tasks}  # type: ignore[union-attr]
-    return not engine._fetches._queues and not names & {"_look", "_unfetch"}
+    return not engine._fetches._queues and not names & {"_look", "_look_in_line", "_unfetch"}
 
 
 async def soon(condition: Callable[[], Any], within: float = rig.PATIENCE) -> Any:

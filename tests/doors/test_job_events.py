@@ -259,6 +259,7 @@ def test_after_the_store_was_lost_readers_hear_that_and_then_of_jobs_again(queue
 
 QUICK = (
     "import presque.commands.job_events as events; events.LINGER_S = 0.2; "
+    "import presque.store.channels as channels; channels.LINGER_S = 0.2; "
     "from presque.cli.main import main; main()"
 )
 

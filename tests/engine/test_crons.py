@@ -16,6 +16,7 @@ import redis
 from presque.engine import library
 from presque.engine.crons import Cron, Shown
 from presque.engine.engine import Engine
+from presque.engine.keys import CRONS
 from presque.errors import CallerError, JobExists, NotFound, WrongState
 from presque.job import JobState, PushOptions
 from presque.store.address import Address
@@ -103,7 +104,7 @@ async def overdue(engine: Engine, hours: int, **fields: Any) -> int:
     """Define an hourly job and put its next moment so many hours back. Returns that moment."""
     moment = (await put(engine, schedule="@hourly", **fields)).next_at
     assert moment is not None
-    await engine.store.call("ZADD", engine.keys.crons()[2], str(moment - hours * HOUR), "c")
+    await engine.store.call(CRONS, "ZADD", engine.keys.crons()[2], str(moment - hours * HOUR), "c")
     return moment - hours * HOUR
 
 

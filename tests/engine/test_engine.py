@@ -325,7 +325,10 @@ async def test_the_sweeper_does_the_work_of_time_where_nobody_fetches(engine: En
 
     async def swept() -> bool:
         jobs, due = engine.keys.of("q")[1], engine.keys.of("q")[3]
-        return (await engine.store.call("HLEN", jobs), await engine.store.call("ZCARD", due)) == (1, 0)
+        return (await engine.store.call("q", "HLEN", jobs), await engine.store.call("q", "ZCARD", due)) == (
+            1,
+            0,
+        )
 
     deadline = time.monotonic() + 3
     while not await swept():
@@ -445,7 +448,7 @@ async def test_what_happened_more_than_a_minute_ago_is_in_no_rate(engine: Engine
     # As if the notes that the counters left had been made two minutes and half a minute ago.
     now = time.time() * 1000
     notes = f"{now - 30_000:.0f}:3:1:0 {now - 120_000:.0f}:0:0:0"
-    await engine.store.call("HSET", meta, "rates", notes)
+    await engine.store.call("q", "HSET", meta, "rates", notes)
 
     found = await counts(engine, "q")
 

@@ -32,8 +32,8 @@ from functools import lru_cache
 from typing import Any
 
 from presque import codec, names, schedule
-from presque.engine import library
-from presque.engine.keys import Keys
+from presque.engine import calls
+from presque.engine.keys import CRONS, Keys
 from presque.errors import CallerError, JobExists, NotFound, PresqueError, StoreUnavailable, WrongState, shown
 from presque.job import PRIORITY_MOST, PushOptions
 from presque.schedule import LAST_MS, Schedule
@@ -499,7 +499,7 @@ class Crons:
             log.warning("cron.broken name=%s reason=%r", name, why)
 
     async def _call(self, name: str, *args: str | bytes | int) -> Any:
-        return await self._store.ask(library.call(name, self._keys, *args))
+        return await self._store.ask(CRONS, calls.encode(name, self._keys, *args))
 
 
 class _Slice:

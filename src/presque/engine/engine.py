@@ -15,11 +15,11 @@ import logging
 import operator
 import random
 import secrets
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 from presque import codec
-from presque.engine import keys, library, replies
+from presque.engine import calls, keys, library, replies
 from presque.engine.batching import Batch, Batches
 from presque.engine.crons import Crons
 from presque.engine.deliveries import Deliveries, Listener
@@ -29,7 +29,7 @@ from presque.engine.lines import Taker, Waiter
 from presque.engine.records import body_of, seal, seal_all
 from presque.engine.sweeper import sweep
 from presque.engine.wakeups import Wakeups
-from presque.errors import PresqueError, QueueClosed, SetupError, StoreUnavailable
+from presque.errors import PresqueError, QueueClosed, SetupError, StoreError, StoreUnavailable
 from presque.job import (
     PLAIN,
     Fetched,
@@ -44,6 +44,7 @@ from presque.job import (
 )
 from presque.names import QueueList, has_glob
 from presque.store.address import Address
+from presque.store.channels import Channels, Hearing
 from presque.store.disk import OF_A_JOB, Disk
 from presque.store.greeting import StoreInfo
 from presque.store.store import Store
@@ -69,15 +70,13 @@ class Engine:
     def __init__(self, address: Address, namespace: str = "presque", disk: Disk | None = None) -> None:
         self.disk = Disk(None, 0) if disk is None else disk
         self.keys = keys.Keys(namespace)
-        self.store = Store(
-            address, library.functions(), on_message=self._message, on_connected=self._connected
-        )
-        self.jobs = Jobs(self.store, self.keys, self.disk)
+        self.store = Store(address, library.functions(), on_connected=self._connected)
+        self.channels = Channels(address)
+        self.jobs = Jobs(self.store, self.channels, self.keys, self.disk)
         self.crons = Crons(self.store, self.keys, self.push, self.disk)
-        self.wakeups = Wakeups(self)
-        self.deliveries = Deliveries(self.store, self.keys)
-        self.wakeups.kept = self.deliveries.queues
-        self.events = Events(self.store, self.keys)
+        self.wakeups = Wakeups(self, self.channels, self.keys)
+        self.deliveries = Deliveries(self.store, self.channels, self.keys)
+        self.events = Events(self.store, self.channels, self.keys)
         self._loop = asyncio.get_running_loop()
         self._known: set[str] = set()
         self._registry = self.keys.registry()
@@ -92,12 +91,15 @@ class Engine:
 
     async def start(self) -> None:
         """Reach the store and begin to sweep. Raises `SetupError` if the store will not do."""
-        self.store.subscribe([self._registry[1]])
-        await self.store.connect()
-        await self._check_layout()
-        await self.queues()
+        try:
+            await self.store.connect()
+            await self._check_layout()
+            await self.channels.connect()
+            await self._hear_of_queues()
+        except BaseException:
+            await self.stop()
+            raise
         self._spawn(sweep(self.store, self.keys, self._known))
-        self._spawn(self.wakeups.forget_channels())
         self._spawn(self.crons.run())
         self._spawn(self.disk.watch())
 
@@ -106,18 +108,36 @@ class Engine:
         found: list[int] = []
         for first in range(0, len(names := sorted(self._known)), COUNTED_AT_ONCE):
             some = names[first : first + COUNTED_AT_ONCE]
-            found += await asyncio.gather(*(self.store.call("HLEN", self.keys.of(name)[1]) for name in some))
+            found += await asyncio.gather(
+                *(self.store.call(name, "HLEN", self.keys.of(name)[1]) for name in some)
+            )
         return sum(found), len(found)
 
     async def _check_layout(self) -> None:
         """Raise `SetupError` for data that another presque wrote in a layout that is not known here."""
-        found = (await self._call("layout", self._registry)).decode()
+        found = (await self._call("layout", keys.REGISTRY, self._registry)).decode()
         if found != str(library.LAYOUT):
             raise SetupError(
                 f"the data at {self.store.address}, namespace {self.keys.namespace}, has layout {found}, and "
                 f"this presque reads layout {library.LAYOUT}: let the presque that wrote it empty its "
                 "queues, or use another namespace or data directory"
             )
+
+    async def _hear_of_queues(self) -> None:
+        """Know of all queues, now and from now on. Raises `SetupError` if the store does not let us hear."""
+        hearing = self.channels.hear(
+            self._registry[1], lambda name: self._new_queue(name.decode()), self._look_for_queues
+        )
+        try:
+            await hearing.begun()
+        except StoreError as error:
+            raise SetupError(
+                f"the store's user may not listen to channels: {error}; "
+                f"allow it with `&{self.keys.namespace}:*`"
+            ) from None
+        except StoreUnavailable as error:
+            raise SetupError(f"no store at {self.store.address}: {error}") from None
+        await self.queues()
 
     def stop_waiting(self) -> None:
         """Answer everybody who waits with "nothing", and let nobody wait from now on."""
@@ -131,6 +151,7 @@ class Engine:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.channels.close()
         await self.store.close()
 
     @property
@@ -160,9 +181,9 @@ class Engine:
         if self.disk.full:
             self._loop.call_soon(done, self.disk.refusal())
         elif options is PLAIN:
-            self._pushes.add(queue, done, b"$0\r\n\r\n" + library.argument(seal(body)))
+            self._pushes.add(queue, done, b"$0\r\n\r\n" + calls.argument(seal(body)))
         else:
-            self._pushes.add(queue, done, library.argument(pack(options)) + library.argument(seal(body)))
+            self._pushes.add(queue, done, calls.argument(pack(options)) + calls.argument(seal(body)))
 
     async def push_many(
         self, queue: str, bodies: Sequence[bytes], options: PushOptions, failures: int = 0
@@ -176,18 +197,18 @@ class Engine:
         self._register(queue)
         key = options.idempotency
         if key is not None and len(bodies) > 1:  # each job of a batch has a key of its own
-            keys = (dataclasses.replace(options, idempotency=f"{key}#{n}") for n in range(len(bodies)))
-            asked = [library.argument(pack(one)) for one in keys]
+            each = (dataclasses.replace(options, idempotency=f"{key}#{n}") for n in range(len(bodies)))
+            asked = [calls.argument(pack(one)) for one in each]
         else:
-            asked = [library.argument(b"" if options is PLAIN else pack(options))] * len(bodies)
+            asked = [calls.argument(b"" if options is PLAIN else pack(options))] * len(bodies)
         jobs = [
             b"%b$%d\r\n%b\r\n" % (packed, len(body), body)
             for packed, body in zip(asked, seal_all(bodies), strict=True)
         ]
-        args = b"%b$1\r\n1\r\n%b" % (library.argument(b"%d" % failures), b"".join(jobs))
+        args = b"%b$1\r\n1\r\n%b" % (calls.argument(b"%d" % failures), b"".join(jobs))
         self.disk.spend(len(args) + OF_A_JOB * len(bodies))
-        call = library.call_encoded("push", self.keys.of(queue), 2 + 2 * len(bodies), args)
-        reply = await self.store.ask(call)
+        call = calls.encode_args("push", self.keys.of(queue), 2 + 2 * len(bodies), args)
+        reply = await self.store.ask(queue, call)
         if reply[0] == 1:
             self._send_register(queue)  # as in `_deliver_pushes`
         found = []
@@ -201,7 +222,7 @@ class Engine:
         self._register(queue)
         count, args = 2 + 2 * len(batch.callers), b"$1\r\n0\r\n$1\r\n0\r\n" + b"".join(batch.args)
         self.disk.spend(len(args) + OF_A_JOB * len(batch.callers))
-        self.store.send(library.call_encoded("push", self.keys.of(queue), count, args), receive)
+        self.store.send(queue, calls.encode_args("push", self.keys.of(queue), count, args), receive)
 
     def _deliver_pushes(self, queue: str, batch: Batch, reply: Any) -> None:
         if isinstance(reply, PresqueError):
@@ -222,9 +243,16 @@ class Engine:
 
     def _send_register(self, queue: str) -> None:
         self.store.send(
-            library.call("register", self._registry, queue),
-            lambda reply: None if isinstance(reply, PresqueError) else self._known.add(queue),
+            keys.REGISTRY,
+            calls.encode("register", self._registry, queue),
+            functools.partial(self._registered, queue),
         )
+
+    def _registered(self, queue: str, reply: Any) -> None:
+        if reply == 1:
+            self._new_queue(queue)  # the message that tells of it may come later than its first jobs
+        elif not isinstance(reply, PresqueError):
+            self._known.add(queue)
 
     # --- fetch ----------------------------------------------------------------------------------
 
@@ -245,14 +273,13 @@ class Engine:
             return None
         waiter = Waiter(queues, take)
         if single is not None:
-            self.wakeups.listen((single,))
-            self._fetches.add(single, functools.partial(self._first_look, waiter, wait))
+            hearing = self.wakeups.hear(single)
+            hearing.then(functools.partial(self._look_first, single, waiter, wait, hearing))
         else:
             # A job may arrive in a queue already looked at, so stand in line before looking.
             self.wakeups.wait(waiter, wait, self._known)
             if not waiter.gone:
-                self.wakeups.listen_for(waiter)
-                self._spawn(self._look(queues, functools.partial(self._found_at_first, waiter)))
+                self._spawn(self._look_in_line(waiter, functools.partial(self._look, queues)))
         return waiter
 
     def leave(self, waiter: Waiter) -> None:
@@ -271,21 +298,19 @@ class Engine:
         waiter = Waiter(queues, take, ask)
         self.wakeups.wait(waiter, wait, self._known)
         if not waiter.gone:
-            self.wakeups.listen_for(waiter)
-            self._spawn(self._look_to_lease(queues, ask, functools.partial(self._found_at_first, waiter)))
+            self._spawn(self._look_in_line(waiter, functools.partial(self._look_to_lease, queues, ask)))
         return waiter
 
     async def _look_to_lease(self, queues: QueueList, ask: LeaseAsk, take: Taker) -> None:
         names = queues.expand(self._known)
         found: list[Leased] = []
         try:
-            for first in range(0, len(names), library.QUEUES_A_CALL):
-                some = names[first : first + library.QUEUES_A_CALL]
+            for some in calls.split(names):
                 more = True
                 while more and len(found) < ask.count:
                     part = dataclasses.replace(ask, count=ask.count - len(found))
                     reply = self.sound(
-                        replies.leased(await self.store.ask(self._lease_command(some, part)), some)
+                        replies.leased(await self.store.ask(some[0], self._lease_command(some, part)), some)
                     )
                     found += reply.jobs
                     more = reply.more and not reply.jobs
@@ -301,11 +326,11 @@ class Engine:
     def _lease_command(self, queues: Sequence[str], ask: LeaseAsk) -> bytes:
         ms, nonce = "" if ask.ms is None else str(ask.ms), secrets.token_hex(8)
         args = (ask.count, ANSWER_BYTES, ms, ask.worker, nonce, ask.attempt_id)
-        return library.call("lease", self.keys.of_all(queues), *args)
+        return calls.encode("lease", self.keys.of_all(queues), *args)
 
     def lease_jobs(self, queue: str, ask: LeaseAsk, receive: Callable[[Any], None]) -> None:
         """Lease jobs; `receive` gets the reply of `lease` or a `PresqueError`."""
-        self.store.send(self._lease_command((queue,), ask), receive)
+        self.store.send(queue, self._lease_command((queue,), ask), receive)
 
     def settle(self, lease: Settle, done: Callable[[Settled | PresqueError], None]) -> None:
         """End or extend one lease; `done` gets what became of it. Harmless when repeated."""
@@ -315,7 +340,7 @@ class Engine:
         """End or extend leases of any queues. Returns what became of each, in their order."""
         if len(leases) <= SETTLE_A_CALL and len({lease.queue for lease in leases}) == 1:
             command = self._settle_command(leases[0].queue, *_settle_args(leases))
-            return replies.settled_all(await self.store.ask(command))
+            return replies.settled_all(await self.store.ask(leases[0].queue, command))
         by_queue: dict[str, list[int]] = {}
         for position, lease in enumerate(leases):
             by_queue.setdefault(lease.queue, []).append(position)
@@ -326,7 +351,7 @@ class Engine:
         ]
         answers = await asyncio.gather(
             *(
-                self.store.ask(self._settle_command(queue, *_settle_args([leases[n] for n in some])))
+                self.store.ask(queue, self._settle_command(queue, *_settle_args([leases[n] for n in some])))
                 for queue, some in parts
             )
         )
@@ -337,12 +362,12 @@ class Engine:
         return found
 
     def _settle_command(self, queue: str, count: int, args: bytes) -> bytes:
-        jitter = library.argument(f"{random.random():.6f}".encode())  # noqa: S311 (no secret)
-        return library.call_encoded("settle", self.keys.of(queue), 1 + count, jitter + args)
+        jitter = calls.argument(f"{random.random():.6f}".encode())  # noqa: S311 (no secret)
+        return calls.encode_args("settle", self.keys.of(queue), 1 + count, jitter + args)
 
     def _send_settles(self, queue: str, batch: Batch, receive: Callable[[Any], None]) -> None:
         count = 4 * len(batch.args)
-        self.store.send(self._settle_command(queue, count, b"".join(batch.args)), receive)
+        self.store.send(queue, self._settle_command(queue, count, b"".join(batch.args)), receive)
 
     def _deliver_settles(self, _queue: str, batch: Batch, reply: Any) -> None:
         if isinstance(reply, PresqueError):
@@ -358,8 +383,7 @@ class Engine:
         delivery = (await self.jobs.policy(queue)).get("delivery", "queue")
         if delivery == "queue":
             return None
-        self.wakeups.listen((queue,))
-        return self.deliveries.listen(queue, take, turns=delivery == "roundrobin")
+        return await self.deliveries.listen(queue, take, turns=delivery == "roundrobin")
 
     async def fetch_many(self, queue: str, count: int) -> list[Fetched]:
         """Take up to `count` jobs (1000 at most) off one queue for good. Raises `QueueClosed` if stopped.
@@ -402,26 +426,60 @@ class Engine:
         for due in due_ms.values():
             self.wakeups.due_in(queue, due)
 
-    def _first_look(self, waiter: Waiter, wait: float, found: Fetched | PresqueError | None) -> bool:
-        """What a waiter's first look at its one queue brought: take it, or stand in line for more."""
+    def _look_first(
+        self, queue: str, waiter: Waiter, wait: float, hearing: Hearing, unheard: PresqueError | None
+    ) -> None:
+        """Look at the one queue of a waiter, now that it is heard, or cannot be."""
         if waiter.gone:
-            return False
-        if found is None or isinstance(found, QueueClosed):
-            self.wakeups.wait_after_look(waiter, wait, self._known, found)
-            return True
-        waiter.gone = True
-        return waiter.take(found)
+            hearing.end()
+            return
+        found = functools.partial(self._first_look, queue, waiter, wait, hearing, hearing.count, unheard)
+        self._fetches.add(queue, found)
 
-    def _found_at_first(self, waiter: Waiter, found: Any) -> bool:
-        """What a waiter's look at its queue list brought, while it stood in line already."""
-        return True if found is None else self.wakeups.deal(waiter, found)
+    def _first_look(
+        self,
+        queue: str,
+        waiter: Waiter,
+        wait: float,
+        hearing: Hearing,
+        count: int,
+        unheard: PresqueError | None,
+        found: Fetched | PresqueError | None,
+    ) -> bool:
+        """What a waiter's first look at its one queue brought: take it, or stand in line for more."""
+        try:
+            if waiter.gone:
+                return False
+            if found is None or isinstance(found, QueueClosed):
+                if isinstance(unheard, StoreError):
+                    found = unheard
+                else:
+                    self.wakeups.wait(waiter, wait, self._known, found)
+                    if hearing.count != count:  # messages come over a connection of their own
+                        self.wakeups.serve(queue)
+                    return True
+            waiter.gone = True
+            return waiter.take(found)
+        finally:
+            hearing.end()
+
+    async def _look_in_line(self, waiter: Waiter, look: Callable[[Taker], Awaitable[None]]) -> None:
+        """Look for one that stands in line already, once its queues are heard, or cannot be."""
+        unheard = await self.wakeups.heard(waiter)
+
+        def take(found: Any) -> bool:
+            if found is None and isinstance(unheard, StoreError):
+                found = unheard
+            return True if found is None else self.wakeups.deal(waiter, found)
+
+        if not waiter.gone:
+            await look(take)
 
     async def _look(self, queues: QueueList, take: Taker) -> None:
         """Fetch from a queue list: ask for many queues in one call, again until one has a job."""
         names = queues.expand(self._known)
         try:
-            for first in range(0, len(names), library.QUEUES_A_CALL):
-                some = names[first : first + library.QUEUES_A_CALL]
+            for some in calls.split(names):
                 while True:
                     reply = await self._fetch_call(some, 1, 1)
                     for queue, due in reply.due_ms.items():
@@ -436,12 +494,12 @@ class Engine:
             take(error)
 
     async def _fetch_call(self, queues: Sequence[str], count: int, most_bytes: int) -> replies.Taken[Fetched]:
-        reply = await self._call("fetch", self.keys.of_all(queues), count, most_bytes)
+        reply = await self._call("fetch", queues[0], self.keys.of_all(queues), count, most_bytes)
         return self.sound(replies.fetched(reply, queues))
 
     def take_jobs(self, queue: str, count: int, receive: Callable[[Any], None]) -> None:
         """Fetch up to `count` jobs; `receive` gets the reply of `fetch` or a `PresqueError`."""
-        self.store.send(library.call("fetch", self.keys.of(queue), count, ANSWER_BYTES), receive)
+        self.store.send(queue, calls.encode("fetch", self.keys.of(queue), count, ANSWER_BYTES), receive)
 
     def give_back(self, jobs: Iterable[Fetched | Leased]) -> None:
         """Put jobs whose taker has gone back at the head of their queues.
@@ -468,7 +526,7 @@ class Engine:
     async def _unfetch(self, job: Fetched, *reason: str) -> None:
         while True:
             try:
-                await self._call("unfetch", self.keys.of(job.queue), job.id, job.record, *reason)
+                await self._call("unfetch", job.queue, self.keys.of(job.queue), job.id, job.record, *reason)
             except PresqueError as error:
                 # Unsent, it is tried again; with its outcome unknown it must not be.
                 if self._stopping or not isinstance(error, StoreUnavailable) or error.sent:
@@ -477,36 +535,7 @@ class Engine:
             else:
                 return
 
-    # --- what the wake-ups need -----------------------------------------------------------------
-
-    def listen(self, queues: Iterable[str]) -> None:
-        """Hear of jobs in these queues from now on."""
-        self.store.subscribe(map(self.keys.wake, queues))
-
-    def stop_listening(self, queues: Iterable[str]) -> None:
-        """Hear of them no longer."""
-        self.store.unsubscribe(map(self.keys.wake, queues))
-
-    def _message(self, channel: str, payload: bytes) -> None:
-        """The store tells of a new queue, or of jobs that became ready or will be due."""
-        if channel == self._registry[1]:
-            self._new_queue(payload.decode())
-            return
-        if channel.endswith(":events"):
-            self.events.heard(channel, payload)
-            return
-        if channel.endswith(":ends"):
-            self.jobs.ended(channel, payload)
-            return
-        if self.deliveries.heard(channel, payload):
-            return
-        queue = self.keys.queue_of_channel(channel)
-        ready, _, due = payload.partition(b" ")
-        if ready != b"0":
-            self.wakeups.serve(queue)
-        self.deliveries.serve(queue)
-        if due:
-            self.wakeups.due_in(queue, int(due))
+    # --- what the store tells -------------------------------------------------------------------
 
     def _new_queue(self, queue: str) -> None:
         self._known.add(queue)
@@ -514,10 +543,14 @@ class Engine:
         self.events.new_queue(queue)
 
     def _connected(self) -> None:
-        """Messages may have been missed."""
+        """The store can be called (again). It may be another one, or have lost its data."""
         self.wakeups.serve_all()
         self.deliveries.connected()
         self.events.connected()
+        self._look_for_queues()
+
+    def _look_for_queues(self) -> None:
+        """Queues may have become known that nobody heard of."""
         self._spawn(self._catch_up())
 
     async def _catch_up(self) -> None:
@@ -533,14 +566,16 @@ class Engine:
             return any(one.matches(queue) for one in wanted)
 
         named = {item for one in wanted for item in one.items if not has_glob(item)}
-        self.events.watch(hearer, is_wanted, self._known, named)
-        await self.queues()  # what was sent before this has an effect once it is answered
+        await self.channels.caught_up()  # a queue that was new before this is not new
+        await self.events.watch(hearer, is_wanted, self._known, named)
 
     # --- queues ---------------------------------------------------------------------------------
 
     async def queues(self) -> list[str]:
         """The names of all queues, in alphabetical order."""
-        names = {name.decode() for name in await self.store.call("SMEMBERS", self._registry[0])}
+        names = {
+            name.decode() for name in await self.store.call(keys.REGISTRY, "SMEMBERS", self._registry[0])
+        }
         # Added, not put in place of what is known: a new queue may have been heard of since the answer.
         self._known |= names
         return sorted(names)
@@ -548,14 +583,13 @@ class Engine:
     async def stats(self, queues: Sequence[str]) -> list[QueueStats]:
         """The counts and counters of these queues, in their order; zeros for one never seen."""
         found: list[QueueStats] = []
-        for first in range(0, len(queues), library.QUEUES_A_CALL):
-            some = queues[first : first + library.QUEUES_A_CALL]
-            found += replies.stats(await self._call("stats", self.keys.of_all(some)), some)
+        for some in calls.split(queues):
+            found += replies.stats(await self._call("stats", some[0], self.keys.of_all(some)), some)
         return found
 
     async def peek(self, queue: str, count: int) -> tuple[int, list[tuple[str, bytes]]]:
         """How many jobs are ready, and id and body of those that would be fetched next (8 MiB at most)."""
-        ready, *found = await self._call("peek", self.keys.of(queue), count, ANSWER_BYTES)
+        ready, *found = await self._call("peek", queue, self.keys.of(queue), count, ANSWER_BYTES)
         return ready, [
             (job_id.decode(), body)
             for job_id, record in zip(found[::2], found[1::2], strict=True)
@@ -564,15 +598,15 @@ class Engine:
 
     async def start_queue(self, queue: str) -> None:
         """Let a stopped queue hand out jobs again."""
-        await self._call("control", self.keys.of(queue), "start")
+        await self._call("control", queue, self.keys.of(queue), "start")
 
     async def stop_queue(self, queue: str) -> None:
         """Hand out nothing from this queue until it is started again. Pushes go on."""
-        await self._call("control", self.keys.of(queue), "stop")
+        await self._call("control", queue, self.keys.of(queue), "stop")
 
     async def started(self, queue: str) -> bool:
         """Whether the queue hands out jobs. One never seen does."""
-        return bool(await self._call("control", self.keys.of(queue), "ask"))
+        return bool(await self._call("control", queue, self.keys.of(queue), "ask"))
 
     async def stopped(self, queues: QueueList) -> list[str]:
         """Which of these queues are stopped."""
@@ -581,42 +615,46 @@ class Engine:
 
     async def purge(self, queue: str) -> int:
         """Delete all jobs of the queue, its counters and its uniq keys. Returns how many jobs went."""
-        return int(await self._call("purge", self.keys.of(queue)))
+        return int(await self._call("purge", queue, self.keys.of(queue)))
 
     # --- workers --------------------------------------------------------------------------------
 
     async def register_worker(self, worker: str, queue: str) -> None:
         """The worker takes jobs of this queue from now on."""
-        await self._call("worker_register", self.keys.workers(), worker, queue)
+        await self._call("worker_register", keys.WORKERS, self.keys.workers(), worker, queue)
 
     async def unregister_worker(self, worker: str, queue: str) -> None:
         """The worker takes no more jobs of this queue. After its last queue it is forgotten."""
-        await self._call("worker_unregister", self.keys.workers(), worker, queue)
+        await self._call("worker_unregister", keys.WORKERS, self.keys.workers(), worker, queue)
 
     async def workers(self) -> dict[str, list[str]]:
         """The registered workers and the queues each of them takes jobs of."""
-        return replies.registered(await self._call("worker_list", self.keys.workers()))
+        return replies.registered(await self._call("worker_list", keys.WORKERS, self.keys.workers()))
 
     async def worker(self, worker: str) -> WorkerStats | None:
         """What is known of one worker; None for one never heard of."""
-        return replies.worker(await self._call("worker_show", self.keys.workers(), worker), worker)
+        return replies.worker(
+            await self._call("worker_show", keys.WORKERS, self.keys.workers(), worker), worker
+        )
 
     async def report_worker(self, worker: str, report: bytes, queues: Iterable[str]) -> str:
         """Keep what a worker says of itself, register it for `queues`, and return what it is asked to be."""
-        reply = await self._call("worker_report", self.keys.workers(), worker, report, *queues)
+        reply = await self._call("worker_report", keys.WORKERS, self.keys.workers(), worker, report, *queues)
         return str(reply.decode())
 
     async def leave_worker(self, worker: str) -> None:
         """Forget a worker that has ended."""
-        await self._call("worker_leave", self.keys.workers(), worker)
+        await self._call("worker_leave", keys.WORKERS, self.keys.workers(), worker)
 
     async def tell_worker(self, worker: str, status: str) -> bool:
         """Ask a worker to be `start`, `quiet` or `stop` when it reports next; False if it does not report."""
-        return bool(await self._call("worker_tell", self.keys.workers(), worker, status))
+        return bool(await self._call("worker_tell", keys.WORKERS, self.keys.workers(), worker, status))
 
     async def worker_records(self, most: int) -> list[WorkerRecord]:
         """The registered workers, those heard of last first, `most` of them."""
-        return replies.worker_records(await self._call("worker_records", self.keys.workers(), most))
+        return replies.worker_records(
+            await self._call("worker_records", keys.WORKERS, self.keys.workers(), most)
+        )
 
     def count_worker(self, worker: str, processed: int, failed: int) -> None:
         """Add to a worker's counters, a moment later. A lost store may lose the count, never a job."""
@@ -630,13 +668,15 @@ class Engine:
         counts, self._worker_counts = self._worker_counts, {}
         for worker, (processed, failed) in counts.items():
             self.store.send(
-                library.call("worker_count", self.keys.workers(), worker, processed, failed), _ignore
+                keys.WORKERS,
+                calls.encode("worker_count", self.keys.workers(), worker, processed, failed),
+                _ignore,
             )
 
     # --- calls ----------------------------------------------------------------------------------
 
-    async def _call(self, name: str, names: tuple[str, ...], *args: str | bytes | int) -> Any:
-        return await self.store.ask(library.call(name, names, *args))
+    async def _call(self, name: str, tag: str, names: tuple[str, ...], *args: str | bytes | int) -> Any:
+        return await self.store.ask(tag, calls.encode(name, names, *args))
 
 
 def pack(options: PushOptions) -> bytes:
@@ -674,5 +714,5 @@ def _settle_args(leases: Sequence[Settle]) -> tuple[int, bytes]:
     for (verb, token, fields), group in itertools.groupby(leases, _alike):
         packed = codec.pack(dict(fields)) if fields else b""
         ids = " ".join([one.id for one in group])
-        parts += map(library.argument, (verb.encode(), token.encode(), packed, ids.encode()))
+        parts += map(calls.argument, (verb.encode(), token.encode(), packed, ids.encode()))
     return len(parts), b"".join(parts)

@@ -6,13 +6,15 @@ lua/events.lua. So it costs nothing while nobody watches, and is heard whichever
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from presque.engine import library
+from presque.engine import calls
 from presque.engine.keys import Keys
 from presque.errors import PresqueError
+from presque.store.channels import Channels, Hearing
 from presque.store.store import Store
 
 NAMED = 100
@@ -31,68 +33,117 @@ class Hearer(Protocol):
 class Events:
     """What one server hears of the jobs of one namespace."""
 
-    def __init__(self, store: Store, keys: Keys) -> None:
+    def __init__(self, store: Store, channels: Channels, keys: Keys) -> None:
         self._store = store
+        self._channels = channels
         self._keys = keys
+        self._loop = asyncio.get_running_loop()
         self._hearer: Hearer | None = None
         self._wanted: Callable[[str], bool] = bool
-        self._queues: set[str] = set()  # that we listen to
-        self._marked: set[str] = set()  # whose functions know that
+        self._hearings: dict[str, Hearing] = {}
+        self._marked: set[str] = set()  # whose functions know that somebody listens
+        self._missed: set[str] = set()  # what was not heard for a while
+        self._held: dict[str, list[bytes]] = {}  # messages that must wait for what came before them
 
-    def watch(self, hearer: Hearer, wanted: Callable[[str], bool], known: set[str], named: set[str]) -> None:
+    async def watch(
+        self, hearer: Hearer, wanted: Callable[[str], bool], known: set[str], named: set[str]
+    ) -> None:
         """Tell `hearer` from now on of all queues that are `wanted`: of those of the `known` ones, of those
-        that are `named` and need not be there yet, and of new ones."""
+        that are `named` and need not be there yet, and of new ones.
+
+        It is heard once this has returned. Raises `PresqueError`.
+        """
         self._hearer, self._wanted = hearer, wanted
         known = {queue for queue in known if wanted(queue)}
         now = known | named
-        self._store.unsubscribe(map(self._keys.events, self._queues - now))
-        self._store.subscribe(map(self._keys.events, now - self._queues))
-        self._queues = now
+        for queue in self._hearings.keys() - now:
+            self._hearings.pop(queue).end()
+        for queue in now - self._hearings.keys():
+            self._hear(queue)
         self._marked &= known
-        self._mark(known - self._marked)
+        for hearing in [self._hearings[queue] for queue in now]:
+            await hearing.begun()
+        for some in calls.split(sorted((known & self._hearings.keys()) - self._marked)):
+            await self._store.ask(some[0], self._mark(some))
+            self._marked.update(some)
 
     def rest(self) -> None:
         """Tell nobody any more."""
         self._hearer = None
-        self._store.unsubscribe(map(self._keys.events, self._queues))
-        self._queues, self._marked = set(), set()
+        for hearing in self._hearings.values():
+            hearing.end()
+        self._hearings.clear()
+        self._marked.clear()
+        self._missed.clear()
+        self._held.clear()
 
     def new_queue(self, queue: str) -> None:
         """A queue that may be new. Its first jobs may have been pushed before anybody could listen."""
         if self._hearer is None or queue in self._marked or not self._wanted(queue):
             return
-        self._store.subscribe([self._keys.events(queue)])
-        self._queues.add(queue)
         self._marked.add(queue)
+        hearing = self._hearings.get(queue) or self._hear(queue)
+        hearing.then(functools.partial(self._begun, queue))
+
+    def _hear(self, queue: str) -> Hearing:
+        hearing = self._channels.hear(
+            self._keys.events(queue),
+            functools.partial(self._heard, queue),
+            functools.partial(self._missed_some, queue),
+        )
+        self._hearings[queue] = hearing
+        return hearing
+
+    def _begun(self, queue: str, error: PresqueError | None) -> None:
+        """A new queue is heard from now on: let its functions know, and ask what came before."""
+        if error is not None or queue not in self._hearings:
+            self._marked.discard(queue)
+            return
+        self._held[queue] = []
         meta = self._keys.of(queue)[0]
-        self._store.send(library.call("watch", (meta,), 1), functools.partial(self._first, queue))
+        self._store.send(queue, calls.encode("watch", (meta,), 1), functools.partial(self._first, queue))
 
     def _first(self, queue: str, reply: Any) -> None:
-        if isinstance(reply, PresqueError) or self._hearer is None:
+        held = self._held.pop(queue, [])
+        if self._hearer is None:
             return
-        at, count = reply
-        ids = [str(number) for number in range(1, min(count, NAMED) + 1)]
-        if count:
-            self._hearer.heard(queue, int(at), "pushed", count, ids)
+        if not isinstance(reply, PresqueError):
+            at, count = reply
+            ids = [str(number) for number in range(1, min(count, NAMED) + 1)]
+            if count:
+                self._hearer.heard(queue, int(at), "pushed", count, ids)
+        for payload in held:
+            self._heard(queue, payload)
 
     def connected(self) -> None:
-        """The connection to the store has come back."""
+        """The store can be called again. It may have forgotten who listens."""
+        for some in calls.split(sorted(self._marked)):
+            self._store.send(some[0], self._mark(some), _ignore)
+
+    def _missed_some(self, queue: str) -> None:
+        """What happened in a queue was not heard for a while. Many queues tell that at once."""
+        if not self._missed:
+            self._loop.call_soon(self._catch_up)
+        self._missed.add(queue)
+
+    def _catch_up(self) -> None:
+        missed, self._missed = self._missed & self._hearings.keys(), set()
         if self._hearer is not None:
-            self._mark(self._marked)
+            for some in calls.split(sorted(missed & self._marked)):
+                self._store.send(some[0], self._mark(some), _ignore)
             self._hearer.missed()
 
-    def _mark(self, queues: set[str]) -> None:
-        names = sorted(queues)
-        for first in range(0, len(names), library.QUEUES_A_CALL):
-            metas = tuple(self._keys.of(queue)[0] for queue in names[first : first + library.QUEUES_A_CALL])
-            self._store.send(library.call("watch", metas, 0), _ignore)
-        self._marked |= queues
+    def _mark(self, queues: Sequence[str]) -> bytes:
+        """The call that lets the functions know that somebody listens to these queues."""
+        return calls.encode("watch", tuple(self._keys.of(queue)[0] for queue in queues), 0)
 
-    def heard(self, channel: str, payload: bytes) -> None:
+    def _heard(self, queue: str, payload: bytes) -> None:
         """A message of an `events` channel, as lua/events.lua writes it."""
         if self._hearer is None:
             return
-        queue = self._keys.queue_of_channel(channel)
+        if queue in self._held:
+            self._held[queue].append(payload)
+            return
         at, *parts = payload.decode().split(" ")
         for first in range(0, len(parts), 3):
             what, count, ids = parts[first : first + 3]

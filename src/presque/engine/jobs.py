@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from presque import codec
-from presque.engine import library, replies
+from presque.engine import calls, replies
 from presque.engine.keys import Keys
 from presque.engine.records import seal
-from presque.errors import JobGone, NotFound, WrongState
+from presque.errors import JobGone, NotFound, StoreUnavailable, WrongState
 from presque.job import Explained, Job, JobState
+from presque.store.channels import Channels, Hearing
 from presque.store.disk import OF_A_JOB, Disk
 from presque.store.store import Store
 
@@ -26,19 +29,21 @@ MISSING = "there is no such job: it was never pushed, or is finished and was not
 class Jobs:
     """The jobs of one namespace, one at a time."""
 
-    def __init__(self, store: Store, keys: Keys, disk: Disk) -> None:
+    def __init__(self, store: Store, channels: Channels, keys: Keys, disk: Disk) -> None:
         self._disk = disk
         self._store = store
+        self._channels = channels
         self._keys = keys
-        self._waiting: dict[tuple[str, str], set[asyncio.Future[str]]] = {}
+        self._ends: dict[str, _Ends] = {}
         self._stopping = False
 
     def stop_waiting(self) -> None:
         """Let those who wait for the end of a job see it as it is now, and let nobody wait from now on."""
         self._stopping = True
-        for waiting in self._waiting.values():
-            for heard in waiting:
-                heard.cancel()
+        for ends in self._ends.values():
+            for waiting in ends.waiting.values():
+                for heard in waiting:
+                    heard.cancel()
 
     async def show(self, queue: str, job: str) -> Job:
         """What there is to know of a job. Raises `NotFound`."""
@@ -125,7 +130,7 @@ class Jobs:
         reply = await self._call("explain", queue, job)
         if not reply:
             raise NotFound(MISSING)
-        [_, listeners] = await self._store.call("PUBSUB", "SHARDNUMSUB", self._keys.wake(queue))
+        [_, listeners] = await self._store.call(queue, "PUBSUB", "SHARDNUMSUB", self._keys.wake(queue))
         return replies.explained(reply, listeners=listeners)
 
     async def policy(self, queue: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -146,10 +151,10 @@ class Jobs:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         heard: asyncio.Future[str] = loop.create_future()
-        channel = self._keys.ends(queue)
-        self._waiting.setdefault((channel, job), set()).add(heard)
-        self._store.subscribe([channel])
+        ends = self._wait_for_end(queue, job, heard)
         try:
+            with contextlib.suppress(StoreUnavailable):  # then it is looked at now and then
+                await ends.hearing.begun()
             found = await self.show(queue, job)
             while found.state not in (JobState.DONE, JobState.DEAD):
                 left = deadline - loop.time()
@@ -167,24 +172,43 @@ class Jobs:
                     break  # it is alive again, or its end is kept
             return found
         finally:
-            self._stop_waiting(channel, job, heard)
+            self._stop_waiting(queue, job, heard)
 
-    def _stop_waiting(self, channel: str, job: str, heard: asyncio.Future[str]) -> None:
-        waiting = self._waiting[channel, job]
-        waiting.discard(heard)
-        if not waiting:
-            del self._waiting[channel, job]
-            if not any(other == channel for other, _ in self._waiting):
-                self._store.unsubscribe([channel])
+    def _wait_for_end(self, queue: str, job: str, heard: asyncio.Future[str]) -> _Ends:
+        ends = self._ends.get(queue)
+        if ends is None:
+            waiting: dict[str, set[asyncio.Future[str]]] = {}
+            ended = functools.partial(_ended, waiting)
+            ends = _Ends(self._channels.hear(self._keys.ends(queue), ended), waiting)
+            self._ends[queue] = ends
+        ends.waiting.setdefault(job, set()).add(heard)
+        return ends
 
-    def ended(self, channel: str, payload: bytes) -> None:
-        """A message of an `ends` channel: which jobs ended, and how."""
-        parts = payload.decode().split(" ")
-        for how, jobs in zip(parts[::2], parts[1::2], strict=True):
-            for job in jobs.split(","):
-                for future in self._waiting.get((channel, job), ()):
-                    if not future.done():
-                        future.set_result(how)
+    def _stop_waiting(self, queue: str, job: str, heard: asyncio.Future[str]) -> None:
+        ends = self._ends[queue]
+        ends.waiting[job].discard(heard)
+        if not ends.waiting[job]:
+            del ends.waiting[job]
+        if not ends.waiting:
+            del self._ends[queue]
+            ends.hearing.end()
 
     async def _call(self, name: str, queue: str, *args: str | bytes | int) -> Any:
-        return await self._store.ask(library.call(name, self._keys.of(queue), *args))
+        return await self._store.ask(queue, calls.encode(name, self._keys.of(queue), *args))
+
+
+class _Ends(NamedTuple):
+    """Those who wait for jobs of one queue to end, by job."""
+
+    hearing: Hearing
+    waiting: dict[str, set[asyncio.Future[str]]]
+
+
+def _ended(waiting: dict[str, set[asyncio.Future[str]]], payload: bytes) -> None:
+    """A message of an `ends` channel: which jobs ended, and how."""
+    parts = payload.decode().split(" ")
+    for how, jobs in zip(parts[::2], parts[1::2], strict=True):
+        for job in jobs.split(","):
+            for future in waiting.get(job, ()):
+                if not future.done():
+                    future.set_result(how)

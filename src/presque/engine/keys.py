@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 PER_QUEUE = 7
+REGISTRY, WORKERS, CRONS = ":queues", ":workers", ":cron"
+"""Hash tags of what belongs to no queue; that of a queue is its name. All keys of one call share a tag."""
 _PARTS = ("meta", "jobs", "ready", "due", "ttl", "uniq", "wake")
 
 
@@ -26,19 +28,19 @@ class Keys:
 
     def registry(self) -> tuple[str, str, str]:
         """The set of all queue names, the channel that tells of new ones, and the number of the layout."""
-        names = f"{self.namespace}:{{:queues}}"
+        names = f"{self.namespace}:{{{REGISTRY}}}"
         return names, f"{names}:new", f"{names}:layout"
 
     def workers(self) -> tuple[str, ...]:
         """The keys that hold what is known of the workers."""
-        prefix = f"{self.namespace}:{{:workers}}"
+        prefix = f"{self.namespace}:{{{WORKERS}}}"
         parts = ("queues", "started", "processed", "failed", "seen", "report", "asked")
         return tuple(f"{prefix}:{part}" for part in parts)
 
     def crons(self) -> tuple[str, ...]:
         """The keys that hold the recurring jobs."""
         parts = ("jobs", "bodies", "due", "steady", "notes", "clock")
-        return tuple(f"{self.namespace}:{{:cron}}:{part}" for part in parts)
+        return tuple(f"{self.namespace}:{{{CRONS}}}:{part}" for part in parts)
 
     def wake(self, queue: str) -> str:
         """The channel that tells of jobs becoming ready in one queue."""
@@ -59,10 +61,6 @@ class Keys:
     def turns(self, queue: str) -> str:
         """Whose turn it is among the listeners of a queue that deals its jobs in turn."""
         return f"{self.namespace}:{{{queue}}}:turns"
-
-    def queue_of_channel(self, channel: str) -> str:
-        """The queue whose `wake` channel this is."""
-        return channel[channel.index("{") + 1 : channel.rindex("}")]
 
 
 @lru_cache(maxsize=16384)

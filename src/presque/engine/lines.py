@@ -55,9 +55,17 @@ class _Line:
 
 
 class Lines:
-    """The lines, found by queue list and by queue."""
+    """The lines, found by queue list and by queue.
 
-    def __init__(self) -> None:
+    `wanted(queue)` is called when somebody begins to wait for a queue, `unwanted(queue)` when nobody waits
+    for it any more.
+    """
+
+    def __init__(
+        self, wanted: Callable[[str], None] = lambda _: None, unwanted: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._wanted = wanted
+        self._unwanted = unwanted
         self._lines: dict[tuple[QueueList, bool], _Line] = {}
         self._by_queue: dict[str, list[_Line]] = {}
         self._arrivals = itertools.count()
@@ -92,6 +100,7 @@ class Lines:
                 lines.remove(line)
                 if not lines:
                     del self._by_queue[queue]
+                    self._unwanted(queue)
 
     def queues_of(self, waiter: Waiter) -> set[str]:
         """The queues whose jobs this waiter, who stands in line, would take."""
@@ -133,7 +142,12 @@ class Lines:
 
     def _watch(self, line: _Line, queue: str) -> None:
         line.watched.add(queue)
-        self._by_queue.setdefault(queue, []).append(line)
+        lines = self._by_queue.get(queue)
+        if lines is None:
+            self._by_queue[queue] = [line]
+            self._wanted(queue)
+        else:
+            lines.append(line)
 
 
 def _place(waiter: Waiter) -> tuple[QueueList, bool]:

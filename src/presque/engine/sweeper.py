@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Sequence, Set
 
-from presque.engine import library
+from presque.engine import calls
 from presque.engine.keys import Keys
 from presque.errors import PresqueError, StoreUnavailable
 from presque.store.store import Store
@@ -31,15 +31,15 @@ async def sweep(store: Store, keys: Keys, known: Set[str]) -> None:
         await asyncio.sleep(SWEEP_S)
         if not left:
             left = sorted(known)
-            share = min(max(library.QUEUES_A_CALL, math.ceil(len(left) / SWEEP_TURNS)), SWEPT_MOST)
+            share = min(max(calls.QUEUES_A_CALL, math.ceil(len(left) / SWEEP_TURNS)), SWEPT_MOST)
         turn, left = left[:share], left[share:]
-        for first in range(0, len(turn), library.QUEUES_A_CALL):
-            await _sweep_some(store, keys, turn[first : first + library.QUEUES_A_CALL])
+        for some in calls.split(turn):
+            await _sweep_some(store, keys, some)
 
 
 async def _sweep_some(store: Store, keys: Keys, queues: Sequence[str]) -> None:
     try:
-        while await store.ask(library.call("sweep", keys.of_all(queues))):
+        while await store.ask(queues[0], calls.encode("sweep", keys.of_all(queues))):
             pass
     except StoreUnavailable:
         pass  # it is logged where the connection is kept, and the next turn comes

@@ -1,9 +1,10 @@
 """Lets a waiting fetch sleep until a job arrives, at no cost per second.
 
-The store tells of jobs that became ready on a channel for each queue, and this server listens to the
-channels of the queues that somebody waits for here. A message names a queue; then as many jobs of it are
-taken as there are waiters, in one call, and dealt out in the order in which the waiters came. A scheduled
-job needs no message: every fetch learns when the next one is due, and a timer looks again then.
+The store tells of jobs that became ready on a channel for each queue, and this server hears the channels of
+the queues that somebody waits for here. Whoever looks and then waits must hear before the look. A message
+names a queue; then as many jobs of it are taken as there are waiters, in one call, and dealt out in the
+order in which the waiters came. A scheduled job needs no message: every fetch learns when the next one is
+due, and a timer looks again then.
 """
 
 from __future__ import annotations
@@ -14,25 +15,20 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
 from presque.engine import replies
+from presque.engine.keys import Keys
 from presque.engine.lines import Lines, Waiter
 from presque.errors import PresqueError, QueueClosed, StoreUnavailable
 from presque.job import Fetched, LeaseAsk, Leased
+from presque.store.channels import Channels, Hearing
 
 J = TypeVar("J", Fetched, Leased)
 
 SERVE_MOST = 500
-FORGET_S = 30.0
 TIMER_MOST_S = 3600.0
 
 
 class Source(Protocol):
     """What serving the lines needs of the engine."""
-
-    def listen(self, queues: Iterable[str]) -> None:
-        """Hear of jobs in these queues from now on."""
-
-    def stop_listening(self, queues: Iterable[str]) -> None:
-        """Hear of them no longer."""
 
     def take_jobs(self, queue: str, count: int, receive: Callable[[Any], None]) -> None:
         """Fetch up to `count` jobs; `receive` gets the reply of `fetch` or a `PresqueError`."""
@@ -50,16 +46,17 @@ class Source(Protocol):
 class Wakeups:
     """Serves those who wait."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, channels: Channels, keys: Keys) -> None:
         self._source = source
+        self._channels = channels
+        self._keys = keys
         self._loop = asyncio.get_running_loop()
-        self._lines = Lines()
+        self._lines = Lines(self._hear, self._rest)
+        self._hearings: dict[str, Hearing] = {}
         self._leasing: dict[str, bool] = {}
-        self._listening: set[str] = set()
         self._serving: dict[str, bool] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stopping = False
-        self.kept: Callable[[], set[str]] = set  # further queues whose channels are needed
 
     def wait(
         self, waiter: Waiter, seconds: float, known: Iterable[str], otherwise: QueueClosed | None = None
@@ -72,27 +69,39 @@ class Wakeups:
         self._lines.join(waiter, known)
         waiter.timer = self._loop.call_later(seconds, self.deal, waiter, otherwise)
 
-    def wait_after_look(
-        self, waiter: Waiter, seconds: float, known: Iterable[str], otherwise: QueueClosed | None
-    ) -> None:
-        """The same for one that has just looked, after `listen`, and found nothing."""
-        self.wait(waiter, seconds, known, otherwise)
-        if waiter.gone:
-            return  # the server is stopping: it has been answered
-        # Normally it listened since before its look. If the channel was dropped in between, look again.
-        for queue in self.listen(self._lines.queues_of(waiter)):
+    def hear(self, queue: str) -> Hearing:
+        """Hear of jobs in a queue, so as to look there and then wait; `count` shows if some came since."""
+        return self._channels.hear(self._keys.wake(queue), _ignore)
+
+    async def heard(self, waiter: Waiter) -> PresqueError | None:
+        """Return when all is heard of that this waiter, who stands in line, would take; if the store refuses
+        that or is away, with the reason."""
+        reason: PresqueError | None = None
+        for queue in list(self._lines.queues_of(waiter)):
+            try:
+                await self._hearings[queue].begun()
+            except PresqueError as error:
+                reason = error
+            except KeyError:
+                return None  # the waiter has gone meanwhile
+        return reason
+
+    def _hear(self, queue: str) -> None:
+        """Somebody begins to wait for a queue."""
+        woken, missed = functools.partial(self._woken, queue), functools.partial(self.serve, queue)
+        self._hearings[queue] = self._channels.hear(self._keys.wake(queue), woken, missed)
+
+    def _rest(self, queue: str) -> None:
+        """Nobody waits for a queue any more."""
+        self._hearings.pop(queue).end()
+
+    def _woken(self, queue: str, payload: bytes) -> None:
+        """Jobs of a queue became ready, or will be due."""
+        ready, _, due = payload.partition(b" ")
+        if ready != b"0":
             self.serve(queue)
-
-    def listen_for(self, waiter: Waiter) -> None:
-        """Hear of jobs that this waiter, who stands in line, would take."""
-        self.listen(self._lines.queues_of(waiter))
-
-    def listen(self, queues: Iterable[str]) -> set[str]:
-        """Hear of jobs in these queues from now on. Returns those that were not listened to before."""
-        new = set(queues) - self._listening
-        self._listening |= new
-        self._source.listen(new)
-        return new
+        if due:
+            self.due_in(queue, int(due))
 
     def leave(self, waiter: Waiter) -> None:
         """The one who waits has gone."""
@@ -148,8 +157,7 @@ class Wakeups:
     def new_queue(self, queue: str) -> None:
         """Let those whose globs match a queue that may not have been known before have its jobs."""
         if self._lines.new_queue(queue):
-            self.listen([queue])
-            self.serve(queue)
+            self._hearings[queue].then(lambda _: self.serve(queue))
 
     def due_in(self, queue: str, milliseconds: int) -> None:
         """Look again when the next scheduled job is due, if somebody waits."""
@@ -163,14 +171,6 @@ class Wakeups:
                 return
             timer.cancel()
         self._timers[queue] = self._loop.call_at(when, self._due, queue)
-
-    async def forget_channels(self) -> None:
-        """Stop listening to queues that nobody waits for any more; not at once, since most come back."""
-        while True:
-            await asyncio.sleep(FORGET_S)
-            idle = self._listening.difference(self._lines.queues(), self.kept())
-            self._listening -= idle
-            self._source.stop_listening(idle)
 
     def _due(self, queue: str) -> None:
         del self._timers[queue]
@@ -213,3 +213,7 @@ class Wakeups:
             self.due_in(queue, due)
         if again or answer.more or answer.jobs:
             self._serve_lease(queue)
+
+
+def _ignore(_payload: bytes) -> None:
+    pass

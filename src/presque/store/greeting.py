@@ -7,7 +7,7 @@ from typing import Any
 
 from presque.errors import SetupError, StoreError, StoreUnavailable
 from presque.store.address import Address
-from presque.store.wire import Wire, command
+from presque.store.wire import Wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class Functions:
     source: str
 
 
-async def greet(wire: Wire, address: Address) -> StoreInfo:
-    """Log in and learn whom we talk to. Raises `SetupError` for a store that presque must not use."""
+async def log_in(wire: Wire, address: Address) -> None:
+    """Say who we are. Raises `SetupError` if the store does not let us in."""
     hello: list[str] = ["HELLO", "3"]
     if address.password is not None:
         hello += ["AUTH", address.username or "default", address.password]
@@ -42,6 +42,14 @@ async def greet(wire: Wire, address: Address) -> StoreInfo:
         if address.db:
             await wire.ask("SELECT", address.db)
         await wire.ask("CLIENT", "SETNAME", "presque")
+    except StoreError as error:
+        raise SetupError(_refusal(str(error), address)) from None
+
+
+async def greet(wire: Wire, address: Address) -> StoreInfo:
+    """Log in and learn whom we talk to. Raises `SetupError` for a store that presque must not use."""
+    await log_in(wire, address)
+    try:
         raw = await wire.ask("INFO")
     except StoreError as error:
         raise SetupError(_refusal(str(error), address)) from None
@@ -98,18 +106,6 @@ async def load(wire: Wire, functions: Functions) -> None:
         await wire.ask("FUNCTION", "LOAD", "REPLACE", functions.source)
     except StoreError as error:
         raise SetupError(f"the store does not take presque's functions: {error}") from None
-
-
-async def may_listen(wire: Wire, channel: str) -> None:
-    """Find out whether our user may subscribe. A refusal later would be an error that answers no call."""
-    wire.write(command("SSUBSCRIBE", channel))
-    try:
-        await wire.ask("PING")
-    except StoreError as error:
-        namespace = channel.partition(":")[0]
-        raise SetupError(
-            f"the store's user may not listen to channels: {error}; allow it with `&{namespace}:*`"
-        ) from None
 
 
 def _code(entry: Any) -> bytes:

@@ -1,37 +1,93 @@
 """One connection to the store, on hiredis: replies come in the order of the calls.
 
-A reply cannot be skipped: a caller that has gone leaves its place in the line. A reply that does not come
-takes the whole connection down, which a watchdog on the oldest call decides (`PATIENCE`).
+A reply cannot be skipped: a caller that has disconnected leaves its place in the line. A reply that does not
+come takes the whole connection down, which a watchdog on the oldest call decides (`PATIENCE`).
+
+A subscription has its place in the line, too. The store answers it with a push message, or with an ordinary
+error if it refuses. Without a place that error would go to the next caller, and each one after it would get
+its neighbour's reply.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import hiredis
 
 from presque.errors import PresqueError, StoreError, StoreFull, StoreLoading, StoreUnavailable
 
+log = logging.getLogger("presque.store")
+
 PATIENCE = 3.0
+JUDGE_S = 0.02
+UNUSABLE = "presque could not use what the store answered; see the log of presque"
 
 Receiver = Callable[[Any], None]
-"""Called exactly once, with the reply or with a `PresqueError`. Must not raise."""
+"""Called once, with the reply or with a `PresqueError`. If it raises, that is logged and it is called once
+more, with an error, so that whoever waits for it gets an answer."""
+
+
+class Call(NamedTuple):
+    """A command on its way, and who gets its reply."""
+
+    command: bytes
+    receiver: Receiver
+    answer: int = 0
+    """Bytes that the reply may have, where that is worth counting."""
+    again: bool = False
+    """It was sent before, and its function was missing."""
+
+
+class _Subscription(NamedTuple):
+    """A place in the line for a push message (`ssubscribe` or `sunsubscribe`), or for an error."""
+
+    kind: bytes
+    channel: bytes
+    receiver: Receiver
+    answer: int = 0
 
 
 class Owner(Protocol):
     """Whoever keeps a wire and wants to know what happens on it."""
 
     def wire_lost(self, wire: Wire, reason: str) -> None:
-        """The wire is gone; its callers know already."""
+        """The wire is gone. Its callers are told after this."""
 
-    def message(self, channel: str, payload: bytes) -> None:
+    def answered(self, size: int) -> None:
+        """A call with an `answer` of this size has its reply."""
+
+    def function_missing(self, call: Call) -> None:
+        """A call found no function, so nothing has happened yet. Its receiver waits."""
+
+    def message(self, channel: bytes, payload: bytes) -> None:
         """A message arrived on a channel."""
 
-    def function_missing(self, sent: bytes, receiver: Receiver) -> None:
-        """A call found no function, so nothing has happened yet."""
+    def dropped(self, channel: bytes) -> None:
+        """The store ended a subscription by itself, as a Cluster does when a slot moves."""
+
+
+class Nobody:
+    """An owner who wants to know nothing, as while the first words are exchanged."""
+
+    def wire_lost(self, wire: Wire, reason: str) -> None:
+        """Do nothing."""
+
+    def answered(self, size: int) -> None:
+        """Do nothing."""
+
+    def function_missing(self, call: Call) -> None:
+        """Give the caller an error."""
+        call.receiver(StoreError("the store has lost presque's functions"))
+
+    def message(self, channel: bytes, payload: bytes) -> None:
+        """Do nothing."""
+
+    def dropped(self, channel: bytes) -> None:
+        """Do nothing."""
 
 
 def command(*parts: str | bytes | int) -> bytes:
@@ -62,8 +118,8 @@ class Wire(asyncio.Protocol):
     """One TCP or unix connection, from its first byte to its last."""
 
     def __init__(self) -> None:
-        self.calls: deque[tuple[bytes, Receiver, bool]] = deque()
-        self.owner: Owner | None = None
+        self.calls: deque[Call | _Subscription] = deque()
+        self.owner: Owner = Nobody()
         self.lost = False
         self._reader = hiredis.Reader()
         self._loop = asyncio.get_running_loop()
@@ -81,14 +137,13 @@ class Wire(asyncio.Protocol):
             return
         self.lost = True
         reason = str(exc) if exc else self._reason
-        if self.owner is not None:
-            self.owner.wire_lost(self, reason)
+        self.owner.wire_lost(self, reason)
         calls, self.calls = self.calls, deque()
         error = StoreUnavailable(
             f"the store did not answer ({reason}); whether the request took effect is unknown", sent=True
         )
-        for _, receiver, _ in calls:
-            receiver(error)
+        for call in calls:
+            _give(call.receiver, error)
 
     def abort(self, reason: str) -> None:
         """Drop the connection now and fail every call on it."""
@@ -102,24 +157,45 @@ class Wire(asyncio.Protocol):
         assert self._transport is not None
         return self._transport.get_write_buffer_size()
 
-    def send(self, command: bytes, receiver: Receiver, *, last_try: bool = False) -> None:
-        """Write a command whose reply is for `receiver`."""
-        self.calls.append((command, receiver, last_try))
-        self.write(command)
+    def send(self, call: Call) -> None:
+        """Write a command whose reply is for the receiver of `call`."""
+        if self.lost:
+            _give(call.receiver, StoreUnavailable(self._reason))
+            return
+        self.calls.append(call)
+        self._write(call.command)
 
-    def write(self, command: bytes) -> None:
-        """Write bytes that get no reply of their own (subscriptions are answered by push messages).
+    def subscribe(self, channel: bytes, receiver: Receiver) -> None:
+        """Listen to a sharded channel; `receiver` gets None once messages arrive, or why they will not."""
+        self._change(b"ssubscribe", channel, receiver)
 
-        uvloop joins what is written to one connection during a turn of the loop.
-        """
-        if not self.lost and self._transport is not None:
-            self._transport.write(command)
+    def unsubscribe(self, channel: bytes) -> None:
+        """Stop listening to a sharded channel."""
+        self._change(b"sunsubscribe", channel, ignore)
+
+    async def ask(self, *parts: str | bytes | int) -> Any:
+        """Send one command and wait for its reply. Raises `PresqueError`."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self.send(Call(command(*parts), into(future)))
+        return await future
+
+    def _change(self, kind: bytes, channel: bytes, receiver: Receiver) -> None:
+        if self.lost:
+            _give(receiver, StoreUnavailable(self._reason))
+            return
+        self.calls.append(_Subscription(kind, channel, receiver))
+        self._write(command(kind, channel))
+
+    def _write(self, data: bytes) -> None:
+        """uvloop joins what is written to one connection during a turn of the loop."""
+        if self._transport is not None:
+            self._transport.write(data)
 
     def data_received(self, data: bytes) -> None:
         self._heard = self._loop.time()
         reader, calls = self._reader, self.calls
         reader.feed(data)
-        while True:
+        while not self.lost:
             try:
                 reply = reader.gets()
             except hiredis.ProtocolError as error:
@@ -128,36 +204,75 @@ class Wire(asyncio.Protocol):
             if reply is False:
                 return
             if type(reply) is hiredis.PushNotification:
-                if reply[0] == b"smessage" and self.owner is not None:
-                    self.owner.message(reply[1].decode(), reply[2])
+                self._pushed(reply)
                 continue
             try:
-                sent, receiver, last_try = calls.popleft()
+                call = calls.popleft()
             except IndexError:
                 self.abort("it answered what nobody had asked")
                 return
+            if call.answer:
+                self.owner.answered(call.answer)
             if isinstance(reply, hiredis.ReplyError):
                 text = str(reply)
-                if text.startswith("ERR Function not found") and not last_try and self.owner is not None:
-                    self.owner.function_missing(sent, receiver)
+                if type(call) is Call and not call.again and text.startswith("ERR Function not found"):
+                    self.owner.function_missing(call)
                     continue
                 reply = error_of(text)
-            receiver(reply)
+            elif type(call) is not Call:
+                calls.appendleft(call)
+                self.abort("it answered a subscription with something else")
+                return
+            try:
+                call.receiver(reply)
+            except Exception:
+                log.exception("store.receiver_failed")
+                _give(
+                    call.receiver,
+                    StoreError(UNUSABLE),
+                )
+
+    def _pushed(self, push: Any) -> None:
+        kind, channel = push[0], push[1]
+        if kind == b"smessage":
+            try:
+                self.owner.message(channel, push[2])
+            except Exception:
+                log.exception("store.hearer_failed channel=%s", channel.decode("utf-8", "replace"))
+            return
+        first = self.calls[0] if self.calls else None
+        if type(first) is _Subscription and (first.kind, first.channel) == (kind, channel):
+            self.calls.popleft()
+            _give(first.receiver, None)
+        elif kind == b"sunsubscribe":
+            self.owner.dropped(channel)
 
     def watch(self, now: float) -> None:
         """Take the connection down if an answer is owed for too long; ask something if it is quiet."""
         if self.calls:
             if now - max(self._heard, self._asked) > PATIENCE:
-                self.abort(f"no answer for {PATIENCE:.0f} s")
+                # Timers come before the socket in a turn of the loop, so an answer may be there unread.
+                self._loop.call_later(JUDGE_S, self._judge)
         elif now - self._heard >= 1:
             self._asked = now
-            self.send(b"PING\r\n", ignore)
+            self.send(Call(b"PING\r\n", ignore))
 
-    async def ask(self, *parts: str | bytes | int) -> Any:
-        """Send one command and wait for its reply. Raises `PresqueError`."""
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self.send(command(*parts), into(future))
-        return await future
+    def _judge(self) -> None:
+        if self.calls and self._loop.time() - max(self._heard, self._asked) > PATIENCE:
+            self.abort(f"no answer for {PATIENCE:.0f} s")
+
+    def forgive(self, seconds: float) -> None:
+        """Do not count a time in which this process did not run: nothing could be read then."""
+        now = self._loop.time()
+        self._heard = min(now, self._heard + seconds)
+        self._asked = min(now, self._asked + seconds)
+
+
+def _give(receiver: Receiver, reply: Any) -> None:
+    try:
+        receiver(reply)
+    except Exception:
+        log.exception("store.receiver_failed")
 
 
 def error_of(text: str) -> PresqueError:

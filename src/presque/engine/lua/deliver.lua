@@ -5,8 +5,8 @@
 -- ns:{queue}:turns           zset  '<server>/<listener>', scored by whose turn it is; the lowest is next
 --
 -- A job comes to the ready lists as any other; the wake channel tells the servers, and the first that calls
--- takes the job and publishes it. Whoever calls has a listener and has subscribed on the same connection
--- before, so a published job always has somebody who hears it.
+-- takes the job and publishes it. Whoever calls has a listener, and the store has confirmed that it hears the
+-- channels, so a published job has somebody who hears it. A job that nobody hears stays in its queue.
 
 -- listen: let listeners of one server have their turns.
 --
@@ -61,10 +61,9 @@ local function deliver(keys, args)
   local found = hand_out({q}, clock(), math.min(tonumber(args[1]), MOST), tonumber(args[2]), for_good)
   local ids, records, sent = found[4][2] or {}, found[4][3] or {}, 0
   for i, id in ipairs(ids) do
-    if args[3] ~= '1' then
-      redis.call('SPUBLISH', cast, id .. ' ' .. records[i])
+    if args[3] ~= '1' and redis.call('SPUBLISH', cast, id .. ' ' .. records[i]) > 0 then
       sent = sent + 1
-    elseif deal(cast, turns, id, records[i]) then
+    elseif args[3] == '1' and deal(cast, turns, id, records[i]) then
       sent = sent + 1
     else
       unfetch(own, {id, records[i]})

@@ -1,0 +1,47 @@
+"""One call of a function in the store: how it is encoded, and how a call over many queues is split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+from presque.engine.keys import PER_QUEUE
+from presque.engine.library import NAME
+
+QUEUES_A_CALL = 100  # at most: a call holds up everybody
+
+
+def encode(name: str, keys: tuple[str, ...], *args: bytes | str | int) -> bytes:
+    """A call of the function `name`, encoded for the wire (RESP)."""
+    parts = [part if isinstance(part, bytes) else str(part).encode() for part in args]
+    return encode_args(name, keys, len(parts), b"".join(map(argument, parts)))
+
+
+def encode_args(name: str, keys: tuple[str, ...], count: int, args: bytes) -> bytes:
+    """The same, for `count` arguments that are encoded already."""
+    head, length = _head_of_a_queue(name, keys) if len(keys) <= PER_QUEUE else _head(name, keys)
+    return b"*%d\r\n%b%b" % (length + count, head, args)
+
+
+def argument(part: bytes) -> bytes:
+    """One argument, encoded for the wire."""
+    return b"$%d\r\n%b\r\n" % (len(part), part)
+
+
+def split(queues: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The queues of each call, in their order, for what is asked of many queues.
+
+    The one place that knows what fits into one call: QUEUES_A_CALL as yet, and on several nodes the queues of
+    one node. The hash tag of the first queue says which node to ask.
+    """
+    for first in range(0, len(queues), QUEUES_A_CALL):
+        yield queues[first : first + QUEUES_A_CALL]
+
+
+def _head(name: str, keys: tuple[str, ...]) -> tuple[bytes, int]:
+    """The parts of a call that are the same each time, encoded, and how many they are."""
+    parts = ["FCALL", f"{NAME}_{name}", str(len(keys)), *keys]
+    return b"".join(argument(part.encode()) for part in parts), len(parts)
+
+
+_head_of_a_queue = lru_cache(maxsize=16384)(_head)
