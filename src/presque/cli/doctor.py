@@ -3,70 +3,62 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import resource
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from typing import Literal
 
 import click
 
+from presque.cli import findings
 from presque.cli.connection import server_options
 from presque.cli.exits import DONE, FAILED
+from presque.cli.findings import Finding
 from presque.cli.terminal import coloured, table
 from presque.client import Client, ClientError, ServerNotReached
-from presque.client.address import DEFAULT_URL
-from presque.config import Settings, check_bind, data_directory, load
+from presque.config import Settings, check_bind, load
 from presque.errors import SetupError
+from presque.server import address_of
 from presque.store.embedded import find_binary
 from presque.version import __version__
 
 PARTS = ("httptools", "uvloop", "hiredis", "msgspec")
 OPEN_FILES = 4096
-FREE_BYTES = 256 * 1024 * 1024
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One row: what was looked at, how it is, what was seen, and what to do if it is not ok."""
-
-    check: str
-    result: Literal["ok", "warn", "fail"]
-    seen: str
-    todo: str = ""
 
 
 @click.command(short_help="Check this installation and say what to do.")
 @click.option("--config", "file", metavar="FILE", help="Settings file, as for serve.")
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects.")
 @server_options
-def doctor(file: str | None, as_json: bool, url: str, token: str | None) -> int:
+@click.pass_context
+def doctor(ctx: click.Context, file: str | None, as_json: bool, url: str, token: str | None) -> int:
     """Check this installation and say what to do. Exits with 1 when something must be mended."""
-    findings = list(examine(file, url, token))
+    said = ctx.get_parameter_source("url") is not click.core.ParameterSource.DEFAULT
+    found = list(examine(file, url if said else "", token))
     if as_json:
-        click.echo(json.dumps([asdict(one) for one in findings], indent=2))
+        click.echo(json.dumps([asdict(one) for one in found], indent=2))
     else:
         # Colours come after the layout: the table measures its cells.
         lines = table(
-            ("", "check", "seen"), [(one.result, one.check, one.seen) for one in findings]
+            ("", "check", "seen"), [(one.result, one.check, one.seen) for one in found]
         ).splitlines()
         click.echo(lines[0])
-        for line, one in zip(lines[1:], findings, strict=True):
+        for line, one in zip(lines[1:], found, strict=True):
             click.echo(coloured(one.result, _COLOURS[one.result]) + line[len(one.result) :])
             if one.todo:
                 click.echo(f"      → {one.todo}")
-    return FAILED if any(one.result == "fail" for one in findings) else DONE
+    return FAILED if any(one.result == "fail" for one in found) else DONE
 
 
 def examine(file: str | None, url: str, token: str | None) -> Iterator[Finding]:
-    """Every check, in the order in which to mend things."""
+    """Every check, in the order in which to mend things. Without a `url` the server is looked for where the
+    settings have it."""
     yield Finding("Python", "ok", f"{platform.python_version()} ({sys.executable})")
     yield Finding("presque", "ok", __version__)
     yield from (part(name) for name in PARTS)
@@ -78,14 +70,21 @@ def examine(file: str | None, url: str, token: str | None) -> Iterator[Finding]:
         settings = Settings()
     else:
         settings = loaded.settings
-        yield Finding("settings", "warn", "valid", warning) if warning else Finding("settings", "ok", "valid")
+        seen = f"valid, from {loaded.file}" if loaded.file else "valid"
+        yield Finding("settings", "warn", seen, warning) if warning else Finding("settings", "ok", seen)
     if settings.redis is not None:
-        yield Finding("store", "ok", f"yours, at {settings.redis.address}")
+        yield from findings.store(address_of(settings.redis))
     else:
         yield store_binary(settings)
-        yield from data(settings)
+        yield from findings.data(settings)
     yield open_files()
-    yield server(url, token)
+    yield server(url or url_of(settings), token, named=bool(url))
+
+
+def url_of(settings: Settings) -> str:
+    """Where a server with these settings answers on this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port or 5000}"
 
 
 def part(name: str) -> Finding:
@@ -118,28 +117,6 @@ def store_binary(settings: Settings) -> Finding:
     return Finding("valkey", "ok", seen)
 
 
-def data(settings: Settings) -> Iterator[Finding]:
-    """The data directory can be written, or made, and its disk is not full. Nothing is created."""
-    try:
-        directory = data_directory(settings)
-    except SetupError as error:
-        yield Finding("data", "fail", "nowhere", str(error))
-        return
-    if directory is None:
-        yield Finding("data", "warn", "in memory only", "jobs are gone when the server stops")
-        return
-    there = next(path for path in (directory, *directory.parents) if path.exists())
-    seen = str(directory) if there == directory else f"{directory} (will be made)"
-    if not there.is_dir():
-        yield Finding("data", "fail", seen, f"{there} is not a directory")
-    elif not os.access(there, os.W_OK | os.X_OK):
-        yield Finding("data", "fail", seen, f"this user may not write in {there}; choose another with --data")
-    elif (free := shutil.disk_usage(there).free) < FREE_BYTES:
-        yield Finding("data", "warn", seen, f"only {free // 2**20} MiB are free on this disk")
-    else:
-        yield Finding("data", "ok", seen)
-
-
 def open_files() -> Finding:
     """Each connection is an open file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -149,18 +126,21 @@ def open_files() -> Finding:
     return Finding("open files", "warn", f"{soft} at most", f"for many clients run `ulimit -n {most}` first")
 
 
-def server(url: str, token: str | None) -> Finding:
+def server(url: str, token: str | None, *, named: bool) -> Finding:
     """A server answers. Only one that was asked for by name must be there."""
     try:
         with Client(url, token, timeout=5) as client:
             answer = client.stats()
     except ServerNotReached as error:
-        result: Literal["warn", "fail"] = "warn" if url == DEFAULT_URL else "fail"
+        result: Literal["warn", "fail"] = "fail" if named else "warn"
         return Finding("server", result, str(error), "start one with `presque serve`, or say --url")
     except (ClientError, ValueError) as error:
         return Finding("server", "fail", str(error), f"is {url} a presque server, and is the token right?")
     size = answer.get("size", "?")
     seen = f"{answer.get('version', 'unknown version')} at {url}, {size} {'queue' if size == 1 else 'queues'}"
+    disk = answer.get("disk")
+    if disk and disk.get("full"):
+        return Finding("server", "fail", seen, "it refuses pushes: its disk is nearly full, so make room")
     if answer.get("version") != __version__:
         return Finding("server", "warn", seen, f"this command line is {__version__}: use the same version")
     return Finding("server", "ok", f"{seen}; store: {answer.get('redis', '?')}")

@@ -21,7 +21,15 @@ class Call:
 
     async def __call__(self, command: str) -> Any:
         """The reply to a command, be it an error. Raises `OSError` when the connection ends instead."""
-        self._writer.write(f"{command}\r\n".encode())
+        return await self._answer(f"{command}\r\n".encode())
+
+    async def ask(self, *words: str) -> Any:
+        """The same for a command whose words may hold anything."""
+        packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub means one part only
+        return await self._answer(packed)
+
+    async def _answer(self, sent: bytes) -> Any:
+        self._writer.write(sent)
         while (reply := self._replies.gets()) is False:
             part = await self._reader.read(65536)
             if not part:

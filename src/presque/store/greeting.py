@@ -52,7 +52,7 @@ async def greet(wire: Wire, address: Address) -> StoreInfo:
     try:
         raw = await wire.ask("INFO")
     except StoreError as error:
-        raise SetupError(_refusal(str(error), address)) from None
+        raise SetupError(refusal(str(error), address)) from None
     facts = dict(
         line.split(":", 1) for line in bytes(raw).decode("utf-8", "replace").splitlines() if ":" in line
     )
@@ -82,7 +82,7 @@ async def greet(wire: Wire, address: Address) -> StoreInfo:
     return info
 
 
-def _refusal(text: str, address: Address) -> str:
+def refusal(text: str, address: Address) -> str:
     """A failed login as a sentence that says what to do."""
     text = text.removeprefix("the store answered: ")
     if "unknown command" in text or "NOPROTO" in text:
