@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import types
 import warnings
@@ -550,3 +551,73 @@ def waits_for_its_child(_job: Any) -> int:
     child = subprocess.Popen(["sh", "-c", "exit 7"])
     time.sleep(1)
     return child.wait()
+
+
+# --- for the fuzz
+
+
+@job
+def good(job: Any) -> int:
+    """Does what it should, once."""
+    note("good", n=job["n"])
+    return int(job["n"])
+
+
+@job
+def hangs(_job: Any) -> None:
+    time.sleep(60)
+
+
+@job
+def spins(_job: Any) -> None:
+    while True:
+        pass
+
+
+@job
+def prints(_job: Any) -> None:
+    sys.stdout.write("x" * 100_000 + "\n")
+    sys.stderr.write("y" * 1000 + "\n")
+
+
+@job
+def closes(_job: Any) -> None:
+    """Only what is standard: a worker needs its other descriptors."""
+    sys.stdout.close()
+    sys.stderr.close()
+
+
+@job
+def closes_all(_job: Any) -> None:
+    os.closerange(0, 1000)
+
+
+@job
+def leaves_files_open(_job: Any) -> None:
+    for _ in range(3):
+        open(os.devnull)  # noqa: SIM115, PTH123
+
+
+@job
+def leaves_a_thread(_job: Any) -> None:
+    threading.Thread(target=time.sleep, args=(0.2,)).start()
+
+
+@job
+def exits_at_once(_job: Any) -> None:
+    os._exit(3)
+
+
+@job
+def crashes(_job: Any) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+@job
+def fills_the_memory(_job: Any) -> None:
+    bytearray(10**11)
+
+
+@job
+def starts_a_program(_job: Any) -> None:
+    subprocess.Popen(["sleep", "300"])

@@ -220,7 +220,7 @@ class Threads:
                 with self._changed:
                     self._busy -= 1
                     if self._busy:
-                        surroundings.restore_shared(held.job)
+                        surroundings.restore_shared(held.job, held.ended_at)
                     else:
                         surroundings.restore(held.job, held.ended_at)
             self._report.add(held, outcome)
@@ -357,7 +357,7 @@ class Tasks:
             held.timer.cancel()
         held.ended_at = time.monotonic()
         if self._running:
-            self._surroundings.restore_shared(held.job)
+            self._surroundings.restore_shared(held.job, held.ended_at)
         else:
             self._surroundings.restore(held.job, held.ended_at)
         self._report.add(held, outcome)

@@ -60,10 +60,11 @@ class Surroundings:
         self._levels = [(one, one.level, one.propagate) for one in _loggers()]
         self._alarm = signal.getsignal(signal.SIGALRM) if hasattr(signal, "SIGALRM") else None
         self._looked_at = time.monotonic()
+        self._timer_runs = False
 
     def restore(self, job: Job, now: float) -> None:
         """Nothing runs that could have a right to what it has changed."""
-        self.restore_shared(job)
+        self.restore_shared(job, now)
         if _watch.chdir or _watch.putenv:
             _watch.chdir = _watch.putenv = False
             self._restore_watched(job)
@@ -80,12 +81,14 @@ class Surroundings:
             with contextlib.suppress(locale.Error):
                 locale.setlocale(locale.LC_ALL, self._locale)
             self._tell(job, "locale")
-        if now - self._looked_at > SLOW_S:
-            self._looked_at = now
+        if self._timer_runs:
             self._restore_timer(job)
 
-    def restore_shared(self, job: Job) -> None:
+    def restore_shared(self, job: Job, now: float) -> None:
         """What no job has a right to change, though others run."""
+        if now - self._looked_at > SLOW_S:
+            self._looked_at = now
+            self._look_at_timer(job)
         if self._signals is not None and self._signals.were_changed():
             self._tell(job, "signal handlers")
         for name, stream, copy in self._streams:
@@ -132,9 +135,14 @@ class Surroundings:
             self._tell(job, "environment")
         _watch.chdir = _watch.putenv = False
 
+    def _look_at_timer(self, job: Job) -> None:
+        """One that nobody would hear would end the process."""
+        self._timer_runs = self._alarm is not None and bool(signal.getitimer(signal.ITIMER_REAL)[0])
+        if self._timer_runs and signal.getsignal(signal.SIGALRM) is signal.SIG_DFL:
+            self._restore_timer(job)
+
     def _restore_timer(self, job: Job) -> None:
-        if self._alarm is None:
-            return
+        self._timer_runs = False
         if signal.getitimer(signal.ITIMER_REAL)[0]:
             signal.setitimer(signal.ITIMER_REAL, 0)
             self._tell(job, "timer")
