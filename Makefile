@@ -22,8 +22,8 @@ format:  ## Rewrite the code as the formatter likes it
 bench:  ## Every benchmark, each beside its reference (needs wrk, nginx, webdis)
 	python3 dev.py run python bench/all.py
 
-faults:  ## The long fault runs: kills by the hundred, 500 of them workers', and 10,000 forks
-	TEST_KILLS=100 TEST_WORKER_KILLS=500 TEST_JOBS=100000 TEST_FORKS=10200 \
+faults:  ## The long fault runs: kills by the hundred, 500 of them workers', 10,000 forks, 10,000 bad jobs
+	TEST_KILLS=100 TEST_WORKER_KILLS=500 TEST_JOBS=100000 TEST_FORKS=10200 TEST_FUZZ=10000 \
 		python3 dev.py run pytest tests/faults tests/worker $(ARGS)
 
 clean:  ## Remove the environment and all caches

@@ -7,6 +7,7 @@ coroutine, and awaits what it returns.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import contextvars
 import decimal
@@ -15,8 +16,10 @@ import io
 import locale
 import logging
 import logging.config
+import logging.handlers
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -621,3 +624,76 @@ def fills_the_memory(_job: Any) -> None:
 @job
 def starts_a_program(_job: Any) -> None:
     subprocess.Popen(["sleep", "300"])
+
+
+# --- how forked jobs end
+
+of_the_module = tempfile.TemporaryDirectory(prefix="of-the-worker-")
+atexit.register(lambda: note("exit of the worker") if "DIARY" in os.environ else None)
+
+
+kept: list[tempfile.TemporaryDirectory[str]] = []
+
+
+class Array(MemoryError):
+    """As numpy's."""
+
+
+raising("array", lambda: Array("Unable to allocate 8 GiB"))
+
+
+@job
+def leaves_exits(_job: Any) -> None:
+    """A thread, an exit function, lines in a buffer and a directory, which a program would not leave."""
+
+    def later() -> None:
+        time.sleep(0.3)
+        note("thread ended")
+
+    threading.Thread(target=later).start()
+    atexit.register(note, "exit function")
+    buffer = logging.handlers.MemoryHandler(100, target=logging.FileHandler(os.environ["DIARY"] + ".log"))
+    logging.getLogger("buffered").addHandler(buffer)
+    logging.getLogger("buffered").warning("in the buffer")
+    kept.append(tempfile.TemporaryDirectory())
+    note("directory", path=kept[0].name, of_the_module=of_the_module.name)
+
+
+@job
+def leaves_an_endless_thread(_job: Any) -> None:
+    threading.Thread(target=time.sleep, args=(300,)).start()
+
+
+@job
+def draws(_job: Any) -> float:
+    return random.random()
+
+
+@job
+def is_rung(_job: Any) -> None:
+    """Has an alarm of its own, and no handler for it."""
+    signal.alarm(1)
+    time.sleep(10)
+
+
+@job
+def rings(_job: Any) -> str:
+    """Has both."""
+    rung = threading.Event()
+    signal.signal(signal.SIGALRM, lambda *_: rung.set())
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    return str(rung.wait(5))
+
+
+class Seeded(Worker):
+    """Looks whether `numpy.random` begins anew in each child. Any module of that name will do."""
+
+    def work(self, _job: Any) -> None:
+        note("seeds", count=len(seeds))
+
+
+seeds: list[int] = []
+if os.environ.get("WITH_NUMPY"):
+    numpy = types.ModuleType("numpy.random")
+    numpy.seed = lambda: seeds.append(os.getpid())  # type: ignore[attr-defined]
+    sys.modules["numpy.random"] = numpy

@@ -25,13 +25,15 @@ from presque.worker.work import Work
 class Outcome:
     """How a job went: the verb that settles it, the fields that go with it, and a sentence for the log.
 
-    `decided` is true when the job itself said what is to become of it, by `Retry` or `Dead`.
+    `decided` is true when the job itself said what is to become of it, by `Retry` or `Dead`, `out_of_memory`
+    when it raised a `MemoryError`, its own or that of a library.
     """
 
     verb: Literal["ack", "fail", "release"]
     fields: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
     decided: bool = False
+    out_of_memory: bool = False
 
 
 DONE = Outcome("ack")
@@ -137,7 +139,8 @@ def outcome_of(error: BaseException) -> Outcome:
         fields["retry"] = False
     elif (seconds := _seconds_of(told)) is not None:
         fields["retry_in"] = seconds
-    return Outcome("fail", fields, text, decided=told is not None)
+    memory = reasons.find(error, MemoryError) is not None
+    return Outcome("fail", fields, text, decided=told is not None, out_of_memory=memory)
 
 
 def _seconds_of(told: BaseException) -> float | None:

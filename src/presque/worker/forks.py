@@ -383,7 +383,7 @@ class Forks:
             outcome = loops.run_alone(work, job, interrupting.on_task, lambda: interrupting.raised)
         else:
             outcome = execution.perform(work, job)
-        if self._memory is not None and "MemoryError" in outcome.error.partition(":")[0]:
+        if self._memory is not None and outcome.out_of_memory:
             text = f"over its memory limit of {self._memory >> 20} MiB (MemoryError)"
             return Outcome("fail", {**outcome.fields, "error": text}, text)
         return outcome
