@@ -423,7 +423,9 @@ def test_a_preference_that_was_followed_is_named_in_the_answer(door: Door, queue
     assert "preference-applied" not in door.ask("GET", f"/q/{queue_name}?wait=5").headers
 
 
-@pytest.mark.parametrize("prefer", ["wait=soon", "wait", "return=minimal", "", "wait=-1"])
+@pytest.mark.parametrize(
+    "prefer", ["wait=soon", "wait", "return=minimal", "", "wait=-1", "wait=nan", "wait=inf"]
+)
 def test_a_preference_that_makes_no_sense_is_ignored(door: Door, queue_name: str, prefer: str) -> None:
     began = time.monotonic()
     refused(door.ask("GET", f"/q/{queue_name}", Prefer=prefer), 404, "no job")

@@ -8,6 +8,7 @@ for each head; those of a body when it is there. Hot verbs have plans of their o
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -31,6 +32,7 @@ from presque.openapi import document
 from presque.verbs import VERBS, WAIT_MOST, Verb
 
 WORKER = "x-presque-workerid"
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?\Z").match
 NAMELESS = ("/q", "/qb", "/j", "/control")
 
 Upgrade = Callable[[str, str | None, Mapping[str, str], Mapping[str, str]], tuple[dict[str, str], Upgraded]]
@@ -355,9 +357,7 @@ def preferred_wait(prefer: str | None) -> float | None:
     """
     for part in (prefer or "").split(","):
         name, _, text = part.partition("=")
-        if name.strip().lower() == "wait":
-            try:
-                return min(float(text.strip().strip('"')), WAIT_MOST)
-            except ValueError:
-                return None
+        seconds = text.strip().strip('"')
+        if name.strip().lower() == "wait" and _NUMBER(seconds):
+            return min(float(seconds), WAIT_MOST)
     return None
