@@ -43,7 +43,7 @@ async def log_in(wire: Wire, address: Address) -> None:
             await wire.ask("SELECT", address.db)
         await wire.ask("CLIENT", "SETNAME", "presque")
     except StoreError as error:
-        raise SetupError(_refusal(str(error), address)) from None
+        raise SetupError(refusal(str(error), address)) from None
 
 
 async def greet(wire: Wire, address: Address) -> StoreInfo:
