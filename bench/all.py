@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 
 import broadcast
+import checksum
 import cpu
 import crons
 import fetch_http
@@ -42,6 +43,7 @@ MODULES = (
     many_queues,
     leases,
     lease_cpu,
+    checksum,
     crons,
     gathering,
     websocket,
