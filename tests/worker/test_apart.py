@@ -201,3 +201,14 @@ def test_the_directory_that_a_worker_was_started_in_is_looked_through_wherever_a
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert client.job(queue_name, "1")["result"] == 7, done.stderr
+
+
+def test_an_async_job_in_a_fork_that_closes_all_files_has_failed_and_says_so(
+    work: Work, client: Client, queue_name: str
+) -> None:
+    client.change_policy(queue_name, max_attempts=1)
+    client.push(queue_name, "closes_all")
+    worker = work("WildAsync", "--fork", "--burst", module="wild")
+    assert worker.wait() == 0
+    [error] = client.job(queue_name, "1")["errors"]
+    assert error["error"] == "the job failed and could not say why, since it has closed its files"

@@ -28,7 +28,6 @@ LATE = "took longer than its time limit of 0.5 s"
 
 DONE = ("comes_back_from_a_fork", "leaves_files_open", "leaves_a_thread", "look", "ends_a_child")
 ALONE_DONE = ("prints", "closes", *(f"mess {what}" for what in wild.MESSES))
-FORK_DONE = ("closes_all", "starts_a_program")
 FORK_BAD = {
     "exits_at_once": "its process ended with exit status 3 before the job was done",
     "crashes": "its process was killed by signal 11 (SIGSEGV)",
@@ -42,8 +41,12 @@ def kinds(mode: str) -> tuple[list[str], dict[str, str]]:
     if "fork" in mode or mode == "inline":
         done += ALONE_DONE
     if "fork" in mode:
-        done += FORK_DONE
+        done.append("starts_a_program")
         bad |= FORK_BAD
+    if mode == "fork":
+        done.append("closes_all")
+    elif mode == "fork and async":  # its loop cannot go on
+        bad["closes_all"] = "the job failed and could not say why, since it has closed its files"
     if mode != "threads":
         bad["swallows" if mode in ("async", "fork and async") else "hangs"] = LATE
     if mode in ("async", "fork and async"):

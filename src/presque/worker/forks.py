@@ -380,7 +380,10 @@ class Forks:
         except BaseException as error:  # noqa: BLE001
             return self._failed(job, error)
         if work.is_async:
-            outcome = loops.run_alone(work, job, interrupting.on_task, lambda: interrupting.raised)
+            try:
+                outcome = loops.run_alone(work, job, interrupting.on_task, lambda: interrupting.raised)
+            except BaseException as error:  # noqa: BLE001  (it has closed the descriptors of its loop)
+                outcome = self._failed(job, error)
         else:
             outcome = execution.perform(work, job)
         if self._memory is not None and outcome.out_of_memory:
