@@ -1,9 +1,9 @@
 """What does it cost to keep a checksum with each body, and to check it when the job is handed out?
 
 About a microsecond, which no comparison of two servers shows on a machine that does anything else. So the
-work itself is timed here, sealing and checking against copying the same bytes, in turn with the CPU time of a
-server and its store for each job: pushed and fetched by the thousand, leased and acked a hundred at a time, and
-pushed and fetched one by one with wrk. The one divided by the other is the share of the checksum.
+work itself is timed here, sealing and checking against copying the same bytes, in turn with the CPU time of
+a server and its store for each job: pushed and fetched by the thousand, leased and acked a hundred at a time,
+and pushed and fetched one by one with wrk. The one divided by the other is the share of the checksum.
 
 Owed: at most 3 % where jobs come one by one or are leased; by the thousand it is noted.
 
