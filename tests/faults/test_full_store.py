@@ -45,6 +45,25 @@ def test_a_full_store_can_be_drained_and_then_takes_jobs_again() -> None:
         assert server.ask("POST", "/q/full", BODY).status == 201
 
 
+def test_refused_pushes_leave_few_lines_in_the_log() -> None:
+    with rig.server("--memory", "--maxmemory", "8MiB") as server:
+        fill(server, "full")
+        for _ in range(300):
+            assert server.ask("POST", "/q/full", BODY).status == 507
+        assert server.ask("POST", "/control/full", '{"status": "stop"}').status == 200
+        assert server.ask("POST", "/control/full", '{"status": "start"}').status == 200
+        assert server.ask("POST", "/j/full/retry").status == 200
+        assert server.ask("DELETE", "/q/full").status == 204
+        rig.eventually(lambda: any("queue.purged" in line for line in server.everything))
+        assert 1 <= sum("request.failed" in line for line in server.everything) < 20
+        for event in (
+            "queue.stopped queue=full",
+            "queue.started queue=full",
+            "queue.retried queue=full jobs=0",
+        ):
+            assert any(event in line for line in server.everything), event
+
+
 def test_a_full_store_can_be_purged() -> None:
     with rig.server("--memory", "--maxmemory", "8MiB") as server:
         fill(server, "full")

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from presque import log
+from presque.http.problems import Sums
+from tests.asking import soon
 
 store = logging.getLogger("presque.store")
 
@@ -192,3 +194,21 @@ def test_the_level_is_for_presque_and_libraries_speak_from_warning_on() -> None:
     logging.getLogger("library").info("chatter")
     logging.getLogger("library").warning("trouble")
     assert [line.get("message", line["event"]) for line in lines(stream)] == ["x.info", "trouble"]
+
+
+async def test_lines_of_one_kind_are_summed_up() -> None:
+    told: list[tuple[str, int]] = []
+    sums = Sums(every_s=0.05)
+
+    def tell(kind: str, text: str) -> None:
+        sums.tell(kind, lambda count: told.append((text, count)))
+
+    for number in range(1000):
+        tell("full", f"full {number}")
+    tell("away", "away")
+
+    assert told == [("full 0", 1), ("away", 1)]
+    await soon(lambda: ("full 999", 999) in told)
+    tell("full", "full again")
+    await soon(lambda: ("full again", 1) in told)
+    assert sum(count for text, count in told if text.startswith("full")) == 1001

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from presque import codec
@@ -12,6 +13,8 @@ from presque.engine.engine import Engine
 from presque.errors import CallerError
 from presque.job import Explained, Job, JobState
 from presque.verbs import PAGE
+
+log = logging.getLogger("presque.commands")
 
 
 async def run_job(call: Call) -> Reply:
@@ -45,6 +48,7 @@ async def run_change(call: Call) -> Reply:
 async def run_delete(call: Call) -> Reply:
     """Take a job away; a leased one goes when its holder lets go."""
     gone = await delete(call.engine, call.queue, call.job)
+    log.debug("job.deleted queue=%s id=%s leased=%s", call.queue, call.job, not gone)
     return Reply.of({"queue": call.queue, "id": call.job, "deleted": gone}, 204 if gone else 202)
 
 
@@ -57,6 +61,7 @@ async def run_retry(call: Call) -> Reply:
 async def run_retry_all(call: Call) -> Reply:
     """Let dead jobs be tried again, those that died first: `limit` at most, `rate` a second."""
     retried = await call.engine.jobs.retry_all(call.queue, call.get("limit"), call.get("rate"))
+    log.info("queue.retried queue=%s jobs=%d", call.queue, retried)
     return Reply.of({"queue": call.queue, "retried": retried})
 
 

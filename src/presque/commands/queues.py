@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from presque import codec
@@ -10,6 +11,8 @@ from presque.engine.engine import Engine
 from presque.errors import CallerError
 from presque.job import QueueStats
 from presque.verbs import PEEK, PEEK_MOST
+
+log = logging.getLogger("presque.commands")
 
 
 async def run_info(call: Call) -> Reply:
@@ -60,9 +63,9 @@ async def run_control(call: Call) -> Reply:
     asked = codec.decode(call.body)
     word = asked.get("status") if isinstance(asked, dict) else None
     if word == "start":
-        await call.engine.start_queue(call.queue)
+        await _start(call)
     elif word == "stop":
-        await call.engine.stop_queue(call.queue)
+        await _stop(call)
     else:
         raise CallerError('the body should be {"status": "start"} or {"status": "stop"}')
     return Reply.of({"queue": call.queue, "response": "updated"})
@@ -70,19 +73,31 @@ async def run_control(call: Call) -> Reply:
 
 async def run_start(call: Call) -> Reply:
     """Let a stopped queue hand out jobs again."""
-    await call.engine.start_queue(call.queue)
+    await _start(call)
     return Reply.of({"queue": call.queue, "status": 1})
 
 
 async def run_stop(call: Call) -> Reply:
     """Let a queue hand out nothing."""
-    await call.engine.stop_queue(call.queue)
+    await _stop(call)
     return Reply.of({"queue": call.queue, "status": 0})
 
 
 async def run_purge(call: Call) -> Reply:
     """Delete the queue's jobs of every state, its counters and its uniq keys."""
-    return Reply.of({"queue": call.queue, "purged": await call.engine.purge(call.queue)})
+    purged = await call.engine.purge(call.queue)
+    log.info("queue.purged queue=%s jobs=%s", call.queue, purged)
+    return Reply.of({"queue": call.queue, "purged": purged})
+
+
+async def _start(call: Call) -> None:
+    await call.engine.start_queue(call.queue)
+    log.info("queue.started queue=%s", call.queue)
+
+
+async def _stop(call: Call) -> None:
+    await call.engine.stop_queue(call.queue)
+    log.info("queue.stopped queue=%s", call.queue)
 
 
 async def run_stats(call: Call) -> Reply:

@@ -6,8 +6,10 @@ recurring jobs it is a problem of RFC 9457 that has `error`, too.
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 
 from presque import codec
@@ -144,9 +146,46 @@ def headers_of(error: PresqueError) -> dict[str, str]:
     return headers
 
 
+class Sums:
+    """Lines of which there may be thousands a second: of each kind the first is told at once, then at most
+    one in `every_s`, with how many it stands for."""
+
+    def __init__(self, every_s: float = 10.0) -> None:
+        self._every_s = every_s
+        self._waiting: dict[str, tuple[int, Callable[[int], None]]] = {}
+
+    def tell(self, kind: str, line: Callable[[int], None]) -> None:
+        """Have a line told; `line` gets the count. Of those summed up the last one is told. There
+        should be few kinds. Needs a running event loop."""
+        if kind in self._waiting:
+            count, _ = self._waiting[kind]
+            self._waiting[kind] = (count + 1, line)
+            return
+        line(1)
+        self._begin(kind)
+
+    def _begin(self, kind: str) -> None:
+        self._waiting[kind] = (0, lambda _: None)
+        asyncio.get_running_loop().call_later(self._every_s, self._end, kind)
+
+    def _end(self, kind: str) -> None:
+        count, line = self._waiting.pop(kind)
+        if count:
+            line(count)
+            self._begin(kind)
+
+
+_sums = Sums()
+
+
 def note(error: PresqueError, method: str, route: str) -> None:
-    """Log what is our fault; what is the caller's fault they know from the answer."""
+    """Log what is our fault; what is the caller's fault they know from the answer. When the store is full or
+    away that may be every request, so only the first of each code is told at once, the others as a sum."""
     if isinstance(error, OurFault):
-        log.warning(
-            "request.failed method=%s route=%s code=%s reason=%r", method, route, error.code, str(error)
-        )
+        _sums.tell(error.code, functools.partial(_tell, method, route, error.code, str(error)))
+
+
+def _tell(method: str, route: str, code: str, reason: str, count: int) -> None:
+    log.warning(
+        "request.failed method=%s route=%s code=%s reason=%r count=%d", method, route, code, reason, count
+    )
