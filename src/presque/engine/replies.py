@@ -130,7 +130,7 @@ def settled_all(reply: Sequence[Any]) -> list[Settled]:
 
 def job(queue: str, reply: Sequence[Any]) -> Job:
     """A job as `show` and `list` tell it."""
-    job_id, word, moment, record, packed, max_attempts = reply
+    job_id, word, moment, record, packed, max_attempts, ahead = reply
     extras, run = extras_of(record), run_of(packed)
     state = JobState(word.decode())
     when = int(moment) if moment else None
@@ -147,7 +147,7 @@ def job(queue: str, reply: Sequence[Any]) -> Job:
         run_at=when if state is JobState.SCHEDULED else extras.get("run_at"),
         lease_until=when if state is JobState.LEASED else None,
         kept_until=when if state is JobState.DONE else None,
-        expires_at=extras.get("expires_at"),
+        expires_at=extras["expires_at"] - ahead if "expires_at" in extras else None,
         finished_at=more.get("finished"),
         group=extras.get("group"),
         uniq=extras.get("uniq"),

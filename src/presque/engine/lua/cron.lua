@@ -6,7 +6,7 @@
 --   ns:{:cron}:steady  zset  name -> the same for fixed intervals, in ms of the clock that never goes back
 --   ns:{:cron}:notes   hash  name -> era, when it was fired last (ms) and since when it is paused (ms), or '-',
 --                            separated by spaces
---   ns:{:cron}:clock   hash  clock, skew, as in lease_state.lua; eras: how many eras were begun
+--   ns:{:cron}:clock   hash  clock, skew, as in runs.lua; eras: how many eras were begun
 --
 -- One that is neither in `due` nor in `steady` is paused, or its schedule has no moment left.
 --
@@ -104,7 +104,7 @@ local function cron_put(keys, args)
   local c, now, name, kind, moment = open_crons(keys), clock(), args[1], args[4], args[5]
   local known = redis.call('HEXISTS', c.jobs, name) == 1
   if not known and c.size >= CRONS_MOST then return 'full' end
-  lease_clock(c, now)
+  steady_clock(c, now)
   local note, before, clock_before = note_of(c, name), next_of(c, name)
   redis.call('HSET', c.jobs, name, args[2])
   redis.call('HSET', c.bodies, name, args[3])
@@ -138,7 +138,7 @@ end
 local function cron_show(keys, args)
   local c, name = open_crons(keys), args[1]
   local now = clock()
-  lease_clock(c, now)
+  steady_clock(c, now)
   local reply = {times(c, now)}
   local definition = redis.call('HGET', c.jobs, name)
   if definition then
@@ -157,7 +157,7 @@ end
 local function cron_list(keys, args)
   local c, limit, bytes = open_crons(keys), tonumber(args[2]), tonumber(args[3])
   local now, names = clock(), {}
-  lease_clock(c, now)
+  steady_clock(c, now)
   for _, name in ipairs(redis.call('HKEYS', c.jobs)) do
     if name > args[1] then names[#names + 1] = name end
   end
@@ -190,7 +190,7 @@ local function cron_look(keys, args)
   local c, now, cursor = open_crons(keys), clock(), args[2]
   local skew = c.skew
   c.clock = math.max(c.clock, tonumber(args[1]))
-  lease_clock(c, now)
+  steady_clock(c, now)
   local due, reply = {}, {times(c, now)}
   reply[3] = '0'
   reply[4] = 0
@@ -229,7 +229,7 @@ end
 -- reply  how many were changed
 local function cron_advance(keys, args)
   local c, now, changed = open_crons(keys), clock(), 0
-  lease_clock(c, now)
+  steady_clock(c, now)
   for i = 1, #args, 5 do
     local name, before, kind, moment, why = args[i], args[i + 1], args[i + 2], args[i + 3], args[i + 4]
     local found = next_of(c, name)
@@ -256,7 +256,7 @@ local function cron_pause(keys, args)
   if redis.call('HEXISTS', c.jobs, name) == 0 then return 0 end
   local note, resumes = note_of(c, name), args[2] ~= nil
   if resumes == (note[3] == '-') then return 1 end
-  lease_clock(c, now)
+  steady_clock(c, now)
   keep_cron_clock(c)
   note[3] = resumes and '-' or now
   save_note(c, name, note)

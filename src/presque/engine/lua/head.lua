@@ -10,7 +10,7 @@
 --                           timed       '1' while `due` or `ttl` may hold something
 --                           leases      '1' once a job was leased: `leased`, `runs` and the rest are in use
 --                           tokens      how many tokens were given; the number in each of them
---                           clock, skew see `lease_clock`
+--                           clock, skew the steady clock, see below
 --                           memo_at     since when `memo` is the younger one; idem_at the same for `idem`
 --                           grouped     '1' once a job with a group was pushed, see ready.lua
 --                           rated       how many hand-outs the notes in `rate` stand for
@@ -22,10 +22,10 @@
 --   ns:{queue}:jobs   hash  id -> record: every job of the queue, in whatever state; see records.lua
 --   ns:{queue}:ready  list  ids in the order they are handed out, for priority 5;
 --                           ready:9 … ready:1 beside it for the others; ready:9:acme, ready::acme for groups
---   ns:{queue}:due    zset  scheduled jobs: padded id, scored by when they become ready (ms)
---   ns:{queue}:ttl    zset  jobs with a ttl: padded id, scored by when they are dropped (ms)
+--   ns:{queue}:due    zset  scheduled jobs: padded id, scored by when they become ready (ms of the steady clock)
+--   ns:{queue}:ttl    zset  jobs with a ttl: padded id, scored by when they are dropped (ms of the steady clock)
 --   ns:{queue}:uniq   hash  uniq key -> id of the job that holds it
---   ns:{queue}:leased zset  leased jobs: padded id, scored by when the lease ends (ms of the lease clock)
+--   ns:{queue}:leased zset  leased jobs: padded id, scored by when the lease ends (ms of the steady clock)
 --   ns:{queue}:runs   hash  id -> what happened to a job since it was first leased: see runs.lua
 --   ns:{queue}:dead   zset  dead jobs: padded id, scored by when they died (ms)
 --   ns:{queue}:done   zset  finished jobs that are kept: padded id, scored by until when (ms)
@@ -47,6 +47,12 @@
 --   ns:{:workers}:…   hashes and a sorted set, see workers.lua
 --   ns:{:cron}:…      the recurring jobs, see cron.lua
 --
+-- Whatever comes after so much time (the end of a lease, a delay, a ttl, a retry) goes by the steady clock of its
+-- queue: the store's, but one that never goes back. When TIME does, the difference is kept as `skew`, so that a
+-- lease is neither frozen nor revived, and a delay neither longer nor shorter, because somebody set the clock. A
+-- job whose moment was named (`delayed`) has a place in `due`, too, by the skew that there was; `promote` looks
+-- whether its moment has come on the wall and otherwise gives it another place.
+--
 -- A job's state is the key that holds its id, see STATES. An id in a ready list whose record is gone (expired)
 -- means nothing and is skipped when its turn comes: taking it out of the middle of a long list would cost time
 -- in proportion to the list.
@@ -67,6 +73,9 @@ local function clock()
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
+-- The steady clock of a queue as a function sees it that changes nothing; see `steady_clock`.
+local function steady(q, now) return math.max(now + q.skew, q.clock) end
+
 -- Ids as members of a sorted set, so that equal scores keep the order of the ids. An id is a number of at most
 -- 15 digits, as text or not.
 local ZEROS = '000000000000000'
@@ -78,12 +87,12 @@ local function unpadded(member) return string.match(member, '[1-9]%d*') end
 
 -- The states of a job besides `ready`, in which it is when it is in none of them: the sorted set that holds its
 -- id, scored by a moment; the field of `meta` without which the set is not in use; what the job is when the
--- moment has come though nobody swept yet, if that changes anything; whether the moment is of the lease clock;
+-- moment has come though nobody swept yet, if that changes anything; whether the moment is of the steady clock;
 -- and whether the job still waits to be handed out. Whatever asks for the state of a job, lists or counts reads
 -- this table; a further state is a further row here, and one in presque/job.py.
 local STATES = {
-  {name = 'scheduled', key = 'due', used = 'timed', becomes = 'ready', waits = true},
-  {name = 'leased', key = 'leased', used = 'leases', lease_clock = true},
+  {name = 'scheduled', key = 'due', used = 'timed', becomes = 'ready', steady = true, waits = true},
+  {name = 'leased', key = 'leased', used = 'leases', steady = true},
   {name = 'done', key = 'done', used = 'leases', becomes = 'gone'},
   {name = 'dead', key = 'dead', used = 'leases'},
 }
@@ -194,19 +203,19 @@ end
 
 -- How many jobs are in each state, by name.
 local function count_states(q, now)
-  local counts, rest = {}, redis.call('HLEN', q.jobs)
+  local counts, rest, clock = {}, redis.call('HLEN', q.jobs), string.format('%.0f', steady(q, now))
   for _, state in ipairs(STATES) do
     local count = 0
     if not q[state.used] then
       count = 0
     elseif state.becomes == 'ready' then
-      count = redis.call('ZCOUNT', q[state.key], '(' .. now, '+inf')
+      count = redis.call('ZCOUNT', q[state.key], '(' .. clock, '+inf')
     else
       count = redis.call('ZCARD', q[state.key])
     end
     counts[state.name], rest = count, rest - count
   end
-  counts.late = q.timed and redis.call('ZCOUNT', q.ttl, '-inf', now) or 0
+  counts.late = q.timed and redis.call('ZCOUNT', q.ttl, '-inf', clock) or 0
   counts.ready = rest - counts.late
   return counts
 end

@@ -4,17 +4,19 @@ local AHEAD_MOST = 10000
 
 -- In which state a job is, and since or until when: {state, moment}. `job` is what its record says.
 local function state_of(q, id, job, now)
-  local member = padded(id)
+  local member, clock = padded(id), steady(q, now)
+  q.ahead = clock - now
   for _, state in ipairs(STATES) do
     local score = q[state.used] and redis.call('ZSCORE', q[state.key], member)
     if score then
       local moment = tonumber(score)
-      if state.lease_clock then return state.name, moment - q.skew end
-      if not state.becomes or moment > now then return state.name, moment end
+      local over = moment <= (state.steady and clock or now)
+      if state.becomes == 'ready' and is_early(q, id, job, now) then return state.name, job.run_at end
+      if not state.becomes or not over then return state.name, state.steady and moment - q.ahead or moment end
       if state.becomes == 'gone' then return 'gone', moment end
     end
   end
-  if job.expires_at and job.expires_at <= now and not was_leased(q, id) then return 'gone', job.expires_at end
+  if job.expires_at and job.expires_at <= clock and not was_leased(q, id) then return 'gone', nil end
   return 'ready', nil
 end
 
@@ -32,6 +34,7 @@ end
 local function told_of(q, id, record, state, moment, run)
   return {
     id, state, moment and string.format('%.0f', moment) or '', record, run or '', max_attempts(q, parse(record)),
+    q.ahead,
   }
 end
 
@@ -39,8 +42,9 @@ end
 --
 -- keys   the keys of the queue
 -- args   id
--- reply  {id, state, moment, record, run, max_attempts}, or {} if there is no such job. The moment is when a
---        lease ends, a job is due, died, or is forgotten; '' for ready. The run is '' if it was never leased.
+-- reply  {id, state, moment, record, run, max_attempts, ahead}, or {} if there is no such job. The moment is when a
+--        lease ends, a job is due, died, or is forgotten; '' for ready. The run is '' if it was never leased. `ahead`
+--        is by how much the steady clock is ahead, since the record tells by that clock when its ttl ends.
 local function show(keys, args)
   local q, now, id = open(keys, 1), clock(), args[1]
   local record, _, state, moment = look_up(q, id, now)
@@ -168,13 +172,18 @@ local function patch(keys, args)
   if not record then return 'missing' end
   if state ~= 'ready' and state ~= 'scheduled' then return state end
   if job == DAMAGED then return 'damaged' end
+  steady_clock(q, now)
   local changed, priority = {}, tonumber(args[2]) or priority_of(record)
   for name, value in pairs(job) do changed[name] = value end
-  local run_at = tonumber(args[3])
-  if args[4] ~= '' then run_at = now + tonumber(args[4]) + (tonumber(args[4]) > 0 and 1 or 0) end
+  local run_at, at = tonumber(args[3]), nil
+  if run_at then at = run_at + q.skew end
+  if args[4] ~= '' then
+    local delay = tonumber(args[4])
+    run_at, at = now + delay + (delay > 0 and 1 or 0), q.clock + delay + (delay > 0 and 1 or 0)
+  end
   local moves = priority ~= priority_of(record) or run_at
-  if run_at then changed.run_at = run_at end
-  if run_at and job.expires_at and run_at >= job.expires_at and not was_leased(q, id) then return 'late' end
+  if run_at then changed.run_at, changed.named = run_at, args[3] ~= '' or nil end
+  if at and job.expires_at and at >= job.expires_at and not was_leased(q, id) then return 'late' end
   local due = q.timed and redis.call('ZSCORE', q.due, padded(id))
   if moves and not due then
     if (job.place or 0) == 255 then return 'moved' end
@@ -193,9 +202,11 @@ local function patch(keys, args)
   if priorities ~= q.priorities then add(fields, 'priorities', priorities) end
   q.priorities = priorities
   if moves and (due or (run_at and run_at > now)) then
-    redis.call('ZADD', q.due, run_at or due, padded(id))
-    if not q.timed then add(fields, 'timed', '1') end
-    wake(q, 0, math.max(0, (run_at or tonumber(due)) - now))
+    redis.call('ZADD', q.due, at or due, padded(id))
+    add(fields, 'timed', '1')
+    add(fields, 'more', '1')
+    keep_clock(q)
+    wake(q, 0, math.max(0, (at or tonumber(due)) - q.clock))
   elseif moves then
     put_ready(q, priority, job.group, {entry_of(id, changed)})
     wake(q, 1)
@@ -240,16 +251,17 @@ end
 -- Let dead jobs be tried again, their attempts anew and their errors kept: the n-th at `first` + n times `gap` ms
 -- from now.
 local function revive(q, ids, now, first, gap)
+  steady_clock(q, now)
   local runs, fates, lists, back = redis.call('HMGET', q.runs, unpack(ids)), new_fates(), {}, {}
   local members = {}
   for i, id in ipairs(ids) do members[i] = padded(id) end
   each_record(q, ids, function(id, record, i)
     if not record then return end
-    local job, run_at = parse(record), now + math.floor(math.min(first + gap * (i - 1), MS_MOST))
+    local job, run_at = parse(record), q.clock + math.floor(math.min(first + gap * (i - 1), MS_MOST))
     local run = runs[i] and read_run(runs[i]) or new_run(job, priority_of(record))
     run.attempt, run.token, run.more.finished, run.more.reason = 0, '', nil, nil
     fates.runs[id], back[#back + 1] = run, id
-    if run_at > now then
+    if run_at > q.clock then
       add(fates.later, run_at, padded(id))
     else
       collect(q, lists, priority_of(record), job.group, entry_of(id, job))
@@ -257,6 +269,7 @@ local function revive(q, ids, now, first, gap)
   end)
   redis.call('ZREM', q.dead, unpack(members))
   write_fates(q, fates)
+  keep_clock(q)
   put_collected(q, lists)
   happened(q, 'retried', #back, back)
 end
@@ -314,7 +327,7 @@ local function explain(keys, args)
   end
   local free_in = ''
   if policy.rate_count > 0 then
-    local logical = math.max(now + q.skew, q.clock)
+    local logical = steady(q, now)
     local counted = q.rated
     for _, note in ipairs(redis.call('LRANGE', q.rate, 0, SWEEP)) do
       local at, jobs = string.match(note, '^(%d+):(%d+)$')

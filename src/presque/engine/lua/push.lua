@@ -1,17 +1,20 @@
 -- What one push asks for, as engine/pushing.py packs it (MessagePack), only what was asked for: `priority`,
 -- `delayed` (a moment), `delay` and `ttl` (ms), `key` and `fingerprint` (its Idempotency-Key, and what tells the
 -- request from others), and the extras of a record that are kept as they are: see records.lua. Returns the extras
--- of the record, and what else was asked for.
+-- of the record, and what else was asked for, with `due`, the place that it gets among the scheduled ones.
 local KEPT = {'attempts', 'keep', 'uniq', 'until_done', 'group', 'trace'}
-local function read_options(packed, now)
+local function read_options(q, packed, now)
   local asked, extras = cmsgpack.unpack(packed), {}
   for _, name in ipairs(KEPT) do extras[name] = asked[name] end
   asked.priority = asked.priority or 5
   local run_at = asked.delayed or now
   -- One more, since `now` was cut to whole milliseconds and nothing may be early.
   if asked.delay and asked.delay > 0 then run_at = now + asked.delay + 1 end
-  if run_at > now then extras.run_at = run_at end
-  if asked.ttl then extras.expires_at = now + asked.ttl end
+  if run_at > now then
+    extras.run_at, extras.named = run_at, asked.delayed and true
+    asked.due = asked.delayed and run_at + q.skew or q.clock + asked.delay + 1
+  end
+  if asked.ttl then extras.expires_at = q.clock + asked.ttl end
   return extras, asked
 end
 
@@ -21,7 +24,7 @@ local function held_by_waiting(q, key, now)
   if not holder then return false end
   local record = redis.call('HGET', q.jobs, holder)
   local expires_at = record and parse(record).expires_at
-  return record and not (expires_at and expires_at <= now and not was_leased(q, holder))
+  return record and not (expires_at and expires_at <= steady(q, now) and not was_leased(q, holder))
 end
 
 -- What was stored under an Idempotency-Key within the last day: {id, fingerprint}, or nil.
@@ -47,15 +50,15 @@ end
 -- job that an earlier push with its Idempotency-Key stored. `special` knows those of the same call.
 -- Writes nothing, and reads each key that will be written.
 local function consider(q, options, now, special)
-  local job, asked = read_options(options, now)
+  local job, asked = read_options(q, options, now)
   if asked.key then
     name_more(q)
     local before = special.idem[asked.key] or stored_before(q, asked.key)
     if before then return nil, before[2] == asked.fingerprint and {before[1]} or 'differs' end
   end
   local ttl = q.policy and policy_of(q).ttl or 0
-  if ttl > 0 and not job.expires_at then job.expires_at = (job.run_at or now) + ttl end
-  if job.expires_at and job.run_at and job.expires_at <= job.run_at then return nil, 'late' end
+  if ttl > 0 and not job.expires_at then job.expires_at = (asked.due or q.clock) + ttl end
+  if job.expires_at and asked.due and job.expires_at <= asked.due then return nil, 'late' end
   if job.uniq and (special.uniq[job.uniq] or held_by_waiting(q, job.uniq, now)) then return nil, 'exists' end
   redis.call('LLEN', list_of(q, asked.priority))
   if job.group then
@@ -84,9 +87,9 @@ end
 
 -- Note where a job with options goes, until `place_special`.
 local function note_special(special, job, asked, seq)
-  if job.run_at then
-    special.soonest = math.min(special.soonest or job.run_at, job.run_at)
-    add(special.due, job.run_at, padded(seq))
+  if asked.due then
+    special.soonest = math.min(special.soonest or asked.due, asked.due)
+    add(special.due, asked.due, padded(seq))
   else
     special.lists[#special.lists + 1] = {asked.priority, job.group, seq}
   end
@@ -127,9 +130,14 @@ local function place_special(q, now, special, ready, fields)
   if #special.ttl > 0 then redis.call('ZADD', q.ttl, unpack(special.ttl)) end
   if #special.holds > 0 then redis.call('HSET', q.uniq, unpack(special.holds)) end
   remember_keys(q, now, special.keys)
-  if (#special.due > 0 or #special.ttl > 0) and not q.timed then add(fields, 'timed', '1') end
+  if #special.due > 0 or #special.ttl > 0 then
+    if not q.timed then add(fields, 'timed', '1') end
+    add(fields, 'more', '1')
+    add(fields, 'clock', q.clock)
+    add(fields, 'skew', q.skew)
+  end
   local count, soonest = #ready + #special.lists, special.soonest
-  if count > 0 or soonest then wake(q, count, soonest and soonest - now) end
+  if count > 0 or soonest then wake(q, count, soonest and soonest - q.clock) end
 end
 
 -- push: put jobs on one queue, each refused or stored on its own.
@@ -146,6 +154,7 @@ local function push(keys, args)
   local q = open(keys, 1)
   local now, failures, together = clock(), tonumber(args[1]), args[2] == '1'
   local rates = snapshot(q, now)
+  steady_clock(q, now)
   local seq, stored, refusals, plain = q.seq, 0, 0, struct.pack('>BBI6', PLAIN, 5, now)
   local reply, records, ready, special = {}, {}, {}, nil
   if #args > 2 * MOST + 2 then return redis.error_reply('ERR too many jobs in one push') end

@@ -65,7 +65,7 @@ local function stats(keys)
     local counts, figures = count_states(q, now), {}
     if q.timed then
       local due = redis.call('ZRANGE', q.due, 0, 0, 'WITHSCORES')
-      if due[2] and tonumber(due[2]) <= now then oldest = tonumber(due[2]) end
+      if due[2] and tonumber(due[2]) <= steady(q, now) then oldest = tonumber(due[2]) - steady(q, now) + now end
     end
     if counts.ready > 0 then
       for _, priority in ipairs(priorities_of(q)) do

@@ -144,6 +144,10 @@ end
 -- Whether a job was handed out before. Its ttl means nothing then: somebody took it in time.
 local function was_leased(q, id) return q.leases and redis.call('HEXISTS', q.runs, id) == 1 end
 
+-- Whether the moment that was named for a scheduled job has not come on the wall, though its place in `due` says
+-- so: the clock was set back meanwhile. It means nothing any more to a job that is tried again.
+local function is_early(q, id, job, now) return job.named and job.run_at > now and not was_leased(q, id) end
+
 -- The next ready jobs of one queue, highest priority first, taken off their lists: `count` at most, and no
 -- more once they fill `bytes`. Looks at MOST ids at most. Every key was read when the queue was opened.
 --
@@ -166,7 +170,7 @@ local function take_ready(q, now, count, bytes, leasing)
         local before = found
         local job = record and parse(record)
         if job and (next_ids == entries or entry_of(next_ids[i], job) == entries[i]) then
-          if job.expires_at and job.expires_at <= now and not was_leased(q, next_ids[i]) then
+          if job.expires_at and job.expires_at <= steady(q, now) and not was_leased(q, next_ids[i]) then
             late[#late + 1], late_jobs[#late_jobs + 1] = next_ids[i], job
           else
             found = found + 1

@@ -11,7 +11,8 @@
 -- the same layout). Extras that are there:
 --
 --   uniq        the uniq key that it holds            until_done  true if it holds it until it is done
---   expires_at  when its ttl ends (ms)                run_at      when a job that was scheduled is due (ms)
+--   expires_at  when its ttl ends (steady clock, ms)  run_at      when a job that was scheduled is due (ms)
+--   named       true if `run_at` was asked for as a moment of the wall clock
 --   attempts, keep   instead of those of the policy   place       how often it was moved within the queue
 --   group       whose turn it shares                  trace       its traceparent
 --

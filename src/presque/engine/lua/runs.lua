@@ -4,7 +4,7 @@
 --   byte 1        PLAIN or EXTENDED, as its record is: of a plain job nothing has to be read to settle it
 --   byte 2        priority
 --   bytes 3-4     attempt: how many times it was handed out
---   bytes 5-10    when the lease ends (lease clock)       bytes 11-14  how long it was given for (ms)
+--   bytes 5-10    when the lease ends (steady clock)      bytes 11-14  how long it was given for (ms)
 --   bytes 15-20   when it was handed out (ms)
 --   byte 21       length of the token                     bytes 22-23  length of the worker's id
 --   then          the token, '' when nobody holds the job; who got it; and if there is more, a MessagePack map:
@@ -17,16 +17,14 @@
 --
 -- All jobs that one call leased have the same token, so that their runs are for the most part the same bytes,
 -- which are made and read once a call. presque/engine/records.py reads the same layout.
---
--- Leases end by a clock of their own: the store's, but one that never goes back. When TIME does, the
--- difference is kept as `skew`, so a lease is neither frozen nor revived by somebody setting the clock.
 
 local ERRORS_MOST = 10
 local ATTEMPTS_MOST = 65535
 local RUN_HEADER = 23
 local MEMO_MS, MEMO_MOST = 60000, 250000
 
-local function lease_clock(q, now)
+-- The steady clock of a queue, and what is to be remembered of it.
+local function steady_clock(q, now)
   local wall = now + q.skew
   if wall < q.clock then
     q.skew = q.skew + q.clock - wall
@@ -36,7 +34,7 @@ local function lease_clock(q, now)
   return wall
 end
 
--- Remember the clock. Every function that gave, ended or looked at leases does so.
+-- Remember the clock. Every function does so that gave, ended or looked at leases, or noted anything timed.
 local function keep_clock(q) redis.call('HSET', q.meta, 'clock', q.clock, 'skew', q.skew) end
 
 -- What a run says: a table of the caller's own. `more` holds the map.
@@ -218,7 +216,7 @@ end
 
 -- Take back jobs whose lease has ended. Returns how many became ready, and how many were looked at.
 local function reclaim(q, now)
-  local members = redis.call('ZRANGEBYSCORE', q.leased, '-inf', lease_clock(q, now), 'LIMIT', 0, SWEEP)
+  local members = redis.call('ZRANGEBYSCORE', q.leased, '-inf', steady_clock(q, now), 'LIMIT', 0, SWEEP)
   if #members == 0 then return 0, 0 end
   local ids, fates, failed = {}, new_fates(), {}
   for i, member in ipairs(members) do ids[i] = unpadded(member) end

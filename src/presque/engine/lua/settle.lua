@@ -35,7 +35,7 @@ local function again(q, fates, id, job, run, now, delay)
     return 'ready'
   end
   run.token, fates.runs[id] = '', run
-  add(fates.later, now + delay, padded(id))
+  add(fates.later, q.clock + delay, padded(id))
   q.soonest = math.min(q.soonest or delay, delay)
   return 'scheduled', now + delay
 end
@@ -155,7 +155,7 @@ end
 local function settle(keys, args)
   local q, now = open(keys, 1), clock()
   if not q.leases then check_leases(q) end
-  local rates, logical, random = snapshot(q, now), lease_clock(q, now), tonumber(args[1])
+  local rates, logical, random = snapshot(q, now), steady_clock(q, now), tonumber(args[1])
   local groups, ids = read_groups(args)
   if #ids > MOST then return redis.error_reply('ERR too many leases in one settle') end
   local packed = #ids > 0 and redis.call('HMGET', q.runs, unpack(ids)) or {}

@@ -30,8 +30,8 @@ local function clear_purged(q)
 end
 
 -- Drop jobs whose ttl has run out. Returns how many, SWEEP at most.
-local function expire(q, now)
-  local members = redis.call('ZRANGEBYSCORE', q.ttl, '-inf', now, 'LIMIT', 0, SWEEP)
+local function expire(q)
+  local members = redis.call('ZRANGEBYSCORE', q.ttl, '-inf', q.clock, 'LIMIT', 0, SWEEP)
   if #members == 0 then return 0 end
   local ids = {}
   for i, member in ipairs(members) do ids[i] = unpadded(member) end
@@ -55,20 +55,25 @@ end
 
 -- Move scheduled jobs whose time has come behind the ready ones. Returns how many, SWEEP at most.
 local function promote(q, now)
-  local members = redis.call('ZRANGEBYSCORE', q.due, '-inf', now, 'LIMIT', 0, SWEEP)
+  local members = redis.call('ZRANGEBYSCORE', q.due, '-inf', q.clock, 'LIMIT', 0, SWEEP)
   if #members == 0 then return 0 end
-  local ids, lists, there = {}, {}, {}
+  local ids, lists, there, early = {}, {}, {}, {}
   for i, member in ipairs(members) do ids[i] = unpadded(member) end
   each_record(q, ids, function(id, record)
     if record then
       local job = parse(record)
-      collect(q, lists, priority_of(record), job.group, entry_of(id, job))
-      there[#there + 1] = id
+      if is_early(q, id, job, now) then
+        add(early, job.run_at + q.skew, padded(id))
+      else
+        collect(q, lists, priority_of(record), job.group, entry_of(id, job))
+        there[#there + 1] = id
+      end
     end
   end)
   put_collected(q, lists)
   happened(q, 'ready', #there, there)
   redis.call('ZREM', q.due, unpack(members))
+  if #early > 0 then redis.call('ZADD', q.due, unpack(early)) end
   return #members
 end
 
@@ -84,11 +89,12 @@ local function pass_time(q, now)
   end
   if q.leftovers > 0 then more = clear_purged(q) or more end
   if q.timed then
-    local expired, promoted = expire(q, now), promote(q, now)
+    steady_clock(q, now)
+    local expired, promoted = expire(q), promote(q, now)
     ready, more = ready + promoted, more or expired == SWEEP or promoted == SWEEP
     local next = redis.call('ZRANGE', q.due, 0, 0, 'WITHSCORES')
     if next[2] then
-      next_due = math.min(next_due or math.huge, math.max(0, tonumber(next[2]) - now))
+      next_due = math.min(next_due or math.huge, math.max(0, tonumber(next[2]) - q.clock))
     elseif redis.call('ZCARD', q.ttl) == 0 then
       redis.call('HDEL', q.meta, 'timed')
       q.timed = false
@@ -109,7 +115,7 @@ local function sweep(keys)
     if promoted > 0 then wake(q, promoted) end
     tell_ends(q)
     tell_events(q, now)
-    if q.in_flight > 0 then keep_clock(q) end
+    if q.in_flight > 0 or q.timed then keep_clock(q) end
     if left then more = 1 end
   end
   return more

@@ -7,7 +7,7 @@ local for_good = {word = 'fetched'}
 -- How many of `wanted` jobs may go; if none, in how many ms to ask again, unless it will be told.
 function for_good.room(q, now, wanted)
   if not q.policy then return wanted, nil end
-  return rate_room(q, lease_clock(q, now), wanted)
+  return rate_room(q, steady_clock(q, now), wanted)
 end
 
 -- What becomes of the jobs that were taken. Adds to the fields of `meta`, returns what the reply says of them.
@@ -26,12 +26,12 @@ local function hold(ms, worker, nonce, attempt_id)
     local most = policy_of(q).max_leased
     if most > 0 then wanted = math.max(0, math.min(wanted, most - q.in_flight)) end
     if wanted == 0 then return 0, nil end
-    return rate_room(q, lease_clock(q, now), wanted)
+    return rate_room(q, steady_clock(q, now), wanted)
   end
 
   function ending.finish(q, now, ready, fields)
     local for_ms = ms or policy_of(q).lease
-    local ends, token = lease_clock(q, now) + for_ms, string.format('%.0f-%s', q.tokens + 1, nonce)
+    local ends, token = steady_clock(q, now) + for_ms, string.format('%.0f-%s', q.tokens + 1, nonce)
     local held, runs, leased, timed, free_keys, free_ids = {token}, {}, {}, {}, {}, {}
     local earlier = q.noted and redis.call('HMGET', q.runs, unpack(ready.ids)) or NONE
     local first = {}  -- by priority: the run of a plain job that was never leased before
@@ -249,6 +249,7 @@ local function unfetch(keys, args)
   if job.expires_at then
     redis.call('ZADD', q.ttl, job.expires_at, padded(id))
     add(fields, 'timed', '1')
+    add(fields, 'more', '1')
   end
   if job.uniq and not held then redis.call('HSET', q.uniq, job.uniq, id) end
   -- A purge since the fetch has forgotten which priorities are in use.
