@@ -171,3 +171,14 @@ def pretending(answers: dict[bytes, bytes]) -> Iterator[int]:
         thread.start()
         yield listener.getsockname()[1]
         thread.join(5)
+
+
+@pytest.mark.parametrize(("limit", "warned"), [("normal 1mb 0 0", True), ("normal 0 0 0", False)])
+def test_a_store_that_cuts_clients_with_large_answers_is_warned_about(limit: str, *, warned: bool) -> None:
+    with (
+        rig.store("valkey", "--client-output-buffer-limit", *limit.split()) as store,
+        rig.server("--redis", store.url) as server,
+    ):
+        assert server.ask("GET", "/stats/").status == 200
+        rig.eventually(lambda: "store.not_persistent" in server.said())
+        assert ("store.answers_limited" in server.said()) is warned

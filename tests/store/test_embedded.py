@@ -152,6 +152,15 @@ async def test_each_write_is_on_disk_before_it_is_answered_unless_told_otherwise
             assert redis_client.config_get("maxmemory*")["maxmemory-policy"] == "noeviction"
 
 
+@pytest.mark.parametrize("kind", sorted(rig.STORES))
+async def test_it_cuts_nobody_who_has_much_to_read(kind: str) -> None:
+    async with running(None, binary=Path(rig.STORES[kind]())) as store:
+        with client(store) as redis_client:
+            limits = redis_client.config_get("client-output-buffer-limit")["client-output-buffer-limit"]
+    assert limits.startswith("normal 0 0 0 ")
+    assert limits.endswith(" pubsub 1073741824 268435456 60")
+
+
 async def test_in_memory_it_leaves_nothing_behind() -> None:
     async with running(None) as store:
         private = store.socket.parent

@@ -27,6 +27,7 @@ from presque.engine.events import Events, Hearer
 from presque.engine.jobs import Jobs
 from presque.engine.lines import Taker, Waiter
 from presque.engine.records import body_of, seal, seal_all
+from presque.engine.sizes import ANSWER_BYTES, Sizes
 from presque.engine.sweeper import sweep
 from presque.engine.wakeups import Wakeups
 from presque.errors import PresqueError, QueueClosed, SetupError, StoreError, StoreUnavailable
@@ -52,7 +53,6 @@ from presque.store.store import Store
 log = logging.getLogger("presque.engine")
 
 FETCH_MOST = 1000
-ANSWER_BYTES = 8 * 1024 * 1024
 SETTLE_A_CALL = 500
 COUNTED_AT_ONCE = 1000
 
@@ -79,6 +79,7 @@ class Engine:
         self.events = Events(self.store, self.channels, self.keys)
         self._loop = asyncio.get_running_loop()
         self._known: set[str] = set()
+        self._sizes = Sizes()
         self._registry = self.keys.registry()
         self._pushes = Batches(self._send_pushes, self._deliver_pushes)
         self._fetches = Batches(self._send_fetches, self._deliver_fetches)
@@ -309,9 +310,7 @@ class Engine:
                 more = True
                 while more and len(found) < ask.count:
                     part = dataclasses.replace(ask, count=ask.count - len(found))
-                    reply = self.sound(
-                        replies.leased(await self.store.ask(some[0], self._lease_command(some, part)), some)
-                    )
+                    reply = self.sound(replies.leased(await self._ask_to_lease(some, part), some))
                     found += reply.jobs
                     more = reply.more and not reply.jobs
                     for queue, due in reply.due_ms.items():
@@ -323,6 +322,10 @@ class Engine:
         if not take(found or None):
             self.give_back(found)
 
+    async def _ask_to_lease(self, queues: Sequence[str], ask: LeaseAsk) -> Any:
+        size = self._sizes.of(queues[0], ask.count)
+        return await self.store.ask(queues[0], self._lease_command(queues, ask), size)
+
     def _lease_command(self, queues: Sequence[str], ask: LeaseAsk) -> bytes:
         ms, nonce = "" if ask.ms is None else str(ask.ms), secrets.token_hex(8)
         args = (ask.count, ANSWER_BYTES, ms, ask.worker, nonce, ask.attempt_id)
@@ -330,7 +333,8 @@ class Engine:
 
     def lease_jobs(self, queue: str, ask: LeaseAsk, receive: Callable[[Any], None]) -> None:
         """Lease jobs; `receive` gets the reply of `lease` or a `PresqueError`."""
-        self.store.send(queue, self._lease_command((queue,), ask), receive)
+        size = self._sizes.of(queue, ask.count)
+        self.store.send(queue, self._lease_command((queue,), ask), receive, size)
 
     def settle(self, lease: Settle, done: Callable[[Settled | PresqueError], None]) -> None:
         """End or extend one lease; `done` gets what became of it. Harmless when repeated."""
@@ -494,12 +498,14 @@ class Engine:
             take(error)
 
     async def _fetch_call(self, queues: Sequence[str], count: int, most_bytes: int) -> replies.Taken[Fetched]:
-        reply = await self._call("fetch", queues[0], self.keys.of_all(queues), count, most_bytes)
+        command = calls.encode("fetch", self.keys.of_all(queues), count, most_bytes)
+        reply = await self.store.ask(queues[0], command, self._sizes.of(queues[0], count))
         return self.sound(replies.fetched(reply, queues))
 
     def take_jobs(self, queue: str, count: int, receive: Callable[[Any], None]) -> None:
         """Fetch up to `count` jobs; `receive` gets the reply of `fetch` or a `PresqueError`."""
-        self.store.send(queue, calls.encode("fetch", self.keys.of(queue), count, ANSWER_BYTES), receive)
+        command = calls.encode("fetch", self.keys.of(queue), count, ANSWER_BYTES)
+        self.store.send(queue, command, receive, self._sizes.of(queue, count))
 
     def give_back(self, jobs: Iterable[Fetched | Leased]) -> None:
         """Put jobs whose taker has gone back at the head of their queues.
@@ -514,6 +520,7 @@ class Engine:
 
     def sound(self, taken: replies.Taken[J]) -> replies.Taken[J]:
         """The same answer, while the damaged jobs in it are put where nobody gets them: they are dead."""
+        self._sizes.saw(taken.jobs)
         for job in taken.damaged:
             log.error("job.damaged queue=%s id=%s", job.queue, job.id)
             if isinstance(job, Leased):
@@ -589,7 +596,8 @@ class Engine:
 
     async def peek(self, queue: str, count: int) -> tuple[int, list[tuple[str, bytes]]]:
         """How many jobs are ready, and id and body of those that would be fetched next (8 MiB at most)."""
-        ready, *found = await self._call("peek", queue, self.keys.of(queue), count, ANSWER_BYTES)
+        command = calls.encode("peek", self.keys.of(queue), count, ANSWER_BYTES)
+        ready, *found = await self.store.ask(queue, command, ANSWER_BYTES if count else 0)
         return ready, [
             (job_id.decode(), body)
             for job_id, record in zip(found[::2], found[1::2], strict=True)

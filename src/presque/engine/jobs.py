@@ -13,13 +13,13 @@ from presque import codec
 from presque.engine import calls, replies
 from presque.engine.keys import Keys
 from presque.engine.records import seal
+from presque.engine.sizes import ANSWER_BYTES, JOB_BYTES
 from presque.errors import JobGone, NotFound, StoreUnavailable, WrongState
 from presque.job import Explained, Job, JobState
 from presque.store.channels import Channels, Hearing
 from presque.store.disk import OF_A_JOB, Disk
 from presque.store.store import Store
 
-ANSWER_BYTES = 8 * 1024 * 1024
 LOOK_AGAIN_S = 5.0
 RETRY_A_CALL = 500
 
@@ -47,7 +47,7 @@ class Jobs:
 
     async def show(self, queue: str, job: str) -> Job:
         """What there is to know of a job. Raises `NotFound`."""
-        reply = await self._call("show", queue, job)
+        reply = await self._call("show", queue, job, answer=JOB_BYTES)
         if not reply:
             raise NotFound(MISSING)
         return replies.job(queue, reply)
@@ -57,7 +57,7 @@ class Jobs:
 
         A page may hold fewer than `limit` jobs, or none, and still have a next.
         """
-        reply = await self._call("list", queue, state.value, limit, cursor, ANSWER_BYTES)
+        reply = await self._call("list", queue, state.value, limit, cursor, ANSWER_BYTES, answer=ANSWER_BYTES)
         return [replies.job(queue, one) for one in reply[1:]], reply[0].decode()
 
     async def patch(
@@ -193,8 +193,8 @@ class Jobs:
             del self._ends[queue]
             ends.hearing.end()
 
-    async def _call(self, name: str, queue: str, *args: str | bytes | int) -> Any:
-        return await self._store.ask(queue, calls.encode(name, self._keys.of(queue), *args))
+    async def _call(self, name: str, queue: str, *args: str | bytes | int, answer: int = 0) -> Any:
+        return await self._store.ask(queue, calls.encode(name, self._keys.of(queue), *args), answer)
 
 
 class _Ends(NamedTuple):

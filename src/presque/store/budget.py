@@ -62,6 +62,10 @@ class Budget:
         self._small, self._large = _Room(SMALL_MOST), _Room(LARGE_MOST)
         return waiting
 
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._small.waiting) + len(self._large.waiting)
+
     def _room(self, size: int) -> _Room:
         return self._small if size <= SMALL else self._large
 

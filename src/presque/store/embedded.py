@@ -357,6 +357,8 @@ class EmbeddedStore:
             "aof-load-truncated": "no",  # it would cut off whatever follows a damaged byte; see mend_end
             "maxmemory": str(self.settings.maxmemory),
             "maxmemory-policy": "noeviction",
+            # Answers are bounded by presque; messages are small, but for broadcast jobs.
+            "client-output-buffer-limit": "normal 0 0 0 pubsub 1gb 256mb 60",
             "loglevel": "notice",
         }
         return "".join(f"{name} {value}\n" for name, value in lines.items()).encode("ascii")

@@ -9,6 +9,8 @@ from presque.errors import SetupError, StoreError, StoreUnavailable
 from presque.store.address import Address
 from presque.store.wire import Wire
 
+LIMITS = "client-output-buffer-limit"
+
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
@@ -19,6 +21,8 @@ class StoreInfo:
     eviction: str
     persistent: bool
     fsync: str
+    answers_most: int = 0
+    """Bytes of answers that a client may leave unread before it is cut; 0 for no limit, or unknown."""
 
     def __str__(self) -> str:
         return f"{self.product} {'.'.join(map(str, self.version))}"
@@ -57,10 +61,11 @@ async def greet(wire: Wire, address: Address) -> StoreInfo:
         line.split(":", 1) for line in bytes(raw).decode("utf-8", "replace").splitlines() if ":" in line
     )
     try:
-        setting = await wire.ask("CONFIG", "GET", "appendfsync")
-        fsync = setting[b"appendfsync"].decode()
-    except (StoreError, KeyError, TypeError):
-        fsync = "unknown"  # managed stores forbid CONFIG; the operator is told so
+        settings = await wire.ask("CONFIG", "GET", "appendfsync", LIMITS)
+        fsync = settings[b"appendfsync"].decode()
+        limits = _limits(settings.get(LIMITS.encode(), b"").decode())
+    except (StoreError, KeyError, TypeError, AttributeError):
+        fsync, limits = "unknown", {}  # managed stores forbid CONFIG; the operator is told so
     product = "Valkey" if "valkey_version" in facts else "Redis"
     version = facts.get("valkey_version") or facts.get("redis_version", "0")
     info = StoreInfo(
@@ -69,6 +74,7 @@ async def greet(wire: Wire, address: Address) -> StoreInfo:
         facts.get("maxmemory_policy", "noeviction"),
         facts.get("aof_enabled", "0") == "1",
         fsync,
+        limits.get("normal", 0),
     )
     if product == "Redis" and info.version < (7, 0):
         raise SetupError(f"the store at {address} is {info}: presque needs Redis 7.0 or later, or Valkey")
@@ -80,6 +86,15 @@ async def greet(wire: Wire, address: Address) -> StoreInfo:
     if facts.get("role") == "slave":
         raise StoreUnavailable("it is a replica; name its primary")
     return info
+
+
+def _limits(text: str) -> dict[str, int]:
+    """What each class of clients may leave unread, of `class hard soft seconds …`; 0 for no limit."""
+    words = text.split()
+    return {
+        name: min((int(one) for one in (hard, soft) if int(one)), default=0)
+        for name, hard, soft in zip(words[::4], words[1::4], words[2::4], strict=True)
+    }
 
 
 def refusal(text: str, address: Address) -> str:

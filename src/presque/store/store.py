@@ -26,6 +26,7 @@ from typing import Any
 
 from presque.errors import StoreUnavailable
 from presque.store.address import Address
+from presque.store.budget import Budget
 from presque.store.greeting import Functions, StoreInfo, greet, load
 from presque.store.link import GRACE, Link
 from presque.store.wire import PATIENCE, Call, Receiver, Wire, command, into
@@ -34,6 +35,10 @@ log = logging.getLogger("presque.store")
 
 IN_FLIGHT_MOST = 20_000
 UNWRITTEN_MOST = 64 * 1024 * 1024
+QUEUED_MOST = 30.0
+ANSWERS_LEAST = 64 * 1024 * 1024
+"""Bytes that the store should keep for us: what is asked for at once, and as much again for large jobs."""
+TOO_SLOW = "the store is too slow for so many requests; try again later"
 
 
 class Store(Link):
@@ -47,6 +52,7 @@ class Store(Link):
         self._on_connected = on_connected
         self._waiting: deque[tuple[float, Call]] = deque()
         self._loading = False
+        self._budget = Budget()
 
     @property
     def connected(self) -> bool:
@@ -58,18 +64,19 @@ class Store(Link):
         await super().close()
         self._fail_waiting(float("inf"))
 
-    def send(self, tag: str, command: bytes, receiver: Receiver) -> None:  # noqa: ARG002 (one node as yet)
+    def send(self, tag: str, command: bytes, receiver: Receiver, answer: int = 0) -> None:  # noqa: ARG002
         """Write one command; `receiver` gets its reply. Never raises, never blocks.
 
         `tag` is the hash tag of the keys that the command is about, what stands in braces: it says which
-        node of a store of several nodes to ask. There is one node as yet.
+        node of a store of several nodes to ask. There is one node as yet. `answer` is how many bytes the
+        reply may have, if it may have many: such a call waits until there is room for it.
         """
-        self._send(Call(command, receiver))
+        self._send(Call(command, receiver, answer))
 
-    async def ask(self, tag: str, command: bytes) -> Any:
+    async def ask(self, tag: str, command: bytes, answer: int = 0) -> Any:
         """Send one encoded command and wait for its reply. Raises `PresqueError`."""
         future: asyncio.Future[Any] = self._loop.create_future()
-        self.send(tag, command, into(future))
+        self.send(tag, command, into(future), answer)
         return await future
 
     async def call(self, tag: str, *parts: str | bytes | int) -> Any:
@@ -79,10 +86,10 @@ class Store(Link):
     def _send(self, call: Call) -> None:
         wire = self._wire
         if wire is not None:
-            if len(wire.calls) < IN_FLIGHT_MOST and wire.unwritten() < UNWRITTEN_MOST:
+            if len(wire.calls) + len(self._budget) >= IN_FLIGHT_MOST or wire.unwritten() >= UNWRITTEN_MOST:
+                call.receiver(StoreUnavailable(TOO_SLOW))
+            elif not call.answer or self._budget.take(call, self._clock()):
                 wire.send(call)
-            else:
-                call.receiver(StoreUnavailable("the store is too slow for so many requests; try again later"))
         elif self._closed or len(self._waiting) >= IN_FLIGHT_MOST:
             call.receiver(StoreUnavailable(f"{self._why}; try again later"))
         else:
@@ -91,7 +98,10 @@ class Store(Link):
     async def _greet(self, wire: Wire) -> None:
         """Log in, check the store, load the functions."""
         async with asyncio.timeout(PATIENCE):
-            self.info = await greet(wire, self.address)
+            info = await greet(wire, self.address)
+        if self.info is None and 0 < info.answers_most < ANSWERS_LEAST:
+            log.warning("store.answers_limited limit=%d needed=%d", info.answers_most, ANSWERS_LEAST)
+        self.info = info
         async with asyncio.timeout(PATIENCE):
             await load(wire, self._functions)
 
@@ -101,6 +111,18 @@ class Store(Link):
         for _, call in waiting:
             self._send(call)
         self._on_connected()
+
+    def _down(self) -> None:
+        now = self._clock()
+        self._waiting.extend((now, call) for call in self._budget.reset())
+
+    def answered(self, size: int) -> None:
+        """A large answer has come: those that waited for room go on. The store works while we look at it."""
+        for call in self._budget.free(size):
+            if self._wire is not None:
+                self._wire.send(call)
+            else:
+                self._waiting.append((self._clock(), call))
 
     def function_missing(self, call: Call) -> None:
         """Load the functions, which some FUNCTION FLUSH or failover took away, and ask once more.
@@ -118,6 +140,8 @@ class Store(Link):
             log.warning("store.functions_loaded_again count=%d", self.reloads)
             load = command("FUNCTION", "LOAD", "REPLACE", self._functions.source)
             wire.send(Call(load, self._loaded))
+        if call.answer:
+            self._budget.take_again(call.answer)
         wire.send(call._replace(again=True))
 
     def _loaded(self, reply: Any) -> None:
@@ -126,9 +150,11 @@ class Store(Link):
             log.error("store.functions_not_loaded reason=%s", reply)
 
     def _watch(self, now: float) -> None:
-        """Give up those that waited too long for the store to come back."""
+        """Give up those that waited too long: for the store to come back, or for room."""
         if self._wire is None:
             self._fail_waiting(now)
+        for call in self._budget.late(now - QUEUED_MOST):
+            call.receiver(StoreUnavailable(TOO_SLOW))
 
     def _fail_waiting(self, now: float) -> None:
         while self._waiting and self._waiting[0][0] + GRACE <= now:
