@@ -37,7 +37,7 @@ def test_each_call_may_have_a_loop_of_its_own(run: Run, server: rig.Server, queu
     client = AsyncClient(server.url, timeout=20)
     for number in range(5):
         run(client.push(queue_name, number))
-    run(client.stats())
+    run(client.all_stats())
     assert run(client.peek(queue_name)) == ["0", "1", "2", "3", "4"]
     assert client.transport.sockets() == []  # each loop closed what it had kept
 

@@ -105,15 +105,15 @@ def look_after_jobs(client: Any, q: str) -> None:
 def steer(client: Any, q: str) -> None:
     client.push(q, 1)
     client.stop(q)
-    assert client.control(q) is False
+    assert client.started(q) is False
     with pytest.raises(QueueClosed):
         client.fetch(q)
     client.start(q)
-    assert client.control(q) is True
-    assert client.status(q) == {"queue": q, "size": 1}
-    assert q in client.status()["queues"]
-    assert client.queue_stats(q)["ready"] == 1
-    assert client.stats()["by_queue"][q]["ready"] == 1
+    assert client.started(q) is True
+    assert client.size(q) == 1
+    assert q in client.queues()
+    assert client.stats(q)["ready"] == 1
+    assert client.all_stats()["by_queue"][q]["ready"] == 1
     assert client.change_policy(q, lease=30, max_attempts=None)["lease"] == 30
     assert client.policy(q)["lease"] == 30
 

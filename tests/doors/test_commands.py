@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from presque import AsyncClient, Client
 from presque.client import ClientError, calls
 from presque.client.calls import Call
+from presque.client.json_values import encoded
 from presque.verbs import COMMANDS
 from tests import rig
 from tests.doors.sockets import heard, speaking
@@ -113,7 +114,7 @@ def by_client(perform: Callable[[Call[Any]], Awaitable[Any]]) -> Say:
 def call_of(cmd: str, queue: str, fields: dict[str, Any]) -> Call[Any]:
     """What the method of a client for this command sends."""
     if cmd == "push":
-        job = calls.encoded(fields.pop("job")).encode()
+        job = encoded(fields.pop("job")).encode()
         return calls.push(queue, job, fields)  # type: ignore[arg-type]
     if cmd == "fetch":
         return calls.fetch(queue, None, None)

@@ -70,9 +70,9 @@ def test_a_worker_leases_works_and_settles(
                 worker, env=environment(server), stdout=output, stderr=output, start_new_session=True
             )
         )
-        rig.eventually(lambda: client.queue_stats(queue_name)["dead"] == 1, 40)
+        rig.eventually(lambda: client.stats(queue_name)["dead"] == 1, 40)
         client.push(queue_name, {"name": 'zoë "z" $HOME'})
-        rig.eventually(lambda: client.queue_stats(queue_name)["processed"] == 2)
+        rig.eventually(lambda: client.stats(queue_name)["processed"] == 2)
         job = client.job(queue_name, "2")
     hellos = [line for line in said.read_text().splitlines() if line.startswith("hello")]
     assert hellos == ["hello, ana", 'hello, zoë "z" $HOME']

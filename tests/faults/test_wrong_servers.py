@@ -137,7 +137,7 @@ def test_a_timeout_holds_for_a_request_as_a_whole(
     client = connect(serve(behaviour), timeout=0.5)
     began = time.monotonic()
     with pytest.raises(ServerNotReached, match=r"did not answer within 0\.5 s$") as caught:
-        client.status()
+        client.queues()
     assert 0.4 < time.monotonic() - began < 10  # the slowest of machines; without the bound it is for ever
     assert caught.value.sent
 
@@ -169,7 +169,7 @@ def test_what_has_no_end_is_refused(connect: Connect, serve: Serve, behaviour: B
     with pytest.raises(
         ServerNotReached, match=r"gave an answer that cannot be read: .* (than|too) "
     ) as caught:
-        client.status()
+        client.queues()
     assert is_clean(caught.value)
 
 
@@ -178,13 +178,13 @@ import asyncio, resource, sys
 from presque import AsyncClient, Client, ClientError
 
 async def ask(url):
-    await AsyncClient(url, timeout=60).status()
+    await AsyncClient(url, timeout=60).queues()
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     if sys.argv[1] == "AsyncClient":
         asyncio.run(ask(sys.argv[2]))
-    Client(sys.argv[2], timeout=60).status()
+    Client(sys.argv[2], timeout=60).queues()
 except ClientError as error:
     print(error)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
@@ -257,7 +257,7 @@ def test_a_long_header_is_taken(connect: Connect, serve: Serve, bytes_of_header:
 
 def test_lines_may_end_as_in_the_oldest_of_servers(connect: Connect, serve: Serve) -> None:
     client = connect(serve(answers(b'HTTP/1.0 200 OK\nContent-Type: x\n\n{"queues":[],"size":0}')))
-    assert client.status() == {"queues": [], "size": 0}
+    assert client.queues() == []
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
@@ -272,7 +272,7 @@ def test_an_answer_may_come_in_pieces_of_any_size(connect: Connect, serve: Serve
         for at in range(0, len(data), size):
             connection.sendall(data[at : at + size])
 
-    assert connect(serve(in_pieces)).status() == {"queues": [], "size": 0}
+    assert connect(serve(in_pieces)).queues() == []
 
 
 def test_the_texts_of_a_server_are_shown_without_what_could_steer_a_terminal(
@@ -291,7 +291,7 @@ def test_a_long_text_is_cut(connect: Connect, serve: Serve) -> None:
     body = b'{"error":"' + b"x" * 1_000_000 + b'"}'
     client = connect(serve(answers(b"HTTP/1.1 500 X\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))))
     with pytest.raises(ClientError) as caught:
-        client.status()
+        client.queues()
     assert str(caught.value) == "x" * 1000 + "…"
 
 
@@ -306,7 +306,7 @@ def test_threads_share_a_client_whose_connections_are_closed_all_the_time(serve:
     def ask() -> None:
         try:
             for number in range(60):
-                client.status()
+                client.queues()
                 if number % 10 == 0:
                     client.close()
         except Exception as error:  # noqa: BLE001  (whatever it is, the test fails)
@@ -340,7 +340,7 @@ def test_a_client_has_no_more_connections_than_it_may(serve: Serve) -> None:
         connection.sendall(STATUS)
 
     client = Client(serve(count), connections=3)
-    threads = [threading.Thread(target=client.status) for _ in range(30)]
+    threads = [threading.Thread(target=client.queues) for _ in range(30)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -395,7 +395,7 @@ def test_a_child_does_not_hold_the_connections_of_its_parent_open(serve: Serve) 
             noticed.set()
 
     client = Client(serve(wait), timeout=1)
-    thread = threading.Thread(target=is_given_up, args=(client.status,))
+    thread = threading.Thread(target=is_given_up, args=(client.queues,))
     thread.start()
     assert asked.wait(10)
     read, write = os.pipe()

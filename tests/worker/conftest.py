@@ -123,7 +123,7 @@ def client(server: rig.Server) -> Iterator[Client]:
 
 def counts(client: Client, queue: str) -> dict[str, int]:
     """How many jobs are in which state, and how many were done and failed."""
-    stats = client.queue_stats(queue)
+    stats = client.stats(queue)
     names = ("ready", "scheduled", "leased", "dead", "processed", "failed")
     return {name: count for name, count in stats.items() if name in names and isinstance(count, int)}
 

@@ -130,7 +130,7 @@ def server(url: str, token: str | None, *, named: bool) -> Finding:
     """A server answers. Only one that was asked for by name must be there."""
     try:
         with Client(url, token, timeout=5) as client:
-            answer = client.stats()
+            answer = client.all_stats()
     except ServerNotReached as error:
         result: Literal["warn", "fail"] = "fail" if named else "warn"
         return Finding("server", result, str(error), "start one with `presque serve`, or say --url")

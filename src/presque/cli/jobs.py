@@ -17,7 +17,7 @@ from presque.cli.exits import DONE, NOTHING_THERE, Failure
 from presque.cli.terminal import one_line, print_job
 from presque.cli.times import Duration, Moment
 from presque.client import BatchOptions, Client, ClientError
-from presque.client.calls import checked
+from presque.client.json_values import checked
 
 BATCH_JOBS = 500
 BATCH_BYTES = 512 * 1024  # Half of what a server takes in one request unless it was told otherwise.

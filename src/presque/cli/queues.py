@@ -23,7 +23,7 @@ _COUNTS = ("ready", "scheduled", "leased", "done", "dead", "processed", "failed"
 def stats(queue: str | None, as_json: bool, url: str, token: str | None) -> None:
     """Show what the queues hold and did: all of them, or one."""
     with connected(url, token) as client:
-        answer: Mapping[str, Any] = client.stats() if queue is None else client.queue_stats(queue)
+        answer: Mapping[str, Any] = client.all_stats() if queue is None else client.stats(queue)
     if as_json:
         click.echo(json.dumps(answer, ensure_ascii=False, indent=2))
     elif queue is not None:
@@ -116,7 +116,7 @@ def purge(queue: str, yes: bool, url: str, token: str | None) -> int:
         raise click.UsageError("nobody is here to be asked: say --yes to delete all jobs of the queue")
     with connected(url, token) as client:
         if not yes:
-            waiting = client.status(queue)["size"]
+            waiting = client.size(queue)
             question = f"Delete all jobs of {queue}, {waiting} of them waiting, and its counters?"
             if not click.confirm(question, err=True):
                 click.echo("nothing was deleted", err=True)

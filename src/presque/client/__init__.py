@@ -2,7 +2,7 @@
 
 from presque.client.answers import LeasedJob
 from presque.client.async_client import AsyncClient
-from presque.client.calls import BatchOptions, Job, PushOptions, Settlements
+from presque.client.calls import Job
 from presque.client.client import Client
 from presque.client.errors import (
     ClientError,
@@ -15,9 +15,12 @@ from presque.client.errors import (
     ServerNotReached,
     Unavailable,
 )
+from presque.client.options import BatchOptions, PushOptions, Settlements
+from presque.client.pushing import AsyncPusher, Pusher
 
 __all__ = [
     "AsyncClient",
+    "AsyncPusher",
     "BatchOptions",
     "Client",
     "ClientError",
@@ -29,6 +32,7 @@ __all__ = [
     "NotAllowed",
     "NotFound",
     "PushOptions",
+    "Pusher",
     "QueueClosed",
     "ServerNotReached",
     "Settlements",

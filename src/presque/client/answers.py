@@ -254,7 +254,6 @@ class LeasedJob:
     group: str | None = None
     traceparent: str | None = None
     text: str | None = None
-    unreadable: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

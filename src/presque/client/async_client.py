@@ -35,9 +35,19 @@ from presque.client.answers import (
     WorkerRecord,
 )
 from presque.client.async_transport import AsyncTransport
-from presque.client.calls import BatchOptions, Call, Holder, Job, PushOptions, Settlements, checked, encoded
+from presque.client.calls import Call, Holder, Job
 from presque.client.consume import Consumer, consume  # async only
 from presque.client.exchange import ANSWER_MOST
+from presque.client.json_values import checked, encoded
+from presque.client.options import (
+    BatchOptions,
+    Changes,
+    CronOptions,
+    Duration,
+    PolicyOptions,
+    PushOptions,
+    Settlements,
+)
 from presque.client.transport import CONNECTIONS_MOST
 
 T = TypeVar("T")
@@ -48,8 +58,10 @@ class AsyncClient:
 
     Without a `base_url` the environment says where the server is (`PRESQUE_URL`), else it is the one on this
     machine; without a `token`, `PRESQUE_TOKEN` is sent if it is set. `timeout` is how long a request may take
-    in all, in seconds; what the server is asked to wait comes on top. `worker` says who
-    you are: it is sent with each fetch, lease and settlement, and shown to people who look.
+    in all; what the server is asked to wait comes on top. `worker` says who you are: it is sent with each
+    fetch, lease and settlement, and shown to people who look. Durations are seconds, a `timedelta` or a text
+    such as "1h30m" wherever one is given; moments are epoch seconds, an RFC 3339 text or a `datetime` that
+    has a time zone.
 
     An answer may have `max_answer` bytes, 64 MiB unless given. `connections` requests are on their way at
     once, 100 unless given, in each event loop; further ones wait for their turn, within their `timeout`.
@@ -60,10 +72,10 @@ class AsyncClient:
         self,
         base_url: str | None = None,
         token: str | None = None,
-        timeout: float = 30,
+        timeout: Duration = 30,
         worker: str | None = None,
         *,
-        max_answer: int = ANSWER_MOST,
+        max_answer: int | str = ANSWER_MOST,
         connections: int = CONNECTIONS_MOST,
     ) -> None:
         self.transport = AsyncTransport(
@@ -106,7 +118,7 @@ class AsyncClient:
         """Put JSON documents on a queue, all or none. Raises `ValueError` if a text is not one document."""
         return await self.perform(calls.push_many(queue, [checked(text) for text in texts], options))
 
-    async def fetch(self, queues: str, wait: float | None = None) -> Job | None:
+    async def fetch(self, queues: str, wait: Duration | None = None) -> Job | None:
         """Take a job for good, waiting up to `wait` seconds (60 at most); None when there is none.
 
         Raises `QueueClosed` when the one queue named is stopped. A job whose answer is lost on the way
@@ -118,9 +130,13 @@ class AsyncClient:
         """Take up to `count` jobs (1000 at most) of one queue for good: their texts, as they were pushed."""
         return await self.perform(calls.fetch_many(queue, count, self.worker))
 
-    async def put_back(self, queue: str, job: Any, worker: str | None = None) -> str:
+    async def put_back(
+        self, queue: str, job: Any, worker: str | None = None, **options: Unpack[PushOptions]
+    ) -> str:
         """Put a job that failed back and count the failure, for `worker` too. Returns the new id."""
-        return await self.perform(calls.put_back(queue, encoded(job).encode(), worker or self.worker))
+        return await self.perform(
+            calls.put_back(queue, encoded(job).encode(), options, worker or self.worker)
+        )
 
     # --- leases
 
@@ -129,8 +145,8 @@ class AsyncClient:
         queues: str,
         count: int = 1,
         *,
-        seconds: float | None = None,
-        wait: float | None = None,
+        seconds: Duration | None = None,
+        wait: Duration | None = None,
         attempt_id: str | None = None,
     ) -> list[LeasedJob]:
         """Take up to `count` jobs for `seconds`, else for as long as the policy of their queue says.
@@ -145,7 +161,7 @@ class AsyncClient:
 
     # async only: begin
 
-    def consume(self, queues: str, *, credit: int = 1, seconds: float | None = None) -> Consumer:
+    def consume(self, queues: str, *, credit: int = 1, seconds: Duration | None = None) -> Consumer:
         """Jobs over one WebSocket as they come, `credit` of them at most: see `presque.client.consume`."""
         return consume(
             self.transport.base_url,
@@ -164,8 +180,8 @@ class AsyncClient:
         queues: str,
         count: int = 1,
         *,
-        seconds: float | None = None,
-        wait: float | None = None,
+        seconds: Duration | None = None,
+        wait: Duration | None = None,
         attempt_id: str | None = None,
     ) -> Leased:
         """Settle leases, then take jobs, in one request: what a quick worker does again and again."""
@@ -194,24 +210,24 @@ class AsyncClient:
         *,
         backtrace: str | None = None,
         retry: bool | None = None,
-        retry_in: float | None = None,
+        retry_in: Duration | None = None,
     ) -> Settled:
         """The job did not work: it is tried again, after `retry_in` seconds if given; else it is dead."""
         fields = {"error": error, "backtrace": backtrace, "retry": retry, "retry_in": retry_in}
         return await self.perform(calls.settle_one("fail", job, fields, self.worker))
 
-    async def release(self, job: Holder, delay: float | None = None) -> Settled:
+    async def release(self, job: Holder, delay: Duration | None = None) -> Settled:
         """Give the job back. That is no failure, and the attempt does not count."""
         return await self.perform(calls.settle_one("release", job, {"delay": delay}, self.worker))
 
-    async def extend(self, job: Holder, seconds: float | None = None, progress: Any = None) -> Settled:
+    async def extend(self, job: Holder, seconds: Duration | None = None, progress: Any = None) -> Settled:
         """Hold the job for `seconds` from now, else as long as at first. `cancel` says: better stop."""
         fields = {"seconds": seconds, "progress": progress}
         return await self.perform(calls.settle_one("extend", job, fields, self.worker))
 
     # --- single jobs
 
-    async def job(self, queue: str, id: str, wait: float | None = None) -> JobRecord:
+    async def job(self, queue: str, id: str, wait: Duration | None = None) -> JobRecord:
         """All that is known of a job. With `wait`, as soon as it is done or dead. Raises `NotFound`."""
         return await self.perform(calls.job(queue, id, wait))
 
@@ -221,9 +237,9 @@ class AsyncClient:
         """A page of the jobs in one state, newest first. A page may be short and still have a `cursor`."""
         return await self.perform(calls.jobs(queue, state, limit, cursor))
 
-    async def change(self, queue: str, id: str, **fields: Any) -> JobRecord:
+    async def change(self, queue: str, id: str, **changes: Unpack[Changes]) -> JobRecord:
         """Change `priority`, `delay`, `delayed` or `body` of a job that waits. Raises `Conflict`."""
-        return await self.perform(calls.change(queue, id, fields))
+        return await self.perform(calls.change(queue, id, changes))
 
     async def delete(self, queue: str, id: str) -> bool:
         """Take a job away. False: it is leased, its holder is told, and it goes when that lets go."""
@@ -251,9 +267,13 @@ class AsyncClient:
         """`queue_name`, `job_count`, `job_processed` and `job_failed`."""
         return await self.perform(calls.info(queue))
 
-    async def status(self, queue: str | None = None) -> dict[str, Any]:
-        """`queues` and how many in `size`; for one queue, `queue` and how many jobs wait in `size`."""
-        return await self.perform(calls.status(queue))
+    async def queues(self) -> list[str]:
+        """The names of all queues."""
+        return await self.perform(calls.queues())
+
+    async def size(self, queue: str) -> int:
+        """How many jobs of a queue are ready."""
+        return await self.perform(calls.size(queue))
 
     async def peek(self, queue: str) -> list[str]:
         """The texts of the next jobs, 1000 at most, without taking them."""
@@ -267,15 +287,15 @@ class AsyncClient:
         """Let a queue hand out nothing. It still takes pushes."""
         await self.perform(calls.control(queue, "stop"))
 
-    async def control(self, queue: str) -> bool:
+    async def started(self, queue: str) -> bool:
         """Whether the queue is started. One that was never seen is."""
         return await self.perform(calls.started(queue))
 
-    async def stats(self) -> Stats:
+    async def all_stats(self) -> Stats:
         """All that the dashboard shows."""
         return await self.perform(calls.all_stats())
 
-    async def queue_stats(self, queue: str) -> QueueStats:
+    async def stats(self, queue: str) -> QueueStats:
         """All that the dashboard shows of one queue."""
         return await self.perform(calls.stats(queue))
 
@@ -283,29 +303,30 @@ class AsyncClient:
         """What holds for all jobs of the queue."""
         return await self.perform(calls.policy(queue))
 
-    async def change_policy(self, queue: str, **fields: Any) -> Policy:
+    async def change_policy(self, queue: str, **changes: Unpack[PolicyOptions]) -> Policy:
         """Change the fields that are given; None goes back to the default. Returns the whole policy."""
-        return await self.perform(calls.change_policy(queue, fields))
+        return await self.perform(calls.change_policy(queue, changes))
 
     # --- recurring jobs
 
     async def crons(self) -> list[Cron]:
         """All recurring jobs, by name."""
-        found, after = await self.perform(calls.crons(None))
-        while after is not None:
-            more, after = await self.perform(calls.crons(after))
-            found += more
+        found, cursor = await self.perform(calls.crons())
+        while cursor is not None:
+            more, cursor = await self.perform(calls.crons(cursor))
+            found = calls.joined(found, more)
         return found
 
     async def cron(self, name: str) -> Cron:
         """One recurring job. Raises `NotFound`."""
         return await self.perform(calls.cron(name))
 
-    async def put_cron(self, name: str, queue: str, body: Any, schedule: str, **fields: Any) -> Cron:
+    async def put_cron(
+        self, name: str, queue: str, body: Any, schedule: str, **options: Unpack[CronOptions]
+    ) -> Cron:
         """Push `body` again and again: `schedule` is five fields of cron, `@daily` or `@every 5m`."""
-        return await self.perform(
-            calls.put_cron(name, {"queue": queue, "body": body, "schedule": schedule, **fields})
-        )
+        fields = {"queue": queue, "body": body, "schedule": schedule, **options}
+        return await self.perform(calls.put_cron(name, fields))
 
     async def run_cron(self, name: str) -> str:
         """Push the job of a recurring job now, beside its moments. Returns the id of the job."""

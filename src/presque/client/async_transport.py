@@ -26,6 +26,7 @@ from presque.client import exchange
 from presque.client.address import Address, server, token_of
 from presque.client.calls import Answer, Call
 from presque.client.exchange import ANSWER_MOST, AnswerReader, Broken, Closed, Request
+from presque.client.options import Duration
 from presque.client.transport import CONNECTIONS_MOST, IDLE_MOST, checked, readable
 
 T = TypeVar("T")
@@ -41,9 +42,9 @@ class AsyncTransport:
         self,
         base_url: str | None = None,
         token: str | None = None,
-        timeout: float = 30,
+        timeout: Duration = 30,
         *,
-        max_answer: int = ANSWER_MOST,
+        max_answer: int | str = ANSWER_MOST,
         connections: int = CONNECTIONS_MOST,
     ) -> None:
         self.address = server(base_url)

@@ -1,16 +1,20 @@
-"""The verbs as data: for each the request to send, and how to read the answer. No I/O.
+"""The verbs as data: for each the request to send, made by its row in `presque.verbs`, and how to read the
+answer. No I/O.
 
 `Client` and `AsyncClient` carry them out, each in its own way, so that both say and understand the same.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any, Generic, Literal, TypedDict, TypeVar, cast
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any, Generic, TypeVar, cast
 from urllib.parse import quote, urlencode
 
+from presque import quantities
 from presque.client.answers import (
     Cron,
     JobPage,
@@ -31,51 +35,20 @@ from presque.client.answers import (
     settled,
 )
 from presque.client.errors import NO_JOB, ClientError, refusal
-from presque.client.json_values import checked as checked
-from presque.client.json_values import decoded
-from presque.client.json_values import encoded as encoded
+from presque.client.json_values import decoded, encoded
+from presque.client.options import BatchOptions, Changes, Duration, PolicyOptions, PushOptions, Settlements
 from presque.client.shapes import shaped
+from presque.fields import Field, Fields, Kind
+from presque.verbs import VERBS, Verb
 
 T = TypeVar("T")
 
 LEASE_MOST = 1000
 """Jobs in one lease."""
+CRONS_MOST = 100_000
+"""Recurring jobs in one list of all."""
 Holder = LeasedJob | Mapping[str, Any]
 """What names a lease: a leased job, or a mapping with `queue`, `id` and `lease`."""
-
-
-class BatchOptions(TypedDict, total=False):
-    """What may be said about a push. `delay`, `ttl` and `keep` are seconds.
-
-    `delayed` is epoch seconds, an RFC 3339 text or a `datetime` with a time zone. With an `idempotency_key`
-    the same push may be sent again within a day without being stored twice.
-    """
-
-    delay: float | None
-    delayed: float | str | datetime | None
-    priority: int | None
-    ttl: float | None
-    attempts: int | None
-    keep: float | None
-    group: str | None
-    idempotency_key: str | None
-    traceparent: str | None
-
-
-class PushOptions(BatchOptions, total=False):
-    """What may be said about the push of one job: a unique key, too."""
-
-    uniq: str | None
-    uniq_until: Literal["fetch", "done"] | None
-
-
-class Settlements(TypedDict, total=False):
-    """Leases to settle at once, as the body of `POST /settle`: each names `queue`, `id` and `lease`."""
-
-    ack: list[dict[str, Any]]
-    fail: list[dict[str, Any]]
-    release: list[dict[str, Any]]
-    extend: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +104,12 @@ class Call(Generic[T]):
 
 def push(queue: str, text: bytes, options: PushOptions) -> Call[str]:
     """Put a job on a queue: its id."""
-    query, headers = _push_options(options)
-    return Call("POST", f"/q/{_name(queue)}{query}", _id, text, headers)
+    return _ask("push", _id, {"queue": queue, **options}, body=text)
 
 
 def push_many(queue: str, texts: Iterable[str], options: BatchOptions) -> Call[list[str]]:
     """Put jobs on a queue, all or none: their ids."""
-    query, headers = _push_options(options)
     bodies = list(texts)
-    body = f'{{"jobs":[{",".join(bodies)}]}}'.encode()
 
     def meaning(answer: Answer) -> list[str]:
         ids = shaped(list[str], _object(answer)["ids"])
@@ -147,15 +117,16 @@ def push_many(queue: str, texts: Iterable[str], options: BatchOptions) -> Call[l
             raise ValueError("it does not have an id for each job")
         return ids
 
-    return Call("POST", f"/qb/{_name(queue)}{query}", meaning, body, headers)
+    body = f'{{"jobs":[{",".join(bodies)}]}}'.encode()
+    return _ask("push_many", meaning, {"queue": queue, **options}, body=body)
 
 
-def put_back(queue: str, text: bytes, worker: str | None) -> Call[str]:
+def put_back(queue: str, text: bytes, options: PushOptions, worker: str | None) -> Call[str]:
     """Put a failed job back: its new id."""
-    return Call("PUT", f"/q/{_name(queue)}", _id, text, _worker(worker))
+    return _ask("put_back", _id, {"queue": queue, **options}, body=text, worker=worker)
 
 
-def fetch(queues: str, wait: float | None, worker: str | None) -> Call[Job | None]:
+def fetch(queues: str, wait: Duration | None, worker: str | None) -> Call[Job | None]:
     """Take a job for good; None when there is none."""
 
     def meaning(answer: Answer) -> Job | None:
@@ -164,9 +135,7 @@ def fetch(queues: str, wait: float | None, worker: str | None) -> Call[Job | Non
         _accept(answer)
         return Job(answer.headers["presque-queue"], answer.headers["presque-job-id"], answer.body.decode())
 
-    return Call(
-        "GET", f"/q/{_name(queues)}{_query(wait=wait)}", meaning, headers=_worker(worker), wait=wait or 0
-    )
+    return _ask("fetch", meaning, {"queues": queues, "wait": wait}, worker=worker)
 
 
 def fetch_many(queue: str, count: int, worker: str | None) -> Call[list[str]]:
@@ -178,7 +147,7 @@ def fetch_many(queue: str, count: int, worker: str | None) -> Call[list[str]]:
             raise ValueError("there are more jobs than were asked for")
         return found
 
-    return Call("GET", f"/qb/{_name(queue)}{_query(batch_size=count)}", meaning, headers=_worker(worker))
+    return _ask("fetch_many", meaning, {"queue": queue, "batch_size": count}, worker=worker)
 
 
 # --- leases
@@ -188,19 +157,14 @@ def lease(
     queues: str,
     *,
     count: int | None = None,
-    seconds: float | None = None,
-    wait: float | None = None,
+    seconds: Duration | None = None,
+    wait: Duration | None = None,
     attempt_id: str | None = None,
     worker: str | None = None,
     settlements: Settlements | None = None,
     texts: bool = False,
 ) -> Call[Leased]:
     """Lease jobs, after settling others if `settlements` are given."""
-    asked = {"count": count, "seconds": seconds, "wait": wait, "attempt_id": attempt_id}
-    fields: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    if settlements:
-        fields["settle"] = settlements
-
     # A repeated attempt gets its jobs again, however many are asked for now.
     most = LEASE_MOST if attempt_id is not None else count or 1
     to_settle = count_of(settlements or {})
@@ -213,34 +177,22 @@ def lease(
             raise ValueError("there are more jobs than were asked for")
         return replace(found, settled=settled(found.settled, to_settle))
 
-    return Call(
-        "POST",
-        f"/q/{_name(queues)}/lease",
-        meaning,
-        encoded(fields).encode(),
-        _worker(worker),
-        wait=wait or 0,
-    )
+    asked = {"queues": queues, "count": count, "seconds": seconds, "wait": wait, "attempt_id": attempt_id}
+    return _ask("lease", meaning, {**asked, "settle": settlements or None}, worker=worker)
 
 
 def settle(settlements: Settlements, worker: str | None = None) -> Call[list[Settled]]:
     """Settle many leases: what became of each, acks first, then fails, releases and extensions."""
     asked = count_of(settlements)
-    return Call(
-        "POST",
-        "/settle",
-        lambda a: settled(_object(a)["settled"], asked),
-        encoded(settlements).encode(),
-        _worker(worker),
-    )
+    body = _written(VERBS["settle"].fields, settlements)
+    return _ask("settle", lambda a: settled(_object(a)["settled"], asked), {}, body=body, worker=worker)
 
 
 def settle_one(verb: str, holder: Holder, fields: Mapping[str, Any], worker: str | None) -> Call[Settled]:
-    """Settle one lease."""
+    """Settle one lease. A field that is None is as if it were not given."""
     queue, id, lease = named(holder)
     given = {name: value for name, value in fields.items() if value is not None}
-    headers = {"Presque-Lease": lease, **(_worker(worker) or {})}
-    return Call("POST", f"/j/{_name(queue)}/{_name(id)}/{verb}", _settled, encoded(given).encode(), headers)
+    return _ask(verb, _settled, {"queue": queue, "id": id, "lease": lease, **given}, worker=worker)
 
 
 def named(holder: Holder) -> tuple[str, str, str]:
@@ -253,49 +205,43 @@ def named(holder: Holder) -> tuple[str, str, str]:
 # --- single jobs
 
 
-def job(queue: str, id: str, wait: float | None) -> Call[JobRecord]:
+def job(queue: str, id: str, wait: Duration | None) -> Call[JobRecord]:
     """All that is known of a job, after waiting for its end if asked to."""
-    path = f"/j/{_name(queue)}/{_name(id)}{_query(wait=wait)}"
-    return Call("GET", path, _record, reads=True, wait=wait or 0)
+    return _ask("job", _record, {"queue": queue, "id": id, "wait": wait})
 
 
 def jobs(queue: str, state: State, limit: int | None, cursor: str | None) -> Call[JobPage]:
     """A page of the jobs in one state."""
-    path = f"/j/{_name(queue)}{_query(state=state, limit=limit, cursor=cursor)}"
-    return Call("GET", path, _of(JobPage), reads=True)
+    return _ask("jobs", _of(JobPage), {"queue": queue, "state": state, "limit": limit, "cursor": cursor})
 
 
-def change(queue: str, id: str, fields: Mapping[str, Any]) -> Call[JobRecord]:
+def change(queue: str, id: str, changes: Changes) -> Call[JobRecord]:
     """Change a job that waits."""
-    given = {name: _moment(value) for name, value in fields.items()}
-    return Call("PATCH", f"/j/{_name(queue)}/{_name(id)}", _record, encoded(given).encode())
+    return _ask("change", _record, {"queue": queue, "id": id, **changes})
 
 
 def delete(queue: str, id: str) -> Call[bool]:
     """Take a job away: True, or False if it is leased and goes when its holder lets go."""
-    return Call("DELETE", f"/j/{_name(queue)}/{_name(id)}", lambda a: _accept(a).status == 204)
+    return _ask("delete", lambda a: _accept(a).status == 204, {"queue": queue, "id": id})
 
 
 def retry(queue: str, id: str) -> Call[JobRecord]:
     """Let a dead job be tried again."""
-    return Call("POST", f"/j/{_name(queue)}/{_name(id)}/retry", _record)
+    return _ask("retry", _record, {"queue": queue, "id": id})
 
 
 def retry_all(queue: str, limit: int | None, rate: float | None) -> Call[int]:
     """Let dead jobs be tried again: how many."""
-    given = {name: value for name, value in {"limit": limit, "rate": rate}.items() if value is not None}
-    return Call(
-        "POST",
-        f"/j/{_name(queue)}/retry",
+    return _ask(
+        "retry_all",
         lambda a: shaped(int, _object(a)["retried"]),
-        encoded(given).encode(),
+        {"queue": queue, "limit": limit, "rate": rate},
     )
 
 
 def explain(queue: str, id: str) -> Call[list[Reason]]:
     """Why a job does not run."""
-    path = f"/j/{_name(queue)}/{_name(id)}/explain"
-    return Call("GET", path, lambda a: shaped(list[Reason], _object(a)["reasons"]), reads=True)
+    return _ask("explain", lambda a: shaped(list[Reason], _object(a)["reasons"]), {"queue": queue, "id": id})
 
 
 # --- queues
@@ -303,103 +249,111 @@ def explain(queue: str, id: str) -> Call[list[Reason]]:
 
 def purge(queue: str) -> Call[None]:
     """Delete all that a queue holds."""
-    return Call("DELETE", f"/q/{_name(queue)}", _none)
+    return _ask("purge", _none, {"queue": queue})
 
 
 def info(queue: str) -> Call[QueueInfo]:
     """The classic counts of a queue."""
-    return Call("GET", f"/j/{_name(queue)}", _of(QueueInfo), reads=True)
+    return _ask("info", _of(QueueInfo), {"queue": queue})
 
 
-def status(queue: str | None) -> Call[dict[str, Any]]:
-    """The names of all queues, or the size of one."""
-    return Call("GET", f"/status/{_name(queue or '')}", _object, reads=True)
+def queues() -> Call[list[str]]:
+    """The names of all queues."""
+    return _ask("queues", lambda a: shaped(list[str], _object(a)["queues"]), {})
+
+
+def size(queue: str) -> Call[int]:
+    """How many jobs of a queue are ready."""
+    return _ask("size", lambda a: shaped(int, _object(a)["size"]), {"queue": queue})
 
 
 def peek(queue: str) -> Call[list[str]]:
     """The texts of the next jobs."""
-    return Call(
-        "GET",
-        f"/status/{_name(queue)}?with_desc=1",
-        lambda a: shaped(list[str], _object(a)["jobs"]),
-        reads=True,
-    )
+    return _ask("size", lambda a: shaped(list[str], _object(a)["jobs"]), {"queue": queue, "with_desc": True})
 
 
 def control(queue: str, status: str) -> Call[None]:
     """Start or stop a queue."""
-    return Call("POST", f"/control/{_name(queue)}", _none, encoded({"status": status}).encode())
+    return _ask("control", _none, {"queue": queue}, body=encoded({"status": status}).encode())
 
 
 def started(queue: str) -> Call[bool]:
     """Whether a queue is started."""
-    return Call(
-        "GET", f"/control/{_name(queue)}", lambda a: shaped(int, _object(a)["status"]) == 1, reads=True
-    )
+    return _ask("started", lambda a: shaped(int, _object(a)["status"]) == 1, {"queue": queue})
 
 
 def all_stats() -> Call[Stats]:
     """All that the dashboard shows."""
-    return Call("GET", "/stats/", _of(Stats), reads=True)
+    return _ask("all_stats", _of(Stats), {})
 
 
 def stats(queue: str) -> Call[QueueStats]:
     """All that the dashboard shows of one queue."""
-    return Call("GET", f"/stats/{_name(queue)}", _of(QueueStats), reads=True)
+    return _ask("stats", _of(QueueStats), {"queue": queue})
 
 
 def policy(queue: str) -> Call[Policy]:
     """What holds for all jobs of a queue."""
-    return Call("GET", f"/p/{_name(queue)}", _of(Policy), reads=True)
+    return _ask("policy", _of(Policy), {"queue": queue})
 
 
-def change_policy(queue: str, fields: Mapping[str, Any]) -> Call[Policy]:
+def change_policy(queue: str, changes: PolicyOptions) -> Call[Policy]:
     """Change the fields that are given."""
-    return Call("PATCH", f"/p/{_name(queue)}", _of(Policy), encoded(fields).encode())
+    return _ask("change_policy", _of(Policy), {"queue": queue, **changes})
 
 
 # --- recurring jobs
 
 
-def crons(after: str | None) -> Call[tuple[list[Cron], str | None]]:
+def crons(cursor: str | None = None, limit: int | None = None) -> Call[tuple[list[Cron], str | None]]:
     """A page of recurring jobs, and the cursor for the next."""
-    path = "/cron/" if after is None else f"/cron/?cursor={_name(after)}"
-    return Call("GET", path, _crons, reads=True)
+
+    def meaning(answer: Answer) -> tuple[list[Cron], str | None]:
+        page = _object(answer)
+        next = page["cursor"]
+        return shaped(list[Cron], page["crons"]), None if next is None else shaped(str, next)
+
+    return _ask("crons", meaning, {"limit": limit, "cursor": cursor})
 
 
-def _crons(answer: Answer) -> tuple[list[Cron], str | None]:
-    page = _object(answer)
-    return shaped(list[Cron], page["crons"]), _cursor(page["cursor"])
+def joined(found: list[Cron], more: list[Cron]) -> list[Cron]:
+    """Two pages of recurring jobs. Raises a `ClientError` if the second does not go on from the first.
+
+    Otherwise a server that answers the same page again and again would never be done with.
+    """
+    if not found or not more or more[0]["name"] <= found[-1]["name"] or len(found) > CRONS_MOST:
+        raise ClientError("the pages of recurring jobs do not follow each other", code="unreadable-answer")
+    return found + more
 
 
 def cron(name: str) -> Call[Cron]:
     """One recurring job."""
-    return Call("GET", f"/cron/{_name(name)}", _of(Cron), reads=True)
+    return _ask("cron", _of(Cron), {"name": name})
 
 
 def put_cron(name: str, fields: Mapping[str, Any]) -> Call[Cron]:
     """Define a recurring job."""
-    return Call("PUT", f"/cron/{_name(name)}", _of(Cron), encoded(fields).encode())
+    return _ask("put_cron", _of(Cron), {"name": name, **fields})
 
 
 def run_cron(name: str) -> Call[str]:
     """Push the job of a recurring job now: its id."""
-    return Call("POST", f"/cron/{_name(name)}/run", _id)
+    return _ask("run_cron", _id, {"name": name})
 
 
 def pause_cron(name: str) -> Call[Cron]:
     """Push no more of a recurring job until it is resumed."""
-    return Call("POST", f"/cron/{_name(name)}/pause", _of(Cron))
+    return _ask("pause_cron", _of(Cron), {"name": name})
 
 
 def resume_cron(name: str) -> Call[Cron]:
     """Go on with a recurring job."""
-    return Call("POST", f"/cron/{_name(name)}/resume", _of(Cron))
+    return _ask("resume_cron", _of(Cron), {"name": name})
 
 
 def delete_cron(name: str) -> Call[None]:
     """Push no more of a recurring job."""
-    return Call("DELETE", f"/cron/{_name(name)}", _none)
+    return _ask("delete_cron", _none, {"name": name})
 
 
 # --- workers
@@ -407,54 +361,155 @@ def delete_cron(name: str) -> Call[None]:
 
 def workers() -> Call[list[str]]:
     """The ids of the registered workers."""
-    return Call("GET", "/w/", lambda a: shaped(list[str], decoded(_accept(a).body)), reads=True)
+    return _ask("workers", lambda a: shaped(list[str], decoded(_accept(a).body)), {})
 
 
 def worker_records() -> Call[list[WorkerRecord]]:
     """The workers, and what each is doing."""
-    return Call(
-        "GET", "/w/?with_desc=1", lambda a: shaped(list[WorkerRecord], _object(a)["workers"]), reads=True
-    )
+    return _ask("workers", lambda a: shaped(list[WorkerRecord], _object(a)["workers"]), {"with_desc": True})
 
 
 def worker_info(worker: str) -> Call[WorkerInfo]:
     """One worker."""
-    return Call("GET", f"/w/{_query(worker_id=worker)}", _of(WorkerInfo), reads=True)
+    return _ask("workers", _of(WorkerInfo), {"worker_id": worker})
 
 
 def queue_workers(queue: str) -> Call[QueueWorkers]:
     """The workers of one queue."""
-    path = f"/w/{_query(queue_name=queue)}"
-    return Call("GET", path, _of(QueueWorkers), reads=True)
+    return _ask("workers", _of(QueueWorkers), {"queue_name": queue})
 
 
 def register(queue: str, worker: str | None) -> Call[None]:
     """The worker takes jobs of this queue."""
-    return Call("POST", f"/w/{_name(queue)}", _none, headers=_worker(worker))
+    return _ask("register", _none, {"queue": queue}, worker=worker)
 
 
 def unregister(queue: str, worker: str | None) -> Call[None]:
     """The worker takes no more jobs of this queue."""
-    return Call("DELETE", f"/w/{_name(queue)}", _none, headers=_worker(worker))
+    return _ask("unregister", _none, {"queue": queue}, worker=worker)
 
 
 def report(worker: str, report: Mapping[str, Any]) -> Call[str]:
     """Say what the worker is doing, and hear what it is asked to be: `start`, `quiet` or `stop`."""
     body = encoded(report).encode()
-    return Call("PUT", "/w/", lambda a: shaped(str, _object(a)["status"]), body, _worker(worker))
+    return _ask("report", lambda a: shaped(str, _object(a)["status"]), {}, body=body, worker=worker)
 
 
 def leave(worker: str) -> Call[None]:
     """The worker ends: it is forgotten."""
-    return Call("DELETE", "/w/", _none, headers=_worker(worker))
+    return _ask("leave", _none, {}, worker=worker)
 
 
 def tell_worker(worker: str, status: str) -> Call[None]:
     """Ask a worker to be quiet, to stop, or to go on."""
-    return Call("POST", "/w/", _none, encoded({"worker_id": worker, "status": status}).encode())
+    return _ask("tell_worker", _none, {"worker_id": worker, "status": status})
 
 
-# --- what calls are made of
+# --- how a verb is asked
+
+
+def _ask(
+    name: str,
+    meaning: Callable[[Answer], T],
+    given: Mapping[str, Any],
+    *,
+    body: bytes | None = None,
+    worker: str | None = None,
+) -> Call[T]:
+    """The request that asks this verb. Each field goes where its row in `verbs` says: path, header, query or
+    body. One that is None is as if it were not given, unless null means something; one that no row knows is
+    sent as well, so that the server says what is wrong with it.
+    """
+    verb, parts, nullable = _row(name)
+    left = {field: value for field, value in given.items() if value is not None or field in nullable}
+    path = "".join([part if text else quote(left.pop(part), safe=",*!:@~+") for part, text in parts])
+    wait = seconds_of("wait", left.get("wait")) or 0
+    if verb.body == "fields":
+        headers = _of_headers(verb, left)
+        body, query = _written(verb.fields, left), ""
+    else:
+        parameters, headers = parameters_of(name, left)
+        query = urlencode(parameters) if parameters else ""
+    if worker is not None:
+        headers["X-presque-workerid"] = worker
+    return Call(
+        verb.method, f"{path}?{query}" if query else path, meaning, body, headers or None,
+        reads=verb.reads, wait=wait,
+    )  # fmt: skip
+
+
+def parameters_of(name: str, given: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """How these fields of a verb are said: those in the query of its URL, and those in headers."""
+    verb = VERBS[name]
+    left = {field: value for field, value in given.items() if value is not None}
+    headers = _of_headers(verb, left)
+    return {field: _text(verb.fields.get(field), field, value) for field, value in left.items()}, headers
+
+
+def _of_headers(verb: Verb, left: dict[str, Any]) -> dict[str, str]:
+    """Take those fields out that are said in headers."""
+    return {str(row.header): str(left.pop(row.name)) for row in verb.headers.values() if row.name in left}
+
+
+@cache
+def _row(name: str) -> tuple[Verb, list[tuple[str, bool]], frozenset[str]]:
+    """A verb, its path as texts (True) and names of fields (False), and what may be null."""
+    verb = VERBS[name]
+    pieces = re.split(r"[{}]", verb.path)
+    parts = [(piece, number % 2 == 0) for number, piece in enumerate(pieces)]
+    nullable = {one.name for one in verb.fields.values() if one.nullable or one.kind is Kind.JSON}
+    return verb, parts, frozenset(nullable)
+
+
+def seconds_of(name: str, value: Duration | None) -> float | None:
+    """A duration in seconds. Raises `ValueError` with a sentence about what is called so."""
+    if value is None:
+        return None
+    try:
+        found = quantities.milliseconds(value)
+    except ValueError as error:
+        raise ValueError(f"`{name}` {error}") from None
+    return found // 1000 if found % 1000 == 0 else found / 1000
+
+
+def _plain(field: Field | None, name: str, value: Any) -> Any:
+    """A value as JSON can say it: durations are seconds, moments are RFC 3339 texts in UTC."""
+    kind = None if field is None else field.kind
+    if field is not None and kind is Kind.LIST and isinstance(value, list | tuple):
+        return [_plain(field.of, name, one) for one in value]
+    if field is not None and kind is Kind.OBJECT and isinstance(value, Mapping):
+        rows = {row.name: row for row in field.fields}
+        return {part: _plain(rows.get(part), part, one) for part, one in value.items()}
+    if kind is Kind.DURATION and isinstance(value, timedelta):
+        return seconds_of(name, value)
+    if kind is Kind.MOMENT and isinstance(value, datetime):
+        try:
+            quantities.moment(value)
+        except ValueError as error:
+            raise ValueError(f"`{name}` {error}") from None
+        return value.astimezone(UTC).isoformat()
+    return value
+
+
+def _written(fields: Fields, given: Mapping[str, Any]) -> bytes:
+    """The JSON body that says these fields."""
+    try:
+        return encoded(given).encode()
+    except TypeError:  # a duration or a moment: seldom, so what is sent all day is not searched for them
+        return encoded({name: _plain(fields.get(name), name, one) for name, one in given.items()}).encode()
+
+
+def _text(field: Field | None, name: str, value: Any) -> str:
+    """A parameter of a query."""
+    if field is not None and field.kind is Kind.DURATION:
+        value = seconds_of(name, value)
+    value = _plain(field, name, value)
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+# --- what an answer means
 
 
 def count_of(settlements: Settlements) -> int:
@@ -474,10 +529,6 @@ def _object(answer: Answer) -> dict[str, Any]:
 
 def _of(kind: type[T]) -> Callable[[Answer], T]:
     return lambda answer: shaped(kind, _object(answer))
-
-
-def _cursor(found: Any) -> str | None:
-    return None if found is None else shaped(str, found)
 
 
 def _id(answer: Answer) -> str:
@@ -505,39 +556,3 @@ def _nothing(answer: Answer) -> bool:
     if answer.status != 404:
         return False
     return refusal(answer.status, answer.body, answer.headers).code == NO_JOB
-
-
-def _name(name: str) -> str:
-    return quote(name, safe=",*!:@~+")
-
-
-def _worker(worker: str | None) -> dict[str, str] | None:
-    return None if worker is None else {"X-presque-workerid": worker}
-
-
-def _push_options(options: Mapping[str, Any]) -> tuple[str, dict[str, str] | None]:
-    rest = dict(options)
-    headers = {
-        "Idempotency-Key": rest.pop("idempotency_key", None),
-        "traceparent": rest.pop("traceparent", None),
-    }
-    given = {name: value for name, value in headers.items() if value is not None}
-    return _query(**rest), given or None
-
-
-def _query(**parameters: object) -> str:
-    given = {name: _parameter(value) for name, value in parameters.items() if value is not None}
-    return f"?{urlencode(given)}" if given else ""
-
-
-def _parameter(value: object) -> str:
-    value = _moment(value)
-    return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-
-
-def _moment(value: object) -> object:
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise ValueError("a datetime without a time zone names no moment: give it one")
-        return value.isoformat()
-    return value

@@ -35,8 +35,18 @@ from presque.client.answers import (
     WorkerInfo,
     WorkerRecord,
 )
-from presque.client.calls import BatchOptions, Call, Holder, Job, PushOptions, Settlements, checked, encoded
+from presque.client.calls import Call, Holder, Job
 from presque.client.exchange import ANSWER_MOST
+from presque.client.json_values import checked, encoded
+from presque.client.options import (
+    BatchOptions,
+    Changes,
+    CronOptions,
+    Duration,
+    PolicyOptions,
+    PushOptions,
+    Settlements,
+)
 from presque.client.transport import CONNECTIONS_MOST, Transport
 
 T = TypeVar("T")
@@ -47,8 +57,10 @@ class Client:
 
     Without a `base_url` the environment says where the server is (`PRESQUE_URL`), else it is the one on this
     machine; without a `token`, `PRESQUE_TOKEN` is sent if it is set. `timeout` is how long a request may take
-    in all, in seconds; what the server is asked to wait comes on top. `worker` says who
-    you are: it is sent with each fetch, lease and settlement, and shown to people who look.
+    in all; what the server is asked to wait comes on top. `worker` says who you are: it is sent with each
+    fetch, lease and settlement, and shown to people who look. Durations are seconds, a `timedelta` or a text
+    such as "1h30m" wherever one is given; moments are epoch seconds, an RFC 3339 text or a `datetime` that
+    has a time zone.
 
     An answer may have `max_answer` bytes, 64 MiB unless given. `connections` requests are on their way at
     once, 100 unless given; further ones wait for their turn, within their `timeout`.
@@ -59,10 +71,10 @@ class Client:
         self,
         base_url: str | None = None,
         token: str | None = None,
-        timeout: float = 30,
+        timeout: Duration = 30,
         worker: str | None = None,
         *,
-        max_answer: int = ANSWER_MOST,
+        max_answer: int | str = ANSWER_MOST,
         connections: int = CONNECTIONS_MOST,
     ) -> None:
         self.transport = Transport(base_url, token, timeout, max_answer=max_answer, connections=connections)
@@ -101,7 +113,7 @@ class Client:
         """Put JSON documents on a queue, all or none. Raises `ValueError` if a text is not one document."""
         return self.perform(calls.push_many(queue, [checked(text) for text in texts], options))
 
-    def fetch(self, queues: str, wait: float | None = None) -> Job | None:
+    def fetch(self, queues: str, wait: Duration | None = None) -> Job | None:
         """Take a job for good, waiting up to `wait` seconds (60 at most); None when there is none.
 
         Raises `QueueClosed` when the one queue named is stopped. A job whose answer is lost on the way
@@ -113,9 +125,11 @@ class Client:
         """Take up to `count` jobs (1000 at most) of one queue for good: their texts, as they were pushed."""
         return self.perform(calls.fetch_many(queue, count, self.worker))
 
-    def put_back(self, queue: str, job: Any, worker: str | None = None) -> str:
+    def put_back(
+        self, queue: str, job: Any, worker: str | None = None, **options: Unpack[PushOptions]
+    ) -> str:
         """Put a job that failed back and count the failure, for `worker` too. Returns the new id."""
-        return self.perform(calls.put_back(queue, encoded(job).encode(), worker or self.worker))
+        return self.perform(calls.put_back(queue, encoded(job).encode(), options, worker or self.worker))
 
     # --- leases
 
@@ -124,8 +138,8 @@ class Client:
         queues: str,
         count: int = 1,
         *,
-        seconds: float | None = None,
-        wait: float | None = None,
+        seconds: Duration | None = None,
+        wait: Duration | None = None,
         attempt_id: str | None = None,
     ) -> list[LeasedJob]:
         """Take up to `count` jobs for `seconds`, else for as long as the policy of their queue says.
@@ -144,8 +158,8 @@ class Client:
         queues: str,
         count: int = 1,
         *,
-        seconds: float | None = None,
-        wait: float | None = None,
+        seconds: Duration | None = None,
+        wait: Duration | None = None,
         attempt_id: str | None = None,
     ) -> Leased:
         """Settle leases, then take jobs, in one request: what a quick worker does again and again."""
@@ -174,24 +188,24 @@ class Client:
         *,
         backtrace: str | None = None,
         retry: bool | None = None,
-        retry_in: float | None = None,
+        retry_in: Duration | None = None,
     ) -> Settled:
         """The job did not work: it is tried again, after `retry_in` seconds if given; else it is dead."""
         fields = {"error": error, "backtrace": backtrace, "retry": retry, "retry_in": retry_in}
         return self.perform(calls.settle_one("fail", job, fields, self.worker))
 
-    def release(self, job: Holder, delay: float | None = None) -> Settled:
+    def release(self, job: Holder, delay: Duration | None = None) -> Settled:
         """Give the job back. That is no failure, and the attempt does not count."""
         return self.perform(calls.settle_one("release", job, {"delay": delay}, self.worker))
 
-    def extend(self, job: Holder, seconds: float | None = None, progress: Any = None) -> Settled:
+    def extend(self, job: Holder, seconds: Duration | None = None, progress: Any = None) -> Settled:
         """Hold the job for `seconds` from now, else as long as at first. `cancel` says: better stop."""
         fields = {"seconds": seconds, "progress": progress}
         return self.perform(calls.settle_one("extend", job, fields, self.worker))
 
     # --- single jobs
 
-    def job(self, queue: str, id: str, wait: float | None = None) -> JobRecord:
+    def job(self, queue: str, id: str, wait: Duration | None = None) -> JobRecord:
         """All that is known of a job. With `wait`, as soon as it is done or dead. Raises `NotFound`."""
         return self.perform(calls.job(queue, id, wait))
 
@@ -199,9 +213,9 @@ class Client:
         """A page of the jobs in one state, newest first. A page may be short and still have a `cursor`."""
         return self.perform(calls.jobs(queue, state, limit, cursor))
 
-    def change(self, queue: str, id: str, **fields: Any) -> JobRecord:
+    def change(self, queue: str, id: str, **changes: Unpack[Changes]) -> JobRecord:
         """Change `priority`, `delay`, `delayed` or `body` of a job that waits. Raises `Conflict`."""
-        return self.perform(calls.change(queue, id, fields))
+        return self.perform(calls.change(queue, id, changes))
 
     def delete(self, queue: str, id: str) -> bool:
         """Take a job away. False: it is leased, its holder is told, and it goes when that lets go."""
@@ -229,9 +243,13 @@ class Client:
         """`queue_name`, `job_count`, `job_processed` and `job_failed`."""
         return self.perform(calls.info(queue))
 
-    def status(self, queue: str | None = None) -> dict[str, Any]:
-        """`queues` and how many in `size`; for one queue, `queue` and how many jobs wait in `size`."""
-        return self.perform(calls.status(queue))
+    def queues(self) -> list[str]:
+        """The names of all queues."""
+        return self.perform(calls.queues())
+
+    def size(self, queue: str) -> int:
+        """How many jobs of a queue are ready."""
+        return self.perform(calls.size(queue))
 
     def peek(self, queue: str) -> list[str]:
         """The texts of the next jobs, 1000 at most, without taking them."""
@@ -245,15 +263,15 @@ class Client:
         """Let a queue hand out nothing. It still takes pushes."""
         self.perform(calls.control(queue, "stop"))
 
-    def control(self, queue: str) -> bool:
+    def started(self, queue: str) -> bool:
         """Whether the queue is started. One that was never seen is."""
         return self.perform(calls.started(queue))
 
-    def stats(self) -> Stats:
+    def all_stats(self) -> Stats:
         """All that the dashboard shows."""
         return self.perform(calls.all_stats())
 
-    def queue_stats(self, queue: str) -> QueueStats:
+    def stats(self, queue: str) -> QueueStats:
         """All that the dashboard shows of one queue."""
         return self.perform(calls.stats(queue))
 
@@ -261,29 +279,30 @@ class Client:
         """What holds for all jobs of the queue."""
         return self.perform(calls.policy(queue))
 
-    def change_policy(self, queue: str, **fields: Any) -> Policy:
+    def change_policy(self, queue: str, **changes: Unpack[PolicyOptions]) -> Policy:
         """Change the fields that are given; None goes back to the default. Returns the whole policy."""
-        return self.perform(calls.change_policy(queue, fields))
+        return self.perform(calls.change_policy(queue, changes))
 
     # --- recurring jobs
 
     def crons(self) -> list[Cron]:
         """All recurring jobs, by name."""
-        found, after = self.perform(calls.crons(None))
-        while after is not None:
-            more, after = self.perform(calls.crons(after))
-            found += more
+        found, cursor = self.perform(calls.crons())
+        while cursor is not None:
+            more, cursor = self.perform(calls.crons(cursor))
+            found = calls.joined(found, more)
         return found
 
     def cron(self, name: str) -> Cron:
         """One recurring job. Raises `NotFound`."""
         return self.perform(calls.cron(name))
 
-    def put_cron(self, name: str, queue: str, body: Any, schedule: str, **fields: Any) -> Cron:
+    def put_cron(
+        self, name: str, queue: str, body: Any, schedule: str, **options: Unpack[CronOptions]
+    ) -> Cron:
         """Push `body` again and again: `schedule` is five fields of cron, `@daily` or `@every 5m`."""
-        return self.perform(
-            calls.put_cron(name, {"queue": queue, "body": body, "schedule": schedule, **fields})
-        )
+        fields = {"queue": queue, "body": body, "schedule": schedule, **options}
+        return self.perform(calls.put_cron(name, fields))
 
     def run_cron(self, name: str) -> str:
         """Push the job of a recurring job now, beside its moments. Returns the id of the job."""

@@ -27,10 +27,11 @@ from urllib.parse import quote
 from presque import frames
 from presque.client import exchange
 from presque.client.address import server, token_of
-from presque.client.calls import Answer, Call
+from presque.client.calls import Answer, Call, seconds_of
 from presque.client.errors import ClientError, ServerNotReached, one_line, refusal
 from presque.client.exchange import HEAD_MOST, AnswerReader, Broken, Request
 from presque.client.json_values import decoded, encoded
+from presque.client.options import Duration
 from presque.client.shapes import shaped
 
 MESSAGE_MOST = 16 * 1024 * 1024
@@ -56,18 +57,20 @@ class ConsumedJob:
         """The job is done."""
         self._settle("ack", {} if result is None else {"result": result})
 
-    def fail(self, error: str = "", *, retry: bool = True, retry_in: float | None = None) -> None:
+    def fail(self, error: str = "", *, retry: bool = True, retry_in: Duration | None = None) -> None:
         """The job did not work: it is tried again later (after `retry_in` seconds), or is dead."""
         fields: dict[str, Any] = {"error": error, "retry": retry}
-        self._settle("fail", fields if retry_in is None else fields | {"retry_in": retry_in})
+        if retry_in is not None:
+            fields["retry_in"] = seconds_of("retry_in", retry_in)
+        self._settle("fail", fields)
 
-    def release(self, delay: float = 0) -> None:
+    def release(self, delay: Duration = 0) -> None:
         """Give the job back; that is no failure."""
-        self._settle("release", {"delay": delay} if delay else {})
+        self._settle("release", {"delay": seconds_of("delay", delay)} if delay else {})
 
-    def extend(self, seconds: float | None = None) -> None:
+    def extend(self, seconds: Duration | None = None) -> None:
         """Hold the job for so many seconds from now; as long as at first unless given."""
-        self._settle("extend", {} if seconds is None else {"seconds": seconds})
+        self._settle("extend", {} if seconds is None else {"seconds": seconds_of("seconds", seconds)})
 
     def _settle(self, verb: str, fields: dict[str, Any]) -> None:
         self._consumer.send({"cmd": verb, "queue": self.queue, "id": self.id, "lease": self.lease, **fields})
@@ -78,10 +81,10 @@ def consume(
     queues: str,
     *,
     credit: int = 1,
-    seconds: float | None = None,
+    seconds: Duration | None = None,
     worker: str | None = None,
     token: str | None = None,
-    timeout: float = CONNECT_S,
+    timeout: Duration = CONNECT_S,
 ) -> Consumer:
     """Consume a queue list. `seconds` is how long each job is held, else the queue's policy says so.
 
@@ -103,13 +106,13 @@ class Consumer:
         base_url: str | None,
         queues: str,
         credit: int,
-        seconds: float | None,
+        seconds: Duration | None,
         worker: str | None,
         token: str | None,
-        timeout: float = CONNECT_S,
+        timeout: Duration = CONNECT_S,
     ) -> None:
         self._address = server(base_url)
-        self._timeout = timeout
+        self._timeout = seconds_of("timeout", timeout) or CONNECT_S
         self._credit = credit
         self._call: Call[None] = Call(
             "GET", f"/ws/{quote(queues, safe=',*!:@~+')}", lambda _: None,
@@ -118,7 +121,7 @@ class Consumer:
         self._request = Request(self._address, token_of(token))
         self._grant: dict[str, Any] = {"cmd": "lease", "queue": queues, "count": credit, "ref": "lease"}
         if seconds is not None:
-            self._grant["seconds"] = seconds
+            self._grant["seconds"] = seconds_of("seconds", seconds)
         self._jobs: deque[ConsumedJob] = deque()
         self._arrived = asyncio.Event()
         self._unsent: list[dict[str, Any]] = []

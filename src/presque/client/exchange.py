@@ -25,8 +25,7 @@ LINE_MOST = 16 * 1024
 """Bytes of a line between chunks."""
 
 _NO_BODY = (204, 304)
-_status_line = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n]*)?\Z").match
-_end_of_head = re.compile(rb"\r?\n\r?\n").search
+_status_line = re.compile(r"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n]*)?\Z", re.ASCII).match
 _length = re.compile(r"[0-9]{1,18}\Z").match
 _size_line = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\n]*)?\r?\n").match
 _end_of_line = re.compile(rb"\r?\n").match
@@ -117,19 +116,18 @@ class AnswerReader:
 
     def _read_head(self) -> bool:
         """Read a head once it is whole. Those of interim answers are left out (RFC 9110, 15.2), but count."""
-        found = _end_of_head(self._rest, max(0, self._looked - 3))
-        self._looked = len(self._rest)
-        if self._heads + (found.end() if found else len(self._rest)) > HEAD_MOST:
+        end, body = self._end_of_head()
+        if self._heads + (body or len(self._rest)) > HEAD_MOST:
             raise Broken(f"the head of the answer is longer than {HEAD_MOST} bytes")
-        if found is None:
+        if not body:
             if not b"HTTP/1.".startswith(bytes(self._rest[:7])):
                 raise Broken("it does not begin as HTTP does")
             return False
-        start, *lines = bytes(self._rest[: found.start()]).split(b"\n")
-        del self._rest[: found.end()]
-        self._heads += found.end()
+        start, *lines = self._rest[:end].decode("latin-1").split("\n")
+        del self._rest[:body]
+        self._heads += body
         self._looked = 0
-        matched = _status_line(start.removesuffix(b"\r"))
+        matched = _status_line(start.rstrip("\r"))
         if matched is None:
             raise Broken("it does not begin as HTTP does")
         self._status = int(matched[2])
@@ -138,9 +136,18 @@ class AnswerReader:
         if self._status < 200:
             return True
         self._headers = _headers(lines)
-        self.keeps = matched[1] == b"1" and "close" not in self._headers.get("connection", "").lower()
+        self.keeps = matched[1] == "1" and "close" not in self._headers.get("connection", "").lower()
         self._state = self._framing()
         return True
+
+    def _end_of_head(self) -> tuple[int, int]:
+        """Where the lines of the head end and where what follows begins; 0 if that has not come yet."""
+        rest, at = self._rest, max(0, self._looked - 3)
+        self._looked = len(rest)
+        found, bare = rest.find(b"\n\r\n", at), rest.find(b"\n\n", at)
+        if found >= 0 and (bare < 0 or found < bare):
+            return found, found + 3
+        return (bare, bare + 2) if bare >= 0 else (0, 0)
 
     def _framing(self) -> _State:
         """How the body ends (RFC 9112, 6.3)."""
@@ -208,11 +215,11 @@ class AnswerReader:
         return Broken(f"it is larger than {self._most} bytes; allow more with `max_answer`")
 
 
-def _headers(lines: list[bytes]) -> dict[str, str]:
+def _headers(lines: list[str]) -> dict[str, str]:
     """Names in lower case. One that is given twice is a list, but for those that say how long the body is."""
     found: dict[str, str] = {}
     for line in lines:
-        name, colon, value = line.decode("latin-1").partition(":")
+        name, colon, value = line.partition(":")
         if not colon or not name or name != name.strip():
             raise Broken("a header is not one")
         name, value = name.lower(), value.strip(" \t\r")

@@ -20,10 +20,12 @@ import threading
 import time
 from typing import Any, TypeVar
 
+from presque import quantities
 from presque.client import exchange
 from presque.client.address import Address, server, token_of
-from presque.client.calls import Answer, Call
+from presque.client.calls import Answer, Call, seconds_of
 from presque.client.exchange import ANSWER_MOST, AnswerReader, Broken, Request
+from presque.client.options import Duration
 
 T = TypeVar("T")
 
@@ -39,9 +41,9 @@ class Transport:
         self,
         base_url: str | None = None,
         token: str | None = None,
-        timeout: float = 30,
+        timeout: Duration = 30,
         *,
-        max_answer: int = ANSWER_MOST,
+        max_answer: int | str = ANSWER_MOST,
         connections: int = CONNECTIONS_MOST,
     ) -> None:
         self.address = server(base_url)
@@ -223,15 +225,20 @@ def _left(deadline: float) -> float:
 TIMEOUT_MOST = 365 * 86_400
 
 
-def checked(timeout: float, max_answer: int, connections: int) -> tuple[float, int, int]:
+def checked(timeout: Duration, max_answer: int | str, connections: int) -> tuple[float, int, int]:
     """The settings of a transport, if they are within bounds. Raises `ValueError`."""
-    if not 0 < timeout <= TIMEOUT_MOST:
+    seconds = seconds_of("timeout", timeout)
+    if seconds is None or not 0 < seconds <= TIMEOUT_MOST:
         raise ValueError(f"`timeout` should be more than 0 and at most {TIMEOUT_MOST} seconds, not {timeout}")
-    if max_answer < 1:
+    try:
+        most = quantities.size(max_answer)
+    except ValueError as error:
+        raise ValueError(f"`max_answer` {error}") from None
+    if most < 1:
         raise ValueError(f"`max_answer` should be a number of bytes, not {max_answer}")
     if connections < 1:
         raise ValueError(f"`connections` should be 1 or more, not {connections}")
-    return timeout, max_answer, connections
+    return seconds, most, connections
 
 
 def readable(descriptor: int) -> bool:

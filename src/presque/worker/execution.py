@@ -44,8 +44,6 @@ def perform(work: Work, job: Job) -> Outcome:
     token = current.set(job)
     try:
         try:
-            if job.unreadable is not None:
-                raise Dead(f"the job cannot be read: {job.unreadable}")
             result = ran(theirs(work.call, job), "work")
             return DONE if result is None else done(result, job)
         except BaseException as error:  # noqa: BLE001  (a job may raise anything, SystemExit too)
@@ -59,8 +57,6 @@ async def perform_async(work: Work, job: Job) -> Outcome:
     token = current.set(job)
     try:
         try:
-            if job.unreadable is not None:
-                raise Dead(f"the job cannot be read: {job.unreadable}")
             result = await awaited(work.call(job), "work")
             return DONE if result is None else done(result, job)
         except asyncio.CancelledError as error:

@@ -28,7 +28,7 @@ class Fair:
         if self._wanted.globs and time.monotonic() - self._looked_at > LOOK_S:
             self._looked_at = time.monotonic()
             with contextlib.suppress(ClientError):  # the lease itself will say so
-                self._names = self._wanted.expand((await self._client.status())["queues"])
+                self._names = self._wanted.expand(await self._client.queues())
         if not self._names:
             return self._text
         self._turn = (self._turn + 1) % len(self._names)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
 from presque.client.answers import LeasedJob
-from presque.client.calls import encoded
+from presque.client.json_values import decoded, encoded
 
 TEXT_MOST = 64 * 1024
 """Bytes that the server keeps of a result or a progress."""
@@ -42,7 +41,6 @@ class Job:
         "tell",
         "text",
         "traceparent",
-        "unreadable",
         "value",
     )
 
@@ -59,7 +57,6 @@ class Job:
         self.lease = leased.lease
         self.key = (leased.queue, leased.id, leased.lease)
         self.text = leased.text
-        self.unreadable = leased.unreadable
         self._cancelled = self.saw_cancelled = self.signalled = False
         self.tell = tell
 
@@ -95,7 +92,7 @@ class Job:
         text = encoded(value)
         if (size := len(text.encode())) > TEXT_MOST:
             raise ValueError(f"a progress may have {TEXT_MOST} bytes, not {size}")
-        self.tell(self, {"progress": json.loads(text)})  # a copy: the job's own may change before it is sent
+        self.tell(self, {"progress": decoded(text)})  # a copy: the job's own may change before it is sent
 
 
 current: ContextVar[Job | None] = ContextVar("presque_job", default=None)

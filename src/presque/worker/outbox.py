@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from presque.client.calls import Settlements
+from presque.client.options import Settlements
 
 Verb = Literal["ack", "fail", "release", "extend"]
 VERBS: tuple[Verb, ...] = ("ack", "fail", "release", "extend")
