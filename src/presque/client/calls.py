@@ -472,6 +472,17 @@ def seconds_of(name: str, value: Duration | None) -> float | None:
     return found // 1000 if found % 1000 == 0 else found / 1000
 
 
+def seconds_within(least: float, most: float, what: str, value: Duration | None) -> float | None:
+    """The same within bounds. Raises `ValueError`: so many seconds is `what` may be, and not this."""
+    try:
+        found = seconds_of(what, value)
+    except ValueError:
+        found = -1.0
+    if found is not None and not least <= found <= most:
+        raise ValueError(f"{what} {least:g} to {most:.15g} seconds, not {value}")
+    return found
+
+
 def _plain(field: Field | None, name: str, value: Any) -> Any:
     """A value as JSON can say it: durations are seconds, moments are RFC 3339 texts in UTC."""
     kind = None if field is None else field.kind

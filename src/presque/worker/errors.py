@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from presque.client.calls import seconds_within
+from presque.client.options import Duration
+
 RETRY_MOST = 10 * 365 * 86_400
 
 
 class Retry(Exception):
     """Raise it in `work`: try this job again, after `in_` seconds, else as the queue's policy says.
 
-    It counts as a failed attempt, so a job that has none left is dead. Raises `ValueError` when `in_` is
-    less than 0 or more than ten years.
+    It counts as a failed attempt, so a job that has none left is dead. `in_` is seconds, a `timedelta` or a
+    text such as "5m". Raises `ValueError` when it is less than 0 or more than ten years.
     """
 
     MOST_S: ClassVar[float] = RETRY_MOST
 
-    def __init__(self, reason: str = "", *, in_: float | None = None) -> None:
-        if in_ is not None and not 0 <= in_ <= RETRY_MOST:
-            raise ValueError(f"a job is tried again after 0 to {RETRY_MOST} seconds, not {in_:g}")
+    def __init__(self, reason: str = "", *, in_: Duration | None = None) -> None:
+        self.in_ = seconds_within(0, RETRY_MOST, "a job is tried again after", in_)
         super().__init__(reason)
-        self.in_ = in_
 
 
 class Dead(Exception):

@@ -7,7 +7,9 @@ from contextvars import ContextVar
 from typing import Any
 
 from presque.client.answers import LeasedJob
+from presque.client.calls import seconds_within
 from presque.client.json_values import decoded, encoded
+from presque.client.options import Duration
 
 TEXT_MOST = 64 * 1024
 """Bytes that the server keeps of a result or a progress."""
@@ -74,15 +76,14 @@ class Job:
     def __repr__(self) -> str:
         return f"<Job {self.queue}/{self.id}, attempt {self.attempt}>"
 
-    def extend(self, seconds: float | None = None) -> None:
-        """Hold the job for `seconds` from now, 1 to 43200, else for another whole lease.
+    def extend(self, seconds: Duration | None = None) -> None:
+        """Hold the job for so long from now, 1 to 43200 seconds, else for another whole lease.
 
         Leases are renewed while `work` runs, so this is for jobs that outlive their worker. The server hears
-        of it in a moment; the call does not wait. Raises `ValueError` for any other number of seconds.
+        of it in a moment; the call does not wait. Raises `ValueError` for any other duration.
         """
-        if seconds is not None and not 1 <= seconds <= LEASE_MOST:
-            raise ValueError(f"a job can be held for 1 to {LEASE_MOST} seconds, not {seconds:g}")
-        self.tell(self, {} if seconds is None else {"seconds": seconds})
+        wanted = seconds_within(1, LEASE_MOST, "a job can be held for", seconds)
+        self.tell(self, {} if wanted is None else {"seconds": wanted})
 
     def progress(self, value: Any) -> None:
         """Show `value`, any JSON, to whoever looks at the job. Only the last of a quarter second is sent.

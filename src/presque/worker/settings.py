@@ -13,6 +13,7 @@ from typing import Any, Literal, TypedDict
 
 from presque import names
 from presque.client.address import DEFAULT_URL, server, token_of
+from presque.client.options import Duration
 from presque.errors import InvalidName, PresqueError, nearest, shown
 from presque.quantities import seconds, size, whole, yes_or_no
 from presque.worker.job import LEASE_MOST
@@ -75,9 +76,9 @@ class Options(TypedDict, total=False):
     fork: bool | str | None
     burst: bool | str | None
     fair: bool | str | None
-    interval: float | str | None
-    lease: float | str | None
-    timeout: float | str | None
+    interval: Duration | None
+    lease: Duration | None
+    timeout: Duration | None
     max_memory: int | str | None
     max_jobs: int | str | None
     prefetch: int | str | None
