@@ -12,6 +12,7 @@ import sys
 
 import broadcast
 import checksum
+import clients
 import cpu
 import crons
 import fetch_http
@@ -48,6 +49,7 @@ MODULES = (
     gathering,
     websocket,
     broadcast,
+    clients,
     workers,
 )
 
