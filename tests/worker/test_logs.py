@@ -101,7 +101,7 @@ def test_a_worker_runs_without_its_standard_streams(
         check=False, timeout=30, env={**os.environ, "DIARY": str(tmp_path / "diary")},
     )  # fmt: skip
     assert done.returncode == 0
-    assert client.queue_stats(queue_name)["processed"] == 3
+    assert client.stats(queue_name)["processed"] == 3
 
 
 def test_a_hook_that_prints_to_a_closed_pipe_is_no_reason_not_to_fork(
@@ -120,7 +120,7 @@ def test_a_hook_that_prints_to_a_closed_pipe_is_no_reason_not_to_fork(
         check=False, timeout=30, cwd=tmp_path, capture_output=True, text=True,
         env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     )  # fmt: skip
-    assert client.queue_stats(queue_name)["processed"] == 3, done.stderr
+    assert client.stats(queue_name)["processed"] == 3, done.stderr
 
 
 def test_a_log_handler_that_raises_stops_no_worker(
@@ -134,4 +134,4 @@ def test_a_log_handler_that_raises_stops_no_worker(
         "logging.getLogger().addHandler(Bad())"
     )
     run(server, queue_name, tmp_path, bad)
-    assert client.queue_stats(queue_name)["failed"] == 3
+    assert client.stats(queue_name)["failed"] == 3

@@ -37,9 +37,9 @@ async def left_in(client: AsyncClient, queues: str) -> Left:
     known = wanted.expand(())
     if not wanted.globs and len(known) <= ONE_BY_ONE_MOST:
         for name in known:
-            left.add(await client.queue_stats(name))
+            left.add(await client.stats(name))
         return left
-    stats = (await client.stats())["by_queue"]
+    stats = (await client.all_stats())["by_queue"]
     for name in wanted.expand(sorted(stats)):
         if name in stats:
             left.add(stats[name])
