@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import redis
+
 from tests import rig
 
 BODY = b'"' + b"x" * 50_000 + b'"'
@@ -43,6 +48,45 @@ def test_a_full_store_can_be_drained_and_then_takes_jobs_again() -> None:
             assert (answer.status, answer.body) == (200, BODY)
         assert server.ask("GET", "/q/full").status == 404
         assert server.ask("POST", "/q/full", BODY).status == 201
+
+
+def used_memory(server: rig.Server, data: Path) -> int:
+    socket = (data / "store.address").read_text().split()[1]
+    with redis.Redis(unix_socket_path=socket) as client:
+        return int(client.info("memory")["used_memory"])
+
+
+def test_what_comes_with_the_end_of_a_lease_makes_a_full_store_no_fuller(tmp_path: Path) -> None:
+    data, long = tmp_path / "data", "é" * 10_000
+    with rig.server("--data", str(data), "--maxmemory", "8MiB") as server:
+        server.ask("PATCH", "/p/small", '{"keep": 600, "max_attempts": 100}')
+        for number in range(60):
+            server.ask("POST", "/q/small", str(number))
+        fill(server, "full")
+        leased = server.ask("POST", "/q/small/lease?count=60&seconds=600").json["jobs"]
+        before = used_memory(server, data)
+        for job in leased:
+            path, token = f"/j/small/{job['id']}", f"lease={job['lease']}"
+            told = json.dumps({"progress": long})
+            assert server.ask("POST", f"{path}/extend?{token}", told).status == 200
+            if int(job["id"]) % 2:
+                assert server.ask("POST", f"{path}/ack?{token}", json.dumps({"result": long})).status == 200
+            else:
+                told = json.dumps({"error": long, "backtrace": long, "retry_in": 600})
+                assert server.ask("POST", f"{path}/fail?{token}", told).status == 200
+
+        assert used_memory(server, data) - before < 1_000_000, "60 times 100 KB were said"
+        failed = server.ask("GET", "/j/small/2").json
+        [error] = failed["errors"]
+        assert error["error"] == "é" * 99 + " … (cut: the store was full)"
+        assert server.ask("GET", "/j/small/1").json.get("result") is None
+
+        assert server.ask("DELETE", "/q/full").status == 204
+        rig.eventually(lambda: server.ask("POST", "/q/small", "1").status == 201)
+        [job] = server.ask("POST", "/q/small/lease").json["jobs"]
+        path, token = f"/j/small/{job['id']}", f"lease={job['lease']}"
+        assert server.ask("POST", f"{path}/ack?{token}", json.dumps({"result": long})).status == 200
+        assert server.ask("GET", path).json["result"] == long
 
 
 def test_refused_pushes_leave_few_lines_in_the_log() -> None:

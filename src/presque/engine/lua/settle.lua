@@ -121,17 +121,54 @@ local function not_held(q, fates, id, key)
   return 404
 end
 
+-- In a full store leases end as ever, and what comes with them must not make it fuller: long texts are cut, and
+-- long results and progress are left out. A block, since a library has room for 200 local names at once.
+local lean
+do
+  local MOST_OF_FULL = 200  -- bytes of a text that a full store still takes
+
+  -- Whether the store is over its memory limit. A function that may run then cannot tell otherwise.
+  local function is_full()
+    local said = redis.pcall('INFO', 'memory')
+    if type(said) ~= 'string' then return false end  -- its user may not ask
+    local used, most = string.match(said, '\nused_memory:(%d+)'), string.match(said, '\nmaxmemory:(%d+)')
+    return used and most and tonumber(most) > 0 and tonumber(used) > tonumber(most)
+  end
+
+  local function is_long(text) return type(text) == 'string' and #text > MOST_OF_FULL end
+
+  local function shorten(fields, name)
+    if not is_long(fields[name]) then return end
+    -- not within a character of UTF-8
+    local cut = string.gsub(string.sub(fields[name], 1, MOST_OF_FULL), '[\192-\255][\128-\191]*$', '')
+    fields[name] = cut .. ' … (cut: the store was full)'
+  end
+
+  -- Returns whether the store is full, if it had to ask: `full` is what the call before returned.
+  lean = function(fields, full)
+    local error, backtrace, result, progress = fields.error, fields.backtrace, fields.result, fields.progress
+    if not (is_long(error) or is_long(backtrace) or is_long(result) or is_long(progress)) then return full end
+    if full == nil then full = is_full() or false end
+    if full then
+      shorten(fields, 'error')
+      shorten(fields, 'backtrace')
+      if is_long(result) then fields.result = nil end
+      if is_long(progress) then fields.progress = nil end
+    end
+    return full
+  end
+end
+
 -- What is asked: {verb=, token=, fields=, first=, last=} for each group, and the ids one after the other.
 local function read_groups(args)
-  local groups, ids = {}, {}
+  local groups, ids, full = {}, {}, nil
   for at = 2, #args, 4 do
     local fields, first = args[at + 2], #ids + 1
     for id in string.gmatch(args[at + 3], '%d+') do ids[#ids + 1] = id end
     if not verbs[args[at]] then error(redis.error_reply('ERR settle knows no ' .. args[at])) end
-    groups[#groups + 1] = {
-      verb = args[at], token = args[at + 1], fields = fields == '' and NONE or cmsgpack.unpack(fields),
-      first = first, last = #ids,
-    }
+    fields = fields == '' and NONE or cmsgpack.unpack(fields)
+    if fields ~= NONE then full = lean(fields, full) end
+    groups[#groups + 1] = {verb = args[at], token = args[at + 1], fields = fields, first = first, last = #ids}
   end
   return groups, ids
 end
@@ -151,7 +188,8 @@ end
 -- reply  for each id what its job is now: 'done', 'dead', 'deleted' or 'ready', or {'scheduled', 'leased' or
 --        'cancel', until when}; or 409 the lease is another's by now, 410 the job is finished, 404 it never was
 --
--- A call that is repeated gets the same answer again for a minute or two, and has no further effect.
+-- A call that is repeated gets the same answer again for a minute or two, and has no further effect. In a store over
+-- its memory limit long texts are cut or left out, see `lean`.
 local function settle(keys, args)
   local q, now = open(keys, 1), clock()
   if not q.leases then check_leases(q) end
