@@ -23,7 +23,10 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import errno
 import logging
+import os
+import resource
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -48,6 +51,7 @@ LINGER_S = 2.0
 REMEMBERED_MOST = 4096
 REMEMBERED_BYTES_MOST = 2048
 PIPELINED_BYTES_MOST = 64 * 1024
+OUT_OF_FILES_S = 60.0  # so long without trouble ends a spell
 AHEAD_BYTES = 512 * 1024
 SPARING_BYTES = 2048  # Linux doubles it and has a least of its own
 
@@ -243,6 +247,7 @@ class Door:
         self.known_errors: dict[tuple[PresqueError, bool, bool], bytes] = {}
         self.loop = asyncio.get_running_loop()
         self._empty: asyncio.Event | None = None
+        self._out_of_files_at = -OUT_OF_FILES_S
         self._ticker: asyncio.TimerHandle | None = None
         self.tick()
 
@@ -257,6 +262,20 @@ class Door:
         self.known_errors.clear()
         for connection in [c for c in self.connections if 0 < c.deadline <= self.now]:
             connection.time_is_up()
+        self._look_at_files()
+
+    def _look_at_files(self) -> None:
+        """Say once for each spell that there is no file left for another connection. The loop closes those
+        that it cannot take, and tells nobody."""
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY))
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                return
+            if self.now - self._out_of_files_at >= OUT_OF_FILES_S:
+                most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+                log.error("server.out_of_files connections=%d limit=%d", len(self.connections), most)
+            self._out_of_files_at = self.now
 
     def shutdown(self) -> None:
         """The server is stopping: let each connection end as soon as it owes nothing."""
