@@ -672,9 +672,16 @@ class Connection(asyncio.Protocol):
 
     def answer_bytes(self, message: bytes) -> None:
         """Answer with these bytes, head and all."""
-        if not self.transport.is_closing():
-            self.transport.write(message)
+        transport = self.transport
+        if transport.is_closing():
+            return
+        transport.write(message)
+        if self.closing or self._stuck or self._buffer or self._ended or self.state is RECEIVING:
             self.finish()
+        else:  # the usual case, as a short cut
+            self._cancel = self._waits = None
+            self.state = IDLE
+            self.deadline = self.door.now + IDLE_S
 
     def answer(self, answer: Answer) -> None:
         """Answer, with a body of known length."""

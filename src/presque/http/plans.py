@@ -4,8 +4,9 @@ What a client does thousands of times a second does not pay for a task of its ow
 head (routes.py makes it) and serves each request that has it: it calls the verb with a function that writes
 the answer. Only what needs several steps starts a task. Plans see a `Connection`, and no bytes that come in.
 
-What the engine calls with a result must harm nobody else, whatever happens in it. So each of those functions
-has its last resort.
+A push or a fetch is let in when its plan is made, since what its client may do follows from the head; each
+request is counted. What the engine calls with a result must harm nobody else, whatever happens in it. So each
+of those functions has its last resort.
 """
 
 from __future__ import annotations
@@ -44,14 +45,15 @@ class Push:
 
     @classmethod
     def of(cls, request: Request) -> Push:
-        """The plan of a push that says this."""
+        """The plan of a push that says this. Raises the refusal of one that may not push."""
         options, queue = jobs.push_options(request.fields), request.fields["queue"]
+        request.who.may(request.verb.scope, queue)
         once = options.idempotency is not None or options.traceparent is not None
         return cls(request, options, queue, queue.encode(), not once)
 
     def serve(self, connection: Connection, body: bytes) -> None:
         request = self.request
-        admit(request.service, request.verb, request.who, request.fields)
+        request.service.counts[request.verb.name] += 1
         done = functools.partial(self.pushed, connection)
         jobs.push(request.service.engine, self.queue, body, self.options, done)
 
@@ -61,12 +63,11 @@ class Push:
                 connection.answer_error(result)
                 return
             name, job_id = self.name, b"%d" % result
-            start = b"%b%b%b" % (
-                connection.door.created, connection.closing, b"" if type(result) is int else REPLAYED
-            )  # fmt: skip
+            length = len(name) + len(job_id) + 21
+            extra = connection.closing if type(result) is int else connection.closing + REPLAYED
             connection.answer_bytes(
-                b'%bLocation: /j/%b/%b\r\nContent-Length: %d\r\n\r\n{"id":"%b","queue":"%b"}\n'
-                % (start, name, job_id, len(name) + len(job_id) + 21, job_id, name)
+                b'%b%bLocation: /j/%b/%b\r\nContent-Length: %d\r\n\r\n{"id":"%b","queue":"%b"}\n'
+                % (connection.door.created, extra, name, job_id, length, job_id, name)
             )
         except Exception:  # noqa: BLE001  (the last resort)
             connection.broken()
@@ -102,6 +103,7 @@ class Fetch:
     @classmethod
     def of(cls, request: Request, wished: float | None) -> Fetch:
         """The plan of a fetch that says this; `wished` is how long a `Prefer` header would like to wait."""
+        request.who.may(request.verb.scope, request.fields["queues"])
         wait, extra = request.fields.get("wait"), b""
         if wait is None and wished is not None:
             wait, extra = int(wished * 1000), b"Preference-Applied: wait=%d\r\n" % wished
@@ -111,7 +113,7 @@ class Fetch:
         if body:
             raise CallerError(GET_TAKES)
         request = self.request
-        admit(request.service, request.verb, request.who, request.fields)
+        request.service.counts[request.verb.name] += 1
         take = functools.partial(self.take, connection)
         engine = request.service.engine
         waiter = jobs.fetch(engine, self.queues, self.wait, request.worker, take)
@@ -132,11 +134,13 @@ class Fetch:
             extra = self.extra
             if trace := traceparent_of(record):
                 extra = b"%btraceparent: %b\r\n" % (extra, trace.encode())
-            named = b"Presque-Queue: %b\r\nPresque-Job-Id: %b\r\n" % (queue.encode(), job_id.encode())
             connection.answer_bytes(
-                b"%b%b%b%bContent-Length: %d\r\n\r\n%b"
-                % (connection.door.ok, connection.closing, extra, named, len(body), body)
-            )
+                b"%b%b%bPresque-Queue: %b\r\nPresque-Job-Id: %b\r\nContent-Length: %d\r\n\r\n%b"
+                % (
+                    connection.door.ok, connection.closing, extra,
+                    queue.encode(), job_id.encode(), len(body), body,
+                )
+            )  # fmt: skip
         except Exception:  # noqa: BLE001  (the last resort)
             connection.broken()
             return False
