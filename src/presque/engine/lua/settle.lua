@@ -2,6 +2,9 @@
 
 local MS_MOST = 2 ^ 47
 
+local settle
+do  -- a library has room for 200 local names at once: those in here end with the block
+
 -- A number of ms from the outside, nil if it is not given. Fails, before anything is written, if it makes no
 -- sense.
 local function ms_of(value)
@@ -122,7 +125,7 @@ local function not_held(q, fates, id, key)
 end
 
 -- In a full store leases end as ever, and what comes with them must not make it fuller: long texts are cut, and
--- long results and progress are left out. A block, since a library has room for 200 local names at once.
+-- long results and progress are left out.
 local lean
 do
   local MOST_OF_FULL = 200  -- bytes of a text that a full store still takes
@@ -190,7 +193,7 @@ end
 --
 -- A call that is repeated gets the same answer again for a minute or two, and has no further effect. In a store over
 -- its memory limit long texts are cut or left out, see `lean`.
-local function settle(keys, args)
+settle = function(keys, args)
   local q, now = open(keys, 1), clock()
   if not q.leases then check_leases(q) end
   local rates, logical, random = snapshot(q, now), steady_clock(q, now), tonumber(args[1])
@@ -243,4 +246,6 @@ local function settle(keys, args)
   tell_ends(q)
   tell_events(q, now)
   return replies
+end
+
 end
