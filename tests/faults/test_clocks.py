@@ -156,6 +156,45 @@ def test_a_thousand_of_one_minute_are_pushed_at_its_beginning(clock: Clock, tmp_
         assert max(late) < 6, "two on an idle machine; before, it was 23"
 
 
+# --- delays, ttls, retries
+
+
+def test_delays_and_ttls_do_not_notice_that_the_clock_was_set_back(clock: Clock, tmp_path: Path) -> None:
+    with host(clock, tmp_path / "data") as server:
+        named = f"{time.time() - 3600 + 8:.0f}"  # a moment on the wall, as it will be then
+        server.ask("POST", "/q/delayed?delay=6", "1")
+        server.ask("POST", "/q/dropped?ttl=6", "1")
+        server.ask("POST", "/q/tried", "1")
+        [job] = server.ask("POST", "/q/tried/lease").json["jobs"]
+        failed = json.dumps({"lease": job["lease"], "error": "no", "retry_in": 6})
+        assert server.ask("POST", "/j/tried/1/fail", failed).json["state"] == "scheduled"
+        clock.turn("-3600")
+        server.ask("POST", f"/q/wall?delayed={named}", "1")
+        shown = server.ask("GET", "/j/delayed/1").json
+        assert abs(datetime.fromisoformat(shown["run_at"]).timestamp() - (time.time() - 3600)) < 30
+        rig.eventually(
+            lambda: [ready(server, queue) for queue in ("delayed", "tried", "wall")] == [1] * 3, 30
+        )
+        rig.eventually(lambda: server.ask("GET", "/stats/dropped").json["expired"] == 1, within=30)
+
+
+def ready(server: rig.Server, queue: str) -> int:
+    return int(server.ask("GET", f"/stats/{queue}").json["ready"])
+
+
+def test_a_named_moment_comes_when_the_wall_shows_it(clock: Clock, tmp_path: Path) -> None:
+    with host(clock, tmp_path / "data") as server:
+        moment = time.time() + 1800
+        server.ask("POST", f"/q/wall?delayed={moment:.3f}", "1")
+        written = server.ask("GET", "/j/wall/1").json["run_at"]
+        for by in (-3600, 1200, -60, 1790):
+            clock.turn(f"{by:+d}")
+            shown = server.ask("GET", "/j/wall/1").json
+            assert (shown["state"], shown["run_at"]) == ("scheduled", written)
+            assert server.ask("GET", "/q/wall").status == 404
+        rig.eventually(lambda: ready(server, "wall") == 1, within=30)
+
+
 # --- time zones
 
 

@@ -768,6 +768,7 @@ def live(client: redis.Redis, examples: int, phases: tuple[Phase, ...] = tuple(P
     )
 
 
+@pytest.mark.timeout(600)  # a busy machine may be slow
 def test_jobs_live_as_the_model_says(client: redis.Redis, store: rig.Store) -> None:
     live(client, 300 if store.kind == "valkey" else 60)
 
@@ -813,6 +814,7 @@ DEFECTS = {
 FOUND = (AssertionError, LookupError, ValueError, redis.ResponseError, Flaky, ExceptionGroup)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", DEFECTS)
 def test_the_model_finds(valkey: redis.Redis, name: str) -> None:
     load(valkey, DEFECTS[name])
