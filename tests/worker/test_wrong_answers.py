@@ -108,9 +108,9 @@ WRONG: dict[str, bytes] = {
 
 
 class Noting(Worker):
-    def __init__(self, url: str, done: list[str]) -> None:
+    def __init__(self, url: str, done: list[str], max_answer: str | None = None) -> None:
         self.done = done
-        super().__init__(url, queue="q", interval=0.2)
+        super().__init__(url, queue="q", interval=0.2, max_answer=max_answer)
 
     def work(self, job: str) -> None:
         self.done.append(job)
@@ -157,3 +157,24 @@ def test_settlements_that_are_not_all_answered_are_told_again(liars: list[Liar])
         thread.join(30)
     assert not thread.is_alive()
     assert len(done) == 2
+
+
+def test_an_answer_may_be_as_long_as_the_worker_is_told(
+    liars: list[Liar], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server may take jobs that are longer than what a worker takes unless told otherwise."""
+    large = ok({"jobs": [job("large") | {"body": "x" * (2 << 20)}]})
+    liar = Liar([large, None])
+    liars.append(liar)
+    done: list[str] = []
+    worker = Noting(liar.url, done, max_answer="1MiB")
+    thread = threading.Thread(target=worker.start)
+    thread.start()
+    try:
+        rig.eventually(lambda: liar.acked, within=30)
+    finally:
+        worker.stop()
+        thread.join(30)
+    assert not thread.is_alive()
+    assert done == liar.acked
+    assert "larger than 1048576 bytes; allow more with `max_answer`" in caplog.text

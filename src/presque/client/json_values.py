@@ -8,8 +8,8 @@ unreadable. Such documents are read the slow way. They are rare: the standard li
 from __future__ import annotations
 
 import json
+import os
 import re
-import secrets
 import sys
 from json.decoder import scanstring  # type: ignore[attr-defined]  # it is there, and in PyPy too
 from typing import Any, NoReturn
@@ -63,7 +63,7 @@ def encoded(value: Any) -> str:
 def _dumped_with_long_integers(value: Any) -> str:
     long: dict[str, int] = {}
     try:
-        text = _dumped(_without_long_integers(value, long, secrets.token_hex(8)))
+        text = _dumped(_without_long_integers(value, long, os.urandom(8).hex()))
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
     for token, number in long.items():

@@ -79,7 +79,9 @@ class Runner:
         self.settings = asked
         self.executor = executor
         answer_s = max(1.0, min(ANSWER_S, asked.interval))
-        self.client = AsyncClient(asked.base_uri, asked.token, answer_s, asked.worker_id)
+        self.client = AsyncClient(
+            asked.base_uri, asked.token, answer_s, asked.worker_id, max_answer=asked.max_answer
+        )
         self.held: dict[tuple[str, str, str], Held] = {}
         self.processed = self.failed = 0
         self._fair = Fair(self.client, asked.queues) if asked.fair else None

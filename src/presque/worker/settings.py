@@ -13,6 +13,7 @@ from typing import Any, Literal, TypedDict
 
 from presque import names
 from presque.client.address import DEFAULT_URL, server, token_of
+from presque.client.exchange import ANSWER_MOST
 from presque.client.options import Duration
 from presque.errors import InvalidName, PresqueError, nearest, shown
 from presque.quantities import seconds, size, whole, yes_or_no
@@ -56,6 +57,9 @@ OPTIONS: dict[str, Option] = {
         "seconds", None, "How long a job is held before it is renewed; as the policy says.", "60"
     ),
     "timeout": Option("seconds", None, "A job that takes longer is stopped and has failed.", "5m"),
+    "max_answer": Option(
+        "bytes", ANSWER_MOST, "How long an answer of the server may be: jobs of one lease.", "64MiB"
+    ),
     "max_memory": Option("bytes", None, "A job whose process takes more has failed; needs --fork.", "512M"),
     "max_jobs": Option("count", None, "End after so many jobs, to be started afresh.", "N"),
     "prefetch": Option("whole", 200, "So many quick jobs may be held ahead; never with --fork.", "N"),
@@ -79,6 +83,7 @@ class Options(TypedDict, total=False):
     interval: Duration | None
     lease: Duration | None
     timeout: Duration | None
+    max_answer: int | str | None
     max_memory: int | str | None
     max_jobs: int | str | None
     prefetch: int | str | None
@@ -102,6 +107,7 @@ class Settings:
     interval: float
     lease: float | None
     timeout: float | None
+    max_answer: int
     max_memory: int | None
     max_jobs: int | None
     prefetch: int
@@ -182,6 +188,7 @@ def _check_bounds(found: Mapping[str, Any]) -> None:
         "max_jobs": (1, math.inf),
         "prefetch": (0, PREFETCH_MOST),
         "grace": (0, 86_400),
+        "max_answer": (1 << 20, math.inf),
         "max_memory": (1 << 20, math.inf),
     }
     for name, (least, most) in bounds.items():
