@@ -46,6 +46,8 @@ def durability(settings: Settings, info: StoreInfo) -> str:
     """What a crash can lose, in a sentence."""
     if settings.memory:
         return "Nothing is kept: every job is lost when the store stops."
+    if info.eviction != "noeviction":
+        return f"The store throws jobs away when memory is short: its maxmemory-policy is {info.eviction}."
     if not info.persistent:
         return "The store keeps no log of its writes: jobs are lost when it stops, unless it makes snapshots."
     if info.fsync == "always":

@@ -112,6 +112,7 @@ class Server:
         self._listener = listener
         self._door: Door | None = None
         self._serving: asyncio.Server | None = None
+        self._watcher: asyncio.Task[None] | None = None
         self._found = (0, 0)
 
     async def start(self) -> dict[str, Any]:
@@ -129,6 +130,8 @@ class Server:
         self._serving = await asyncio.get_running_loop().create_server(
             functools.partial(Connection, self._door), sock=self._listener, backlog=BACKLOG
         )
+        if self.settings.redis is not None:
+            self._watcher = asyncio.create_task(self.engine.store.watch_setup())
         gc.freeze()  # what lives as long as the server need not be looked at again
         return self.about()
 
@@ -139,6 +142,8 @@ class Server:
 
     async def stop(self) -> None:
         """Take no more connections, answer those who wait and those who are being served, then close."""
+        if self._watcher is not None:
+            self._watcher.cancel()
         if self._serving is not None:
             self._serving.close()
         if self._door is not None:

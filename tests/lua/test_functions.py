@@ -1004,3 +1004,13 @@ def test_a_job_deleted_at_the_head_of_its_list_is_ahead_of_nobody(functions: Fun
 
     assert functions.call("explain", functions.of("q"), 2)[3] == 0
     assert functions.census() == {"{q}:meta", "{q}:jobs", "{q}:ready"}
+
+
+def test_the_library_has_room_for_more_names(functions: Functions) -> None:
+    """Lua takes 200 local names at once. Two changes that each add a few must not meet at the limit."""
+    more = "\n".join(f"local spare_{number} = {number}" for number in range(5))
+    first, rest = library.source().split("\n", 1)
+    text = f"{first}\n{more}\n{rest}".replace(f"{library.NAME}_", "spare_")
+
+    functions.client.function_load(text.replace(library.NAME, "spare", 1))
+    functions.client.function_delete("spare")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ class StoreInfo:
     fsync: str
     answers_most: int = 0
     """Bytes of answers that a client may leave unread before it is cut; 0 for no limit, or unknown."""
+    replica: bool = False
 
     def __str__(self) -> str:
         return f"{self.product} {'.'.join(map(str, self.version))}"
@@ -34,6 +36,32 @@ class Functions:
 
     name: str
     source: str
+
+
+ASKED = ("appendfsync", LIMITS)
+"""What is asked of CONFIG beside INFO."""
+
+
+def info_of(raw: bytes, settings: Any) -> StoreInfo:
+    """What INFO and CONFIG GET of `ASKED` have answered; `settings` is None if the store does not tell, as
+    managed stores do."""
+    text = bytes(raw).decode("utf-8", "replace")
+    facts = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    version = facts.get("valkey_version") or facts.get("redis_version", "0")
+    try:
+        fsync = settings[b"appendfsync"].decode()
+        limits = _limits(settings.get(LIMITS.encode(), b"").decode())
+    except (KeyError, TypeError, AttributeError):
+        fsync, limits = "unknown", {}
+    return StoreInfo(
+        "Valkey" if "valkey_version" in facts else "Redis",
+        tuple(int(part) for part in version.split(".") if part.isdigit()),
+        facts.get("maxmemory_policy", "noeviction"),
+        facts.get("aof_enabled", "0") == "1",
+        fsync,
+        limits.get("normal", 0),
+        facts.get("role") == "slave",
+    )
 
 
 async def log_in(wire: Wire, address: Address) -> None:
@@ -57,33 +85,18 @@ async def greet(wire: Wire, address: Address) -> StoreInfo:
         raw = await wire.ask("INFO")
     except StoreError as error:
         raise SetupError(refusal(str(error), address)) from None
-    facts = dict(
-        line.split(":", 1) for line in bytes(raw).decode("utf-8", "replace").splitlines() if ":" in line
-    )
-    try:
-        settings = await wire.ask("CONFIG", "GET", "appendfsync", LIMITS)
-        fsync = settings[b"appendfsync"].decode()
-        limits = _limits(settings.get(LIMITS.encode(), b"").decode())
-    except (StoreError, KeyError, TypeError, AttributeError):
-        fsync, limits = "unknown", {}  # managed stores forbid CONFIG; the operator is told so
-    product = "Valkey" if "valkey_version" in facts else "Redis"
-    version = facts.get("valkey_version") or facts.get("redis_version", "0")
-    info = StoreInfo(
-        product,
-        tuple(int(part) for part in version.split(".") if part.isdigit()),
-        facts.get("maxmemory_policy", "noeviction"),
-        facts.get("aof_enabled", "0") == "1",
-        fsync,
-        limits.get("normal", 0),
-    )
-    if product == "Redis" and info.version < (7, 0):
+    settings: Any = None
+    with contextlib.suppress(StoreError):
+        settings = await wire.ask("CONFIG", "GET", *ASKED)
+    info = info_of(raw, settings)
+    if info.product == "Redis" and info.version < (7, 0):
         raise SetupError(f"the store at {address} is {info}: presque needs Redis 7.0 or later, or Valkey")
     if info.eviction != "noeviction":
         raise SetupError(
             f"the store at {address} has maxmemory-policy {info.eviction}, which throws jobs away "
             "when memory is short; set it to noeviction"
         )
-    if facts.get("role") == "slave":
+    if info.replica:
         raise StoreUnavailable("it is a replica; name its primary")
     return info
 

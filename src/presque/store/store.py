@@ -19,20 +19,22 @@ order, so a hundred callers cost one write and one read per turn of the event lo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from presque.errors import StoreUnavailable
+from presque.errors import PresqueError, StoreError, StoreUnavailable
 from presque.store.address import Address
 from presque.store.budget import Budget
-from presque.store.greeting import Functions, StoreInfo, greet, load
+from presque.store.greeting import ASKED, Functions, StoreInfo, greet, info_of, load
 from presque.store.link import GRACE, Link
 from presque.store.wire import PATIENCE, Call, Receiver, Wire, command, into
 
 log = logging.getLogger("presque.store")
 
+LOOK_AGAIN_S = 60.0
 IN_FLIGHT_MOST = 20_000
 UNWRITTEN_MOST = 64 * 1024 * 1024
 QUEUED_MOST = 30.0
@@ -94,6 +96,27 @@ class Store(Link):
             call.receiver(StoreUnavailable(f"{self._why}; try again later"))
         else:
             self._waiting.append((self._clock(), call))
+
+    async def watch_setup(self, every_s: float = LOOK_AGAIN_S) -> None:
+        """Look again and again, until cancelled, how the store is set up: somebody may change it while it
+        runs. A change that can lose jobs is logged, and `info` has what is so now."""
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                raw = await self.call("", "INFO")
+                settings: Any = None
+                with contextlib.suppress(StoreError):
+                    settings = await self.call("", "CONFIG", "GET", *ASKED)
+            except PresqueError:
+                continue  # it is away, which is told elsewhere
+            before, self.info = self.info, info_of(raw, settings)
+            now = self.info
+            if before is None or (now.eviction, now.persistent) == (before.eviction, before.persistent):
+                continue
+            if now.eviction not in ("noeviction", before.eviction):
+                log.error("store.evicts address=%s policy=%s", self.address, now.eviction)
+            if before.persistent and not now.persistent:
+                log.warning("store.not_persistent address=%s", self.address)
 
     async def _greet(self, wire: Wire) -> None:
         """Log in, check the store, load the functions."""
