@@ -335,7 +335,11 @@ def _children(parent: int) -> list[int]:
     return [int(pid) for pid in text.split()]
 
 
-async def test_an_orphan_on_the_directory_is_stopped_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_an_orphan_on_the_directory_is_stopped_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, stopped: bool
+) -> None:
+    monkeypatch.setattr("presque.store.embedded.WAKE_S", 0.5)
     directory, socket = tmp_path / "data", tmp_path / "s"
     directory.mkdir(mode=0o700)
     orphan = subprocess.Popen(  # noqa: ASYNC220 (a few ms)
@@ -348,6 +352,8 @@ async def test_an_orphan_on_the_directory_is_stopped_first(tmp_path: Path) -> No
             await soon(lambda: _pings(redis_client))
             redis_client.set("written by", "the orphan")
         (directory / "store.address").write_text(f"{orphan.pid} {socket}\n")
+        if stopped:
+            orphan.send_signal(signal.SIGSTOP)
 
         async with running(directory) as store:
             assert orphan.poll() is not None

@@ -24,7 +24,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from presque.errors import SetupError
-from presque.store import directory, embedded
+from presque.store import directory, embedded, process
 from presque.store.embedded import EmbeddedSettings, EmbeddedStore, find_binary
 from tests import rig
 
@@ -191,6 +191,68 @@ async def test_stop_waits_for_a_store_that_needs_long_and_says_so(
 
         await asyncio.wait_for(stopping, 5)
     assert said("store.stopped") == [f"store.stopped pid={pid}"]
+
+
+async def test_a_store_that_was_stopped_is_woken_to_end_cleanly(
+    data: Path, monkeypatch: pytest.MonkeyPatch, said: Callable[[str], list[str]]
+) -> None:
+    monkeypatch.setattr(process, "WAKE_S", 0.2)
+    async with running(data) as store:
+        pid = store.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        await asyncio.wait_for(store.stop(), 10)
+    assert said("store.stopped") == [f"store.stopped pid={pid}"]
+    assert said("store.killed") == []
+
+
+async def test_a_store_that_does_not_end_is_killed_and_loses_nothing(
+    data: Path, monkeypatch: pytest.MonkeyPatch, said: Callable[[str], list[str]]
+) -> None:
+    monkeypatch.setattr(process, "WAKE_S", 0.2)
+    monkeypatch.setattr(signal, "SIGCONT", 0)  # so that it stays as it is
+    async with running(data) as store:
+        with client(store) as redis_:
+            redis_.set("acknowledged", "1")
+        pid = store.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        monkeypatch.setattr(process, "END_S", 0.5)
+        await asyncio.wait_for(store.stop(), 10)
+        assert not alive(pid)
+    assert len(said("store.killed")) == 1
+    monkeypatch.undo()
+    async with running(data) as store:
+        with client(store) as redis_:
+            assert redis_.get("acknowledged") == b"1"
+
+
+@pytest.mark.parametrize("how", ["it hangs", "its socket was removed", "its directory was removed"])
+async def test_a_store_that_nobody_can_reach_is_started_again(
+    data: Path, monkeypatch: pytest.MonkeyPatch, said: Callable[[str], list[str]], how: str
+) -> None:
+    monkeypatch.setattr(embedded, "PING_EVERY_S", 0.1)
+    monkeypatch.setattr(embedded, "HUNG_S", 1.0)
+    monkeypatch.setattr(process, "WAKE_S", 0.2)
+    back = asyncio.Event()
+    async with running(data, on_restart=back.set) as store:
+        with client(store) as redis_:
+            redis_.set("acknowledged", "1")
+        pid = store.pid
+        assert pid is not None
+        if how == "it hangs":
+            os.kill(pid, signal.SIGSTOP)
+        else:
+            store.socket.unlink()
+            if "directory" in how:
+                store.socket.parent.rmdir()
+
+        await asyncio.wait_for(back.wait(), 20)
+
+        assert store.pid not in (None, pid)
+        assert len(said("store.unreachable")) == 1
+        with client(store) as redis_:
+            assert redis_.get("acknowledged") == b"1"
 
 
 async def test_start_waits_until_the_data_is_read_and_says_so(
@@ -474,8 +536,8 @@ def alive(pid: int) -> bool:
 def _running_from(directory: Path) -> list[int]:
     """The stores whose title names a socket in `directory`."""
     found = []
-    for process in Path("/proc").glob("[0-9]*"):
+    for one in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if str(directory).encode() in (process / "cmdline").read_bytes():
-                found.append(int(process.name))
+            if str(directory).encode() in (one / "cmdline").read_bytes():
+                found.append(int(one.name))
     return found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket as socket_options
+import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,15 @@ class Call:
         self._reader = reader
         self._writer = writer
         self._replies = hiredis.Reader(encoding="utf-8", errors="surrogateescape")
+
+    @property
+    def pid(self) -> int | None:
+        """The process that listens there, as the kernel knows it; None where it does not tell."""
+        peer = self._writer.get_extra_info("socket")
+        if peer is None or not hasattr(socket_options, "SO_PEERCRED"):
+            return None
+        found = peer.getsockopt(socket_options.SOL_SOCKET, socket_options.SO_PEERCRED, struct.calcsize("3i"))
+        return int(struct.unpack("3i", found)[0])
 
     async def __call__(self, command: str) -> Any:
         """The reply to a command, be it an error. Raises `OSError` when the connection ends instead."""

@@ -8,7 +8,9 @@ data whole:
   fail (macOS has no such thing), the next start finds it by the address left in the data directory and
   stops it first. A store reads its configuration, and with it where its data is, only after that address
   was written, so none ever works unrecorded.
-- Nobody kills the store. It gets a TERM and all the time it needs.
+- Nobody kills the store while it works. It gets a TERM and a minute to write its data; only one that has not
+  ended by then is killed. What it has acknowledged is in its files all the same.
+- A store that nobody can reach any more, as it hangs or its socket was removed, is ended and started again.
 - Data that is incomplete or damaged is refused and stays as it is (`data_files`). Only an end that a crash
   tore is cut off, and kept beside the data.
 - Nobody but their owner may read the files.
@@ -24,6 +26,7 @@ import importlib.util
 import logging
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -51,7 +54,7 @@ from presque.store.directory import (
     rotate,
 )
 from presque.store.disk import LOOK_EVERY_S, Disk
-from presque.store.process import die_with_parent, ended, environment, status
+from presque.store.process import END_S, WAKE_S, die_with_parent, end, ended, environment, status
 from presque.store.rewriting import Rewrites
 
 log = logging.getLogger("presque.store")
@@ -60,6 +63,8 @@ BACKOFF_FIRST, BACKOFF_MOST = 0.05, 5.0
 STEADY_S = 10.0
 POLL_S = 0.005
 TELL_EVERY_S = 5.0
+PING_EVERY_S = 5.0
+HUNG_S = 30.0
 NOTE_EVERY_S = 10.0
 FULL_BYTES = 64 * 1024
 
@@ -125,6 +130,8 @@ class EmbeddedStore:
         self._watcher: asyncio.Task[None] | None = None
         self._noter: asyncio.Task[None] | None = None
         self._disk_watcher: asyncio.Task[None] | None = None
+        self._pinger: asyncio.Task[None] | None = None
+        self._answering = False
         self._version = ""
         self._noted: Note | None = None
 
@@ -156,6 +163,7 @@ class EmbeddedStore:
             await self.stop()
             raise
         self._watcher = asyncio.create_task(self._watch(binary))
+        self._pinger = asyncio.create_task(self._see_that_it_answers())
         if self.settings.directory is not None:
             before, now = read_note(self._directory), sizes(self._directory)
             known = before.files if before is not None else {}
@@ -164,18 +172,19 @@ class EmbeddedStore:
             self._disk_watcher = asyncio.create_task(self._watch_disk())
 
     async def stop(self) -> None:
-        """Stop the store cleanly, waiting as long as it needs to write its data. Harmless when repeated."""
-        for task in (self._watcher, self._noter, self._disk_watcher):
+        """Stop the store cleanly. It has a minute to write its data; then it is killed, and the log says so.
+
+        Harmless when repeated.
+        """
+        for task in (self._watcher, self._noter, self._disk_watcher, self._pinger):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        self._watcher = self._noter = self._disk_watcher = None
+        self._watcher = self._noter = self._disk_watcher = self._pinger = None
         process = self._process
         if process is not None and process.poll() is None:
-            process.terminate()
-            async with _telling(lambda: log.info("store.stopping pid=%d", process.pid)):
-                await ended(process)
-            log.info("store.stopped pid=%d", process.pid)
+            if not await _end(process):
+                log.info("store.stopped pid=%d", process.pid)
             if self._version and process.returncode == 0:
                 self._write_note(sizes(self._directory))
         self._clean_up()
@@ -187,7 +196,9 @@ class EmbeddedStore:
         while True:
             assert self._process is not None
             began = loop.time()
+            self._answering = True
             code = await ended(self._process)
+            self._answering = False
             log.error(
                 "store.died pid=%d status=%s reason=%s",
                 self._process.pid,
@@ -206,6 +217,33 @@ class EmbeddedStore:
                     log.error("store.not_started retry_in_s=%.1f reason=%s", pause, error)
             if self._on_restart is not None:
                 loop.call_soon(self._on_restart)  # what it raises is the loop's affair, and never ends us
+
+    async def _see_that_it_answers(self) -> None:
+        """End a store that nobody can reach any more: `_watch` starts it again."""
+        while True:
+            await asyncio.sleep(PING_EVERY_S)
+            process = self._process
+            if not self._answering or process is None or process.poll() is not None:
+                continue
+            reason = await self._unreachable()
+            if reason and process.poll() is None:
+                log.error("store.unreachable pid=%d reason=%s", process.pid, reason)
+                await _end(process)
+
+    async def _unreachable(self) -> str:
+        """Why the store cannot be reached, empty if it can. A store that reads its data or is busy can be."""
+        if not self.socket.exists():
+            return f"its socket {self.socket} was removed"
+        for _ in range(2):  # twice: if presque itself was held up, the answer was there and nobody read it
+            try:
+                async with asyncio.timeout(HUNG_S / 2), connected(self.socket) as call:
+                    await call("PING")
+            except TimeoutError:
+                continue
+            except OSError:  # it has just died, or is out of descriptors for a moment
+                return ""
+            return ""
+        return f"no answer for {HUNG_S:.0f} s"
 
     def _reason(self) -> str:
         """Why the store died, as far as its log or the disk tells; empty if they do not."""
@@ -271,6 +309,10 @@ class EmbeddedStore:
         began = asyncio.get_running_loop().time()
         log_file = self._directory / "store.log"
         try:
+            self._private = self._private or self.socket.parent
+            self._private.mkdir(mode=0o700, exist_ok=True)  # some cleaner of /tmp may have removed it
+            if not is_private(self._private):
+                raise SetupError(f"{self._private} is not presque's own any more; start presque again")
             self.socket.unlink(missing_ok=True)
             rotate(log_file)
             with open_private(log_file, os.O_WRONLY | os.O_APPEND, "ab") as output:
@@ -424,23 +466,68 @@ async def _stop_orphan(directory: Path) -> None:
     try:
         # The socket tells who runs there. The pid may by now be that of any process.
         async with connected(socket) as call, _telling(lambda: log.info("store.stopping pid=%d", pid)):
-            await _shut_down(call, directory, pid)
+            try:
+                await _shut_down(call, directory, pid, WAKE_S)
+            except TimeoutError:
+                await _wake_and_shut_down(socket, directory, call.pid or pid)
     except OSError:  # nobody listens there, or not any more
         with contextlib.suppress(OSError):
             remove_private(socket)
 
 
-async def _shut_down(call: Call, directory: Path, pid: int) -> None:
+async def _wake_and_shut_down(socket: Path, directory: Path, pid: int) -> None:
+    """The same for a store that does not answer: it may have been stopped (SIGSTOP), so it is told to go on.
+
+    One that does not end within a minute is killed, if the kernel says that it works in this directory.
+    """
+    if not _works_in(pid, directory):
+        raise SetupError(
+            f"the store of an earlier presque (pid {pid}) does not answer, and may use the data in "
+            f"{directory}; stop it, or choose another directory with --data"
+        )
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+        try:
+            async with connected(socket) as call:
+                await _shut_down(call, directory, pid, END_S)
+        except TimeoutError:
+            os.kill(pid, signal.SIGKILL)
+            log.error("store.killed pid=%d seconds=%d", pid, END_S)
+        except OSError:
+            pass  # it has ended
+    while _works_in(pid, directory):
+        await asyncio.sleep(POLL_S)
+
+
+def _works_in(pid: int, directory: Path) -> bool:
+    """Whether a process has its working directory there, as a store has in its data. False without /proc."""
+    try:
+        return is_same(Path(f"/proc/{pid}/cwd").resolve(strict=True), directory)
+    except OSError:
+        return False
+
+
+async def _end(process: subprocess.Popen[bytes]) -> bool:
+    """End our store. Returns whether it had to be killed, which the log says."""
+    async with _telling(lambda: log.info("store.stopping pid=%d", process.pid)):
+        killed = await end(process)
+    if killed:
+        log.error("store.killed pid=%d seconds=%d", process.pid, END_S)
+    return killed
+
+
+async def _shut_down(call: Call, directory: Path, pid: int, patience: float) -> None:
     """Return if the store that answers here runs on another directory. Otherwise end it, which shows in
-    the `OSError` that its connection ends with."""
-    while is_busy(found := await call("CONFIG GET dir")):
+    the `OSError` that its connection ends with. Raises `TimeoutError` if it does not answer for `patience`
+    seconds, or has not ended END_S after it was told to."""
+    while is_busy(found := await asyncio.wait_for(call("CONFIG GET dir"), patience)):
         await asyncio.sleep(POLL_S)
     refused = found
     if not isinstance(found, hiredis.ReplyError):
         if not is_same(Path(found[1]), directory):  # as in a copy of a directory that is in use
             return
         log.warning("store.orphan_stopped pid=%d", pid)
-        refused = await call("SHUTDOWN")
+        refused = await asyncio.wait_for(call("SHUTDOWN"), END_S)
     raise SetupError(
         f"the store of an earlier presque (pid {pid}) still uses the data in {directory} and does not stop: "
         f"{refused}; stop it, or choose another directory with --data"

@@ -10,6 +10,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+WAKE_S = 5.0
+END_S = 60.0
+
 
 async def ended(process: subprocess.Popen[bytes]) -> int:
     """Return the exit code when the process has ended. Where the kernel can tell, nobody asks."""
@@ -26,6 +29,25 @@ async def ended(process: subprocess.Popen[bytes]) -> int:
     while (code := process.poll()) is None:
         await asyncio.sleep(0.05)
     return code
+
+
+async def end(process: subprocess.Popen[bytes]) -> bool:
+    """End a process: politely, then awake, then hard. Returns whether it had to be killed.
+
+    It gets a TERM and END_S to write what it has. One that was stopped (SIGSTOP) cannot hear the TERM, so it
+    is told to go on after WAKE_S. Killing is the last resort: what a store has acknowledged is in its files.
+    """
+    process.terminate()
+    for seconds, then in ((WAKE_S, signal.SIGCONT), (END_S - WAKE_S, signal.SIGKILL)):
+        try:
+            async with asyncio.timeout(seconds):
+                await ended(process)
+        except TimeoutError:
+            process.send_signal(then)
+        else:
+            return False
+    await ended(process)
+    return True
 
 
 def _pidfd(pid: int) -> int | None:
