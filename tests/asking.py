@@ -75,7 +75,7 @@ async def in_line(engine: Engine, fetches: Iterable[Fetching]) -> None:
     """Return when each of these has looked and found nothing, so that it now waits."""
 
     def waits() -> bool:
-        everybody = set(engine.wakeups._lines.everybody())
+        everybody = set(engine.taking.waiting())
         return all(one.waiter in everybody for one in fetches) and at_rest(engine)
 
     await soon(waits)
@@ -83,8 +83,7 @@ async def in_line(engine: Engine, fetches: Iterable[Fetching]) -> None:
 
 def at_rest(engine: Engine) -> bool:
     """Whether no look for a job is under way and none is on its way back to the store."""
-    names = {task.get_coro().__name__ for task in engine._tasks}  # type: ignore[union-attr]
-    return not engine._fetches._queues and not names & {"_look", "_look_in_line", "_unfetch"}
+    return engine.taking.at_rest
 
 
 async def soon(condition: Callable[[], Any], within: float = rig.PATIENCE) -> Any:

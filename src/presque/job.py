@@ -154,16 +154,18 @@ class Explained:
 
 
 @dataclass(frozen=True, slots=True)
-class LeaseAsk:
-    """What a lease asks for: up to `count` jobs for `ms` milliseconds (None: as the policy says).
+class Ask:
+    """What a fetch or lease asks for: up to `count` jobs, for good, or for `ms` milliseconds (None: as the
+    policy says).
 
-    The same `attempt_id` a moment later gets the same jobs again.
+    The same `attempt_id` a moment later gets the same leases again.
     """
 
     count: int = 1
     ms: int | None = None
     worker: str = ""
     attempt_id: str = ""
+    for_good: bool = False
 
 
 NO_FIELDS: Mapping[str, Any] = MappingProxyType({})

@@ -10,7 +10,7 @@ import pytest
 
 from presque.engine.engine import Engine
 from presque.errors import CallerError, JobExists, QueueClosed, SetupError
-from presque.job import Fetched, LeaseAsk, Leased, PushOptions, QueueStats
+from presque.job import Ask, Fetched, Leased, PushOptions, QueueStats
 from presque.names import queue_list
 from presque.store.address import Address
 from tests import rig
@@ -104,7 +104,7 @@ async def test_namespaces_do_not_meet(engine: Engine, store: rig.Store) -> None:
     try:
         await push(engine, "q", "1")
         assert await fetch(other, "q") is None
-        assert await other.queues() == []
+        assert await other.queues.names() == []
     finally:
         await other.stop()
 
@@ -357,14 +357,14 @@ async def test_the_uniq_key_is_free_again_when_the_job_is_fetched_expired_or_pur
 
 
 async def test_a_queue_exists_once_a_job_was_pushed_and_stays(engine: Engine) -> None:
-    assert await engine.queues() == []
+    assert await engine.queues.names() == []
     await push(engine, "b")
     await push(engine, "a")
     await engine.push_many("c", [b"1"], PushOptions())
     await fetch(engine, "b")
     await engine.purge("a")
 
-    assert await engine.queues() == ["a", "b", "c"]
+    assert await engine.queues.names() == ["a", "b", "c"]
 
 
 async def test_a_queue_is_known_again_after_the_store_was_emptied(engine: Engine, store: rig.Store) -> None:
@@ -375,7 +375,7 @@ async def test_a_queue_is_known_again_after_the_store_was_emptied(engine: Engine
     assert await push(engine, "q", '"after"') == 1
 
     async def listed() -> bool:
-        return await engine.queues() == ["q"]
+        return await engine.queues.names() == ["q"]
 
     deadline = time.monotonic() + 2
     while not await listed():
@@ -516,15 +516,15 @@ async def test_a_worker_is_listed_with_its_queues_until_it_leaves_the_last(engin
     await engine.register_worker("w1", "b")
     await engine.register_worker("w1", "a")
     await engine.register_worker("w2", "a")
-    assert await engine.workers() == {"w1": ["a", "b"], "w2": ["a"]}
+    assert await engine.workers.all() == {"w1": ["a", "b"], "w2": ["a"]}
 
     await engine.unregister_worker("w1", "a")
     await engine.unregister_worker("w1", "unknown")
-    assert await engine.workers() == {"w1": ["b"], "w2": ["a"]}
+    assert await engine.workers.all() == {"w1": ["b"], "w2": ["a"]}
 
     await engine.unregister_worker("w1", "b")
-    assert await engine.workers() == {"w2": ["a"]}
-    assert await engine.worker("w1") is None
+    assert await engine.workers.all() == {"w2": ["a"]}
+    assert await engine.workers.show("w1") is None
 
 
 async def test_a_worker_is_counted_whether_it_registered_or_not(engine: Engine) -> None:
@@ -532,15 +532,15 @@ async def test_a_worker_is_counted_whether_it_registered_or_not(engine: Engine) 
     for name in ("registered", "stranger"):
         engine.count_worker(name, processed=2, failed=0)
         engine.count_worker(name, processed=1, failed=1)
-    await engine.workers()  # an answer that comes after the counts were written
+    await engine.workers.all()  # an answer that comes after the counts were written
 
     for name in ("registered", "stranger"):
-        found = await engine.worker(name)
+        found = await engine.workers.show(name)
         assert found is not None
         assert (found.processed, found.failed) == (3, 1)
         assert abs(found.started_at / 1000 - time.time()) < 10
-    assert await engine.workers() == {"registered": ["q"]}
-    assert await engine.worker("unheard of") is None
+    assert await engine.workers.all() == {"registered": ["q"]}
+    assert await engine.workers.show("unheard of") is None
 
 
 # --- several servers ----------------------------------------------------------------------------
@@ -581,7 +581,7 @@ async def test_among_many_queues_an_ended_lease_is_back_in_a_few_turns_though_no
         found.extend(jobs)
         return True
 
-    engine.lease(queue_list("zlast"), LeaseAsk(1, 1, ""), 0, take)
+    engine.lease(queue_list("zlast"), Ask(1, 1, ""), 0, take)
     await soon(lambda: found)
 
     async with asyncio.timeout(8):  # a turn of a hundred queues at a time would take 10 s

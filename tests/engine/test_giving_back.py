@@ -7,7 +7,7 @@ import asyncio
 from presque import names
 from presque.engine.engine import Engine
 from presque.errors import PresqueError
-from presque.job import PLAIN, Fetched, LeaseAsk, Leased, Settle
+from presque.job import PLAIN, Ask, Fetched, Leased, Settle
 
 
 async def test_jobs_given_back_one_after_the_other_keep_their_order(engine: Engine, queue_name: str) -> None:
@@ -45,7 +45,7 @@ async def test_a_lease_that_was_told_once_is_not_given_back_by_a_second_look(
             answered.set_result(found)
             return True
 
-        engine.lease(wanted, LeaseAsk(5, 60_000, "", f"{queue_name}-{number}"), 5, take)
+        engine.lease(wanted, Ask(5, 60_000, "", f"{queue_name}-{number}"), 5, take)
         await engine.push_many(queue_name, [b"1"], PLAIN)
         got += [job.id for job in await answered]
         await asyncio.sleep(0.001)  # the second look comes back
@@ -57,7 +57,7 @@ async def test_a_lease_that_nobody_could_be_told_is_given_back_unless_it_was_tol
     engine: Engine, queue_name: str
 ) -> None:
     wanted = names.queue_list(queue_name)
-    ask = LeaseAsk(1, 60_000, "", "the same")
+    ask = Ask(1, 60_000, "", "the same")
     await engine.push_many(queue_name, [b"1"], PLAIN)
 
     async def leased(*, answered: bool) -> list[Leased]:
@@ -73,7 +73,7 @@ async def test_a_lease_that_nobody_could_be_told_is_given_back_unless_it_was_tol
     [lost] = await leased(answered=False)
     while (await engine.peek(queue_name, 0))[0] < 1:  # given back in the background
         pass
-    ask = LeaseAsk(1, 60_000, "", "another")
+    ask = Ask(1, 60_000, "", "another")
     [told] = await leased(answered=True)
     [again] = await leased(answered=False)
     await asyncio.sleep(0.1)

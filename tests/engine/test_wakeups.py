@@ -160,7 +160,7 @@ async def test_when_all_have_left_the_job_stays(engine: Engine) -> None:
     await push(engine, "q")
 
     assert await ready(engine, "q") == 1
-    assert engine.wakeups._lines.everybody() == []
+    assert engine.taking.waiting() == []
 
 
 async def test_who_leaves_while_the_first_look_is_under_way_takes_no_job(engine: Engine) -> None:

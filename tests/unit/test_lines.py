@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from presque import names
 from presque.engine.lines import Lines, Waiter
+from presque.job import Ask
 
 
 def waiter(wanted: str) -> Waiter:
-    return Waiter(names.queue_list(wanted), lambda _found: True)
+    return Waiter(names.queue_list(wanted), lambda _found: True, Ask(for_good=True))
 
 
 def join(lines: Lines, wanted: str, known: tuple[str, ...] = ()) -> Waiter:

@@ -21,7 +21,7 @@ from presque.engine.deliveries import Listener
 from presque.engine.engine import Engine
 from presque.engine.lines import Waiter
 from presque.errors import CallerError, PresqueError
-from presque.job import Fetched, LeaseAsk, Leased, Settle, Settled
+from presque.job import Ask, Fetched, Leased, Settle, Settled
 from presque.names import QueueList
 
 CONSUMERS_MOST = 16
@@ -200,7 +200,7 @@ class Consumer:
             return
         grant.asking = True
         attempt = grant.attempt = grant.attempt or secrets.token_hex(8)
-        ask = LeaseAsk(free, grant.ms, self._worker or "", attempt)
+        ask = Ask(free, grant.ms, self._worker or "", attempt)
         if grant.idle:
             # Each waiter has a place of its own: one that has left may not bring jobs any more.
             took = functools.partial(self._take_waited, grant)

@@ -15,7 +15,7 @@ from presque.engine.lines import Taker, Waiter
 from presque.engine.records import PLAIN, traceparent_of
 from presque.errors import CallerError, JobGone, LeaseLost, NotFound, PresqueError
 from presque.fields import Field
-from presque.job import NO_FIELDS, LeaseAsk, Leased, Settle, Settled
+from presque.job import NO_FIELDS, Ask, Leased, Settle, Settled
 from presque.names import QueueList
 from presque.verbs import (
     BACKTRACE,
@@ -101,12 +101,12 @@ async def run_settle_one(call: Call) -> Reply:
     return Reply.of(told(one, found))
 
 
-def lease_ask(fields: Mapping[str, Any], worker: str | None) -> LeaseAsk:
+def lease_ask(fields: Mapping[str, Any], worker: str | None) -> Ask:
     """What a lease asks for."""
-    return LeaseAsk(fields.get("count", 1), fields.get("seconds"), worker or "", fields.get("attempt_id", ""))
+    return Ask(fields.get("count", 1), fields.get("seconds"), worker or "", fields.get("attempt_id", ""))
 
 
-def lease(engine: Engine, queues: QueueList, ask: LeaseAsk, wait: float, take: Taker) -> Waiter | None:
+def lease(engine: Engine, queues: QueueList, ask: Ask, wait: float, take: Taker) -> Waiter | None:
     """Lease jobs, waiting up to `wait` seconds for the first. See `Engine.lease` for the promises."""
     return engine.lease(queues, ask, wait, take)
 

@@ -30,7 +30,7 @@ async def run_info(call: Call) -> Reply:
 
 async def run_queues(call: Call) -> Reply:
     """The names of all queues."""
-    names = await call.engine.queues()
+    names = await call.engine.queues.names()
     return Reply.of({"queues": names, "size": len(names)})
 
 
@@ -113,7 +113,7 @@ async def run_all_stats(call: Call) -> Reply:
 
 async def all_stats(engine: Engine) -> dict[str, Any]:
     """Everything there is to know about every queue."""
-    names = await engine.queues()
+    names = await engine.queues.names()
     found = await engine.stats(names)
     return {
         "size": len(names),

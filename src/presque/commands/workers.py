@@ -81,7 +81,7 @@ async def run_workers(call: Call) -> Reply:
         return Reply.of(await _one(call.engine, call.fields["worker_id"]))
     if "queue_name" in call.fields:
         return Reply.of(await _of_queue(call.engine, call.fields["queue_name"]))
-    found = list(await call.engine.workers())
+    found = list(await call.engine.workers.all())
     return Reply(codec.encode({"workers": found}), classic=codec.encode(found))
 
 
@@ -100,7 +100,7 @@ def _record(found: WorkerRecord) -> dict[str, Any]:
 
 
 async def _one(engine: Engine, worker: str) -> dict[str, Any]:
-    found = await engine.worker(worker)
+    found = await engine.workers.show(worker)
     if found is None:
         raise NotFound(f"no worker is called `{shown(worker)}`")
     return {
@@ -112,7 +112,7 @@ async def _one(engine: Engine, worker: str) -> dict[str, Any]:
 
 
 async def _of_queue(engine: Engine, queue: str) -> dict[str, Any]:
-    workers = await engine.workers()
+    workers = await engine.workers.all()
     [stats] = await engine.stats([queue])
     return {
         "queue_name": queue,

@@ -81,6 +81,11 @@ class Batches:
             state.scheduled = True
             self._loop.call_soon(self._turn_ends, queue, state, 0, 0)
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is gathered or under way."""
+        return bool(self._queues)
+
     def _turn_ends(self, queue: str, state: _Queue, wanted: int, turns: int) -> None:
         """Send what was gathered, but wait up to `turns` turns for `wanted` callers."""
         if turns and len(state.batch.callers) < wanted:

@@ -2,7 +2,7 @@
 
 Who waits stands in the line of its queue list: all that ask for the same list share one line, so a
 thousand workers of `critical,*` are one entry for each queue, not a thousand. This module keeps the lines
-and does no I/O; wakeups.py serves them.
+and does no I/O; taking.py serves them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from presque.job import LeaseAsk
+from presque.job import Ask
 from presque.names import QueueList
 
 Taker = Callable[[Any], bool]
@@ -22,11 +22,11 @@ answers whether somebody was there to take it."""
 
 
 class Waiter:
-    """Somebody who waits for a job of a queue list, or for leases on some if `ask` says how many."""
+    """Somebody who waits for jobs of a queue list, as `ask` says."""
 
     __slots__ = ("arrival", "ask", "gone", "line", "queues", "take", "timer")
 
-    def __init__(self, queues: QueueList, take: Taker, ask: LeaseAsk | None = None) -> None:
+    def __init__(self, queues: QueueList, take: Taker, ask: Ask) -> None:
         self.queues = queues
         self.take = take
         self.ask = ask
@@ -39,11 +39,11 @@ class Waiter:
 class _Line:
     """Those who wait for one queue list, in the order they came; the gone are skipped when met."""
 
-    __slots__ = ("leasing", "live", "queues", "waiters", "watched")
+    __slots__ = ("for_good", "live", "queues", "waiters", "watched")
 
-    def __init__(self, queues: QueueList, *, leasing: bool) -> None:
+    def __init__(self, queues: QueueList, *, for_good: bool) -> None:
         self.queues = queues
-        self.leasing = leasing
+        self.for_good = for_good
         self.waiters: deque[Waiter] = deque()
         self.live = 0
         self.watched: set[str] = set()
@@ -75,7 +75,7 @@ class Lines:
         waiter.arrival = next(self._arrivals)
         line = self._lines.get(_place(waiter))
         if line is None:
-            line = self._lines[_place(waiter)] = _Line(waiter.queues, leasing=waiter.ask is not None)
+            line = self._lines[_place(waiter)] = _Line(waiter.queues, for_good=waiter.ask.for_good)
             for queue in waiter.queues.expand(known):
                 self._watch(line, queue)
         line.waiters.append(waiter)
@@ -121,14 +121,14 @@ class Lines:
 
     def waiting(self, queue: str) -> int:
         """How many wait to fetch a job of this queue."""
-        return sum(line.live for line in self._by_queue.get(queue, ()) if not line.leasing)
+        return sum(line.live for line in self._by_queue.get(queue, ()) if line.for_good)
 
-    def next(self, queue: str, *, leasing: bool = False) -> Waiter | None:
+    def next(self, queue: str, *, for_good: bool = True) -> Waiter | None:
         """Who has waited longest to fetch or to lease here. The caller takes it out with `leave`."""
         firsts = [
             first
             for line in self._by_queue.get(queue, ())
-            if line.leasing is leasing and (first := line.first()) is not None
+            if line.for_good is for_good and (first := line.first()) is not None
         ]
         return min(firsts, key=lambda waiter: waiter.arrival, default=None)
 
@@ -151,4 +151,4 @@ class Lines:
 
 
 def _place(waiter: Waiter) -> tuple[QueueList, bool]:
-    return waiter.queues, waiter.ask is not None
+    return waiter.queues, waiter.ask.for_good

@@ -24,7 +24,7 @@ from presque.errors import CallerError, NoJob, PresqueError
 from presque.http.answers import Answer
 from presque.http.connection import Connection, Parts, Upload
 from presque.http.request import Request
-from presque.job import Fetched, LeaseAsk, Leased, PushOptions, Settle, Settled
+from presque.job import Ask, Fetched, Leased, PushOptions, Settle, Settled
 from presque.names import QueueList
 
 REPLAYED = b"Idempotent-Replayed: true\r\n"
@@ -189,13 +189,13 @@ class Lease:
         connection.spawn(self.settle_and_lease(connection, first, ask, wait), lambda: wait > 0)
 
     async def settle_and_lease(
-        self, connection: Connection, first: Sequence[Settle], ask: LeaseAsk, wait: float
+        self, connection: Connection, first: Sequence[Settle], ask: Ask, wait: float
     ) -> None:
         request = self.request
         settled = await leases.settle(request.service.engine, first, request.worker)
         self.lease(connection, ask, wait, leases.settled_answer(first, settled))
 
-    def lease(self, connection: Connection, ask: LeaseAsk, wait: float, settled: bytes) -> None:
+    def lease(self, connection: Connection, ask: Ask, wait: float, settled: bytes) -> None:
         take = functools.partial(self.take, connection, settled)
         engine = self.request.service.engine
         waiter = leases.lease(engine, self.request.fields["queues"], ask, wait, take)

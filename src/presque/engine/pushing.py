@@ -1,0 +1,118 @@
+"""Puts jobs on queues: one by one, gathered into calls, or many together.
+
+`push` tells its result to a function instead of returning a future, which would cost another turn of the
+event loop for each request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from presque import codec
+from presque.engine import calls, replies
+from presque.engine.batching import Batch, Batches
+from presque.engine.keys import Keys
+from presque.engine.queues import Queues
+from presque.engine.records import seal, seal_all
+from presque.errors import PresqueError
+from presque.job import PLAIN, PushOptions
+from presque.store.disk import OF_A_JOB, Disk
+from presque.store.store import Store
+
+Pushed = Callable[[int | PresqueError], None]
+"""Gets the new job's id, or why it was not stored."""
+
+
+class Pushing:
+    """The pushes of one namespace."""
+
+    def __init__(self, store: Store, keys: Keys, queues: Queues, disk: Disk) -> None:
+        self._store = store
+        self._keys = keys
+        self._queues = queues
+        self._disk = disk
+        self._loop = asyncio.get_running_loop()
+        self._batches = Batches(self._send, self._deliver)
+
+    def push(self, queue: str, body: bytes, options: PushOptions, done: Pushed) -> None:
+        """Store one job; `done` gets its id once the store has it as safely as it is set to.
+
+        The body must have been checked. `done` gets `JobExists`, `CallerError`, `StoreFull` or
+        `StoreUnavailable` otherwise, and then nothing was stored, except that with `sent=True` nobody
+        knows.
+        """
+        if self._disk.full:
+            self._loop.call_soon(done, self._disk.refusal())
+        elif options is PLAIN:
+            self._batches.add(queue, done, b"$0\r\n\r\n" + calls.argument(seal(body)))
+        else:
+            self._batches.add(queue, done, calls.argument(pack(options)) + calls.argument(seal(body)))
+
+    async def push_many(
+        self, queue: str, bodies: Sequence[bytes], options: PushOptions, failures: int = 0
+    ) -> list[int]:
+        """Store all of these jobs or none. Returns their ids in the same order.
+
+        `failures` counts that many failures for the queue in the same step.
+        """
+        if self._disk.full:
+            raise self._disk.refusal()
+        self._queues.register(queue)
+        key = options.idempotency
+        if key is not None and len(bodies) > 1:  # each job of a batch has a key of its own
+            each = (dataclasses.replace(options, idempotency=f"{key}#{n}") for n in range(len(bodies)))
+            asked = [calls.argument(pack(one)) for one in each]
+        else:
+            asked = [calls.argument(b"" if options is PLAIN else pack(options))] * len(bodies)
+        jobs = [
+            b"%b$%d\r\n%b\r\n" % (packed, len(body), body)
+            for packed, body in zip(asked, seal_all(bodies), strict=True)
+        ]
+        args = b"%b$1\r\n1\r\n%b" % (calls.argument(b"%d" % failures), b"".join(jobs))
+        self._disk.spend(len(args) + OF_A_JOB * len(bodies))
+        call = calls.encode_args("push", self._keys.of(queue), 2 + 2 * len(bodies), args)
+        reply = await self._store.ask(queue, call)
+        self._queues.pushed(queue, reply[0])
+        found = []
+        for one in map(replies.pushed, reply):
+            if isinstance(one, PresqueError):
+                raise one
+            found.append(one)
+        return found
+
+    def _send(self, queue: str, batch: Batch, receive: Callable[[Any], None]) -> None:
+        self._queues.register(queue)
+        count, args = 2 + 2 * len(batch.callers), b"$1\r\n0\r\n$1\r\n0\r\n" + b"".join(batch.args)
+        self._disk.spend(len(args) + OF_A_JOB * len(batch.callers))
+        self._store.send(queue, calls.encode_args("push", self._keys.of(queue), count, args), receive)
+
+    def _deliver(self, queue: str, batch: Batch, reply: Any) -> None:
+        if isinstance(reply, PresqueError):
+            for done in batch.callers:
+                done(reply)
+            return
+        self._queues.pushed(queue, reply[0])
+        for done, result in zip(batch.callers, reply, strict=True):
+            done(result if type(result) is int else replies.pushed(result))
+
+
+def pack(options: PushOptions) -> bytes:
+    """The options of a push as lua/push.lua reads them."""
+    asked = {
+        "priority": options.priority,
+        "delayed": options.delayed,
+        "delay": options.delay,
+        "ttl": options.ttl,
+        "attempts": options.attempts,
+        "keep": options.keep,
+        "uniq": options.uniq,
+        "until_done": True if options.uniq_until == "done" else None,
+        "group": options.group,
+        "trace": options.traceparent,
+        "key": options.idempotency,
+        "fingerprint": options.fingerprint,
+    }
+    return codec.pack({name: value for name, value in asked.items() if value is not None})
