@@ -31,15 +31,18 @@ _FILES = (
     "queues",
     "workers",
     "cron",
-    "register",
 )
+# What lends nothing to those after it stands in a block: a library has room for 200 local names at once.
+_ENCLOSED = ("push", "deliver", "jobs", "queues", "workers", "cron")
 
 
 def source() -> str:
     """The text to give to FUNCTION LOAD."""
     folder = files("presque.engine") / "lua"
-    parts = [(folder / f"{name}.lua").read_text("utf-8") for name in _FILES]
-    text = "\n".join(parts).replace("@VERSION@", str(VERSION)).replace("@LAYOUT@", str(LAYOUT))
+    parts = {name: (folder / f"{name}.lua").read_text("utf-8") for name in _FILES}
+    for name in _ENCLOSED:
+        parts[name] = f"do\n{parts[name]}end\n"
+    text = "\n".join(parts.values()).replace("@VERSION@", str(VERSION)).replace("@LAYOUT@", str(LAYOUT))
     return f"#!lua name={NAME}\n{text}"
 
 

@@ -16,11 +16,6 @@
 -- The steady clock is kept here, like that of a queue with leases, by every call that writes. So that idle
 -- servers need not write each second, they tell how far they have seen it go.
 
--- A chunk of Lua has 200 locals at most: what only this file needs is local to the block below.
-local cron_put, cron_remove, cron_show, cron_list, cron_look, cron_bodies, cron_advance,
-  cron_pause
-do
-
 local CRONS_MOST = 1000
 
 local function open_crons(keys)
@@ -105,7 +100,7 @@ local function times(c, now) return string.format('%.0f', now), string.format('%
 -- args   name, definition, body, 'due' or 'steady', when it is fired next, '1' to leave that as it is if it is
 --        known and not later
 -- reply  1 if it is new, 0 if it was there, 'full' if there are too many. One that is paused stays so.
-function cron_put(keys, args)
+local function cron_put(keys, args)
   local c, now, name, kind, moment = open_crons(keys), clock(), args[1], args[4], args[5]
   local known = redis.call('HEXISTS', c.jobs, name) == 1
   if not known and c.size >= CRONS_MOST then return 'full' end
@@ -127,7 +122,7 @@ end
 -- keys   of the recurring jobs
 -- args   name
 -- reply  1, or 0 if there is none
-function cron_remove(keys, args)
+local function cron_remove(keys, args)
   local c = open_crons(keys)
   for _, set in ipairs({c.due, c.steady}) do redis.call('ZREM', set, args[1]) end
   for _, hash in ipairs({c.bodies, c.notes}) do redis.call('HDEL', hash, args[1]) end
@@ -140,7 +135,7 @@ end
 -- args   name
 -- reply  the store's time and the steady one in ms, then nothing if there is none, else what `add_cron` tells
 --        and the body, '' if it is lost
-function cron_show(keys, args)
+local function cron_show(keys, args)
   local c, name = open_crons(keys), args[1]
   local now = clock()
   steady_clock(c, now)
@@ -159,7 +154,7 @@ end
 -- args   the name after which to begin, how many at most, how many bytes they may fill (the first one comes
 --        whatever its size)
 -- reply  the store's time and the steady one in ms, '1' if there are more, then for each as `cron_show` does
-function cron_list(keys, args)
+local function cron_list(keys, args)
   local c, limit, bytes = open_crons(keys), tonumber(args[2]), tonumber(args[3])
   local now, names = clock(), {}
   steady_clock(c, now)
@@ -191,7 +186,7 @@ end
 --        what `add_cron` tells of each, those that are due first
 --
 -- Writes only when the store's clock went back.
-function cron_look(keys, args)
+local function cron_look(keys, args)
   local c, now, cursor = open_crons(keys), clock(), args[2]
   local skew = c.skew
   c.clock = math.max(c.clock, tonumber(args[1]))
@@ -216,7 +211,7 @@ end
 -- keys   of the recurring jobs
 -- args   how many bytes they may fill (the first one comes whatever its size), names
 -- reply  the bodies of the first names, as many as may come at once; false for one that is lost
-function cron_bodies(keys, args)
+local function cron_bodies(keys, args)
   local c, bytes, reply = open_crons(keys), tonumber(args[1]), {}
   for i = 2, #args do
     bytes = bytes - redis.call('HSTRLEN', c.bodies, args[i])
@@ -232,7 +227,7 @@ end
 -- args   for each: name, the next moment as it was ('' for none), its clock ('due' or 'steady'), the next moment
 --        that it gets ('' for none), 'fired' if jobs were pushed, 'era' to begin another era, or ''
 -- reply  how many were changed
-function cron_advance(keys, args)
+local function cron_advance(keys, args)
   local c, now, changed = open_crons(keys), clock(), 0
   steady_clock(c, now)
   for i = 1, #args, 5 do
@@ -256,7 +251,7 @@ end
 -- keys   of the recurring jobs
 -- args   name, then nothing to pause it, or its clock and when it is fired next, to go on with it
 -- reply  1, or 0 if there is none. One that is so already stays as it is.
-function cron_pause(keys, args)
+local function cron_pause(keys, args)
   local c, now, name = open_crons(keys), clock(), args[1]
   if redis.call('HEXISTS', c.jobs, name) == 0 then return 0 end
   local note, resumes = note_of(c, name), args[2] ~= nil
@@ -269,4 +264,11 @@ function cron_pause(keys, args)
   return 1
 end
 
-end
+offer('cron_put', cron_put, {})
+offer('cron_remove', cron_remove, {'allow-oom'})
+offer('cron_show', cron_show, {'no-writes'})
+offer('cron_list', cron_list, {'no-writes'})
+offer('cron_look', cron_look, {'allow-oom'})
+offer('cron_bodies', cron_bodies, {'no-writes'})
+offer('cron_advance', cron_advance, {'allow-oom'})
+offer('cron_pause', cron_pause, {'allow-oom'})

@@ -71,3 +71,7 @@ local function deliver(keys, args)
   end
   return {sent, (sent == #ids and found[1]) or 0, found[3][2] or -1}
 end
+
+offer('deliver', deliver, {'allow-oom'})
+offer('listen', listen, {'allow-oom'})
+offer('unlisten', unlisten, {'allow-oom'})

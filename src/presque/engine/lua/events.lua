@@ -55,3 +55,5 @@ local function watch(keys, args)
   end
   return reply
 end
+
+offer('watch', watch, {'allow-oom'})

@@ -247,3 +247,9 @@ end
 local function wake(q, ready, due_in)
   redis.call('SPUBLISH', q.wake, ready .. ' ' .. (due_in and string.format('%.0f', due_in) or ''))
 end
+
+-- Offer a function to the servers. `allow-oom` is on those that free memory or need none, so that a
+-- full store can still be drained; `no-writes` lets a replica answer.
+local function offer(name, callback, flags)
+  redis.register_function{function_name = 'presque_@VERSION@_' .. name, callback = callback, flags = flags}
+end

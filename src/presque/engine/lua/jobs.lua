@@ -380,3 +380,12 @@ local function policy(keys, args)
   wake(q, q.size)
   return q.policy
 end
+
+offer('show', show, {'no-writes'})
+offer('list', list, {'no-writes'})
+offer('patch', patch, {'allow-oom'})
+offer('remove', remove, {'allow-oom'})
+offer('retry', retry, {'allow-oom'})
+offer('explain', explain, {'no-writes'})
+offer('policy', policy, {'allow-oom'})
+offer('patch_body', patch, {})  -- a new body may be larger

@@ -205,3 +205,5 @@ local function push(keys, args)
   end
   return reply
 end
+
+offer('push', push, {})

@@ -202,3 +202,10 @@ local function register(keys, args)
   end
   return new
 end
+
+offer('stats', stats, {'no-writes'})
+offer('peek', peek, {'allow-oom'})
+offer('control', control, {'allow-oom'})
+offer('purge', purge, {'allow-oom'})
+offer('layout', layout, {'allow-oom'})
+offer('register', register, {})

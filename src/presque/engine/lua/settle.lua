@@ -249,3 +249,5 @@ settle = function(keys, args)
 end
 
 end
+
+offer('settle', settle, {'allow-oom'})

@@ -120,3 +120,5 @@ local function sweep(keys)
   end
   return more
 end
+
+offer('sweep', sweep, {'allow-oom'})

@@ -262,3 +262,7 @@ local function unfetch(keys, args)
   tell_events(q, now)
   return 1
 end
+
+offer('fetch', fetch, {'allow-oom'})
+offer('lease', lease, {'allow-oom'})
+offer('unfetch', unfetch, {'allow-oom'})

@@ -12,11 +12,6 @@
 -- for an hour if it used to report, is forgotten, a few at each call: ids made up on the way, and workers
 -- that were killed, cost nothing for ever.
 
--- A chunk of Lua has 200 locals at most: what only this file needs is local to the block below.
-local worker_register, worker_unregister, worker_count, worker_list, worker_show, worker_report,
-  worker_leave, worker_tell, worker_records
-do
-
 local HOUR_MS = 3600 * 1000
 local WEEK_MS = 7 * 24 * HOUR_MS
 
@@ -51,7 +46,7 @@ end
 -- keys   of the workers
 -- args   id, queue
 -- reply  1 if it was not registered for any queue before (its counters begin anew), else 0
-function worker_register(keys, args)
+local function worker_register(keys, args)
   local w, now, id, queue = open_workers(keys), clock(), args[1], args[2]
   local queues = redis.call('HGET', w.queues, id)
   if not queues then forget_worker(w, id) end
@@ -71,7 +66,7 @@ end
 -- keys   of the workers
 -- args   id, queue
 -- reply  1 if it was registered for the queue, else 0
-function worker_unregister(keys, args)
+local function worker_unregister(keys, args)
   local w, id, queue = open_workers(keys), args[1], args[2]
   local queues = redis.call('HGET', w.queues, id)
   if not queues then return 0 end
@@ -88,7 +83,7 @@ end
 -- keys   of the workers
 -- args   id, how many it processed, how many failed
 -- reply  1
-function worker_count(keys, args)
+local function worker_count(keys, args)
   local w = open_workers(keys)
   hear_of(w, args[1], clock())
   redis.call('HINCRBY', w.processed, args[1], args[2])
@@ -100,7 +95,7 @@ end
 --
 -- keys   of the workers
 -- reply  id, its queues separated by spaces, …
-function worker_list(keys)
+local function worker_list(keys)
   return redis.call('HGETALL', open_workers(keys).queues)
 end
 
@@ -109,7 +104,7 @@ end
 -- keys   of the workers
 -- args   id
 -- reply  started (ms), processed, failed; nothing at all for a worker never heard of
-function worker_show(keys, args)
+local function worker_show(keys, args)
   local w, id = open_workers(keys), args[1]
   local started = redis.call('HGET', w.started, id)
   if not started then return {} end
@@ -121,7 +116,7 @@ end
 -- keys   of the workers
 -- args   id, report, queue, …
 -- reply  what it is asked to be: `start`, `quiet` or `stop`
-function worker_report(keys, args)
+local function worker_report(keys, args)
   local w, now, id = open_workers(keys), clock(), args[1]
   local queues = redis.call('HGET', w.queues, id)
   if not queues then forget_worker(w, id) end
@@ -143,7 +138,7 @@ end
 -- keys   of the workers
 -- args   id
 -- reply  1
-function worker_leave(keys, args)
+local function worker_leave(keys, args)
   forget_worker(open_workers(keys), args[1])
   return 1
 end
@@ -153,7 +148,7 @@ end
 -- keys   of the workers
 -- args   id, `start`, `quiet` or `stop`
 -- reply  1, or 0 if no worker of this id reports
-function worker_tell(keys, args)
+local function worker_tell(keys, args)
   local w, id = open_workers(keys), args[1]
   if redis.call('HEXISTS', w.report, id) == 0 then return 0 end
   if args[2] == 'start' then redis.call('HDEL', w.asked, id) else redis.call('HSET', w.asked, id, args[2]) end
@@ -165,7 +160,7 @@ end
 -- keys   of the workers
 -- args   how many at most
 -- reply  now, then for each: id, queues, started, seen, processed, failed, asked, report ('' if none)
-function worker_records(keys, args)
+local function worker_records(keys, args)
   local w, found = open_workers(keys), {clock()}
   local ids = redis.call('ZREVRANGE', w.seen, 0, tonumber(args[1]) - 1, 'WITHSCORES')
   for i = 1, #ids, 2 do
@@ -182,4 +177,12 @@ function worker_records(keys, args)
   return found
 end
 
-end
+offer('worker_register', worker_register, {})
+offer('worker_unregister', worker_unregister, {'allow-oom'})
+offer('worker_count', worker_count, {'allow-oom'})
+offer('worker_list', worker_list, {'no-writes'})
+offer('worker_show', worker_show, {'no-writes'})
+offer('worker_report', worker_report, {})
+offer('worker_leave', worker_leave, {'allow-oom'})
+offer('worker_tell', worker_tell, {})
+offer('worker_records', worker_records, {'no-writes'})
