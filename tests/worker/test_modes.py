@@ -250,7 +250,7 @@ def test_quiet_and_resume_in_the_same_moment_leave_a_worker_at_work(
     runner = worker._runner
     assert runner is not None
     for number in range(2, 6):
-        rig.eventually(lambda: runner._poll is not None)
+        rig.eventually(lambda: runner.leasing.waits)
         runner.ask("quiet")
         runner.ask("resume")
         client.push(queue_name, number)

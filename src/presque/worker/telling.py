@@ -1,0 +1,173 @@
+"""Tells the server how jobs went, and that those which run go on.
+
+What is to be told waits in the outbox. The lease loop takes it along with its next request where it can: then
+it *carries* the letters. While it waits for jobs, has no room or is quiet, the settle loop sends them.
+
+- A letter stays in the outbox until the server has answered it. Settling twice does no harm, so nothing is
+  lost by asking again.
+- A job whose lease ended before the server could hear that it was done is not done again when it comes back
+  to this worker: its ack is repeated for the new lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from presque.client.answers import LeasedJob, Settled
+from presque.client.errors import ClientError
+from presque.worker.backoff import Backoff
+from presque.worker.desk import Desk
+from presque.worker.errors import JobCancelled
+from presque.worker.held import Held
+from presque.worker.job import Job
+from presque.worker.logger import log
+from presque.worker.outbox import COUNT_MOST, Letter, Outbox, Verb, settlements
+
+DONE_MOST = 10_000
+
+
+class Telling:
+    """The outbox of a worker, and who carries it. `cancel` tells a job that it should stop."""
+
+    def __init__(self, desk: Desk, cancel: Callable[[Held, JobCancelled], object]) -> None:
+        self._desk = desk
+        self._cancel = cancel
+        self._outbox = Outbox()
+        self._unsent = asyncio.Event()
+        self._done: dict[tuple[str, str, str], Any] = {}
+        self.carries = False
+        """Whether the lease loop takes the letters along."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the server has heard everything."""
+        return not self._outbox and not self._unsent.is_set()
+
+    def __len__(self) -> int:
+        return len(self._outbox)
+
+    def post(self, verb: Verb, job: Job, fields: Any) -> None:
+        """To be told with the next request: what becomes of a job."""
+        size = 160 + len(job.lease) + sum(len(str(value)) for value in fields.values()) if fields else 160
+        # A job that was told to stop may have returned early: that is not done.
+        whole = "" if job.cancelled else job.pushed_at
+        self.put(Letter(verb, job.queue, job.id, job.lease, fields, size, whole))
+
+    def put(self, letter: Letter) -> None:
+        """To be told with the next request."""
+        self._outbox.put(letter)
+
+    def done_before(self, leased: LeasedJob) -> bool:
+        """Whether this worker has done the job, and its lease had ended: the ack is repeated then."""
+        known = (leased.queue, leased.id, leased.pushed_at)
+        if known not in self._done:
+            return False
+        log.info("job.done_before queue=%s id=%s attempt=%d", leased.queue, leased.id, leased.attempt)
+        fields = self._done.pop(known)
+        self.put(Letter("ack", *known[:2], leased.lease, fields, pushed_at=known[2]))
+        return True
+
+    # --- who carries
+
+    def carry(self) -> list[Letter]:
+        """What the lease loop takes along."""
+        self.carries = True
+        return self._outbox.take()
+
+    def put_back(self, letters: Sequence[Letter], error: ClientError) -> None:
+        """These were sent and not answered, or refused. Raises when the server has refused from the start."""
+        self._outbox.put_back(letters)
+        self._desk.check(error)
+        if error.status in (400, 413) and letters:
+            self._split(error, letters)
+        else:
+            self._desk.waits(error)
+
+    def send(self) -> None:
+        """Send what there is, unless the lease loop carries it."""
+        if self._outbox and not self.carries:
+            self._unsent.set()
+
+    def let_go(self) -> None:
+        """The lease loop carries no letters for now."""
+        self.carries = False
+        self.send()
+
+    async def settle(self) -> None:
+        """The settle loop."""
+        backoff = Backoff()
+        while True:
+            await self._unsent.wait()
+            letters = self._outbox.take()
+            if not letters:
+                self._unsent.clear()
+                self._outbox.most = COUNT_MOST
+                self._desk.changed.set()
+                continue
+            try:
+                settled = await self._desk.client.settle(settlements(letters))
+                check_settled(settled, letters)
+            except ClientError as error:
+                self.put_back(letters, error)
+                await asyncio.sleep(backoff.next())
+                continue
+            backoff.reset()
+            self._desk.answered()
+            self.settled(letters, settled)
+            self._desk.changed.set()
+
+    # --- what the server said
+
+    def settled(self, letters: Sequence[Letter], settled: Sequence[Settled]) -> None:
+        """The server says what became of each lease."""
+        for letter, told in zip(letters, settled, strict=True):
+            held = self._desk.held.get(letter.key)
+            status = told["status"]
+            if status == 200:
+                if held is not None:
+                    held.renewed(time.monotonic())
+                    if told.get("cancel"):
+                        self._cancel(held, JobCancelled("somebody deleted the job"))
+                continue
+            if letter.verb == "extend":
+                if held is not None:
+                    log.warning("lease.lost queue=%s id=%s reason=%s", letter.queue, letter.id, told["error"])
+                    self._cancel(held, JobCancelled("its lease was lost"))
+            elif letter.verb != "release":
+                log.warning(
+                    "job.not_settled queue=%s id=%s verb=%s reason=%s",
+                    letter.queue, letter.id, letter.verb, told["error"],
+                )  # fmt: skip
+                if letter.verb == "ack" and status == 409 and letter.pushed_at:
+                    self._remember_done(letter)
+
+    def _remember_done(self, letter: Letter) -> None:
+        """It was done, and the server will hand it out again: perhaps to us."""
+        while len(self._done) >= DONE_MOST:
+            del self._done[next(iter(self._done))]
+        self._done[letter.queue, letter.id, letter.pushed_at] = letter.fields
+
+    def _split(self, error: ClientError, letters: Sequence[Letter]) -> None:
+        """The request itself was refused: send its letters one by one, the bad one without fields."""
+        self._outbox.most = 1
+        if len(letters) > 1:
+            return
+        [bad] = self._outbox.take()
+        bare = bad.bare()
+        if bad.fields != bare.fields:
+            log.error("job.told_in_part queue=%s id=%s verb=%s reason=%s", bad.queue, bad.id, bad.verb, error)
+            self._outbox.put_back([bare])
+            return
+        log.error("job.not_settled queue=%s id=%s verb=%s reason=%s", bad.queue, bad.id, bad.verb, error)
+        held = self._desk.held.get(bad.key)
+        if held is not None:
+            held.renewed(time.monotonic())
+
+
+def check_settled(settled: Sequence[Settled], letters: Sequence[Letter]) -> None:
+    """Raise `ClientError` unless each letter was answered."""
+    if len(settled) != len(letters):
+        raise ClientError(f"the server settled {len(settled)} leases where {len(letters)} were told")
