@@ -131,7 +131,7 @@ def test_settings_come_from_the_environment(work: Work, client: Client, queue_na
         (
             "Plain",
             ("--interval", "soon"),
-            "`interval` should be a duration such as 20, 90s or 5m, not `soon`",
+            "`interval` should be a duration such as 20, 0.5, 500ms, 90s, 5m, 1h30m or 2d, not `soon`",
         ),
         ("Plain", ("--concurrency", "2", "--timeout", "5"), "a thread cannot be stopped, so `timeout` needs"),
         ("Plain", ("--max-memory", "1G"), "`max_memory` is for the process of a job: it needs `fork`"),
