@@ -152,6 +152,7 @@ SHAPES: dict[str, Schema] = {
         max_leased=maybe(WHOLE),
         group_leased=maybe(WHOLE),
         rate=maybe(members(count=WHOLE, seconds=NUMBER)),
+        expires=maybe(NUMBER),
         delivery={"type": "string", "enum": list(DELIVERIES)},
     ),
     "cron": members(more=True, name=TEXT),

@@ -300,6 +300,13 @@ POLICY = (
         duration("seconds", "In how long.", 0.001, DELAY_MOST, required=True),
         nullable=True,
     ),
+    duration(
+        "expires",
+        "A queue that has been empty and unused for so long is forgotten.",
+        1,
+        DELAY_MOST,
+        nullable=True,
+    ),
     word(
         "delivery",
         "`queue`: each job to one consumer; `broadcast`: to every listener; `roundrobin`: to each in turn.",
@@ -588,10 +595,10 @@ def _policies_and_recurring_jobs() -> Iterator[Verb]:
 def _queues() -> Iterator[Verb]:
     yield Verb(
         name="purge",
-        means="Delete all jobs of a queue, and its counters.",
+        means="Delete all jobs of a queue, and its counters; with `forget` the queue itself.",
         scope="control",
         route="DELETE /q/{queue}",
-        fields=of(QUEUE),
+        fields=of(QUEUE, flag("forget", "Whether to forget the queue, too.", default=False)),
         status=204,
     )
     yield Verb(

@@ -233,7 +233,7 @@ def test_a_fetch_looks_at_a_bounded_number_of_expired_jobs(functions: Functions)
 
     assert [job.body for job in found] == [b"alive"]
     assert calls > 1
-    while functions.call("sweep", functions.of("q")):
+    while functions.call("sweep", functions.of("q"))[0]:
         pass
     assert functions.stats("q").expired == 3000
     assert functions.census() == {"{q}:meta"}
@@ -283,7 +283,7 @@ def test_one_call_moves_500_due_jobs_at_most(functions: Functions) -> None:
 
     moved = []
     while True:
-        more = functions.call("sweep", functions.of("q"))
+        [more] = functions.call("sweep", functions.of("q"))
         moved.append(functions.client.llen(ready))
         if not more:
             break
@@ -300,7 +300,7 @@ def test_one_call_drops_500_expired_jobs_at_most(functions: Functions) -> None:
 
     left = []
     while True:
-        more = functions.call("sweep", functions.of("q"))
+        [more] = functions.call("sweep", functions.of("q"))
         left.append(functions.client.hlen(jobs))
         if not more:
             break
@@ -478,6 +478,7 @@ QUEUE_CALLS: dict[str, list[list[Any]]] = {
     "peek": [[10, MIB]],
     "control": [["stop"], ["start"]],
     "purge": [[]],
+    "forget": [[]],
 }
 EXTRAS = codec.pack({"uniq": "own", "expires_at": 2**47})
 UNFETCH_ALL = struct.pack(">BB6xH", records.EXTENDED, 1, len(EXTRAS)) + EXTRAS + records.seal(b"1")
@@ -545,8 +546,8 @@ def test_a_key_of_a_wrong_type_never_leaves_half_a_change(
                 refused += 1
                 assert functions.state() == before, (wrong, args, str(error))  # noqa: PT017 (not every call fails)
             else:
-                if name == "purge":
-                    continue  # it deletes a key of whatever type
+                if name in ("purge", "forget"):
+                    continue  # they delete a key of whatever type
                 if wrong in ("memo:old", "idem:old"):
                     continue  # its time had come
                 # It went well, so it had no business with this key.
@@ -707,14 +708,14 @@ def test_every_function_is_called_with_wrong_keys_above(functions: Functions) ->
         *("worker_report", "worker_leave", "worker_tell", "worker_records"),
     }
     deliveries = {"listen", "unlisten", "deliver"}
+    registry = {"register", "unregister", "layout", "watch"}
     crons = {
         *("cron_put", "cron_remove", "cron_show", "cron_list", "cron_look", "cron_bodies", "cron_advance"),
         "cron_pause",
     }
 
     assert offered - {library.NAME} == {
-        f"{library.NAME}_{name}"
-        for name in {*QUEUE_CALLS, *workers, *crons, *deliveries, "register", "layout", "watch"}
+        f"{library.NAME}_{name}" for name in {*QUEUE_CALLS, *workers, *crons, *deliveries, *registry}
     }
 
 
@@ -731,6 +732,19 @@ def _names_in(entry: Any) -> Iterator[bytes]:
 
 
 # --- the layout of the data ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", ["register", "unregister"])
+def test_a_set_of_names_of_a_wrong_type_leaves_everything_as_it_was(
+    functions: Functions, function: str
+) -> None:
+    functions.push("q", b"1")
+    functions.client.set(functions.keys.registry()[0], "wrong")
+    before = functions.state()
+    with pytest.raises(redis.ResponseError):
+        functions.call(function, functions.keys.registry(), "q")
+    assert functions.state() == before
+    functions.client.delete(functions.keys.registry()[0])
 
 
 def test_data_of_another_layout_is_told_from_ours(functions: Functions) -> None:
@@ -971,7 +985,7 @@ def test_a_purge_of_many_groups_is_done_a_piece_at_a_time(functions: Functions) 
     functions.push("q", b"held", group="g9")
     functions.call("lease", functions.of("q"), 2, MIB, "", "w", "n", "")
     sweeps = 1
-    while functions.call("sweep", functions.of("q")):
+    while functions.call("sweep", functions.of("q"))[0]:
         sweeps += 1
     assert sweeps > 4, "not all at once"
     assert functions.stats("q").ready == 1

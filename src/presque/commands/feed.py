@@ -213,6 +213,10 @@ class Feed:
             await asyncio.sleep(max(EVERY_S, SHARE * (loop.time() - started)))
 
     def _note(self, stats: dict[str, Any]) -> None:
+        for queue in self._counts.keys() - stats["by_queue"].keys():
+            del self._counts[queue]
+            self._last = next(self._numbers)
+            self._history.append((self._last, queue, codec.encode({"queue": queue, "forgotten": True})))
         for queue, found in stats["by_queue"].items():
             counts = {name: found[name] for name in found if name not in ("oldest_seconds", "last_minute")}
             before = self._counts.get(queue)

@@ -84,10 +84,11 @@ async def run_stop(call: Call) -> Reply:
 
 
 async def run_purge(call: Call) -> Reply:
-    """Delete the queue's jobs of every state, its counters and its uniq keys."""
-    purged = await call.engine.purge(call.queue)
-    log.info("queue.purged queue=%s jobs=%s", call.queue, purged)
-    return Reply.of({"queue": call.queue, "purged": purged})
+    """Delete the queue's jobs of every state, its counters and its uniq keys; with `forget` all else too."""
+    forgotten = call.get("forget", False)
+    purged = await (call.engine.queues.forget if forgotten else call.engine.queues.purge)(call.queue)
+    log.info("queue.purged queue=%s jobs=%s forgotten=%s", call.queue, purged, forgotten)
+    return Reply.of({"queue": call.queue, "purged": purged} | ({"forgotten": True} if forgotten else {}))
 
 
 async def _start(call: Call) -> None:

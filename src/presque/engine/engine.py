@@ -56,6 +56,7 @@ class Engine:
         self.deliveries = Deliveries(self.store, self.channels, self.keys)
         self.events = Events(self.store, self.channels, self.keys)
         self.queues.told += (self.taking.new_queue, self.events.new_queue)
+        self.queues.told_forgotten += (self.taking.forget, self.events.forget)
 
         # The verbs that callers know by the engine alone.
         self.push, self.push_many = self.pushing.push, self.pushing.push_many
@@ -83,7 +84,7 @@ class Engine:
         except BaseException:
             await self.stop()
             raise
-        self._background.spawn(sweep(self.store, self.keys, self.queues.known))
+        self._background.spawn(sweep(self.store, self.keys, self.queues.known, self.queues.forget))
         self._background.spawn(self.crons.run())
         self._background.spawn(self.disk.watch())
 

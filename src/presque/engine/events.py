@@ -85,6 +85,15 @@ class Events:
         hearing = self._hearings.get(queue) or self._hear(queue)
         hearing.then(functools.partial(self._begun, queue))
 
+    def forget(self, queue: str) -> None:
+        """A queue is no more. One that was asked for by name is heard again when it begins anew."""
+        self._marked.discard(queue)
+        self._missed.discard(queue)
+        self._held.pop(queue, None)
+        hearing = self._hearings.pop(queue, None)
+        if hearing is not None:
+            hearing.end()
+
     def _hear(self, queue: str) -> Hearing:
         hearing = self._channels.hear(
             self._keys.events(queue),

@@ -96,11 +96,7 @@ class Lines:
         if line.live == 0:
             del self._lines[_place(waiter)]
             for queue in line.watched:
-                lines = self._by_queue[queue]
-                lines.remove(line)
-                if not lines:
-                    del self._by_queue[queue]
-                    self._unwanted(queue)
+                self._unwatch(line, queue)
 
     def queues_of(self, waiter: Waiter) -> set[str]:
         """The queues whose jobs this waiter, who stands in line, would take."""
@@ -114,6 +110,13 @@ class Lines:
         for line in lines:
             self._watch(line, queue)
         return bool(lines)
+
+    def forget(self, queue: str) -> None:
+        """A queue is no more: take it out of the lines that have it by a pattern."""
+        for line in list(self._by_queue.get(queue, ())):
+            if queue not in line.queues.items:
+                line.watched.discard(queue)
+                self._unwatch(line, queue)
 
     def anybody(self, queue: str) -> bool:
         """Whether somebody waits for jobs of this queue."""
@@ -148,6 +151,13 @@ class Lines:
             self._wanted(queue)
         else:
             lines.append(line)
+
+    def _unwatch(self, line: _Line, queue: str) -> None:
+        lines = self._by_queue[queue]
+        lines.remove(line)
+        if not lines:
+            del self._by_queue[queue]
+            self._unwanted(queue)
 
 
 def _place(waiter: Waiter) -> tuple[QueueList, bool]:

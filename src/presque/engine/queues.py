@@ -23,11 +23,13 @@ COUNTED_AT_ONCE = 1000
 
 
 class Queues:
-    """The queues of one namespace. `known` are the names of all, and `told` is called with each new one."""
+    """The queues of one namespace. `known` are the names of all; `told` are called with each new one, and
+    `told_forgotten` with each one that was forgotten."""
 
     def __init__(self, store: Store, channels: Channels, keys: Keys, background: Background) -> None:
         self.known: set[str] = set()
         self.told: list[Callable[[str], None]] = []
+        self.told_forgotten: list[Callable[[str], None]] = []
         self._store = store
         self._channels = channels
         self._keys = keys
@@ -38,7 +40,7 @@ class Queues:
 
     async def hear(self) -> None:
         """Know of all queues, now and from now on. Raises `SetupError` if the store does not let us hear."""
-        hearing = self._channels.hear(self._registry[1], lambda name: self._new(name.decode()), self.look)
+        hearing = self._channels.hear(self._registry[1], self._heard, self.look)
         try:
             await hearing.begun()
         except StoreError as error:
@@ -83,6 +85,19 @@ class Queues:
         elif not isinstance(reply, PresqueError):
             self.known.add(queue)
 
+    def _heard(self, message: bytes) -> None:
+        """The name of a new queue, or `!` and the name of one that was forgotten."""
+        name = message.decode()
+        if name.startswith("!"):
+            self._forgotten(name[1:])
+        else:
+            self._new(name)
+
+    def _forgotten(self, queue: str) -> None:
+        self.known.discard(queue)
+        for told in self.told_forgotten:
+            told(queue)
+
     def _new(self, queue: str) -> None:
         self.known.add(queue)
         for told in self.told:
@@ -90,7 +105,11 @@ class Queues:
 
     async def _catch_up(self) -> None:
         with contextlib.suppress(PresqueError):  # then the next connection catches up
-            for queue in await self.names():
+            before = set(self.known)
+            names = await self.names()
+            for queue in before.difference(names):
+                self._forgotten(queue)
+            for queue in names:
                 self._new(queue)
 
     # --- what they hold -------------------------------------------------------------------------
@@ -150,6 +169,21 @@ class Queues:
     async def purge(self, queue: str) -> int:
         """Delete all jobs of the queue, its counters and its uniq keys. Returns how many jobs went."""
         return int(await self._call("purge", queue))
+
+    async def forget(self, queue: str) -> int:
+        """Purge a queue, and let nothing of it stay in the store or in any server: neither its name, policy
+        and counters nor its sequence of ids. Returns how many jobs went.
+
+        A queue to which somebody pushes at the same moment lives on, with that job.
+        """
+        await self._store.ask(REGISTRY, calls.encode("unregister", self._registry, queue))
+        self._forgotten(queue)
+        purged = await self.purge(queue)
+        while not (done := await self._call("forget", queue)):
+            pass
+        if done < 0:
+            self._send_register(queue)
+        return purged
 
     async def _call(self, name: str, queue: str, *args: str | int) -> Any:
         return await self._store.ask(queue, calls.encode(name, self._keys.of(queue), *args))

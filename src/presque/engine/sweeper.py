@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Awaitable, Callable, Sequence, Set
 
 from presque.engine import calls
 from presque.engine.keys import Keys
@@ -23,10 +23,16 @@ SWEEP_TURNS = 5  # in which all queues have had their turn, unless there are too
 SWEPT_MOST = 2000  # queues in a turn
 
 
-async def sweep(store: Store, keys: Keys, known: Set[str]) -> None:
-    """Sweep the `known` queues, a part of them each second, until cancelled. They may become more."""
+async def sweep(
+    store: Store, keys: Keys, known: Set[str], forget: Callable[[str], Awaitable[object]]
+) -> None:
+    """Sweep the `known` queues, a part of them each second, until cancelled. They may become more or fewer.
+
+    Those that have been empty and unused for as long as their policy `expires` says are forgotten.
+    """
     left: list[str] = []
     share = 0
+    spoilt: dict[str, str] = {}  # queues that cannot be swept, and why: told once
     while True:
         await asyncio.sleep(SWEEP_S)
         if not left:
@@ -34,14 +40,29 @@ async def sweep(store: Store, keys: Keys, known: Set[str]) -> None:
             share = min(max(calls.QUEUES_A_CALL, math.ceil(len(left) / SWEEP_TURNS)), SWEPT_MOST)
         turn, left = left[:share], left[share:]
         for some in calls.split(turn):
-            await _sweep_some(store, keys, some)
+            await _sweep_some(store, keys, some, forget, spoilt)
 
 
-async def _sweep_some(store: Store, keys: Keys, queues: Sequence[str]) -> None:
+async def _sweep_some(
+    store: Store,
+    keys: Keys,
+    queues: Sequence[str],
+    forget: Callable[[str], Awaitable[object]],
+    spoilt: dict[str, str],
+) -> None:
     try:
-        while await store.ask(queues[0], calls.encode("sweep", keys.of_all(queues))):
-            pass
+        more = True
+        while more:
+            more, *expired = await store.ask(queues[0], calls.encode("sweep", keys.of_all(queues)))
+        for position in expired:
+            log.info("queue.expired queue=%s", queues[position - 1])
+            await forget(queues[position - 1])
     except StoreUnavailable:
         pass  # it is logged where the connection is kept, and the next turn comes
     except PresqueError as error:
-        log.warning("sweep.failed reason=%s", error)
+        if len(queues) > 1:  # one of them is spoilt: the others must not wait for it
+            for queue in queues:
+                await _sweep_some(store, keys, [queue], forget, spoilt)
+        elif spoilt.get(queues[0]) != str(error):
+            spoilt[queues[0]] = str(error)
+            log.warning("sweep.failed queue=%s reason=%r", queues[0], str(error))

@@ -359,6 +359,10 @@ class Taking:
         for queue in self._lines.queues():
             self._serve(queue)
 
+    def forget(self, queue: str) -> None:
+        """A queue is no more: nobody waits for it by a pattern. A waiter that names it goes on waiting."""
+        self._lines.forget(queue)
+
     def new_queue(self, queue: str) -> None:
         """Let those whose globs match a queue that may not have been known before have its jobs."""
         if self._lines.new_queue(queue):

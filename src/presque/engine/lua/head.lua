@@ -43,7 +43,8 @@
 --
 --   ns:{:queues}      set   the names of all queues (a queue's name cannot begin with a colon)
 --   ns:{:queues}:layout  string  the number of the layout of the data in this namespace, see library.LAYOUT
---   ns:{:queues}:new  sharded channel: the name of a queue that was never seen before
+--   ns:{:queues}:new  sharded channel: the name of a queue that was never seen before; '!' and the name of one that
+--                           was forgotten
 --   ns:{:workers}:…   hashes and a sorted set, see workers.lua
 --   ns:{:cron}:…      the recurring jobs, see cron.lua
 --

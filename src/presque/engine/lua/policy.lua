@@ -15,6 +15,7 @@ local DEFAULTS = {
   rate_count = 0,
   rate_ms = 0,
   group_leased = 0,
+  expires = 0,            -- ms, 0 for never
 }
 
 local with_defaults = {__index = DEFAULTS}

@@ -172,6 +172,29 @@ local function purge(keys)
   return q.size
 end
 
+-- forget: let nothing of a queue stay in the store. It has been purged, and its name has been taken out of the set.
+--
+-- keys   the keys of the queue
+-- reply  1; 0 if another call has to go on, since a purge left much behind; -1 if jobs came meanwhile: then the queue
+--        lives, and has to be registered again
+local function forget_queue(keys)
+  local q = open(keys, 1)
+  if q.size > 0 then return -1 end
+  name_more(q)
+  if redis.call('LLEN', q.purged) > 0 then
+    clear_purged(q)
+    return 0
+  end
+  local lists = {}
+  for _, priority in ipairs(priorities_of(q)) do
+    add(lists, list_of(q, priority), ring_of(q, priority))
+  end
+  redis.call('UNLINK', q.meta, q.jobs, q.ttl, q.uniq, q.wake, q.runs, q.memo, q.memo .. ':old', q.idem, q.idem .. ':old',
+    q.groups, q.rate, q.purged, unpack(keys_of_states(q)))
+  redis.call('UNLINK', string.sub(q.meta, 1, -5) .. 'turns', unpack(lists))
+  return 1
+end
+
 local LAYOUT = '@LAYOUT@'
 
 -- layout: in which layout the data of this namespace is. An empty one gets that of these functions.
@@ -184,6 +207,17 @@ local function layout(keys)
   if redis.call('SCARD', keys[1]) > 0 then return '1' end
   redis.call('SET', keys[3], LAYOUT)
   return LAYOUT
+end
+
+-- unregister: take a name out of the set of queues, and tell the servers.
+--
+-- keys   the set of names, the channel of new names, the number of the layout
+-- args   name
+-- reply  1, or 0 if it was not there
+local function unregister(keys, args)
+  local gone = redis.call('SREM', keys[1], args[1])
+  if gone == 1 then redis.call('SPUBLISH', keys[2], '!' .. args[1]) end
+  return gone
 end
 
 -- register: make queues known before their first job is stored.
@@ -207,5 +241,7 @@ offer('stats', stats, {'no-writes'})
 offer('peek', peek, {'allow-oom'})
 offer('control', control, {'allow-oom'})
 offer('purge', purge, {'allow-oom'})
+offer('forget', forget_queue, {'allow-oom'})
+offer('unregister', unregister, {'allow-oom'})
 offer('layout', layout, {'allow-oom'})
 offer('register', register, {})

@@ -103,12 +103,23 @@ local function pass_time(q, now)
   return ready, more, next_due
 end
 
+-- Whether a queue has been empty and unused for as long as its policy `expires` says. The notes of the counters tell
+-- when it was used last; a note is made up to SNAPSHOT_MS late. A stopped queue was stopped by somebody, and stays.
+local function has_expired(q, now)
+  local expires = policy_of(q).expires
+  if expires == 0 or q.size > 0 or q.stopped then return false end
+  local used = tonumber(string.match(q.rates, '^(%d+)'))
+  if used then return now - used > expires + SNAPSHOT_MS end
+  redis.call('HSET', q.meta, 'rates', snapshot(q, now))
+  return false
+end
+
 -- sweep: let time do its work on some queues though nobody fetches from them.
 --
 -- keys   the keys of each queue
--- reply  1 if another call would find more to do at once, else 0
+-- reply  1 if another call would find more to do at once, else 0; then the positions of the queues that have expired
 local function sweep(keys)
-  local now, more = clock(), 0
+  local now, reply = clock(), {0}
   for first = 1, #keys, KEYS_OF_A_QUEUE do
     local q = open(keys, first)
     local promoted, left = pass_time(q, now)
@@ -116,9 +127,10 @@ local function sweep(keys)
     tell_ends(q)
     tell_events(q, now)
     if q.in_flight > 0 or q.timed then keep_clock(q) end
-    if left then more = 1 end
+    if left then reply[1] = 1 end
+    if q.policy and has_expired(q, now) then reply[#reply + 1] = (first - 1) / KEYS_OF_A_QUEUE + 1 end
   end
-  return more
+  return reply
 end
 
 offer('sweep', sweep, {'allow-oom'})
