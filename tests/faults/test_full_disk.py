@@ -5,11 +5,15 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from presque import about
 from tests import rig
 
 BODY = b'"' + b"x" * 50_000 + b'"'
@@ -152,6 +156,37 @@ def test_the_jobs_that_a_start_found_are_told(tmp_path: Path) -> None:
         said = "".join(server.everything)
         assert "Found: 12 jobs in 3 queues. Free disk: " in said
         assert "Settings: no file was read" in said
+
+
+def test_the_lines_to_try_of_the_first_screen_work(tmp_path: Path) -> None:
+    with rig.server("--data", str(tmp_path / "data")) as server:
+        rig.eventually(lambda: any("/stats/" in line for line in server.everything))
+        lines = [line.strip() for line in server.everything if line.startswith("  ")]
+        assert len(lines) == 4
+        done = subprocess.run(lines[0], shell=True, capture_output=True, text=True, check=False, cwd="/")
+        assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+        if shutil.which("curl"):
+            for line, status in zip(lines[1:], (201, 200, 200), strict=True):
+                command = f"{line} -s -o /dev/null -w '%{{http_code}}'"
+                done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+                assert done.stdout == str(status), line
+
+
+@pytest.mark.parametrize(
+    ("called", "found", "expected"),
+    [
+        ("/opt/presque/bin/presque", "/opt/presque/bin/presque", "presque"),
+        (".venv/bin/presque", None, ".venv/bin/presque"),
+        ("a b/bin/presque", "/usr/bin/presque", "'a b/bin/presque'"),
+        ("/x/presque/__main__.py", None, f"{sys.executable} -m presque"),
+    ],
+)
+def test_the_command_to_copy_is_the_one_that_was_called(
+    monkeypatch: pytest.MonkeyPatch, called: str, found: str | None, expected: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [called, "serve"])
+    monkeypatch.setattr(shutil, "which", lambda _name: found)
+    assert about.command() == expected
 
 
 def test_a_json_log_is_json_from_its_first_line_to_its_last(tmp_path: Path) -> None:
