@@ -466,3 +466,30 @@ def test_commands_inside_of_an_argument_are_damage(one: list[bytes], other: list
 
 def test_a_transaction_that_came_to_its_end_is_damage() -> None:
     assert not is_torn(encoded([b"MULTI"]) + encoded([b"exec"]) + encoded([b"SET", b"a"])[:-3])
+
+
+# --- nothing that a kill leaves is refused
+
+
+async def test_a_store_that_is_killed_while_it_writes_its_log_anew_starts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "NOTE_EVERY_S", 0.01)
+    directory, written = tmp_path / "data", 0
+    for turn in range(12):
+        store = EmbeddedStore(EmbeddedSettings(directory=directory))
+        await store.start()
+        try:
+            with client(store) as redis_client:
+                assert redis_client.llen("list") >= written
+                redis_client.bgrewriteaof()
+                for _ in range(20 + 7 * turn):
+                    written = int(redis_client.rpush("list", "x" * 3000))
+                assert store._process is not None
+                store._process.kill()  # what it wrote anew may be half done
+                store._process.wait()
+        finally:
+            await store.stop()
+    async with running(directory) as last:
+        with client(last) as redis_client:
+            assert redis_client.llen("list") >= written
