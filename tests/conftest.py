@@ -52,7 +52,7 @@ async def engine(store: rig.Store) -> AsyncIterator[Engine]:
 
 
 def _known(name: str, namespace: str) -> bool:
-    leases = r"leased|runs|dead|done|groups|ring(:[1-9])?|rate|(memo|idem)(:old)?|purged.*"
+    leases = r"leased|runs|dead|done|groups|ring(:[1-9])?|rate|fired|(memo|idem)(:old)?|purged.*"
     queue = rf"\{{[^{{}}:][^{{}}]*\}}:(meta|jobs|ready(:[1-9]?(:.+)?)?|due|ttl|turns|uniq|{leases})"
     crons = r"\{:cron\}:(jobs|bodies|due|steady|notes|clock)"
     shared = (

@@ -33,7 +33,8 @@ class PushOptions:
     fetched (`uniq_until="fetch"`) or finished (`"done"`). `attempts` and `keep` (seconds) override the
     policy of the queue. Jobs of different `group`s are handed out in turn. `traceparent` (W3C Trace Context)
     is kept for whoever takes the job. Of all pushes with one `idempotency` key within a day only the first
-    stores anything; `fingerprint` tells whether the others ask for the same.
+    stores anything; `fingerprint` tells whether the others ask for the same. What is pushed for a recurring
+    job `cron` has a `stamp` that grows: one up to the last that its queue took stores nothing.
     """
 
     priority: int = PRIORITY
@@ -48,6 +49,8 @@ class PushOptions:
     traceparent: str | None = None
     idempotency: str | None = None
     fingerprint: str | None = None
+    cron: str | None = None
+    stamp: str | None = None
 
 
 PLAIN = PushOptions()

@@ -270,6 +270,33 @@ async def test_many_servers_fire_once(engine: Engine, store: rig.Store) -> None:
             await other.stop()
 
 
+async def test_what_is_remembered_of_pushed_moments_does_not_grow(timed: Engine, clock: Turned) -> None:
+    await put(timed, schedule="* * * * *", missed="all")
+    await put(timed, "other", schedule="@every 1m")
+    clock.passes(500 * MINUTE)
+    for _ in range(3):
+        timed.crons._looked = None
+        await timed.crons.fire_due()
+    assert await pushed(timed) == 501
+    prefix = f"{timed.keys.namespace}:{{q}}:"
+    assert clock.client.hlen(f"{prefix}fired") == 2
+    assert not clock.client.exists(f"{prefix}idem")
+
+
+@pytest.mark.parametrize(("first", "second"), [("@every 1m", "* * * * *"), ("* * * * *", "@every 1m")])
+async def test_another_schedule_goes_on_whatever_was_pushed_before(
+    timed: Engine, clock: Turned, first: str, second: str
+) -> None:
+    await put(timed, schedule=first)
+    await look_for(timed, clock, 61)
+    clock.turn(clock.now - DAY)  # the two clocks differ by a day from now on
+    await look_for(timed, clock, 61)
+    before = await pushed(timed)
+    await put(timed, schedule=second)
+    await look_for(timed, clock, 61)
+    assert await pushed(timed) == before + 1
+
+
 # --- a server that dies
 
 

@@ -1,9 +1,10 @@
 """Recurring jobs: what is defined, and firing it once, whatever number of servers run.
 
-Every server looks once a second, in one call, for what is due. It pushes a job for each moment, with an
-Idempotency-Key made of the name and the moment, and only then notes the next moment, if the one that was
-found is still there. So two servers push one job, and a server that dies in between leaves the rest to the
-others.
+Every server looks once a second, in one call, for what is due. It pushes a job for each moment, and only then
+notes the next moment, if the one that was found is still there. The queue remembers the last moment that was
+pushed and takes none up to it again. So two servers push one job, and a server that dies in between leaves
+the rest to the others. That takes one field of the queue for each recurring job; an Idempotency-Key for each
+moment, kept for a day, would take some 300 MB for a thousand recurring jobs of one minute.
 
 Much work at once, such as a thousand jobs of the same minute, is done in bundles: the pushes of many
 recurring jobs are under way together, and one call notes all of their next moments. Long work, such as a
@@ -353,7 +354,10 @@ class Crons:
                 continue
             following = wanted.next(look.time(wanted.steady))
             told = following[0] if following else ""
-            anticipated = record.fired_at is not None and record.fired_at > look.now
+            # Moments do not grow if one was pushed too early, or if the schedule goes by another clock.
+            anticipated = record.kind != _kind(wanted) or (
+                record.fired_at is not None and record.fired_at > look.now
+            )
             wrong += (record.name, record.score, _kind(wanted), told, "era" if anticipated else "")
             names_of.append(record.name)
         for first in range(0, len(wrong), 5 * ADVANCED_A_CALL):
@@ -439,18 +443,16 @@ class Crons:
         while bundle:
             bodies = await self._call("cron_bodies", BODIES_BYTES, *(due.record.name for due in bundle))
             some, bundle = bundle[: len(bodies)], bundle[len(bodies) :]
-            sent: list[tuple[Due, list[asyncio.Future[int | PresqueError]]]] = []
+            sent: list[tuple[Due, asyncio.Future[list[int | PresqueError]]]] = []
             for due, body in zip(some, bodies, strict=True):
                 if body is None:
                     self._tell_broken(due.record.name, LOST_BODY)
                     continue
-                name, cron = due.record.name, due.cron
-                options = [_options(name, cron, f"{due.record.era}:{moment}") for moment in due.moments]
-                sent.append((due, [self._send(cron.queue, body, one) for one in options]))
+                sent.append((due, asyncio.ensure_future(self._push_in_order(due, body))))
             trouble: StoreUnavailable | None = None
             notes: list[str | bytes | int] = []
-            for due, futures in sent:
-                for result in await asyncio.gather(*futures):
+            for due, pushed in sent:
+                for result in await pushed:
                     if isinstance(result, StoreUnavailable):
                         trouble = result
                     elif isinstance(result, JobExists):
@@ -458,7 +460,7 @@ class Crons:
                     elif isinstance(result, PresqueError):
                         self._tell_not_pushed(due, result)
                 following = b"" if due.following is None else str(due.following).encode()
-                why = "fired" if due.moments else ""
+                why = "fired" if due.moments else "era"
                 notes += (due.record.name, due.record.score, due.kind, following, why)
                 if due.more:
                     left.append(dataclasses.replace(due.record, score=following, kind=due.kind))
@@ -467,6 +469,17 @@ class Crons:
             if notes:
                 await self._call("cron_advance", *notes)
         return left
+
+    async def _push_in_order(self, due: Due, body: bytes) -> list[int | PresqueError]:
+        """Push the moments of one recurring job one after the other: a moment that the store did not get must
+        not be overtaken, since it would count as pushed."""
+        found: list[int | PresqueError] = []
+        for moment in due.moments:
+            options = _options(due.record.name, due.cron, _stamp(due.record.era, moment))
+            found.append(await self._send(due.cron.queue, body, options))
+            if isinstance(found[-1], StoreUnavailable):
+                break
+        return found
 
     def _send(self, queue: str, body: bytes, options: PushOptions) -> asyncio.Future[int | PresqueError]:
         sent: asyncio.Future[int | PresqueError] = self._loop.create_future()
@@ -515,9 +528,13 @@ class _Slice:
             self._until = time.perf_counter() + SLICE_S
 
 
-def _options(name: str, cron: Cron, moment: str | None) -> PushOptions:
+def _stamp(era: str, moment: int) -> str:
+    """A text that grows with the era and, within it, with the moment."""
+    return f"{int(era) if era.isdecimal() else 0:015d}:{moment:015d}"
+
+
+def _options(name: str, cron: Cron, stamp: str | None) -> PushOptions:
     """How the job is pushed, for a moment or at once."""
-    key = None if moment is None else f"cron:{name}:{moment}"
     skip = cron.overlap == "skip"
     return PushOptions(
         priority=cron.priority,
@@ -527,8 +544,8 @@ def _options(name: str, cron: Cron, moment: str | None) -> PushOptions:
         uniq=f"cron:{name}" if skip else None,
         uniq_until="done" if skip else "fetch",
         group=cron.group,
-        idempotency=key,
-        fingerprint=key,
+        cron=name if stamp is not None else None,
+        stamp=stamp,
     )
 
 

@@ -114,5 +114,7 @@ def pack(options: PushOptions) -> bytes:
         "trace": options.traceparent,
         "key": options.idempotency,
         "fingerprint": options.fingerprint,
+        "cron": options.cron,
+        "stamp": options.stamp,
     }
     return codec.pack({name: value for name, value in asked.items() if value is not None})

@@ -10,8 +10,9 @@
 --
 -- One that is neither in `due` nor in `steady` is paused, or its schedule has no moment left.
 --
--- An era is a stretch of time in which no clock was found to have been wrong. It is part of the
--- Idempotency-Key of each moment, so that a moment which a wrong clock brought too early can come again.
+-- An era is a stretch of time in which a schedule is the same and no clock was found to have been wrong: its moments
+-- grow. Queues remember the last moment that was pushed, with its era before it, so that each comes once, and one
+-- that a wrong clock brought too early can come again.
 --
 -- The steady clock is kept here, like that of a queue with leases, by every call that writes. So that idle
 -- servers need not write each second, they tell how far they have seen it go.
@@ -108,7 +109,7 @@ local function cron_put(keys, args)
   local note, before, clock_before = note_of(c, name), next_of(c, name)
   redis.call('HSET', c.jobs, name, args[2])
   redis.call('HSET', c.bodies, name, args[3])
-  if not known then note[1] = begin_era(c) end
+  if not known or args[6] ~= '1' then note[1] = begin_era(c) end
   save_note(c, name, note)
   keep_cron_clock(c)
   if note[3] ~= '-' then return 0 end

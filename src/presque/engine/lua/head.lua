@@ -38,6 +38,7 @@
 --   ns:{queue}:purged list  what is left of purges: '<number>:<priority>' or '<number>:groups', each the end of
 --                           the name of a key purged:… that names the groups whose lists are to be deleted
 --   ns:{queue}:idem   hash  Idempotency-Key -> id and fingerprint; idem:old beside it holds the day before
+--   ns:{queue}:fired  hash  recurring job -> the last of its moments that was pushed here, see engine/crons.py
 --   ns:{queue}:wake   sharded channel: '<jobs that became ready> <ms until the soonest new scheduled one>'
 --   ns:{queue}:events sharded channel: what happened to jobs, see events.lua
 --
@@ -108,7 +109,7 @@ local function name_more(q)
   local prefix = string.sub(q.meta, 1, -5)
   q.leased, q.runs, q.dead, q.done = prefix .. 'leased', prefix .. 'runs', prefix .. 'dead', prefix .. 'done'
   q.memo, q.ends, q.rate, q.idem = prefix .. 'memo', prefix .. 'ends', prefix .. 'rate', prefix .. 'idem'
-  q.groups, q.ring, q.purged = prefix .. 'groups', prefix .. 'ring', prefix .. 'purged'
+  q.groups, q.ring, q.purged, q.fired = prefix .. 'groups', prefix .. 'ring', prefix .. 'purged', prefix .. 'fired'
 end
 
 -- Read the keys that only queues with leases use. `open` does so once a queue has had one.

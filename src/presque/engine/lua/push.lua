@@ -1,7 +1,8 @@
 -- What one push asks for, as engine/pushing.py packs it (MessagePack), only what was asked for: `priority`,
 -- `delayed` (a moment), `delay` and `ttl` (ms), `key` and `fingerprint` (its Idempotency-Key, and what tells the
--- request from others), and the extras of a record that are kept as they are: see records.lua. Returns the extras
--- of the record, and what else was asked for, with `due`, the place that it gets among the scheduled ones.
+-- request from others), `cron` and `stamp` (the recurring job that is pushed, and its moment as a text that grows
+-- with it), and the extras of a record that are kept as they are: see records.lua. Returns the extras of the record,
+-- and what else was asked for, with `due`, the place that it gets among the scheduled ones.
 local KEPT = {'attempts', 'keep', 'uniq', 'until_done', 'group', 'trace'}
 local function read_options(q, packed, now)
   local asked, extras = cmsgpack.unpack(packed), {}
@@ -56,6 +57,11 @@ local function consider(q, options, now, special)
     local before = special.idem[asked.key] or stored_before(q, asked.key)
     if before then return nil, before[2] == asked.fingerprint and {before[1]} or 'differs' end
   end
+  if asked.cron then
+    name_more(q)
+    local last = special.fired[asked.cron] or redis.call('HGET', q.fired, asked.cron)
+    if last and last >= asked.stamp then return nil, {0} end
+  end
   local ttl = q.policy and policy_of(q).ttl or 0
   if ttl > 0 and not job.expires_at then job.expires_at = (asked.due or q.clock) + ttl end
   if job.expires_at and asked.due and job.expires_at <= asked.due then return nil, 'late' end
@@ -104,6 +110,10 @@ local function note_special(special, job, asked, seq)
     special.idem[asked.key] = {seq, asked.fingerprint}
     add(special.keys, asked.key, cmsgpack.pack(special.idem[asked.key]))
   end
+  if asked.cron then
+    special.fired[asked.cron] = asked.stamp
+    add(special.stamps, asked.cron, asked.stamp)
+  end
 end
 
 -- Put jobs with options where they go, and the others between them, in the order in which they came. Adds to
@@ -130,6 +140,7 @@ local function place_special(q, now, special, ready, fields)
   if #special.ttl > 0 then redis.call('ZADD', q.ttl, unpack(special.ttl)) end
   if #special.holds > 0 then redis.call('HSET', q.uniq, unpack(special.holds)) end
   remember_keys(q, now, special.keys)
+  if #special.stamps > 0 then redis.call('HSET', q.fired, unpack(special.stamps)) end
   if #special.due > 0 or #special.ttl > 0 then
     if not q.timed then add(fields, 'timed', '1') end
     add(fields, 'more', '1')
@@ -145,7 +156,8 @@ end
 -- keys   the keys of the queue
 -- args   how many failures to count if a job is stored (a push that puts a failed job back says 1), '1' if
 --        all are to be stored or none, then for each job its options ('' for none) and its sealed body
--- reply  for each job its id, or {id} if it is there since an earlier push with its Idempotency-Key, or a word:
+-- reply  for each job its id, or {id} if it is there since an earlier push with its Idempotency-Key, {0} if this
+--        or a later moment of its recurring job was pushed before, or a word:
 --        'exists'   a waiting job holds its uniq key
 --        'late'     its ttl would end before it is due
 --        'differs'  its Idempotency-Key was used for something else
@@ -166,7 +178,7 @@ local function push(keys, args)
     if stored >= room then
       refused = 'full'
     elseif options ~= '' or default_ttl then
-      special = special or {lists = {}, due = {}, ttl = {}, holds = {}, keys = {}, uniq = {}, idem = {}}
+      special = special or {lists = {}, due = {}, ttl = {}, holds = {}, keys = {}, uniq = {}, idem = {}, fired = {}, stamps = {}}
       job, asked = consider(q, options == '' and NO_OPTIONS or options, now, special)
       if not job then refused = asked end
     end

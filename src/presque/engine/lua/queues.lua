@@ -163,7 +163,7 @@ local function purge(keys)
     lists[#lists + 1] = list_of(q, priority)
     if groups then leave_to_sweep(q, ring_of(q, priority), priority) end
   end
-  redis.call('UNLINK', q.jobs, q.ttl, q.uniq, q.runs, q.memo, q.memo .. ':old', q.idem, q.idem .. ':old', q.groups,
+  redis.call('UNLINK', q.jobs, q.ttl, q.uniq, q.runs, q.memo, q.memo .. ':old', q.idem, q.idem .. ':old', q.fired, q.groups,
     unpack(keys_of_states(q)))
   redis.call('UNLINK', unpack(lists))
   redis.call('HDEL', q.meta, 'processed', 'failed', 'expired', 'priorities', 'timed', 'rates', 'leases', 'grouped')
