@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
+from typing import Any
 
 import pytest
 
 from presque.engine.engine import Engine
 from presque.errors import CallerError, JobExists, QueueClosed, SetupError
-from presque.job import Ask, Fetched, Leased, PushOptions, QueueStats
+from presque.job import PLAIN, Ask, Fetched, Leased, PushOptions, QueueStats
 from presque.names import queue_list
 from presque.store.address import Address
 from tests import rig
@@ -587,3 +588,29 @@ async def test_among_many_queues_an_ended_lease_is_back_in_a_few_turns_though_no
     async with asyncio.timeout(8):  # a turn of a hundred queues at a time would take 10 s
         while (await counts(engine, "zlast")).leased:
             await asyncio.sleep(0.05)
+
+
+async def test_a_caller_that_raises_harms_no_other_of_its_call(engine: Engine) -> None:
+    found: list[Any] = []
+
+    def broken(_reply: Any) -> Any:
+        raise KeyError("a bug")
+
+    for number in range(20):
+        engine.push("q", b"%d" % number, PLAIN, broken if number == 7 else found.append)
+    await soon(lambda: len(found) == 19)
+    taken: list[Any] = []
+
+    def take(job: Any) -> bool:
+        taken.append(job)
+        return True
+
+    for number in range(20):
+        engine.fetch(queue_list("q"), 0, broken if number == 3 else take)
+    await soon(lambda: len(taken) == 19)
+
+    assert [one for one in found if type(one) is not int] == []
+    assert len({one.body for one in taken}) == 19
+    await soon(lambda: at_rest(engine))
+    assert await fetch(engine, "q") is not None  # what was offered to the one that raised is still there
+    assert await push(engine, "q") > 0  # and calls go on

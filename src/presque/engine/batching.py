@@ -19,8 +19,14 @@ lightly used server sleeps and waits for nobody. bench/gathering.py prints what 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
+
+from presque.errors import StoreError
+from presque.store.wire import UNUSABLE
+
+log = logging.getLogger("presque.engine")
 
 CALLS_MOST = 500
 LOAD_FROM = 5
@@ -32,7 +38,7 @@ Send = Callable[[str, "Batch", Callable[[Any], None]], None]
 """Sends the call for a batch of one queue; the reply, or a `PresqueError`, goes to the function."""
 
 Deliver = Callable[[str, "Batch", Any], None]
-"""Tells everybody in a batch of one queue what the reply means for them."""
+"""Tells everybody in a batch of one queue what the reply means for them. If it raises, it has told nobody."""
 
 
 class Batch:
@@ -44,6 +50,25 @@ class Batch:
         self.callers: list[Any] = []
         self.args: list[bytes] = []
         self.size = 0
+
+
+def deal(callers: list[Any], answers: list[Any]) -> None:
+    """Give each caller its answer. One that raises harms no other."""
+    for caller, answer in zip(callers, answers, strict=True):
+        try:
+            caller(answer)
+        except Exception:
+            log.exception("store.receiver_failed")
+            offer(caller, StoreError(UNUSABLE))
+
+
+def offer(caller: Callable[[Any], Any], found: Any) -> bool:
+    """Give a caller its answer; whether it took it. One that raises takes nothing and harms no other."""
+    try:
+        return bool(caller(found))
+    except Exception:
+        log.exception("store.receiver_failed")
+        return False
 
 
 class _Queue:
@@ -119,7 +144,12 @@ class Batches:
             elif not state.scheduled:
                 state.scheduled = True
                 self._loop.call_soon(self._turn_ends, queue, state, wanted, GATHER_TURNS)
-            self._deliver(queue, batch, reply)
+            try:
+                self._deliver(queue, batch, reply)
+            except Exception:
+                log.exception("store.receiver_failed")
+                for caller in batch.callers:
+                    offer(caller, StoreError(UNUSABLE))
 
         self._send(queue, batch, receive)
 

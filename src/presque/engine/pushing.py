@@ -13,7 +13,7 @@ from typing import Any
 
 from presque import codec
 from presque.engine import calls, replies
-from presque.engine.batching import Batch, Batches
+from presque.engine.batching import Batch, Batches, deal
 from presque.engine.keys import Keys
 from presque.engine.queues import Queues
 from presque.engine.records import seal, seal_all
@@ -91,12 +91,10 @@ class Pushing:
 
     def _deliver(self, queue: str, batch: Batch, reply: Any) -> None:
         if isinstance(reply, PresqueError):
-            for done in batch.callers:
-                done(reply)
+            deal(batch.callers, [reply] * len(batch.callers))
             return
         self._queues.pushed(queue, reply[0])
-        for done, result in zip(batch.callers, reply, strict=True):
-            done(result if type(result) is int else replies.pushed(result))
+        deal(batch.callers, [one if type(one) is int else replies.pushed(one) for one in reply])
 
 
 def pack(options: PushOptions) -> bytes:

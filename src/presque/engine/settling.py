@@ -11,7 +11,7 @@ from typing import Any
 
 from presque import codec
 from presque.engine import calls, replies
-from presque.engine.batching import Batch, Batches
+from presque.engine.batching import Batch, Batches, deal
 from presque.engine.keys import Keys
 from presque.errors import PresqueError
 from presque.job import Settle, Settled
@@ -66,11 +66,9 @@ class Settling:
 
     def _deliver(self, _queue: str, batch: Batch, reply: Any) -> None:
         if isinstance(reply, PresqueError):
-            for done in batch.callers:
-                done(reply)
+            deal(batch.callers, [reply] * len(batch.callers))
             return
-        for done, one in zip(batch.callers, replies.settled_all(reply), strict=True):
-            done(one)
+        deal(batch.callers, replies.settled_all(reply))
 
 
 ARGS_A_GROUP = 4

@@ -25,7 +25,7 @@ from typing import Any
 
 from presque.engine import calls, replies
 from presque.engine.background import Background
-from presque.engine.batching import Batch, Batches
+from presque.engine.batching import Batch, Batches, deal, offer
 from presque.engine.keys import Keys
 from presque.engine.lines import Lines, Taker, Waiter
 from presque.engine.queues import Queues
@@ -221,8 +221,7 @@ class Taking:
     def _deliver_fetches(self, queue: str, batch: Batch, reply: Any) -> None:
         """Deal out what one call fetched, in the order in which the takers asked."""
         if isinstance(reply, PresqueError):
-            for take in batch.callers:
-                take(reply)
+            deal(batch.callers, [reply] * len(batch.callers))
             return
         taken = self._taken(reply, (queue,), ONE_FOR_GOOD)
         nothing = QueueClosed() if taken.stopped else None
@@ -232,8 +231,8 @@ class Taking:
                 if taken.more:
                     self._fetches.add(queue, take)  # the call has stopped at its bounds
                 else:
-                    take(nothing)
-            elif take(taken.jobs[dealt]):
+                    offer(take, nothing)
+            elif offer(take, taken.jobs[dealt]):
                 dealt += 1
         self.give_back(taken.jobs[dealt:])
         self._note_due(taken)
