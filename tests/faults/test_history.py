@@ -129,7 +129,7 @@ def _store_of_fleet(server: rig.Server) -> int:
 
 
 DEFECTS = {
-    "held twice": ("'-inf', lease_clock(q, now)", "'-inf', lease_clock(q, now) + 900"),
+    "held twice": ("'-inf', steady_clock(q, now)", "'-inf', steady_clock(q, now) + 900"),
     "done twice": (
         """  leave_lease(fates, id, job)
   fates.done[#fates.done + 1] = id
