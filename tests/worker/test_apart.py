@@ -130,6 +130,7 @@ def test_a_worker_whose_job_had_signal_handlers_of_its_own_still_hears(
     worker.says("worker.asked what=resume")
     client.push(queue_name, job)
     worker.noted("ended", 2)
+    rig.eventually(lambda: settled(client, queue_name))  # what it changed is put back when it is over
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     worker.says("job.left_changed")

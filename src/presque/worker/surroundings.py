@@ -3,8 +3,8 @@
 The working directory, the environment, the import path, the standard streams, the set-up of logging, the
 filters of warnings, the locale, the file mask, timers and the handlers of signals belong to the process, not
 to a job. Where one job runs at a time they are looked at after each; where several do, as soon as none runs,
-for nobody knows whose change it was. This is on the way of every job, so it costs about 2 µs: what makes a
-system call is asked of Python's audit events instead (PEP 578), or only after jobs that took their time.
+for nobody knows whose change it was. This is on the way of every job. So the directory and the environment
+are asked of Python's audit events (PEP 578), and the locale and timers are looked at once a millisecond.
 
 The same events keep a job from sending its own worker a signal that would stop it: the call raises in the
 job. `Worker.stop` is for that.
@@ -64,6 +64,7 @@ class Surroundings:
 
     def restore(self, job: Job, now: float) -> None:
         """Nothing runs that could have a right to what it has changed."""
+        slow = now - self._looked_at > SLOW_S
         self.restore_shared(job, now)
         if _watch.chdir or _watch.putenv:
             _watch.chdir = _watch.putenv = False
@@ -77,7 +78,7 @@ class Surroundings:
             self._tell(job, "warnings.filters")
         if os.umask(self._mask) != self._mask:
             self._tell(job, "umask")
-        if locale.setlocale(locale.LC_ALL) != self._locale:
+        if slow and locale.setlocale(locale.LC_ALL) != self._locale:
             with contextlib.suppress(locale.Error):
                 locale.setlocale(locale.LC_ALL, self._locale)
             self._tell(job, "locale")
@@ -91,9 +92,10 @@ class Surroundings:
             self._look_at_timer(job)
         if self._signals is not None and self._signals.were_changed():
             self._tell(job, "signal handlers")
-        for name, stream, copy in self._streams:
-            if getattr(sys, name, None) is not stream or (stream is not None and stream.closed):
-                self._restore_stream(job, name, stream, copy)
+        if self._streams_changed():
+            for name, stream, copy in self._streams:
+                if getattr(sys, name, None) is not stream or (stream is not None and stream.closed):
+                    self._restore_stream(job, name, stream, copy)
         root = self._root
         if (
             root.handlers != self._handlers
@@ -109,6 +111,15 @@ class Surroundings:
                 logger.disabled, logger.propagate = False, propagate
                 logger.setLevel(level)
                 self._tell(job, "logging")
+
+    def _streams_changed(self) -> bool:
+        try:
+            (_, one, _), (_, out, _), (_, err, _) = self._streams
+            same = sys.stdin is one and sys.stdout is out and sys.stderr is err
+        except AttributeError:  # it has deleted one
+            return True
+        closed = (out is not None and out.closed) or (err is not None and err.closed)
+        return not same or closed or (one is not None and one.closed)
 
     def close(self) -> None:
         """There are no more jobs."""
