@@ -135,8 +135,10 @@ def push(engine: Engine, queue: str, body: bytes, options: PushOptions, done: Pu
 async def put_back(engine: Engine, queue: str, body: bytes, options: PushOptions, worker: str | None) -> int:
     """Store a job that failed again, and count one failure for its queue and its worker."""
     check_job(body)
+    if options.idempotency is not None:
+        options = with_fingerprint(options, body)
     [job_id] = await engine.push_many(queue, [body], options, failures=1)
-    if worker is not None:
+    if worker is not None and not isinstance(job_id, Replayed):
         engine.count_worker(worker, processed=0, failed=1)
     return job_id
 
