@@ -59,6 +59,8 @@ Scope = Literal["push", "fetch", "lease", "read", "control", "admin", "any"]
 
 Body = Literal["none", "job", "fields", "raw"]
 
+OF_PUSHES = (422, 429, 507)
+
 STATES = ("scheduled", "ready", "leased", "done", "dead")
 DELIVERIES = ("queue", "broadcast", "roundrobin")
 
@@ -79,6 +81,10 @@ class Verb:
     status: int = 200
     answers: str = "nothing"
     """The shape of the answer, see shapes.py."""
+    refuses: tuple[int, ...] = ()
+    """The statuses of errors that it may be answered with, beside those that any request may."""
+    worker: Literal["ignored", "counted", "required"] = "ignored"
+    """What the header X-presque-workerid is to it."""
     problem: bool = False
     """Whether errors are RFC 9457 problems; on the classic routes they are `{"error": …}`."""
     waits: bool = False
@@ -124,7 +130,9 @@ class Verb:
         return {
             name: one
             for name, one in self.outside.items()
-            if one.kind not in structured and (one.header is None or one.also_query)
+            if one.kind not in structured
+            and (one.header is None or one.also_query)
+            and not (self.body == "raw" and one.required)  # stands in the body
         }
 
     @cached_property
@@ -346,6 +354,7 @@ def _push_and_fetch() -> Iterator[Verb]:
         body="job",
         status=201,
         answers="pushed",
+        refuses=OF_PUSHES,
     )
     yield Verb(
         name="put_back",
@@ -356,6 +365,8 @@ def _push_and_fetch() -> Iterator[Verb]:
         body="job",
         status=201,
         answers="pushed",
+        refuses=OF_PUSHES,
+        worker="counted",
     )
     jobs = many("jobs", "The jobs.", JOB, BATCH_MOST, required=True, undecoded=True)
     yield Verb(
@@ -367,6 +378,7 @@ def _push_and_fetch() -> Iterator[Verb]:
         body="raw",
         status=201,
         answers="pushed_many",
+        refuses=OF_PUSHES,
     )
     yield Verb(
         name="fetch",
@@ -377,6 +389,8 @@ def _push_and_fetch() -> Iterator[Verb]:
         answers="fetched",
         waits=True,
         takes=True,
+        refuses=(404,),
+        worker="counted",
     )
     batch_size = whole("batch_size", "How many at most.", 1, BATCH_MOST, default=BATCH, blank=True)
     yield Verb(
@@ -387,6 +401,8 @@ def _push_and_fetch() -> Iterator[Verb]:
         fields=of(QUEUE, batch_size),
         answers="fetched_many",
         takes=True,
+        refuses=(404,),
+        worker="counted",
     )
 
 
@@ -402,6 +418,7 @@ def _leases() -> Iterator[Verb]:
         answers="leased",
         problem=True,
         waits=True,
+        worker="counted",
     )
     yield Verb(
         name="settle",
@@ -412,6 +429,7 @@ def _leases() -> Iterator[Verb]:
         body="raw",
         answers="settled_many",
         problem=True,
+        worker="counted",
     )
     for name, (means, more) in OF_A_SETTLE.items():
         yield Verb(
@@ -423,6 +441,8 @@ def _leases() -> Iterator[Verb]:
             body="fields",
             answers="settled",
             problem=True,
+            refuses=(404, 409, 410),
+            worker="counted",
         )
 
 
@@ -437,6 +457,7 @@ def _single_jobs() -> Iterator[Verb]:
         problem=True,
         waits=True,
         reads=True,
+        refuses=(404, 410),
     )
     yield Verb(
         name="jobs",
@@ -458,6 +479,7 @@ def _single_jobs() -> Iterator[Verb]:
         body="fields",
         answers="job",
         problem=True,
+        refuses=(404, 409, 507),
     )
     yield Verb(
         name="delete",
@@ -467,6 +489,7 @@ def _single_jobs() -> Iterator[Verb]:
         fields=of(QUEUE, ID),
         status=204,
         problem=True,
+        refuses=(404,),
     )
     yield Verb(
         name="retry",
@@ -477,6 +500,7 @@ def _single_jobs() -> Iterator[Verb]:
         answers="job",
         problem=True,
         without=("id", "retry_all"),
+        refuses=(404, 409),
     )
     limit = whole("limit", "How many at most.", 1, RETRY_MOST)
     rate = number("rate", "How many a second.", 0.001, RATE_MOST)
@@ -499,6 +523,7 @@ def _single_jobs() -> Iterator[Verb]:
         answers="explained",
         problem=True,
         reads=True,
+        refuses=(404,),
     )
 
 
@@ -542,6 +567,7 @@ def _policies_and_recurring_jobs() -> Iterator[Verb]:
         answers="cron",
         problem=True,
         reads=True,
+        refuses=(404,),
     )
     yield Verb(
         name="put_cron",
@@ -552,6 +578,7 @@ def _policies_and_recurring_jobs() -> Iterator[Verb]:
         body="fields",
         answers="cron",
         problem=True,
+        refuses=(507,),
     )
     yield Verb(
         name="run_cron",
@@ -562,6 +589,7 @@ def _policies_and_recurring_jobs() -> Iterator[Verb]:
         status=201,
         answers="ran",
         problem=True,
+        refuses=(404, 409, 429, 507),
     )
     yield Verb(
         name="pause_cron",
@@ -571,6 +599,7 @@ def _policies_and_recurring_jobs() -> Iterator[Verb]:
         fields=of(NAME),
         answers="cron",
         problem=True,
+        refuses=(404,),
     )
     yield Verb(
         name="resume_cron",
@@ -580,6 +609,7 @@ def _policies_and_recurring_jobs() -> Iterator[Verb]:
         fields=of(NAME),
         answers="cron",
         problem=True,
+        refuses=(404, 409),
     )
     yield Verb(
         name="delete_cron",
@@ -589,6 +619,7 @@ def _policies_and_recurring_jobs() -> Iterator[Verb]:
         fields=of(NAME),
         status=204,
         problem=True,
+        refuses=(404,),
     )
 
 
@@ -693,6 +724,8 @@ def _workers() -> Iterator[Verb]:
         route="POST /w/{queue}",
         fields=of(QUEUE),
         status=201,
+        refuses=(507,),
+        worker="required",
     )
     yield Verb(
         name="unregister",
@@ -701,6 +734,7 @@ def _workers() -> Iterator[Verb]:
         route="DELETE /w/{queue}",
         fields=of(QUEUE),
         status=204,
+        worker="required",
     )
     only = dataclasses.replace(WORKER, means="Only this worker.", required=False, blank=True)
     of_queue = Field(
@@ -720,6 +754,7 @@ def _workers() -> Iterator[Verb]:
         fields=of(only, of_queue, with_desc),
         answers="workers",
         reads=True,
+        refuses=(404,),
     )
     yield Verb(
         name="report",
@@ -729,6 +764,8 @@ def _workers() -> Iterator[Verb]:
         body="raw",
         answers="told",
         command=False,
+        refuses=(507,),
+        worker="required",
     )
     status = word("status", "What it should do.", "start", "quiet", "stop", required=True)
     yield Verb(
@@ -739,6 +776,7 @@ def _workers() -> Iterator[Verb]:
         fields=of(WORKER, status),
         body="fields",
         answers="worker_told",
+        refuses=(404, 507),
     )
     yield Verb(
         name="leave",
@@ -746,6 +784,7 @@ def _workers() -> Iterator[Verb]:
         scope="lease",
         route="DELETE /w/",
         status=204,
+        worker="required",
     )
 
 
@@ -759,6 +798,8 @@ def _many_in_one() -> Iterator[Verb]:
         answers="commanded",
         waits=True,
         command=False,
+        refuses=(404, 409, 410, 422, 429, 507),
+        worker="counted",
     )
     yield Verb(
         name="stream",
@@ -771,6 +812,7 @@ def _many_in_one() -> Iterator[Verb]:
         takes=True,
         streams=True,
         command=False,
+        worker="counted",
     )
     wanted = dataclasses.replace(QUEUES, means="Only of these queues.", required=False, blank=True)
     after = text(
