@@ -6,6 +6,7 @@ and encoding again would change large integers, the order of keys and every spac
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,7 +68,7 @@ def check(body: bytes) -> None:
         if not body.isascii():
             body.decode()  # msgspec checks the syntax of a Raw, not its UTF-8
     except msgspec.DecodeError as error:
-        raise NotJson(f"the body is not JSON: {_reason(error)}") from None
+        raise _not_json(error, body) from None
     except UnicodeDecodeError as error:
         raise NotJson(f"the body is not UTF-8: byte {error.start} cannot be read") from None
     except RecursionError:
@@ -79,7 +80,7 @@ def decode(body: bytes) -> Any:
     try:
         return _decode(body)
     except msgspec.DecodeError as error:
-        raise NotJson(f"the body is not JSON: {_reason(error)}") from None
+        raise _not_json(error, body) from None
     except UnicodeDecodeError:
         raise NotJson("the body is not UTF-8") from None
     except RecursionError:
@@ -137,9 +138,10 @@ def decode_request(body: bytes, kind: type[T]) -> T:
             body.decode()  # msgspec checks the syntax of a Raw, not its UTF-8
         return msgspec.json.decode(body or b"{}", type=kind)
     except msgspec.ValidationError as error:
+        check(body)  # what is no JSON at all is told first
         raise CallerError(_wrong(error)) from None
     except msgspec.DecodeError as error:
-        raise NotJson(f"the body is not JSON: {_reason(error)}") from None
+        raise _not_json(error, body) from None
     except UnicodeDecodeError:
         raise NotJson("the body is not UTF-8") from None
     except RecursionError:
@@ -205,6 +207,79 @@ def _plain(value: object) -> str:
 def text(body: bytes) -> str:
     """The text of a stored job. Stored bodies were checked, so this cannot fail."""
     return body.decode()
+
+
+_BYTE = re.compile(r" \(byte ([0-9]+)\)").search
+_FORM = re.compile(rb"[\w.\[\]%+-]{1,64}=", re.ASCII).match
+_WORD = re.compile(rb"[A-Za-z_][A-Za-z0-9_]{0,15}").match
+_LONE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F][0-9a-fA-F]{2}",
+    re.DOTALL,
+).finditer
+_LONE_MOST = 100
+_OTHER_WORDS = (b"NaN", b"Infinity", b"None", b"True", b"False", b"undefined")
+_EXCERPT = 16
+
+
+def _not_json(error: msgspec.DecodeError, body: bytes) -> NotJson:
+    """What is wrong with a body that is not JSON, for the person who wrote it.
+
+    What often goes wrong has a sentence of its own: quotes that a shell took away, a form, words of other
+    languages, half a character. No more than a few characters of the body are quoted.
+    """
+    return NotJson(f"the body is not JSON: {_explained(str(error), body)}")
+
+
+def _explained(found: str, body: bytes) -> str:
+    if "surrogate" in found or "truncated" in found:
+        lone = _lone_surrogate(body)
+        if lone is not None:
+            return (
+                f"`{body[lone : lone + 6].decode()}` at byte {lone} is half a character (a lone surrogate); "
+                "write both halves, or the character itself in UTF-8"
+            )
+        return "it ends in the middle" if "truncated" in found else found
+    if form := _FORM(body):
+        document = f'{{"{form[0][:-1].decode()}": 1}}'
+        return f"`{_quoted(body, 0)}` looks like a form; send a document such as {document}"
+    if body.startswith(b"\xef\xbb\xbf"):
+        return "it begins with a byte order mark; send UTF-8 without one"
+    reason = found.removeprefix("JSON is malformed: ")
+    place = _BYTE(reason)
+    if place is None:
+        return reason
+    at = int(place[1])
+    if body[at : at + 1] < b" " and at < len(body):
+        return f"there is a control character at byte {at}; in a text write \\n, \\t or \\u00…"
+    while at > 0 and at > int(place[1]) - _EXCERPT and body[at - 1 : at].isalpha():
+        at -= 1
+    if body[at : at + 1] == b"'":
+        return f"`{_quoted(body, at)}` at byte {at} begins with a single quote; JSON has double quotes"
+    word = _WORD(body, at)
+    if word is not None and word[0] in _OTHER_WORDS:
+        return f"`{word[0].decode()}` at byte {at} is not a word of JSON, which has true, false and null"
+    if word is not None and ("invalid character" in reason or "expected '\"'" in reason or "keys" in reason):
+        return (
+            f"`{_quoted(body, at)}` at byte {at} is not in double quotes; "
+            "if a shell took them away, put the whole body in single quotes"
+        )
+    return f"{reason}, at `{_quoted(body, at)}`" if at < len(body) else reason
+
+
+def _lone_surrogate(body: bytes) -> int | None:
+    """Where half a surrogate pair is escaped, among the first that may be one."""
+    for match in itertools.islice(_LONE(body), _LONE_MOST):
+        before = body[: match.start()]
+        if (len(before) - len(before.rstrip(b"\\"))) % 2 == 0:  # the backslash is not escaped itself
+            return match.start()
+    return None
+
+
+def _quoted(body: bytes, at: int) -> str:
+    """A few characters of a body, from a byte on."""
+    return shown(body[at : at + _EXCERPT].decode(errors="replace")) + (
+        "…" if at + _EXCERPT < len(body) else ""
+    )
 
 
 def _reason(error: msgspec.DecodeError) -> str:

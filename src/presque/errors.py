@@ -4,7 +4,8 @@ Three families, so that a door can translate without knowing each one: the calle
 (`CallerError`), a state that is not what the caller thought (`StateError`), and trouble on our
 side of the wire (`OurFault`). Beside them stands `SetupError`: presque cannot start as told.
 
-The text of an error says what is wrong and what to do about it, and never holds a job's body.
+The text of an error says what is wrong and what to do about it, and never holds a job's body; of a body that
+is not JSON it quotes a few characters.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def test_what_is_taken_is_json_to_others_too(body: bytes) -> None:
     [b"", b" ", b"{", b"NaN", b"[1,]", b"01", b'"\n"', b'"\\x"', b"1 1", b"\xef\xbb\xbf1", b"tru", b'"\x1f"'],
 )
 def test_what_is_not_json_is_refused(body: bytes) -> None:
-    with pytest.raises(NotJson, match=r"^the body is not JSON: [a-z]"):
+    with pytest.raises(NotJson, match=r"^the body is not JSON: [a-z`]"):
         codec.check(body)
 
 
@@ -103,3 +103,36 @@ def test_what_is_written_is_json_without_spaces(value: Any) -> None:
 def test_a_document_that_cannot_be_read_is_refused(body: bytes) -> None:
     with pytest.raises(NotJson, match="the body is not "):
         codec.decode(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (rb'"\ud83d"', r"`\ud83d` at byte 1 is half a character"),
+        (rb'"\\\ud83d"', r"`\ud83d` at byte 3 is half a character"),
+        (rb'["\ud83d\ude00","\ude00"]', r"`\ude00` at byte 17 is half a character"),
+        (rb'["\\ud83d"', "it ends in the middle"),
+        (b'{"a":tru}', "`tru}` at byte 5 is not in double quotes"),
+        (b'{"a":None}', "`None` at byte 5 is not a word of JSON"),
+        (b"a[]=1&b=2", "`a[]=1&b=2` looks like a form"),
+        (b'{"a":1,}', "trailing comma"),
+        (b"[1 2]", "at `2]`"),
+        (b'{"a":"' + b"x" * 100 + b'" y}', "at `y}`"),
+    ],
+)
+def test_what_often_goes_wrong_has_a_sentence_of_its_own(body: bytes, says: str) -> None:
+    with pytest.raises(NotJson) as caught:
+        codec.check(body)
+    assert says in str(caught.value)
+
+
+def test_no_more_than_a_few_characters_of_a_body_are_quoted() -> None:
+    with pytest.raises(NotJson) as caught:
+        codec.check(b"{" + b"secret" * 100)
+    assert len(str(caught.value)) < 160
+
+
+def test_half_characters_are_looked_for_in_bounded_time() -> None:
+    """Each of these is escaped, so none is the fault; only the first hundred are looked at."""
+    with pytest.raises(NotJson, match="it ends in the middle"):
+        codec.check(b'"' + rb"\\ud83d" * 100_000)
