@@ -5,7 +5,6 @@ The tests compare it with real answers, and send a running server what it allows
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from presque.fields import Field, Kind, object_schema
@@ -62,6 +61,9 @@ _ERRORS = {
     505: "The request is not HTTP/1.1 or HTTP/1.0.",
     507: "The store or its disk has no room for more.",
 }
+_BEFORE_THE_ROUTE = (400, 408, 413, 431, 501, 503, 505)
+"""Those that may come before it is known which route is asked for, so that they are written as on the classic
+routes."""
 _ANY_REQUEST = (400, 403, 408, 413, 415, 421, 431, 500, 501, 503, 505)
 
 _WORKER = Field(
@@ -131,11 +133,7 @@ def document() -> dict[str, Any]:
 
 def command_schema(verb: Verb) -> Schema:
     """A verb as a command: an object with `cmd`, the fields and perhaps a `ref`."""
-    fields = [
-        dataclasses.replace(one, name="queue") if one.name == "queues" else one
-        for one in verb.fields.values()
-    ]
-    schema = object_schema(fields)
+    schema = object_schema(verb.members.values())
     required = [
         name for name in schema.get("required", ()) if verb.without is None or name != verb.without[0]
     ]
@@ -301,11 +299,13 @@ def _named(status: int, *, problem: bool) -> str:
 
 
 def _error(status: int, *, problem: bool) -> dict[str, Any]:
-    kind, shape = (PROBLEM, "problem") if problem else (JSON, "error")
+    content = {PROBLEM: {"schema": ref("problem")}} if problem else {}
+    if not problem or status in _BEFORE_THE_ROUTE:
+        content[JSON] = {"schema": ref("error")}
     headers = {"Presque-Error": _header("The error's word, which never changes.", required=True)}
     if status in (429, 503):
         headers["Retry-After"] = _header("After how many seconds to try again.")
-    return {**_answer(_ERRORS[status], kind, ref(shape)), "headers": headers}
+    return {"description": _ERRORS[status], "content": content, "headers": headers}
 
 
 def _header(means: str, *, required: bool = False) -> dict[str, Any]:

@@ -124,6 +124,15 @@ class Verb:
         return {name: one for name, one in self.fields.items() if name not in inside}
 
     @cached_property
+    def members(self) -> Fields:
+        """The fields as the members of a command, where a queue list is called `queue` too."""
+        return {
+            one.name: one
+            for field in self.fields.values()
+            for one in [dataclasses.replace(field, name="queue") if field.name == "queues" else field]
+        }
+
+    @cached_property
     def parameters(self) -> Fields:
         """The fields that the query of the URL may hold."""
         structured = (Kind.JSON, Kind.LIST, Kind.OBJECT)

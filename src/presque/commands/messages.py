@@ -111,17 +111,17 @@ def read(asker: Asker, text: bytes) -> Message:
 
 def fields_of(verb: Verb, given: Mapping[str, Any], queues: str | None) -> dict[str, Any]:
     """The fields of a command, typed and checked together."""
-    renamed = {"queue": "queues"} if "queues" in verb.fields else {}
+    known = verb.members
     members: dict[str, Any] = {}
-    for said, raw in given.items():
-        name = renamed.get(said, said)
-        field = verb.fields.get(name)
+    for name, raw in given.items():
+        field = known.get(name)
         members[name] = bytes(raw) if field is None or field.raw else codec.decode(bytes(raw))
-    where = "queues" if renamed else "queue"
-    if queues is not None and where in verb.fields and where not in members:
-        members[where] = queues
-    found = read_values(verb.fields, members)
-    check_together(verb.fields, found)
+    if queues is not None and "queue" in known:
+        members.setdefault("queue", queues)
+    found = read_values(known, members)
+    check_together(known, found)
+    if "queues" in verb.fields:
+        found["queues"] = found.pop("queue")
     return found
 
 
