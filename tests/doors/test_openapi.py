@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import jsonschema
 import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
+from schemathesis import APIOperation, Case, GenerationMode
+from schemathesis.core.result import Ok
+from schemathesis.specs.openapi import checks
 
+from presque import quantities
 from presque.openapi import document
 from presque.shapes import EXAMPLES, SHAPES
 from presque.verbs import VERBS
@@ -102,9 +110,13 @@ def test_a_real_answer_is_as_the_document_says(server: rig.Server, scenario: Sce
     if "content" not in said:
         assert answer.body == b""
         return
-    [(kind, content)] = said["content"].items()
+    kind = (
+        "application/problem+json"
+        if VERBS[scenario.verb].problem and answer.status >= 400
+        else "application/json"
+    )
     assert answer.headers["content-type"] == kind
-    check(content["schema"], answer.json)
+    check(said["content"][kind]["schema"], answer.json)
     required = {name for name, header in said.get("headers", {}).items() if header["required"]}
     assert {name for name in required if name.lower() not in answer.headers} == set()
 
@@ -121,3 +133,97 @@ def test_every_verb_has_a_real_answer_of_every_status_that_it_can_have() -> None
             ("run_cron", 409),
             ("resume_cron", 409),
         }, verb.name
+
+
+# --- whatever the document allows, and what it does not
+
+
+STAY_OPEN = ("GET /c/{queue}", "GET /events")
+EXAMPLES_EACH = 6
+LONGEST_WAIT_S = 0.02
+
+OPERATIONS: dict[str, APIOperation[Any, Any, Any, Any]] = {
+    found.ok().label: found.ok()
+    for found in schemathesis.openapi.from_dict(DOCUMENT).get_all_operations()
+    if isinstance(found, Ok)
+}
+
+
+@pytest.fixture(scope="module")
+def strained() -> Iterator[rig.Server]:
+    """A server that is asked everything, so not the one that others share."""
+    with rig.server("--memory") as found:
+        yield found
+        assert [line for line in found.everything if "Traceback" in line] == []
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[requests.Session]:
+    with requests.Session() as found:
+        yield found
+
+
+def test_every_operation_is_understood() -> None:
+    assert set(OPERATIONS) == {
+        f"{method.upper()} {path}" for path, one in DOCUMENT["paths"].items() for method in one
+    }
+
+
+def asked_for() -> Iterator[tuple[str, GenerationMode]]:
+    """Each operation as it may be asked, and as it may not if it takes anything."""
+    for label in sorted(OPERATIONS.keys() - set(STAY_OPEN)):
+        yield label, GenerationMode.POSITIVE
+        said = OPERATIONS[label].definition.raw
+        if said["parameters"] or "requestBody" in said:
+            yield label, GenerationMode.NEGATIVE
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("label", "mode"), list(asked_for()))
+def test_no_request_is_answered_outside_of_the_document(
+    strained: rig.Server, session: requests.Session, label: str, mode: GenerationMode
+) -> None:
+
+    @settings(
+        max_examples=EXAMPLES_EACH,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(OPERATIONS[label].as_strategy(generation_mode=mode))
+    def ask(case: Case[Any]) -> None:
+        shorten(case)
+        case.call_and_validate(
+            base_url=strained.url,
+            session=session,
+            checks=[
+                schemathesis.checks.not_a_server_error,
+                checks.status_code_conformance,
+                checks.content_type_conformance,
+                checks.response_headers_conformance,
+                checks.response_schema_conformance,
+            ],
+        )
+
+    ask()
+
+
+def shorten(case: Case[Any]) -> None:
+    """Let a request that may wait wait so long that the test ends."""
+    for holder in (case.query, case.body):
+        shorten_in(holder)
+    if case.headers and "Prefer" in case.headers:
+        case.headers["Prefer"] = "wait=0"
+
+
+def shorten_in(value: Any) -> None:
+    if isinstance(value, list):
+        for one in value:
+            shorten_in(one)
+    elif isinstance(value, dict) and "wait" in value:
+        try:
+            waits = quantities.seconds(value["wait"])
+        except ValueError:
+            return
+        value["wait"] = min(waits, LONGEST_WAIT_S)
