@@ -190,7 +190,7 @@ local function forget_queue(keys)
     add(lists, list_of(q, priority), ring_of(q, priority))
   end
   redis.call('UNLINK', q.meta, q.jobs, q.ttl, q.uniq, q.wake, q.runs, q.memo, q.memo .. ':old', q.idem, q.idem .. ':old',
-    q.groups, q.rate, q.purged, unpack(keys_of_states(q)))
+    q.groups, q.rate, q.fired, q.purged, unpack(keys_of_states(q)))
   redis.call('UNLINK', string.sub(q.meta, 1, -5) .. 'turns', unpack(lists))
   return 1
 end
