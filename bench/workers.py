@@ -12,7 +12,10 @@ worker for a process a job; all the others have to be beaten.
 
 run:          python bench/workers.py
 last result:  2026-11-24, 2 cores: 9.4 x huey (the next best, before taskiq),
-              3.1 x RQ's forks, 0.70 ms, PASS
+              3.1 x RQ's forks, 0.70 ms
+              2026-11-25, the same 2 cores busy with other work (load 6 to 15), without the forks and the
+              other peers: 4.1 to 5.7 x huey, 2.1 to 2.8 x BullMQ, 5.6 to 7.0 x bunqueue; the first two miss
+              their marks. To be measured again on a quiet machine.
 """
 
 from __future__ import annotations
