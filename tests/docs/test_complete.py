@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -266,6 +267,45 @@ def test_a_file_imports_only_what_stands_below_it(file: Path) -> None:
         return
     below = BELOW[floor] | {part, floor}
     assert [found for found in imports(file) if found not in below and FLOORS.get(found) not in below] == []
+
+
+MODULES = {
+    ".".join(("presque", *file.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__"): file
+    for file in SOURCE.rglob("*.py")
+}
+LOADED_LATER = {
+    ("presque.cli.serve", "presque.server"),  # other commands start without the libraries of the server
+}
+NAMED_FOR_TYPE_CHECKERS_ALONE = {"presque"}  # its public names are loaded when they are asked for
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """The modules of presque that are imported anywhere inside."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "presque":
+            for name in node.names:
+                inner = f"{node.module}.{name.name}"
+                yield inner if inner in MODULES else str(node.module)
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names if name.name.split(".")[0] == "presque")
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    """`static_order` raises for a circle and names it. Packages by their first part are held by the floors."""
+    graph = {name: set(imported(ast.parse(file.read_text("utf-8")))) for name, file in MODULES.items()}
+    assert set(graphlib.TopologicalSorter(graph).static_order()) == set(MODULES)
+
+
+def test_no_import_hides_in_a_function_or_from_the_interpreter() -> None:
+    later, hidden = set(), set()
+    for name, file in MODULES.items():
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                later |= {(name, one) for one in imported(node)}
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+                hidden |= {name for _ in imported(node)}
+    assert later == LOADED_LATER
+    assert hidden == NAMED_FOR_TYPE_CHECKERS_ALONE
 
 
 # --- commands, files, links
