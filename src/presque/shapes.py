@@ -322,6 +322,7 @@ EXAMPLES: dict[str, Any] = {
         "max_leased": None,
         "group_leased": None,
         "rate": None,
+        "expires": None,
         "delivery": "queue",
     },
     "cron": _CRON,

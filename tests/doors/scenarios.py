@@ -282,6 +282,7 @@ POLICY: Fields = {
     "max_leased": 2,
     "group_leased": 1,
     "rate": {"count": 10, "seconds": 60},
+    "expires": "1d",
     "delivery": "broadcast",
 }
 RECURRING: Fields = {
@@ -413,6 +414,7 @@ SCENARIOS = (
     Scenario("delete_cron", "one", World.recur, 204),
     Scenario("delete_cron", "one that is not there", lambda w: {"name": w.cron}, 404),
     Scenario("purge", "jobs", with_a_job, 204),
+    Scenario("purge", "and forget", after(World.push, forget=True), 204),
     Scenario("purge", "nothing", a_queue, 204),
     Scenario("info", "of a queue", with_a_job),
     Scenario("queues", "all", lambda w: with_a_job(w) and {}),

@@ -116,6 +116,8 @@ def steer(client: Any, q: str) -> None:
     assert client.all_stats()["by_queue"][q]["ready"] == 1
     assert client.change_policy(q, lease=30, max_attempts=None)["lease"] == 30
     assert client.policy(q)["lease"] == 30
+    client.purge(q, forget=True)
+    assert q not in client.queues()
 
 
 def test_all_recurring_jobs_come_though_they_fill_several_pages(

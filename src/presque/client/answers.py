@@ -174,6 +174,7 @@ class Policy(TypedDict):
     max_leased: int | None
     group_leased: int | None
     rate: Rate | None
+    expires: float | None
     delivery: Literal["queue", "broadcast", "roundrobin"]
 
 

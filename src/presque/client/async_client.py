@@ -259,9 +259,12 @@ class AsyncClient:
 
     # --- queues
 
-    async def purge(self, queue: str) -> None:
-        """Delete all that the queue holds: jobs of every state, counters, unique keys."""
-        await self.perform(calls.purge(queue))
+    async def purge(self, queue: str, *, forget: bool | None = None) -> None:
+        """Delete all that the queue holds: jobs of every state, counters, unique keys.
+
+        With `forget` the queue itself goes too: its name, policy and sequence of ids.
+        """
+        await self.perform(calls.purge(queue, forget))
 
     async def info(self, queue: str) -> QueueInfo:
         """`queue_name`, `job_count`, `job_processed` and `job_failed`."""

@@ -247,9 +247,9 @@ def explain(queue: str, id: str) -> Call[list[Reason]]:
 # --- queues
 
 
-def purge(queue: str) -> Call[None]:
-    """Delete all that a queue holds."""
-    return _ask("purge", _none, {"queue": queue})
+def purge(queue: str, forget: bool | None = None) -> Call[None]:
+    """Delete all that a queue holds, and the queue itself if it is to be forgotten."""
+    return _ask("purge", _none, {"queue": queue, "forget": forget})
 
 
 def info(queue: str) -> Call[QueueInfo]:

@@ -235,9 +235,12 @@ class Client:
 
     # --- queues
 
-    def purge(self, queue: str) -> None:
-        """Delete all that the queue holds: jobs of every state, counters, unique keys."""
-        self.perform(calls.purge(queue))
+    def purge(self, queue: str, *, forget: bool | None = None) -> None:
+        """Delete all that the queue holds: jobs of every state, counters, unique keys.
+
+        With `forget` the queue itself goes too: its name, policy and sequence of ids.
+        """
+        self.perform(calls.purge(queue, forget))
 
     def info(self, queue: str) -> QueueInfo:
         """`queue_name`, `job_count`, `job_processed` and `job_failed`."""

@@ -76,6 +76,7 @@ class PolicyOptions(TypedDict, total=False):
     max_leased: int | None
     group_leased: int | None
     rate: RateOptions | None
+    expires: Duration | None
     delivery: Literal["queue", "broadcast", "roundrobin"] | None
 
 
