@@ -44,7 +44,8 @@ def read(logs: Iterable[Path]) -> dict[int, list[Lease]]:
     """The leases of each job, in the order in which they were given."""
     found: dict[int, dict[str, Lease]] = defaultdict(dict)
     for log in logs:
-        for line in log.read_bytes().splitlines():
+        whole, _, _ = log.read_bytes().rpartition(b"\n")  # the last line may be half written
+        for line in whole.splitlines():
             event = json.loads(line)
             _note(found[event["job"]], event)
     return {job: sorted(leases.values(), key=lambda one: one.number) for job, leases in found.items()}

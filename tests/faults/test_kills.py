@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -67,12 +68,12 @@ def _servers_of(server: rig.Server) -> list[int]:
 
 def test_a_restart_keeps_everything(new_data: Callable[[], str]) -> None:
     data = new_data()
-    due = time.time() + 4
+    due = int(time.time()) + 3600
     with rig.server("--data", data) as server:
         for priority in (1, 5, 9):
             server.ask("POST", f"/q/q?priority={priority}", f'"{priority}"')
         server.ask("POST", "/q/q?priority=1&uniq=key", '"uniq"')
-        server.ask("POST", f"/q/q?delayed={due}", '"scheduled"')
+        scheduled = server.ask("POST", f"/q/q?delayed={due}", '"scheduled"').json["id"]
         server.ask("POST", "/q/short?ttl=0.5", '"short"')
         server.ask("POST", "/q/q", '"first"')
         assert server.ask("GET", "/q/q").body == b'"9"'
@@ -94,5 +95,7 @@ def test_a_restart_keeps_everything(new_data: Callable[[], str]) -> None:
         rig.eventually(lambda: server.ask("GET", "/stats/short").json["expired"] == 1)
         found = [server.ask("GET", "/q/q").body for _ in range(6)]
         assert [json.loads(body) for body in found] == ["again", "5", "first", "last", "1", "uniq"]
+        run_at = server.ask("GET", f"/j/q/{scheduled}").json["run_at"]
+        assert datetime.fromisoformat(run_at).timestamp() == due
+        assert server.ask("PATCH", f"/j/q/{scheduled}", '{"delay":0}').status == 200
         assert server.ask("GET", "/q/q?wait=10").body == b'"scheduled"'
-        assert time.time() >= due - 0.001
