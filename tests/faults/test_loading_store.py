@@ -14,7 +14,7 @@ import redis
 from tests import rig
 
 KEYS = 10_000  # a store that reads looks at its clients after each thousand or so
-LOADS_FOR_S = 2.5
+LOADS_FOR_S = 4
 
 
 @contextlib.contextmanager

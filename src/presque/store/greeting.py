@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any
 
-from presque.errors import SetupError, StoreError, StoreUnavailable
+from presque.errors import SetupError, StoreError, StoreLoading, StoreUnavailable
 from presque.store.address import Address
 from presque.store.wire import Wire
 
@@ -85,6 +85,8 @@ async def greet(wire: Wire, address: Address) -> StoreInfo:
         raw = await wire.ask("INFO")
     except StoreError as error:
         raise SetupError(refusal(str(error), address)) from None
+    if b"\r\nloading:1" in bytes(raw):
+        raise StoreLoading  # it answers slowly now, so it is not asked for more
     settings: Any = None
     with contextlib.suppress(StoreError):
         settings = await wire.ask("CONFIG", "GET", *ASKED)
