@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import subprocess
@@ -73,10 +74,7 @@ class Proxy:
                 socket.create_connection(("127.0.0.1", self.port)) as far,
             ):
                 self.open.append(near)
-                back = threading.Thread(target=pump, args=(far, near), daemon=True)
-                back.start()
-                pump(near, far)
-                back.join(30)
+                relay(near, far)
 
     def cut(self) -> None:
         """Close all connections."""
@@ -93,12 +91,26 @@ class Proxy:
             assert not thread.is_alive()
 
 
-def pump(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-    with contextlib.suppress(OSError):
-        sink.shutdown(socket.SHUT_RDWR)
+def relay(near: ssl.SSLSocket, far: socket.socket) -> None:
+    """Pass everything on, both ways, in one thread: an SSL object is not for two of them."""
+    while True:
+        near.setblocking(False)
+        if not near.pending():
+            select.select([near, far], [], [], 30)
+        try:
+            data = near.recv(65536)
+            if not data:
+                return
+            far.sendall(data)
+        except ssl.SSLWantReadError:
+            pass
+        if select.select([far], [], [], 0)[0]:
+            data = far.recv(65536)
+            near.settimeout(30)
+            if not data:
+                near.shutdown(socket.SHUT_RDWR)
+                return
+            near.sendall(data)
 
 
 @pytest.fixture
