@@ -200,7 +200,7 @@ def default_data_directory(environ: Mapping[str, str] = os.environ, platform: st
         return xdg / "presque"
     home = Path(environ.get("HOME", ""))
     if not home.is_absolute():
-        raise SetupError("there is no home directory to keep data in: say where, with --data DIR")
+        raise SetupError("there is no home directory to keep data in: pass --data DIR")
     return home / ("Library/Application Support" if platform == "darwin" else ".local/share") / "presque"
 
 
@@ -221,7 +221,7 @@ def check_bind(settings: Settings) -> str | None:
     raise SetupError(
         f"will not listen on {settings.host}: there are no access tokens, so anybody who reaches {door} "
         "could take and delete jobs; listen on 127.0.0.1 behind a proxy that checks who asks, "
-        "or say --insecure if the network itself keeps strangers out"
+        "or pass --insecure if the network itself keeps strangers out"
     )
 
 
@@ -348,7 +348,7 @@ def _said_in_file(path: Path, *, guarded: bool) -> list[_Said]:
     if guarded and program is not None:
         raise SetupError(
             f"{program.origin} names a program to run, which a file that was merely found in the working "
-            "directory may not do; say --valkey-bin or PRESQUE_VALKEY_BIN, or name the file with --config"
+            "directory may not do; pass --valkey-bin, set PRESQUE_VALKEY_BIN, or name the file with --config"
         )
     return [one for one in said if one.raw is not None]
 
@@ -376,7 +376,7 @@ def _pairs(node: Any, path: Path, *, within: str) -> list[tuple[str, Any, int]]:
         if name not in known:
             raise SetupError(f"unknown setting `{shown(name)}` in {path}:{line}, {nearest(name, known)}")
         if name in found:
-            raise SetupError(f"`{name}` stands twice in {path}, in lines {found[name][2]} and {line}")
+            raise SetupError(f"`{name}` is given twice in {path}, in lines {found[name][2]} and {line}")
         found[name] = (name, value, line)
     return list(found.values())
 
@@ -427,7 +427,7 @@ def _read_all(said: Iterable[_Said], *, base: Path) -> dict[str, _Value]:
         read = {f"redis.{k}": v for k, v in value.items()} if one.key == "redis.url" else {one.key: value}
         for key, part in read.items():
             if key in values:
-                raise _contradiction(values[key].origin, one.origin, f"both say `{key}`")
+                raise _contradiction(values[key].origin, one.origin, f"both set `{key}`")
             values[key] = _Value(base / part if isinstance(part, Path) else part, one.origin)
     return values
 

@@ -63,7 +63,9 @@ class Reader:
                 raise FrameError(PROTOCOL_ERROR, "frames of a client are masked, those of a server are not")
             if opcode >= CLOSE:
                 if opcode > PONG or length > 125 or first < 0x80:
-                    raise FrameError(PROTOCOL_ERROR, "a control frame is short and whole")
+                    raise FrameError(
+                        PROTOCOL_ERROR, "control frames must be at most 125 bytes and unfragmented"
+                    )
             elif length >= 126:
                 wide = 2 if length == 126 else 8
                 if end - start < wide:
@@ -108,7 +110,7 @@ def _checked(kind: int, payload: bytes) -> Message:
         try:
             payload.decode()
         except UnicodeDecodeError:
-            raise FrameError(BAD_DATA, "a text is UTF-8") from None
+            raise FrameError(BAD_DATA, "text must be UTF-8") from None
     return Message(kind, payload)
 
 
@@ -135,7 +137,7 @@ def close_code(payload: bytes) -> int:
         return NO_STATUS
     code = int.from_bytes(payload[:2], "big")
     if len(payload) == 1 or not (code in _SENDABLE or 3000 <= code < 5000):
-        raise FrameError(PROTOCOL_ERROR, "that is no code for a close frame")
+        raise FrameError(PROTOCOL_ERROR, "the code of the close frame is not valid")
     _checked(TEXT, payload[2:])
     return code
 

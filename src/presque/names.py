@@ -29,14 +29,14 @@ def queue(name: str, what: str = "queue") -> str:
     """Return `name` if a queue, or `what` follows the same rule, may be called so; raise `InvalidName`."""
     if _queue(name):
         return name
-    raise InvalidName(f"`{shown(name)}` is no name for a {what}: use {QUEUE_RULE}")
+    raise InvalidName(f"`{shown(name)}` is not a valid {what} name: use {QUEUE_RULE}")
 
 
 def job(job_id: str) -> str:
     """Return `job_id` if it can be a job's id, raise `InvalidName` otherwise."""
     if _job(job_id):
         return job_id
-    raise InvalidName(f"`{shown(job_id)}` is no id of a job: ids are numbers")
+    raise InvalidName(f"`{shown(job_id)}` is not a job id: ids are numbers")
 
 
 def jobs(ids: list[str]) -> None:
@@ -50,7 +50,7 @@ def worker(name: str) -> str:
     """Return `name` if a worker may be called so, raise `InvalidName` otherwise."""
     if _worker(name):
         return name
-    raise InvalidName(f"`{shown(name)}` is no id for a worker: use {WORKER_RULE}")
+    raise InvalidName(f"`{shown(name)}` is not a valid worker id: use {WORKER_RULE}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +112,10 @@ def queue_list(text: str) -> QueueList:
     for part in parts:
         bare = part.removeprefix("!")
         if not _pattern(bare):
-            raise InvalidName(f"`{shown(part)}` is no name or pattern for a queue: use {QUEUE_RULE}; * ? ! ,")
+            raise InvalidName(f"`{shown(part)}` is not a queue name or pattern: use {QUEUE_RULE}; * ? ! ,")
         (excluded if part.startswith("!") else items).append(bare)
     if not items:
-        raise InvalidName("a queue list that only leaves out names no queue: put `*,` in front of it")
+        raise InvalidName("this list only excludes: start it with `*,`")
     wanted = tuple(dict.fromkeys(items))
     single = wanted[0] if len(wanted) == 1 and not has_glob(wanted[0]) else None
     return QueueList(wanted, tuple(excluded), single, text)

@@ -32,23 +32,23 @@ def redis_url(value: object) -> dict[str, Any]:
     if not isinstance(value, str):
         raise ValueError("should be a store URL such as redis://127.0.0.1:6379/0")
     if not all(c.isprintable() and c != " " for c in value):
-        raise ValueError("is no store URL: it holds a space or an unprintable character")
+        raise ValueError("is not a store URL: it holds a space or an unprintable character")
     if re.search(r"%(?![0-9A-Fa-f]{2})", value):
-        raise ValueError("is no store URL: a % must be followed by two hexadecimal digits; write %25 for %")
+        raise ValueError("is not a store URL: % must be followed by two hexadecimal digits; write %25 for %")
     try:
         parts = urlsplit(value)
         port = parts.port
     except ValueError:
         port, parts = None, urlsplit("")
         if "@" in value:
-            raise ValueError(f"is no store URL: {_ENCODE}") from None
-        raise ValueError("is no store URL: the host or the port is not valid") from None
+            raise ValueError(f"is not a store URL: {_ENCODE}") from None
+        raise ValueError("is not a store URL: the host or the port is not valid") from None
     if parts.scheme not in ("redis", "rediss", "unix") or not value[len(parts.scheme) :].startswith("://"):
-        raise ValueError("is no store URL: it should begin with redis://, rediss:// or unix://")
+        raise ValueError("is not a store URL: it should begin with redis://, rediss:// or unix://")
     if "@" in parts.path + parts.query + parts.fragment or parts.netloc.count("@") > 1:
-        raise ValueError(f"is no store URL: {_ENCODE}")
+        raise ValueError(f"is not a store URL: {_ENCODE}")
     if parts.fragment or value.endswith("#"):
-        raise ValueError("is no store URL: it takes no #")
+        raise ValueError("is not a store URL: it takes no #")
     fields: dict[str, Any] = {}
     if parts.username:
         fields["username"] = _decoded(parts.username)
@@ -58,12 +58,12 @@ def redis_url(value: object) -> dict[str, Any]:
         return fields | _unix_address(parts.netloc, parts.path, parts.query)
     if parts.query or value.endswith("?"):
         raise ValueError(
-            "is no store URL: it takes no ?; the database follows the host, as in redis://host/2"
+            "is not a store URL: it takes no ?; the database follows the host, as in redis://host/2"
         )
     if not parts.hostname or not _is_host(parts.hostname):
-        raise ValueError("is no store URL: the host is missing or not valid")
+        raise ValueError("is not a store URL: the host is missing or not valid")
     if port == 0:
-        raise ValueError("is no store URL: the port should be from 1 to 65535")
+        raise ValueError("is not a store URL: the port should be from 1 to 65535")
     fields |= {"host": parts.hostname, "tls": parts.scheme == "rediss"}
     if port is not None:
         fields["port"] = port
@@ -78,20 +78,20 @@ _ENCODE = "in a user or password write %40 for @, %2F for /, %3A for :, %3F for 
 def _unix_address(netloc: str, path: str, query: str) -> dict[str, Any]:
     if netloc.rpartition("@")[2] or len(path) < 2:
         raise ValueError(
-            "is no store URL: the path should begin with a third /, as in unix:///run/valkey.sock"
+            "is not a store URL: the path should begin with a third /, as in unix:///run/valkey.sock"
         )
     fields: dict[str, Any] = {"unix": Path(_decoded(path))}
     if query:
         pairs = parse_qsl(query, keep_blank_values=True)
         if [name for name, _ in pairs] != ["db"]:
-            raise ValueError("is no store URL: after the ? it takes db=NUMBER and nothing else")
+            raise ValueError("is not a store URL: after the ? it takes db=NUMBER and nothing else")
         fields["db"] = _database(pairs[0][1])
     return fields
 
 
 def _database(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,6}", text):
-        raise ValueError("is no store URL: the database should be a number, as in redis://host:6379/2")
+        raise ValueError("is not a store URL: the database should be a number, as in redis://host:6379/2")
     return int(text)
 
 
@@ -99,9 +99,9 @@ def _decoded(text: str) -> str:
     try:
         decoded = unquote(text, errors="strict")
     except UnicodeDecodeError:
-        raise ValueError("is no store URL: what stands behind % is not UTF-8") from None
+        raise ValueError("is not a store URL: the bytes written with % are not UTF-8") from None
     if "\0" in decoded:
-        raise ValueError("is no store URL: %00 is not taken")
+        raise ValueError("is not a store URL: %00 is not allowed")
     return decoded
 
 

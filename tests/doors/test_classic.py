@@ -993,7 +993,7 @@ def test_a_worker_without_an_id_is_refused(door: Door, queue_name: str, method: 
 @pytest.mark.parametrize("worker", ["a b", "w\xe9", "x" * 257, "a\tb"])
 def test_a_worker_id_that_breaks_the_rule_is_refused(door: Door, queue_name: str, worker: str) -> None:
     push(door, queue_name, 1)
-    rule = "is no id for a worker: use 1 to 256 visible ASCII characters"
+    rule = "is not a valid worker id: use 1 to 256 visible ASCII characters"
     for method, path in ("POST", "w"), ("DELETE", "w"), ("GET", "q"), ("PUT", "q"), ("GET", "qb"):
         answer = door.ask(
             method, f"/{path}/{queue_name}", b"1" if method == "PUT" else None, X_presque_workerid=worker
@@ -1040,9 +1040,9 @@ def test_a_name_that_breaks_the_rule_is_refused_everywhere(door: Door, name: str
             assert answer.status == 400
         elif (method, path) == ("GET", "/q/{}"):
             shown = BAD_NAMES[name]
-            refused(answer, 400, f"`{shown}` is no name or pattern for a queue: {RULE}; * ? ! ,")
+            refused(answer, 400, f"`{shown}` is not a queue name or pattern: {RULE}; * ? ! ,")
         else:
-            refused(answer, 400, f"`{BAD_NAMES[name]}` is no name for a queue: {RULE}")
+            refused(answer, 400, f"`{BAD_NAMES[name]}` is not a valid queue name: {RULE}")
         assert "x-evil" not in answer.headers
     assert door.ask("GET", "/status/").json == before
 

@@ -212,7 +212,7 @@ async def test_delete_takes_a_job_and_purge_takes_all(say: Say, queue_name: str)
 
 async def test_what_is_wrong_is_said_in_the_same_words_everywhere(say: Say, queue_name: str) -> None:
     assert "`priority` should be" in (await say("push", queue=queue_name, job=1, priority=10))["error"]
-    assert "is no name for a queue" in (await say("stats", queue="-x"))["error"]
+    assert "is not a valid queue name" in (await say("stats", queue="-x"))["error"]
     told = await say("ack", queue=queue_name, id="9", lease="none")
     assert told["error"] == "there is no such job in this queue"
 

@@ -143,7 +143,7 @@ def test_one_that_must_not_overlap_waits_for_the_job_before(door: Door, cron: st
         ({"timezone": "Mars"}, "`timezone` should be a zone"),
         ({"missed": "maybe"}, "`missed` should be `skip`, `once` or `all`"),
         ({"overlap": "no"}, "`overlap` should be `allow` or `skip`"),
-        ({"queue": "no/slash"}, "is no name for a queue"),
+        ({"queue": "no/slash"}, "is not a valid queue name"),
         ({"priority": 10}, "`priority` should be"),
         ({"scedule": "@daily"}, "unknown field `scedule`"),
         ({"schedule": "1," * 200_000 + "1 * * * *"}, "`schedule` should be at most 500 bytes"),
@@ -160,6 +160,6 @@ def test_one_that_is_not_right_says_why(door: Door, cron: str, fields: dict[str,
 
 def test_a_name_and_a_body_are_needed(door: Door) -> None:
     answer = door.ask("PUT", "/cron/no%2Fslash", b"{}")
-    assert "is no name for a recurring job" in answer.json["error"]
+    assert "is not a valid recurring job name" in answer.json["error"]
     answer = door.ask("PUT", "/cron/n", b'{"queue":"q","schedule":"@daily"}')
     assert "`body` is missing" in answer.json["error"]

@@ -18,7 +18,7 @@ SHOWING = [("GET", "/stats/"), ("GET", "/status/{}"), ("GET", "/"), ("GET", "/w/
 EVERY = FAST + SLOW + SHOWING
 BODY_OF = {"/q/{}": "2", "/qb/{}": '{"jobs":[2]}', "/control/{}": '{"status":"stop"}'}
 
-HOST = "this server does not answer to the host `{}`; --allow-host makes it do so"
+HOST = "this server does not answer to the host `{}`; add it with --allow-host"
 SITE = "requests that another site makes through a browser are refused"
 PREFETCH = "prefetching is refused: a fetch takes a job"
 

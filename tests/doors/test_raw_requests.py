@@ -183,7 +183,7 @@ MALFORMED: dict[str, tuple[bytes, int]] = {
     "an endless chunk extension": (b"Transfer-Encoding: chunked\r\n\r\n1;" + b"a" * 5000, 400),
     "too many trailers": (b"Transfer-Encoding: chunked\r\n\r\n1\r\n1\r\n0\r\n" + b"A: b\r\n" * 20, 400),
     "a trailer that is too long": (b"Transfer-Encoding: chunked\r\n\r\n0\r\nA: " + b"b" * 5000, 400),
-    "a trailer that is no header": (b"Transfer-Encoding: chunked\r\n\r\n1\r\n1\r\n0\r\nA\x00\r\n\r\n", 400),
+    "a trailer, not a header": (b"Transfer-Encoding: chunked\r\n\r\n1\r\n1\r\n0\r\nA\x00\r\n\r\n", 400),
 }
 
 # Whole requests.

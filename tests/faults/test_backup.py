@@ -83,7 +83,7 @@ def test_a_backup_of_a_running_server_comes_back_with_every_job_answered_before(
     assert [path for path in backup.rglob("*") if path.stat().st_mode & 0o077] == []
     done = presque("restore", backup, "--data", data)
     assert done.returncode == 1
-    assert "holds data already; say --replace" in done.stderr
+    assert "holds data already; pass --replace" in done.stderr
     done = presque("restore", backup, "--data", data, "--replace")
     assert done.returncode == 0, done.stderr
     [aside] = data.glob("replaced-*")

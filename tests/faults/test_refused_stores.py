@@ -48,7 +48,7 @@ def test_a_wrong_password_is_refused_and_not_shown() -> None:
 
         for url in (store.url, store.url.replace("unix://", "unix://:wrong-secret@")):
             said = refusal(url)
-            assert "does not let presque in: check user and password" in said
+            assert "rejected the login: check user and password" in said
             assert "wrong-secret" not in said
 
 

@@ -254,7 +254,7 @@ async def test_the_redis_7_of_debian_can_be_the_store(tmp_path: Path) -> None:
 async def test_a_program_that_is_no_store_is_refused(tmp_path: Path) -> None:
     store = EmbeddedStore(EmbeddedSettings(directory=tmp_path / "data", binary=tmp_path / "missing"))
 
-    with pytest.raises(SetupError, match="missing is no program that could be the store"):
+    with pytest.raises(SetupError, match="missing is not an executable file"):
         await store.start()
 
 

@@ -135,7 +135,7 @@ def test_the_table_of_commands_says_what_each_command_says(name: str) -> None:
         ),
         (
             "push q 1 --delay 5 --at 5",
-            "--delay and --at contradict each other: say one of them (see `presque push --help`)",
+            "--delay and --at contradict each other: use one of them (see `presque push --help`)",
         ),
         (
             "push q --jsonl --uniq k",
@@ -156,10 +156,7 @@ def test_the_table_of_commands_says_what_each_command_says(name: str) -> None:
         ),
         (
             "purge q",
-            (
-                "nobody is here to be asked: say --yes to delete all jobs of the queue "
-                "(see `presque purge --help`)"
-            ),
+            ("not a terminal: pass --yes to delete all jobs of the queue (see `presque purge --help`)"),
         ),
     ],
 )
@@ -336,7 +333,8 @@ def test_the_first_bad_line_ends_it_after_those_before(url: str, queue: str) -> 
     said = run("push", queue, "--jsonl", stdin='1\n\n{"n":2}\n1,2\n5\n', PRESQUE_URL=url)
     assert said.returncode == 1
     assert said.stderr == (
-        "presque: line 4 is no JSON document (extra data at column 2); 2 jobs pushed, all before that line\n"
+        "presque: line 4 is not a JSON document (extra data at column 2); "
+        "2 jobs pushed, all before that line\n"
     )
     assert len(said.stdout.split()) == 2
     assert run("peek", queue, PRESQUE_URL=url).stdout == '1\n{"n":2}\n'

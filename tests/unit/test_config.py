@@ -189,7 +189,8 @@ def test_a_file_named_by_the_flag_beats_the_one_named_by_the_environment(tmp_pat
 def test_no_program_is_taken_from_a_file_that_was_only_found_in_the_working_directory() -> None:
     assert refusal("port: 1\nvalkey_bin: ./fake.sh") == (
         "`valkey_bin` in presque.yaml:2 names a program to run, which a file that was merely found in the "
-        "working directory may not do; say --valkey-bin or PRESQUE_VALKEY_BIN, or name the file with --config"
+        "working directory may not do; pass --valkey-bin, set PRESQUE_VALKEY_BIN, or name the file with "
+        "--config"
     )
     assert read("valkey_bin: ./fake.sh", config="presque.yaml").settings.valkey_bin == Path.cwd() / "fake.sh"
     assert read("valkey_bin:\nport: 1").settings.port == 1
@@ -276,7 +277,7 @@ def test_yaml_is_imported_only_for_a_file(monkeypatch: pytest.MonkeyPatch) -> No
         ("redis:\n  hots: x", "unknown setting `redis.hots` in presque.yaml:2, did you mean `redis.host`?"),
         ("redis.host: x", "unknown setting `redis.host` in presque.yaml:1, did you mean `redis`?"),
         ("? [1, 2]\n: 3", "unknown setting `["),
-        ("port: 1\nhost: ::1\nport: 2", "`port` stands twice in presque.yaml, in lines 1 and 3"),
+        ("port: 1\nhost: ::1\nport: 2", "`port` is given twice in presque.yaml, in lines 1 and 3"),
         (
             "port: abc",
             "`port` in presque.yaml:1 should be a whole number from 0 to 65535, not `abc`",
@@ -440,14 +441,14 @@ def test_a_file_that_is_not_utf8_or_not_readable_is_named() -> None:
             {"PRESQUE_REDIS": "redis://a", "PRESQUE_REDIS__URL": "redis://b"},
             (
                 "`PRESQUE_REDIS` in the environment and `PRESQUE_REDIS__URL` in the environment "
-                "contradict each other: both say `redis.host`"
+                "contradict each other: both set `redis.host`"
             ),
         ),
         (
             {"PRESQUE_REDIS": "redis://:a@h", "PRESQUE_REDIS__PASSWORD": "b"},
             (
                 "`PRESQUE_REDIS` in the environment and `PRESQUE_REDIS__PASSWORD` in the environment "
-                "contradict each other: both say `redis.password`"
+                "contradict each other: both set `redis.password`"
             ),
         ),
     ],
@@ -472,7 +473,7 @@ def test_a_mistake_in_the_environment_is_named_as_it_was_written(
         ({"hosts": ["a b"]}, "`--allow-host` should be a host name or an IP address, not `a b`"),
         (
             {"redis.url": "http://x"},
-            "`--redis` is no store URL: it should begin with redis://, rediss:// or unix://",
+            "`--redis` is not a store URL: it should begin with redis://, rediss:// or unix://",
         ),
         ({"data": ""}, "`--data` should be a path, not empty"),
     ],
@@ -634,9 +635,9 @@ ENCODE = "in a user or password write %40 for @, %2F for /, %3A for :, %3F for ?
         ("redis://h#", "it takes no #"),
         ("redis://h 1", "it holds a space or an unprintable character"),
         ("redis://h\n", "it holds a space or an unprintable character"),
-        ("redis://:secret%@h", "a % must be followed by two hexadecimal digits; write %25 for %"),
-        ("redis://:secret%ff@h", "what stands behind % is not UTF-8"),
-        ("redis://:secret%00@h", "%00 is not taken"),
+        ("redis://:secret%@h", "% must be followed by two hexadecimal digits; write %25 for %"),
+        ("redis://:secret%ff@h", "the bytes written with % are not UTF-8"),
+        ("redis://:secret%00@h", "%00 is not allowed"),
         ("redis://:se/cret@h", ENCODE),
         ("redis://:se@cret@h", ENCODE),
         ("redis://:se#cret@h", ENCODE),
@@ -651,7 +652,7 @@ ENCODE = "in a user or password write %40 for @, %2F for /, %3A for :, %3F for ?
     ],
 )
 def test_a_bad_store_url_is_refused_without_repeating_any_of_it(url: str, sentence: str) -> None:
-    assert refusal(flags={"redis.url": url}) == f"`--redis` is no store URL: {sentence}"
+    assert refusal(flags={"redis.url": url}) == f"`--redis` is not a store URL: {sentence}"
 
 
 def test_a_url_replaces_what_weaker_layers_said_about_the_store() -> None:
@@ -718,7 +719,7 @@ def test_anything_else_is_refused_unless_someone_insists(host: str) -> None:
         config.check_bind(Settings(host=host))
     assert str(caught.value) == (
         f"will not listen on {host}: there are no access tokens, so anybody who reaches port 5000 could take "
-        "and delete jobs; listen on 127.0.0.1 behind a proxy that checks who asks, or say --insecure if the "
+        "and delete jobs; listen on 127.0.0.1 behind a proxy that checks who asks, or pass --insecure if the "
         "network itself keeps strangers out"
     )
     assert config.check_bind(Settings(host=host, insecure=True, port=0)) == (
@@ -746,7 +747,7 @@ def test_data_lives_in_the_data_directory_of_the_user(
 
 
 def test_without_a_home_somebody_must_say_where_the_data_lives() -> None:
-    with pytest.raises(SetupError, match="say where, with --data DIR"):
+    with pytest.raises(SetupError, match="pass --data DIR"):
         config.default_data_directory({}, "linux")
 
 

@@ -25,7 +25,7 @@ def test_a_name_within_the_rule_is_taken(name: str) -> None:
      "a*", "!a", "a?", "\uff41", "a\u200b", "a\u0301", "\u0661"],
 )  # fmt: skip
 def test_a_name_that_breaks_the_rule_is_refused(name: str) -> None:
-    with pytest.raises(InvalidName, match=re.escape(f"is no name for a queue: use {names.QUEUE_RULE}")):
+    with pytest.raises(InvalidName, match=re.escape(f"is not a valid queue name: use {names.QUEUE_RULE}")):
         names.queue(name)
 
 
@@ -53,7 +53,7 @@ def test_a_worker_may_be_called_anything_visible(id: str) -> None:
 
 @pytest.mark.parametrize("id", ["", "a b", "a\n", "\t", "é", "x" * 257, "\x7f"])
 def test_a_worker_id_that_breaks_the_rule_is_refused(id: str) -> None:
-    with pytest.raises(InvalidName, match="is no id for a worker: use 1 to 256 visible ASCII characters"):
+    with pytest.raises(InvalidName, match="is not a valid worker id: use 1 to 256 visible ASCII characters"):
         names.worker(id)
 
 
@@ -77,13 +77,13 @@ def test_a_queue_list_is_read(text: str, read: QueueList) -> None:
     "text", ["", ",", "a,", ",a", "a,,b", "!", "!!a", "a!b,", "a b", "[a]", "a{b}*", "*" * 129, ".*", "é*"]
 )
 def test_a_queue_list_with_a_part_that_breaks_the_rule_is_refused(text: str) -> None:
-    with pytest.raises(InvalidName, match="is no name or pattern for a queue"):
+    with pytest.raises(InvalidName, match="is not a queue name or pattern"):
         names.queue_list(text)
 
 
 @pytest.mark.parametrize("text", ["!a", "!*", "!a,!b"])
 def test_a_queue_list_that_only_excludes_is_refused(text: str) -> None:
-    with pytest.raises(InvalidName, match="only leaves out names no queue"):
+    with pytest.raises(InvalidName, match="this list only excludes"):
         names.queue_list(text)
 
 

@@ -56,7 +56,7 @@ def test_a_subclass_with_its_own_constructor_needs_work_too() -> None:
     [
         ({}, "the worker has no queue: give `queue` or `queues`"),
         ({"queue": "a", "queues": "b"}, "give `queue` or `queues`, not both"),
-        ({"queue": "a b"}, "`a b` is no name or pattern"),
+        ({"queue": "a b"}, "`a b` is not a queue name or pattern"),
         ({"queue": "q", "interval": 0}, "`interval` should be 0.1 to 60, not 0"),
         ({"queue": "q", "lease": "1 minute"}, "`lease` should be a duration"),
         ({"queue": "q", "concurrency": "many"}, "`concurrency` should be a whole number"),
@@ -64,7 +64,7 @@ def test_a_subclass_with_its_own_constructor_needs_work_too() -> None:
         ({"queue": "q", "max_memory": "1G"}, "it needs `fork`"),
         ({"queue": "q", "max_memory": "much", "fork": True}, "`max_memory` should be a size"),
         ({"queue": "q", "concurrency": 2, "timeout": 1}, "a thread cannot be stopped"),
-        ({"queue": "q", "worker_id": "a b"}, "is no id for a worker"),
+        ({"queue": "q", "worker_id": "a b"}, "is not a valid worker id"),
         ({"queue": "q", "burst": "maybe"}, "`burst` should be true or false"),
         ({"queue": "q", "max_memory": 5, "fork": True}, "`max_memory` should be at least 1048576, not 5"),
         ({"queue": "q", "base_uri": "ftp://x"}, "`ftp://x` is not a server URL: use http://host:port"),

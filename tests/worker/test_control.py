@@ -135,7 +135,7 @@ def test_settings_come_from_the_environment(work: Work, client: Client, queue_na
         ),
         ("Plain", ("--concurrency", "2", "--timeout", "5"), "a thread cannot be stopped, so `timeout` needs"),
         ("Plain", ("--max-memory", "1G"), "`max_memory` is for the process of a job: it needs `fork`"),
-        ("Plain", ("--queues", "a b"), "`a b` is no name or pattern for a queue"),
+        ("Plain", ("--queues", "a b"), "`a b` is not a queue name or pattern"),
         ("Plain", ("--token", "a b"), "a token is visible ASCII characters without a space"),
         ("Plain", ("--pidfile", "/no/such/dir/pid"), "cannot write the pid file /no/such/dir/pid: No such"),
     ],
@@ -160,7 +160,7 @@ def test_an_address_that_is_none_and_a_command_that_is_empty_are_told_in_one_lin
     worker = ("worker", "tests.worker.jobs:Quick", "--queues", "q", "--url", "ftp://x")
     for arguments, said in (
         (worker, "`ftp://x` is not a server URL: use http://host:port"),
-        (("work", "q", "--exec", " "), "`--exec` names no command"),
+        (("work", "q", "--exec", " "), "`--exec` has no command"),
     ):
         found = subprocess.run(
             [sys.executable, "-m", "presque", *arguments],

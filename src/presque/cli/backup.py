@@ -36,7 +36,7 @@ def backup(target: Path, data: str | None, config: str | None) -> None:
     settings = loaded({"data": data}, config=config).settings
     directory = directory_of(settings, "back it up with its own tools, such as `valkey-cli --rdb FILE`")
     if not (directory / "appendonlydir").is_dir():
-        raise Failure(f"there is no data in {directory}: say where it is with --data or --config")
+        raise Failure(f"there is no data in {directory}: pass --data or --config")
     page = asyncio.run(_back_up(settings, directory, target.absolute()))
     held = f"{counted(page.jobs, 'job')} in {counted(page.queues, 'queue')}"
     click.echo(f"{target} holds {held} ({size_of(page.size)}), checked")

@@ -133,7 +133,7 @@ def server(url: str, token: str | None, *, named: bool) -> Finding:
             answer = client.all_stats()
     except ServerNotReached as error:
         result: Literal["warn", "fail"] = "fail" if named else "warn"
-        return Finding("server", result, str(error), "start one with `presque serve`, or say --url")
+        return Finding("server", result, str(error), "start one with `presque serve`, or pass --url")
     except (ClientError, ValueError) as error:
         return Finding("server", "fail", str(error), f"is {url} a presque server, and is the token right?")
     size = answer.get("size", "?")

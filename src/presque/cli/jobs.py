@@ -67,7 +67,7 @@ def push(
     JSON document ends it, after the jobs before that line were pushed.
     """
     if delay is not None and at is not None:
-        raise click.UsageError("--delay and --at contradict each other: say one of them")
+        raise click.UsageError("--delay and --at contradict each other: use one of them")
     if jsonl and uniq is not None:
         raise click.UsageError("--uniq and --jsonl contradict each other: a key is for one job")
     options: BatchOptions = {"delay": delay, "delayed": at, "priority": priority}
@@ -141,7 +141,7 @@ def push_lines(
             flush()
             progress.clear()
             raise Failure(
-                f"line {number} is no JSON document ({reason(error)}); "
+                f"line {number} is not a JSON document ({reason(error)}); "
                 f"{jobs(pushed)} pushed, all before that line"
             ) from None
         if len(batch) == BATCH_JOBS or size + len(line) > BATCH_BYTES:

@@ -113,7 +113,7 @@ def stop(queue: str, url: str, token: str | None) -> None:
 def purge(queue: str, yes: bool, url: str, token: str | None) -> int:
     """Delete all jobs of a queue, in every state, and its counters."""
     if not yes and not sys.stdin.isatty():
-        raise click.UsageError("nobody is here to be asked: say --yes to delete all jobs of the queue")
+        raise click.UsageError("not a terminal: pass --yes to delete all jobs of the queue")
     with connected(url, token) as client:
         if not yes:
             waiting = client.size(queue)

@@ -100,7 +100,7 @@ def work(
     PRESQUE_JOB_LEASE.
     """
     if not command.strip():
-        raise click.UsageError("`--exec` names no command")
+        raise click.UsageError("`--exec` has no command")
     first_process.step_aside()
     configure(log_format, log_level)
     run(lambda: Program(command, url, token=token, queues=queues, **options))

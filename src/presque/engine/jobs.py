@@ -87,7 +87,7 @@ class Jobs:
         if reply == b"late":
             raise replies.REFUSALS[reply]
         if reply == b"moved":
-            raise WrongState("the job was moved 255 times already; delete it and push it anew")
+            raise WrongState("the job was moved 255 times already; delete it and push it again")
         if reply == b"damaged":
             raise WrongState("the stored job is damaged and cannot be changed; delete it")
         if reply != b"ok":

@@ -111,11 +111,11 @@ class Framing:
         if self._trailers > _TRAILERS_MOST:
             raise BadHead("the body has too many trailers")
         if _TRAILER(line) is None or len(line) > _LINE_MOST:
-            raise BadHead("the body has a trailer that is no header")
+            raise BadHead("the body has a trailer that is not a header")
 
     @staticmethod
     def _size(line: bytes | bytearray) -> int:
         match = _SIZE(line)
         if match is None or len(line) > _LINE_MOST:
-            raise BadHead("a chunk of the body has no proper size")
+            raise BadHead("a chunk of the body has no valid size")
         return int(match[1], 16)

@@ -46,7 +46,7 @@ class Gate:
         host = headers["host"].lower()
         if _without_port(host) not in self.hosts:
             raise NotAllowed(
-                f"this server does not answer to the host `{shown(host)}`; --allow-host makes it do so", 421
+                f"this server does not answer to the host `{shown(host)}`; add it with --allow-host", 421
             )
         origin = headers.get("origin")
         site = headers.get("sec-fetch-site", "none")

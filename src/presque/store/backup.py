@@ -222,7 +222,7 @@ def _put_back(backup: Path, page: Backup, directory: Path, *, replace: bool) -> 
     restoring, data = directory / RESTORING, directory / FOLDER
     if data.exists() and not restoring.exists() and not replace:
         raise SetupError(
-            f"{directory} holds data already; say --replace to move it aside, or name another with --data"
+            f"{directory} holds data already; pass --replace to move it aside, or name another with --data"
         )
     shutil.rmtree(restoring, ignore_errors=True)
     (restoring / FOLDER).mkdir(parents=True, mode=0o700)

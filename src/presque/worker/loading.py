@@ -19,7 +19,7 @@ def load(target: str) -> type[Worker]:
     """
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
-        raise SetupError(f"`{shown(target)}` names no worker: use MODULE:CLASS, such as app.jobs:Mailer")
+        raise SetupError(f"`{shown(target)}` is not a worker: use MODULE:CLASS, such as app.jobs:Mailer")
     here = str(Path.cwd())  # and not "", which would follow a job that changes the directory
     if here not in sys.path:
         sys.path.insert(0, here)

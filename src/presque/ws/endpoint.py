@@ -144,7 +144,7 @@ class Socket(asyncio.Protocol):
 
     def _too_slow(self) -> None:
         """What is broadcast cannot wait for a client that does not read."""
-        self._goodbye(frames.TRY_LATER, "too slow: what is broadcast does not wait")
+        self._goodbye(frames.TRY_LATER, "too slow: broadcasts are not buffered")
 
     def _heartbeat(self) -> None:
         """Every HEARTBEAT_S: a ping; whoever has sent nothing since the last one has gone."""
