@@ -177,7 +177,7 @@ def test_reports_of_other_workers_are_shown_whatever_they_hold(server: rig.Serve
         answer = server.ask("PUT", "/w/", report, X_presque_workerid=f"{number}-{queue_name}")
         assert answer.status == 200
     lines = shown(server)
-    assert any(line.startswith(f"0-{queue_name}  [1]") for line in lines)
+    assert any(line.split()[:2] == [f"0-{queue_name}", "[1]"] for line in lines)
     assert any(line.startswith(f"1-{queue_name}") and "-/5" in line for line in lines)
 
 
