@@ -8,8 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-PRIORITY = 5
-PRIORITY_MOST = 9
+from presque.verbs import PRIORITY
 
 
 class JobState(StrEnum):

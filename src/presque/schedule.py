@@ -33,6 +33,7 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 
 from presque.errors import CallerError, shown
+from presque.verbs import SCHEDULE_MOST, ZONE_MOST
 
 ALIASES = {
     "@hourly": "0 * * * *",
@@ -45,8 +46,6 @@ ALIASES = {
 }
 UNITS = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
 EVERY_MOST_S = 366 * 24 * 3600
-TEXT_MOST = 500
-ZONE_MOST = 100
 DAYS_KEPT = 1000
 LAST_MS = 253_402_300_799_999
 """The last moment of the year 9999 in UTC: no schedule goes further."""
@@ -395,8 +394,8 @@ def _read(expression: str, text: str) -> CronSim:
         "five fields of cron, six with seconds in front, @hourly, @daily, @weekly, @monthly, @yearly, "
         "or `@every 5m`"
     )
-    if len(text) > TEXT_MOST:
-        raise CallerError(f"`schedule` should have at most {TEXT_MOST} characters; it has {len(text)}")
+    if len(text) > SCHEDULE_MOST:
+        raise CallerError(f"`schedule` should have at most {SCHEDULE_MOST} characters; it has {len(text)}")
     try:
         return CronSim(expression, datetime(2000, 1, 1, tzinfo=UTC))
     except CronSimError as error:

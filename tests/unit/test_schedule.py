@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import pytest
 
 from presque.errors import CallerError
-from presque.schedule import LAST_MS, TEXT_MOST, Schedule
+from presque.schedule import LAST_MS, Schedule
+from presque.verbs import SCHEDULE_MOST
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -80,9 +81,9 @@ def test_the_next_moments(schedule: str, zone: str, after: str, expected: list[s
         ("@every 0m", "UTC", "`schedule` cannot be read"),
         ("@every 400d", "UTC", "at most 366 days"),
         (
-            "1," * TEXT_MOST + "1 * * * *",
+            "1," * SCHEDULE_MOST + "1 * * * *",
             "UTC",
-            f"at most {TEXT_MOST} characters; it has {2 * TEXT_MOST + 9}",
+            f"at most {SCHEDULE_MOST} characters; it has {2 * SCHEDULE_MOST + 9}",
         ),
         ("* * * * * * *", "UTC", "`schedule` cannot be read: wrong number of fields"),
         ("@daily", "", "`timezone` should be a zone of the IANA database"),

@@ -10,8 +10,7 @@ from presque.commands.call import Call, Reply
 from presque.commands.jobs import check_job
 from presque.commands.times import moment
 from presque.engine.crons import Cron, Shown
-from presque.job import PRIORITY
-from presque.verbs import PAGE
+from presque.verbs import PAGE, PRIORITY
 
 NEXT = 5
 TOLD_AT_ONCE = 10

@@ -15,9 +15,9 @@ from presque.commands.call import Call, Reply, awaited, unless_left
 from presque.engine.engine import Engine, Pushed
 from presque.engine.lines import Taker, Waiter
 from presque.errors import CallerError, JobMissing, NoJob, NotJson, PresqueError
-from presque.job import PLAIN, PRIORITY, Fetched, PushOptions, Replayed
+from presque.job import PLAIN, Fetched, PushOptions, Replayed
 from presque.names import QueueList
-from presque.verbs import BATCH, BATCH_MOST
+from presque.verbs import BATCH, BATCH_MOST, PRIORITY
 
 REPLAYED = {"Idempotent-Replayed": "true"}
 

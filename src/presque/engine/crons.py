@@ -36,10 +36,11 @@ from presque import codec, names, schedule
 from presque.engine import calls
 from presque.engine.keys import CRONS, Keys
 from presque.errors import CallerError, JobExists, NotFound, PresqueError, StoreUnavailable, WrongState, shown
-from presque.job import PRIORITY_MOST, PushOptions
+from presque.job import PushOptions
 from presque.schedule import LAST_MS, Schedule
 from presque.store.disk import Disk
 from presque.store.store import Store
+from presque.verbs import PRIORITY_MOST
 
 log = logging.getLogger("presque.engine")
 
