@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -151,8 +151,11 @@ class Takes(Upload):
     def __init__(self, acts: Acts) -> None:
         self.acts = acts
 
-    async def receive(self, connection: Connection, parts: Parts) -> None:
-        self.acts.served.append("/upload")
+    def receive(self, connection: Connection, parts: Parts) -> Coroutine[Any, Any, None]:
+        self.acts.served.append("/upload")  # here and not in the task, whose first turn comes later
+        return self.measured(connection, parts)
+
+    async def measured(self, connection: Connection, parts: Parts) -> None:
         size = 0
         async for part in parts:
             size += len(part)
@@ -285,7 +288,8 @@ async def test_whatever_happens_no_step_is_unknown_and_nothing_is_carried_out_un
         assert client.acts.served == given_up, "something was carried out after the connection was given up"
         assert client.connection.state is State.LOST
     else:
-        assert answered >= served, "a request was carried out and not answered"
+        still_sent = client.connection.state is State.RECEIVING  # nothing is owed before its body is whole
+        assert answered + still_sent >= served, "a request was carried out and not answered"
 
 
 @pytest.mark.parametrize("path", ["/raise", "/broken"])
