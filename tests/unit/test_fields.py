@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from presque import codec, fields, verbs
@@ -52,13 +52,14 @@ def test_push_options_are_read(texts: dict[str, str], options: PushOptions) -> N
 
 
 @given(st.dictionaries(st.sampled_from(list(PUSH)), st.text(max_size=12) | st.from_regex(r"[0-9]{1,12}\Z")))
+@example({"priority": "1"})
 def test_push_options_are_within_bounds_or_refused(texts: dict[str, str]) -> None:
     with contextlib.suppress(CallerError):
         options = options_of(texts)
         assert 1 <= options.priority <= 9
         for number in options.delayed, options.delay, options.ttl, options.attempts, options.keep:
             assert number is None or 0 <= number < 2**48
-        assert codec.unpack(pack(options)).get("p", 5) == options.priority
+        assert codec.unpack(pack(options)).get("priority", 5) == options.priority
 
 
 @pytest.mark.parametrize(
