@@ -1,0 +1,1 @@
+"""A door: XMPP. Every queue is an address, for people who chat with it and for programs."""
