@@ -1,0 +1,6 @@
+"""The routes of the shop."""
+
+from django.urls import path
+from shop import views
+
+urlpatterns = [path("orders", views.place)]

@@ -1,0 +1,122 @@
+"""From Python values to what JSON can say. `reading` is the way back; docs/guides/tasks.md has the table.
+
+A value becomes what other languages would expect: a date is an ISO 8601 text, a set a list, a dataclass an
+object. What type it was is not written down. The signature of the task says it.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime as dt
+import math
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Set
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
+
+from presque.client.json_values import TOO_DEEP
+
+Encode = Callable[[Any], Any]
+"""A hook: makes a value that JSON can say of one that presque does not know, else raises `TypeError`."""
+
+_AS_IT_IS = frozenset((str, int, float, bool, type(None)))
+
+
+def plain(value: Any, encode: Encode | None = None) -> Any:
+    """`value` as JSON can say it. Raises `TypeError` or `ValueError` with a sentence if it cannot."""
+    if type(value) in _AS_IT_IS:
+        return _finite(value) if type(value) is float else value
+    try:
+        return _plain(value, encode)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+
+
+def _plain(value: Any, encode: Encode | None) -> Any:
+    kind = type(value)
+    if kind in _AS_IT_IS:
+        return _finite(value) if kind is float else value
+    if kind is list or kind is tuple:
+        return [_plain(one, encode) for one in value]
+    if kind is dict:
+        return {_key(key, encode): _plain(one, encode) for key, one in value.items()}
+    if isinstance(value, Enum):
+        return _plain(value.value, encode)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return _finite(float(value))
+    if isinstance(value, dt.datetime | dt.date | dt.time):
+        return value.isoformat()
+    if isinstance(value, dt.timedelta):
+        return _seconds(value)
+    if isinstance(value, UUID | Decimal | PurePath):
+        return str(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return base64.b64encode(value).decode()
+    return _composed(value, kind, encode)
+
+
+def _composed(value: Any, kind: type, encode: Encode | None) -> Any:
+    """What is made of other values."""
+    if isinstance(value, tuple | deque):
+        return [_plain(one, encode) for one in value]
+    if isinstance(value, Set):
+        return _ordered([_plain(one, encode) for one in value])
+    fields = fields_of(kind)
+    if fields is not None:
+        return {name: _plain(getattr(value, name), encode) for name in fields}
+    if hasattr(kind, "__pydantic_validator__") and hasattr(value, "model_dump"):
+        return value.model_dump(mode="json", by_alias=True)
+    if hasattr(kind, "__struct_fields__") and "msgspec" in sys.modules:
+        return sys.modules["msgspec"].to_builtins(value, enc_hook=encode)
+    if isinstance(value, Mapping):
+        return {_key(key, encode): _plain(one, encode) for key, one in value.items()}
+    if encode is not None:
+        return _plain(encode(value), None)
+    raise TypeError(f"JSON cannot represent a `{kind.__name__}`: give the App an `encode` that can")
+
+
+def fields_of(kind: type) -> list[str] | None:
+    """The fields of a dataclass or of a class of attrs that its constructor takes; None for others."""
+    if dataclasses.is_dataclass(kind):
+        return [one.name for one in dataclasses.fields(kind) if one.init]
+    found = getattr(kind, "__attrs_attrs__", None)
+    return None if found is None else [one.name for one in found if one.init]
+
+
+def _key(key: Any, encode: Encode | None) -> str:
+    if type(key) is str:
+        return key
+    found = _plain(key, encode)
+    if found is None or isinstance(found, bool):
+        return {None: "null", True: "true", False: "false"}[found]
+    if isinstance(found, str | int | float):
+        return str(found)
+    raise TypeError(f"JSON cannot represent a `{type(key).__name__}` as a key")
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError(f"JSON has no {value}")
+    return value
+
+
+def _seconds(value: dt.timedelta) -> int | float:
+    found = value.total_seconds()
+    return int(found) if found.is_integer() else found
+
+
+def _ordered(values: list[Any]) -> list[Any]:
+    """A set has no order: the same set is the same text each time, where its values can be compared."""
+    try:
+        return sorted(values)
+    except TypeError:
+        return values
