@@ -59,12 +59,11 @@ def _checksum() -> float:
     """What sealing and checking cost each of a thousand jobs more than copying them."""
     bodies = [b'{"to":"ana","n":%d}' % number for number in range(10_000_000, 10_001_000)]
     plain = bytes([records.PLAIN, 5, *bytes(6)])
-    stored = [plain + sealed for sealed in records.seal_all(bodies)]
-    copies = _timed(lambda: [b"0000" + body for body in bodies], 1000)
+    stored = [plain + records.seal(body) for body in bodies]
     cuts = _timed(lambda: [record[records.BODY :] for record in stored], 1000)
-    with_seal = _timed(lambda: records.seal_all(bodies), 1000)
+    with_seal = _timed(lambda: records.seals_of(bodies), 1000)
     with_check = _timed(lambda: records.bodies_of(stored), 1000)
-    return with_seal - copies + with_check - cuts
+    return with_seal + with_check - cuts
 
 
 def _checksum_alone() -> float:

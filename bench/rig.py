@@ -100,6 +100,7 @@ class Program:
 
     pid: int
     port: int
+    scheme: str = "http"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,20 @@ def need(name: str, package: str) -> str:
     if path is None:
         raise Missing(f"{name} is not installed: apt-get install {package}")
     return path
+
+
+@contextlib.contextmanager
+def browser() -> Iterator[Any]:
+    """A Chromium without a window, for as long as it is needed, as Playwright's `Browser`."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        raise Missing("playwright is not installed: pip install -e .[dev]") from None
+    path = need("chromium", "chromium")
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield found
+        found.close()
 
 
 def valkey_binary() -> str:
@@ -139,7 +154,7 @@ def presque(directory: Path, *, fsync: str = "everysec", change: str = "") -> It
     """
     port = free_port()
     command = presque_command(directory, port, fsync, change)
-    with started(command, directory, answers(port, "/status/")) as pid:
+    with started(command, directory, answers(port, "/livez")) as pid:
         yield Program(pid, port)
 
 
@@ -319,6 +334,7 @@ class Request:
     method: str
     path: str
     body: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +361,7 @@ def load(server: Program, request: Request, seconds: int, connections: int = CON
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(_wrk_script(request))
         script.flush()
-        url = f"http://127.0.0.1:{server.port}/"
+        url = f"{server.scheme}://127.0.0.1:{server.port}/"
         flags = ["-t1", f"-c{connections}", f"-d{seconds}s", "-s", script.name]
         done = subprocess.run([program, *flags, url], capture_output=True, text=True, check=False)
     line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
@@ -360,10 +376,12 @@ def load(server: Program, request: Request, seconds: int, connections: int = CON
 
 def _wrk_script(request: Request) -> str:
     body = "" if request.body is None else f"wrk.body = [==[{request.body}]==]"
+    headers = "\n".join(f"wrk.headers[ [==[{name}]==] ] = [==[{value}]==]" for name, value in request.headers)
     return f"""
         wrk.method = [==[{request.method}]==]
         wrk.path = [==[{request.path}]==]
         {body}
+        {headers}
         function done(summary, latency, requests)
             local e = summary.errors
             io.write(string.format("\\nRESULT %d %d %d %d %d %d\\n", summary.requests, summary.duration,
@@ -378,10 +396,12 @@ def get(port: int, path: str) -> tuple[int, bytes]:
     return ask(port, "GET", path)
 
 
-def ask(port: int, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
+def ask(
+    port: int, method: str, path: str, body: str | None = None, headers: Mapping[str, str] | None = None
+) -> tuple[int, bytes]:
     """One request on a connection of its own: status and body."""
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
-        connection.request(method, path, body)
+        connection.request(method, path, body, dict(headers or {}))
         answer = connection.getresponse()
         return answer.status, answer.read()
 
@@ -394,12 +414,12 @@ def size(server: Program, queue: str) -> int:
     return int(json.loads(body)["size"])
 
 
-def fill(server: Program, queue: str, count: int) -> None:
-    """Push so many jobs of 25 bytes, all different, `BATCH` a call."""
+def fill(server: Program, queue: str, count: int, form: str = '{{"to":"ana","n":{number}}}') -> None:
+    """Push so many jobs, all different, `BATCH` a call: of 25 bytes, or as `form` says."""
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
         for first in range(10_000_000, 10_000_000 + count, BATCH):
             numbers = range(first, min(first + BATCH, 10_000_000 + count))
-            jobs = ",".join(f'{{"to":"ana","n":{number}}}' for number in numbers)
+            jobs = ",".join(form.format(number=number) for number in numbers)
             connection.request("POST", f"/qb/{queue}", f'{{"jobs":[{jobs}]}}')
             answer = connection.getresponse()
             said = answer.read()
@@ -427,9 +447,10 @@ class Store:
             self._socket.close()
             raise
 
-    def __call__(self, *command: str | int) -> Any:
+    def __call__(self, *command: str | int | bytes) -> Any:
         """One command, one reply. An error reply raises `hiredis.ReplyError`."""
-        words: Any = tuple(map(str, command))  # hiredis declares a tuple of one
+        # hiredis declares a tuple of one.
+        words: Any = tuple(word if isinstance(word, bytes) else str(word) for word in command)
         self._socket.sendall(hiredis.pack_command(words))
         while (reply := self._reader.gets()) is False:
             received = self._socket.recv(65536)
@@ -454,6 +475,34 @@ def store(path: Path) -> Iterator[Store]:
     """A connection to the Valkey that listens on `path`."""
     with contextlib.closing(Store(path)) as one:
         yield one
+
+
+Ask = Callable[[Sequence[bytes]], list[Any]]
+
+
+@contextlib.contextmanager
+def calls(valkey: Valkey, at_once: int) -> Iterator[Ask]:
+    """Sends packed commands, so many at a time, and returns their replies."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(valkey.socket))
+
+        def ask(commands: Sequence[bytes]) -> list[Any]:
+            replies: list[Any] = []
+            for first in range(0, len(commands), at_once):
+                some = commands[first : first + at_once]
+                connection.sendall(b"".join(some))
+                reader = hiredis.Reader()
+                left = len(some)
+                while left:
+                    reader.feed(connection.recv(1 << 20))
+                    while (reply := reader.gets()) is not False:
+                        if isinstance(reply, Exception):
+                            raise Broken(str(reply))
+                        replies.append(reply)
+                        left -= 1
+            return replies
+
+        yield ask
 
 
 # --- processes --------------------------------------------------------------------------------------------
