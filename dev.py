@@ -2,7 +2,7 @@
 """From nothing but Python 3.11: an environment in .venv, presque in it, then the server or the tests.
 
 python3 dev.py serve [FLAGS]   install presque and start the server
-python3 dev.py test [FLAGS]    install what the tests need; lint, check types, run every test
+python3 dev.py test [FLAGS]    install what the tests need; lint, check types and imports, run every test
 python3 dev.py run COMMAND     install the same and run COMMAND in the environment
 """
 
@@ -18,13 +18,18 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 VENV = HERE / ".venv"
 PYTHON = VENV / "bin" / "python"
-CHECKS = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"])
+EVERY_CORE = ("-n", "auto", "--dist", "worksteal")
+AUTO = ("PYTEST_XDIST_AUTO_NUM_WORKERS", str((os.cpu_count() or 1) + 2))  # many tests wait, and use no core
+BANDIT = ["bandit", "--quiet", "--recursive", "src", "--configfile", "pyproject.toml"]
+IMPORTS = ["lint-imports", "--no-cache"]
+CHECKS = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], IMPORTS, BANDIT)
 
 
 def main(arguments: list[str]) -> int:
     if sys.version_info < (3, 11):  # noqa: UP036 (whoever runs this has not read pyproject.toml)
         return complain(f"presque needs Python 3.11 or later, and this is {sys.version.split()[0]}")
     command, rest = (arguments[0] if arguments else ""), arguments[1:]
+    os.environ.setdefault(*AUTO)
     if command == "serve":
         install(".")
         os.execv(PYTHON, [str(PYTHON), "-m", "presque", "serve", *rest])
@@ -32,9 +37,9 @@ def main(arguments: list[str]) -> int:
         install(".[dev]")
         for check in CHECKS:
             print("+", *check, flush=True)
-            if status := subprocess.call([str(PYTHON), "-m", *check], cwd=HERE):
+            if status := subprocess.call([str(PYTHON.with_name(check[0])), *check[1:]], cwd=HERE):
                 return status
-        return subprocess.call([str(PYTHON), "-m", "pytest", *rest], cwd=HERE)
+        return subprocess.call([str(PYTHON), "-m", "pytest", *EVERY_CORE, *rest], cwd=HERE)
     if command == "run" and rest:
         install(".[dev]")
         paths = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"

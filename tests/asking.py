@@ -7,13 +7,25 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from presque import names
+from presque.commands.call import Service
+from presque.commands.who import Guard
 from presque.engine.engine import Engine
 from presque.engine.lines import Waiter
+from presque.engine.namespaces import Namespaces
 from presque.errors import PresqueError
 from presque.job import PLAIN, Fetched, PushOptions
 from tests import rig
 
 Found = Fetched | PresqueError | None
+
+
+def serving(engine: Engine) -> Service:
+    """What verbs are carried out on, without a server."""
+
+    async def facts() -> dict[str, object]:
+        return {}
+
+    return Service(engine, Guard(engine.access, Namespaces(engine)), lambda: {"found_at_start": {}}, facts)
 
 
 def pushing(

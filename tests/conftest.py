@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -27,6 +29,32 @@ settings.load_profile("presque")
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Tests run on the loop that the server runs on."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """What a test has printed or logged may be no Unicode, as a name of a file; a report must be."""
+    return _unicode((yield))
+
+
+def _unicode(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_unicode(key): _unicode(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_unicode(one) for one in value)
+    return value
+
+
+@pytest.fixture(autouse=True)
+def levels_of_logging() -> Iterator[None]:
+    """A test that sets up logging, as a command does, sets it up for nobody else."""
+    loggers = [logging.getLogger(), logging.getLogger("presque")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session", params=sorted(rig.STORES))
@@ -53,12 +81,41 @@ async def engine(store: rig.Store) -> AsyncIterator[Engine]:
 
 def _known(name: str, namespace: str) -> bool:
     leases = r"leased|runs|dead|done|groups|ring(:[1-9])?|rate|fired|(memo|idem)(:old)?|purged.*"
-    queue = rf"\{{[^{{}}:][^{{}}]*\}}:(meta|jobs|ready(:[1-9]?(:.+)?)?|due|ttl|turns|uniq|{leases})"
+    leases += r"|history:(5m|1h|1d|7d)"
+    bulk = r"bulk|moved|moving:.*"
+    queue = rf"\{{[^{{}}:][^{{}}]*\}}:(meta|jobs|ready(:[1-9]?(:.+)?)?|due|ttl|turns|uniq|{leases}|{bulk})"
     crons = r"\{:cron\}:(jobs|bodies|due|steady|notes|clock)"
-    shared = (
-        rf"\{{:queues\}}(:layout)?|\{{:workers\}}:(queues|started|processed|failed|seen|report|asked)|{crons}"
+    queues = r"\{:queues\}(:(layout|busy|stopped|watched|opened|used|used:open|history:(5m|1h|1d|7d|all)))?"
+    workers = r"\{:workers\}:(queues|started|processed|failed|seen|report|asked|takers)"
+    alerts = r"\{:alerts\}:wanted"
+    tasks = r"\{:tasks\}:(meta|what|how|status|due|holder|ended)"
+    access = r"\{:access\}:(tokens|meta|audit|names|active|spent)"
+    inside = "([A-Za-z0-9._-]+:)?"
+    return (
+        re.fullmatch(
+            rf"{re.escape(namespace)}:{inside}({queue}|{queues}|{workers}|{crons}|{access}|{tasks}|{alerts})",
+            name,
+        )
+        is not None
     )
-    return re.fullmatch(rf"{re.escape(namespace)}:({queue}|{shared})", name) is not None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_left() -> Iterator[None]:
+    """Whatever the tests start, with whatever it starts in turn, has ended when they have."""
+    mark = f"TESTED_BY={uuid4().hex}"
+    name, _, value = mark.partition("=")
+    os.environ[name] = value
+    yield
+    del os.environ[name]
+    if Path("/proc/self/environ").exists():
+        rig.eventually(lambda: not rig.processes_with(mark), say=lambda: rig.processes_with(mark))
+
+
+@pytest.fixture(scope="session")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for this machine, and its key, in one file."""
+    return rig.certificate(tmp_path_factory.mktemp("tls"), "localhost", "DNS:localhost", "IP:127.0.0.1")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import json
 import os
@@ -10,6 +11,7 @@ import queue
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -25,18 +27,32 @@ import redis
 
 from presque.store.embedded import find_binary
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
-def eventually(condition: Callable[[], Any], within: float = PATIENCE) -> Any:
-    """Return the first true answer of `condition`; fail when none comes in time."""
+def eventually(
+    condition: Callable[[], Any], within: float = PATIENCE, say: Callable[[], object] = lambda: ""
+) -> Any:
+    """Return the first true answer of `condition`; fail when none comes in time, with what `say` says."""
     deadline = time.monotonic() + within
     while True:
         answer = condition()
         if answer:
             return answer
-        assert time.monotonic() < deadline, f"did not happen within {within} s"
+        assert time.monotonic() < deadline, f"did not happen within {within} s: {say()}"
         time.sleep(0.01)
+
+
+def processes_with(mark: str) -> list[str]:
+    """The processes, but for this one, that were given `mark` (`NAME=value`) in their environment."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if entry.name != str(os.getpid()) and mark.encode() in (entry / "environ").read_bytes():
+                found.append(f"{entry.name} {(entry / 'cmdline').read_bytes().decode(errors='replace')}")
+        except OSError:  # it has ended meanwhile, or is not ours
+            continue
+    return found
 
 
 def require(name: str) -> str:
@@ -69,6 +85,13 @@ def small_disk(size: str = "32m") -> Iterator[Path]:
     finally:
         subprocess.run(["umount", "--lazy", str(directory)], check=True)
         directory.rmdir()
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 STORES = {"valkey": lambda: str(find_binary(None)), "redis-7.0": lambda: require("redis-server")}
@@ -158,16 +181,109 @@ class Sent:
         self._connection.close()
 
 
+class Encrypted:
+    """A socket that speaks TLS and lets each side end by itself, which those of Python do not."""
+
+    def __init__(self, plain: socket.socket, context: ssl.SSLContext) -> None:
+        self.plain = plain
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.ssl = context.wrap_bio(self._in, self._out, server_hostname="localhost")
+        while True:
+            try:
+                self.ssl.do_handshake()
+            except ssl.SSLWantReadError:
+                self.flush()
+                self._receive()
+            else:
+                self.flush()
+                return
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.plain, name)  # settimeout, setsockopt, fileno, close
+
+    def flush(self) -> None:
+        if self._out.pending:
+            self.plain.sendall(self._out.read())
+
+    def _receive(self) -> None:
+        data = self.plain.recv(65536)
+        if data:
+            self._in.write(data)
+        else:
+            self._in.write_eof()
+
+    def sendall(self, data: bytes) -> None:
+        if data:
+            self.ssl.write(data)
+            self.flush()
+
+    def recv(self, count: int, flags: int = 0) -> bytes:
+        assert not flags, "TLS does not peek"
+        while True:
+            try:
+                return self.ssl.read(count)
+            except ssl.SSLWantReadError:
+                self._receive()
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return b""
+
+    def goodbye(self) -> None:
+        """Say that nothing more comes, in TLS; the socket stays as it is."""
+        with contextlib.suppress(ssl.SSLError):
+            self.ssl.unwrap()
+        self.flush()
+
+    def shutdown(self, how: int) -> None:
+        if how != socket.SHUT_RD:
+            self.goodbye()
+        try:
+            self.plain.shutdown(how)
+        except OSError as error:  # the other side may have answered and closed already
+            if error.errno != errno.ENOTCONN:
+                raise
+
+
+def certificate(
+    directory: Path, name: str, *more: str, by: Path | None = None, expired: bool = False
+) -> Path:
+    """A certificate and its key in one file, `name`.pem, for `more` (`DNS:localhost`); signed by another one,
+    or by itself, as that of an authority is."""
+    path = directory / f"{name}.pem"
+    command = [require("faketime"), "-f", "-30d"] if expired else []
+    command += [require("openssl"), "req", "-x509", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
+    command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-keyout", f"{path}.key", "-out", f"{path}.cert"]
+    if more:
+        command += ["-addext", f"subjectAltName={','.join(more)}"]
+    if by is not None:
+        command += ["-CA", str(by), "-CAkey", str(by), "-addext", "basicConstraints=critical,CA:FALSE"]
+    subprocess.run(command, check=True, capture_output=True)
+    path.write_text("".join(Path(f"{path}.{part}").read_text() for part in ("cert", "key")))
+    path.chmod(0o600)
+    return path
+
+
 class Door:
-    """Something that answers HTTP on a port of 127.0.0.1."""
+    """Something that answers HTTP, or HTTPS if there is a `context`, on a port of 127.0.0.1."""
 
     port: int
+    context: ssl.SSLContext | None = None
+
+    def connect(self, timeout: float = PATIENCE) -> Any:
+        """A bare connection: a socket, or what looks like one and speaks TLS."""
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return plain if self.context is None else Encrypted(plain, self.context)
 
     def send(
         self, method: str, path: str, body: bytes | str | None = None, timeout: float = 30, **headers: str
     ) -> Sent:
         """Send one request on a connection of its own. Header names are given with underscores."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection = (
+            http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+            if self.context is None
+            else http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=self.context)
+        )
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
             connection.request(method, path, body, names)
@@ -184,7 +300,7 @@ class Door:
 
     def raw(self, data: bytes, within: float = PATIENCE) -> bytes:
         """Send bytes as they are, and return all that comes until the server closes or falls silent."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=within) as connection:
+        with contextlib.closing(self.connect(within)) as connection:
             connection.sendall(data)
             received = b""
             with contextlib.suppress(TimeoutError, ConnectionResetError):
@@ -226,6 +342,14 @@ class Server(Door):
         """Send a signal and wait for the end. Returns the exit code."""
         self.process.send_signal(number)
         return self.process.wait(within)
+
+
+@contextlib.contextmanager
+def tls_server(pem: Path, *flags: str, trusted: Path | None = None, **environment: str) -> Iterator[Server]:
+    """Run `presque serve` with this certificate, and trust it, or the authority `trusted`."""
+    with server("--tls-cert", str(pem), *flags, **environment) as found:
+        found.context = ssl.create_default_context(cafile=str(trusted or pem))
+        yield found
 
 
 @contextlib.contextmanager

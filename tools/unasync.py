@@ -31,7 +31,7 @@ RULES = (
         r"server, from any event loop, and from several at once\. Any number of tasks may share it\.",
         "server. Any number of threads may share it, and a forked child may use it.",
     ),
-    (r"once, 100 unless given, in each event loop; further", "once, 100 unless given; further"),
+    (r"once, 100 by default, in each event loop; further", "once, 100 by default; further"),
     # the language
     (r"\(await (self\.perform\(\w+\))\)", r"\1"),
     (r"\bawait ", ""),

@@ -25,8 +25,7 @@ NOTHING = Raw()
 """The `Raw` of a field that was not given."""
 
 UNSET = msgspec.UNSET
-Unset = msgspec.UnsetType
-"""The value, and its type, of a field that a request does not have; not the same as null."""
+"""The value of a field that a request does not have; not the same as null."""
 
 Struct = msgspec.Struct
 """The base of request bodies that presque reads: a field that is not known is an error."""
@@ -102,11 +101,15 @@ def decode_lines(text: bytes) -> list[bytes] | None:
     try:
         if not text.isascii():
             text.decode()
-        found = [bytes(one) for one in _decode_lines(text)]
+        found = _decode_lines(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotJson(f"a line is not JSON: {error}") from None
-    # The library takes several documents on one line, and one on several lines.
-    return found if found == text.removesuffix(b"\n").split(b"\n") else None
+    # The library takes several documents on one line, one on several lines, and spaces around them. With as
+    # many line ends as belong between so many documents, and nothing besides, each line is one.
+    lines = text.removesuffix(b"\n")
+    if lines.count(b"\n") != len(found) - 1 or b"\n".join(found) != lines:
+        return None
+    return lines.split(b"\n")
 
 
 def decode_as(body: bytes, kind: type[T]) -> T:
@@ -138,7 +141,7 @@ def decode_request(body: bytes, kind: type[T]) -> T:
             body.decode()  # msgspec checks the syntax of a Raw, not its UTF-8
         return msgspec.json.decode(body or b"{}", type=kind)
     except msgspec.ValidationError as error:
-        check(body)  # what is no JSON at all is told first
+        check(body)  # text that is not JSON at all is reported first
         raise CallerError(_wrong(error)) from None
     except msgspec.DecodeError as error:
         raise _not_json(error, body) from None

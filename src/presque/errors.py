@@ -2,7 +2,7 @@
 
 Three families, so that a door can translate without knowing each one: the caller's mistake
 (`CallerError`), a state that is not what the caller thought (`StateError`), and trouble on our
-side of the wire (`OurFault`). Beside them stands `SetupError`: presque cannot start as told.
+side of the wire (`OurFault`). Beside them is `SetupError`: presque cannot start as told.
 
 The text of an error says what is wrong and what to do about it, and never holds a job's body; of a body that
 is not JSON it quotes a few characters.
@@ -69,7 +69,68 @@ class AnswerTooLarge(CallerError):
     code = "answer-too-large"
 
     def __init__(self) -> None:
-        super().__init__("the answers before this one are 8 MiB long: it was not carried out; send it again")
+        super().__init__("the answers before this one are 4 MiB long: it was not carried out; send it again")
+
+
+class Refused(CallerError):
+    """The asker may not do this. `who`, `verb` and `queue` are noted for the audit."""
+
+    code = "not-allowed"
+    who: str = ""
+    verb: str = ""
+    queue: str | None = None
+
+
+class TokenMissing(Refused):
+    """This server requires a token, and the request has none."""
+
+    code = "token-missing"
+
+    def __init__(self) -> None:
+        super().__init__("this needs an access token: send it in the header `Authorization: Bearer TOKEN`")
+
+
+class TokenUnknown(Refused):
+    """The token is none that this server knows: it was never made, was revoked, or is wrong."""
+
+    code = "token-unknown"
+
+    def __init__(self) -> None:
+        super().__init__("this access token is not valid")
+
+
+class TokenExpired(Refused):
+    """The token was valid until some time ago."""
+
+    code = "token-expired"
+
+    def __init__(self) -> None:
+        super().__init__("this access token has expired")
+
+
+class NotPermitted(Refused):
+    """The token is valid and does not allow this. The text names the scope that is missing."""
+
+    code = "not-allowed"
+
+
+class NoNamespace(Refused):
+    """There is no such namespace, or not any more."""
+
+    code = "no-namespace"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no namespace `{shown(name)}`")
+
+
+class TooManyRequests(PresqueError):
+    """The token allows so many requests in a while, and has had them. `retry_after` is in seconds."""
+
+    code = "rate-exceeded"
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__("this access token has used up its rate; try again later")
+        self.retry_after = retry_after
 
 
 class StateError(PresqueError):
@@ -103,6 +164,19 @@ class QueueFull(StateError):
 
     def __init__(self) -> None:
         super().__init__("the queue is as long as its policy allows (`max_length`); push again later")
+
+
+class NamespaceFull(StateError):
+    """The namespace has as much of something as its quota allows. `code` is `quota-` and what it is: `jobs`,
+    `bytes`, `queues`, `connections` or `requests`; `retry_after` is in seconds."""
+
+    code = "quota-jobs"
+
+    def __init__(self, kind: str, message: str, retry_after: float = 1) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.code = f"quota-{kind}"  # type: ignore[misc]  # each has its own
+        self.retry_after = retry_after
 
 
 class WrongState(StateError):
@@ -142,6 +216,18 @@ class NotFound(StateError):
     """There is no such thing."""
 
     code = "not-found"
+
+
+class NoTestClock(NotFound):
+    """The clock of this server cannot be moved."""
+
+    code = "no-test-clock"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the clock of this server cannot be moved: for tests, start one with "
+            "`presque serve --memory --test-clock`"
+        )
 
 
 class NoJob(NotFound):
@@ -201,8 +287,17 @@ class DiskFull(OurFault):
         mib = 1024 * 1024
         super().__init__(
             f"the disk is nearly full ({free // mib} MiB free, `min_free_disk` is {-(-least // mib)} MiB): "
-            "no job is taken; make room on the disk, or fetch or purge some jobs"
+            "no job is accepted; make room on the disk, or fetch or purge some jobs"
         )
+
+
+class NotReady(OurFault):
+    """The server runs, and cannot do its work now. `reasons` are words that never change."""
+
+    code = "not-ready"
+
+    def __init__(self, reasons: Iterable[str]) -> None:
+        super().__init__(f"not ready: {', '.join(reasons)}")
 
 
 class StoreError(OurFault):
@@ -212,9 +307,15 @@ class StoreError(OurFault):
 
 
 class SetupError(PresqueError):
-    """presque cannot start, or a command cannot run, the way it was told to."""
+    """presque cannot start, or a command cannot run, with these settings or arguments."""
 
     code = "setup"
+
+
+class NoToken(SetupError):
+    """Others could reach the server, and there is no access token that would keep them out."""
+
+    code = "no-token"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 A `Field` is a row of data. The same row reads a parameter of a query string, a header and a member of a JSON
 object, says what it should be when it is not, and describes itself for the OpenAPI document and the tables of
-docs/protocol.md. verbs.py has the rows.
+docs/protocol.md. verbs/ has the rows.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Field:
 
     @property
     def bounds(self) -> str:
-        """` from 1 to 9`, to stand behind what it should be; nothing where there are no bounds."""
+        """` from 1 to 9`, to follow the type in a message; empty without bounds."""
         if self.most == math.inf:
             return f" of at least {plain(self.least)}" if self.least > 0 else ""
         return f" from {plain(self.least)} to {plain(self.most)}"

@@ -91,7 +91,7 @@ class Reader:
         if opcode >= CLOSE:
             return Message(opcode, payload)
         if (opcode == CONTINUATION) is (self._kind == CONTINUATION) or opcode > BINARY:
-            raise FrameError(PROTOCOL_ERROR, "a frame came that does not continue what began")
+            raise FrameError(PROTOCOL_ERROR, "a frame does not continue the message that was begun")
         if opcode != CONTINUATION:
             if last:
                 return _checked(opcode, payload)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from presque.verbs import PRIORITY
+import msgspec
+
+from presque.verbs.bounds import PRIORITY
 
 
 class JobState(StrEnum):
@@ -23,8 +24,7 @@ class JobState(StrEnum):
     """Only told to those who wait for the end of a job: a deleted job is not in the store."""
 
 
-@dataclass(frozen=True, slots=True)
-class PushOptions:
+class PushOptions(msgspec.Struct, frozen=True):
     """How a job is to be stored. Times are milliseconds; None means that nothing was asked for.
 
     `delayed` is a moment since the epoch, `delay` and `ttl` count from the store's now. A job with a
@@ -32,8 +32,8 @@ class PushOptions:
     fetched (`uniq_until="fetch"`) or finished (`"done"`). `attempts` and `keep` (seconds) override the
     policy of the queue. Jobs of different `group`s are handed out in turn. `traceparent` (W3C Trace Context)
     is kept for whoever takes the job. Of all pushes with one `idempotency` key within a day only the first
-    stores anything; `fingerprint` tells whether the others ask for the same. What is pushed for a recurring
-    job `cron` has a `stamp` that grows: one up to the last that its queue took stores nothing.
+    stores anything; `fingerprint` tells whether the others ask for the same. What is pushed for a moment of
+    the recurring job `cron` has a `stamp` that grows: one up to the last that its queue took stores nothing.
     """
 
     priority: int = PRIORITY
@@ -75,7 +75,8 @@ class Fetched(NamedTuple):
 class Leased(NamedTuple):
     """A job that is held for a while: until `ends_at` (ms since the epoch), proven by `token`.
 
-    `attempt` is how many times it has been handed out, this time included.
+    `attempt` is how many times it has been handed out, this time included. `saved` is the JSON that the
+    attempt before has left for this one, empty if it left nothing.
     """
 
     queue: str
@@ -86,10 +87,10 @@ class Leased(NamedTuple):
     max_attempts: int
     token: str
     ends_at: int
+    saved: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """One attempt that failed. `at` is milliseconds since the epoch."""
 
     at: int
@@ -98,8 +99,7 @@ class Failure:
     backtrace: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """A job in the store. Moments are milliseconds since the epoch; None means that there is none.
 
     `run_at` is when a scheduled job is due, or when one that was scheduled became ready. `progress` and
@@ -116,26 +116,36 @@ class Job:
     pushed_at: int
     run_at: int | None = None
     lease_until: int | None = None
+    leased_at: int | None = None
     kept_until: int | None = None
     expires_at: int | None = None
     finished_at: int | None = None
     group: str | None = None
     uniq: str | None = None
     traceparent: str | None = None
+    cron: str | None = None
+    """The recurring job that pushed it."""
     worker: str | None = None
     progress: bytes | None = None
+    saved: bytes | None = None
     result: bytes | None = None
     reason: str | None = None
     cancelled: bool = False
     errors: tuple[Failure, ...] = ()
+    attempts: int | None = None
+    """How many attempts it was pushed with; None: as the policy says."""
+    keep: int | None = None
+    """For how many seconds it is kept once it is done; None: as the policy says."""
+    until_done: bool = False
+    """Whether it holds its `uniq` key until it is finished."""
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
+class Explained(msgspec.Struct, frozen=True):
     """What a job and its queue wait for. Moments are milliseconds since the epoch, as in `Job`.
 
     `ahead` is how many ready jobs come before it, None for too many to count. `free_in_ms` is how long the
-    queue's rate allows nothing. `listeners` is how many servers have somebody waiting for a job of the queue.
+    queue's rate allows nothing. `listeners` is how many servers have somebody waiting for a job of the queue,
+    or may have.
     """
 
     state: JobState
@@ -155,8 +165,7 @@ class Explained:
     listeners: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """What a fetch or lease asks for: up to `count` jobs, for good, or for `ms` milliseconds (None: as the
     policy says).
 
@@ -173,8 +182,14 @@ class Ask:
 NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
 
 
+def alike(values: Sequence[Any]) -> bool:
+    """Whether all of these are the same. Most jobs that are handled together share these
+    values, and shared values are handled once: see bench/lease_cpu.py."""
+    return not values or values.count(values[0]) == len(values)
+
+
 class Settle(NamedTuple):
-    """One lease to end or extend: `ack`, `fail`, `release`, `extend`, and what the verb is told besides.
+    """One lease to end or extend: `ack`, `fail`, `release` or `extend`, with the fields of that verb.
 
     The fields of each verb are named in lua/settle.lua; times are milliseconds.
     """
@@ -194,8 +209,7 @@ class Settled(NamedTuple):
     moment: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class QueueStats:
+class QueueStats(msgspec.Struct, frozen=True):
     """The counts and counters of one queue at one moment."""
 
     queue: str
@@ -214,8 +228,7 @@ class QueueStats:
     failed_last_minute: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerRecord:
+class WorkerRecord(msgspec.Struct, frozen=True):
     """A registered worker and what it said of itself. Times are milliseconds since the epoch.
 
     `asked` is what it should be: `start`, `quiet` or `stop`. `report` is its JSON, empty if it never reports.
@@ -232,8 +245,7 @@ class WorkerRecord:
     report: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerStats:
+class WorkerStats(msgspec.Struct, frozen=True):
     """What is known of one worker. `started_at` is milliseconds since the epoch."""
 
     worker: str

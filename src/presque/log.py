@@ -26,8 +26,12 @@ import math
 import os
 import re
 import sys
+import threading
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any, TextIO
+
+log = logging.getLogger("presque")
 
 _event = re.compile(r"[a-z][a-z0-9_-]*(?:\.[a-z0-9_-]+)+\Z").match
 _field = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)\Z", re.DOTALL).match
@@ -37,7 +41,7 @@ _COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRIT
 
 
 def configure(format: str = "auto", level: str = "info", stream: TextIO | None = None) -> None:  # noqa: A002
-    """Send every log line to `stream` (standard error unless given), in place of what was set up before.
+    """Send every log line to `stream` (standard error by default), in place of what was set up before.
 
     `auto` is plain on a terminal and JSON elsewhere. `level` is for presque; libraries speak from
     `warning` on, or from `debug` on when presque does.
@@ -57,6 +61,37 @@ def configure(format: str = "auto", level: str = "info", stream: TextIO | None =
     logging.getLogger("presque").setLevel(wanted)
 
 
+def catch_all() -> None:
+    """Make lines of what Python would print to standard error by itself: warnings, and what nobody caught."""
+    logging.captureWarnings(True)
+    sys.excepthook = _log_exception
+    threading.excepthook = _log_thread
+    sys.unraisablehook = _log_unraisable
+
+
+def _log_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What nobody has caught is a line as any other."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        log.critical("process.broken error=%r", error, exc_info=(kind, error, trace))
+
+
+def _log_thread(said: threading.ExceptHookArgs) -> None:
+    error = said.exc_value
+    if error is not None:
+        thread = said.thread.name if said.thread is not None else None
+        log.error("thread.broken thread=%s", thread, exc_info=(said.exc_type, error, said.exc_traceback))
+
+
+def _log_unraisable(said: sys.UnraisableHookArgs) -> None:
+    error = said.exc_value
+    if error is not None:
+        log.error(
+            "process.error_ignored where=%r", said.object, exc_info=(said.exc_type, error, said.exc_traceback)
+        )
+
+
 def is_json(format: str, stream: TextIO | None = None) -> bool:  # noqa: A002
     """Whether lines in this format are JSON."""
     stream = sys.stderr if stream is None else stream
@@ -64,7 +99,7 @@ def is_json(format: str, stream: TextIO | None = None) -> bool:  # noqa: A002
 
 
 def parse(record: logging.LogRecord) -> tuple[str, dict[str, Any]] | None:
-    """The event of a record and its fields, typed as they were passed; None if it is no event line."""
+    """The event of a record and its fields, typed as they were passed; None if it is not an event line."""
     template, arguments = record.msg, record.args or ()
     if not isinstance(template, str) or not isinstance(arguments, tuple):
         return None
@@ -175,11 +210,12 @@ def _plain(value: object) -> str:
 
 
 def _jsonable(value: object) -> object:
-    if value is None or isinstance(value, (bool, int, str)):
+    if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
-    return _text(value)
+    # The path of a file need not be Unicode, and JSON must be.
+    return _text(value).encode("utf-8", "backslashreplace").decode()
 
 
 def _text(value: object) -> str:

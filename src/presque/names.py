@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from typing import Protocol
 
 from presque.errors import InvalidName, shown
 
@@ -20,6 +21,7 @@ LIST_MOST = 64
 
 _queue = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@~+-]{0,127}\Z").match
 _pattern = re.compile(r"[A-Za-z0-9*?][A-Za-z0-9._:@~+*?-]{0,127}\Z").match
+_beginning = re.compile(r"[^*?]*").match
 _job = re.compile(r"[1-9][0-9]{0,14}\Z").match
 _jobs = re.compile(r"[1-9][0-9]{0,14}(?: [1-9][0-9]{0,14})*\Z").match
 _worker = re.compile(r"[\x21-\x7e]{1,256}\Z").match
@@ -46,11 +48,23 @@ def jobs(ids: list[str]) -> None:
             job(job_id)
 
 
+def is_pattern(text: str) -> bool:
+    """Whether this can be a queue's name, or a pattern of such names."""
+    return _pattern(text) is not None
+
+
 def worker(name: str) -> str:
     """Return `name` if a worker may be called so, raise `InvalidName` otherwise."""
     if _worker(name):
         return name
     raise InvalidName(f"`{shown(name)}` is not a valid worker id: use {WORKER_RULE}")
+
+
+class Excluding(Protocol):
+    """Leaves queues out of a list as a pattern does."""
+
+    def excludes(self, queue: str) -> bool:
+        """Whether it leaves this queue out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +77,7 @@ class QueueList:
     """
 
     items: tuple[str, ...]
-    excluded: tuple[str, ...] = ()
+    excluded: tuple[str | Excluding, ...] = ()
     single: str | None = None
     """The name of the queue if exactly one is asked for by name, as most callers do."""
     text: str = field(default="", compare=False)
@@ -79,7 +93,7 @@ class QueueList:
         if name in self.items:
             return True
         return any(has_glob(item) and fnmatchcase(name, item) for item in self.items) and not any(
-            fnmatchcase(name, pattern) for pattern in self.excluded
+            _leaves_out(one, name) for one in self.excluded
         )
 
     def expand(self, known: Iterable[str]) -> list[str]:
@@ -91,14 +105,33 @@ class QueueList:
                 found.setdefault(item)
                 continue
             for name in names:
-                if fnmatchcase(name, item) and not any(fnmatchcase(name, out) for out in self.excluded):
+                if self.picks(item, name):
                     found.setdefault(name)
         return list(found)
+
+    def picks(self, glob: str, name: str) -> bool:
+        """Whether `glob`, which is one of this list, stands for the queue `name`."""
+        return fnmatchcase(name, glob) and not any(_leaves_out(out, name) for out in self.excluded)
+
+
+def _leaves_out(one: str | Excluding, name: str) -> bool:
+    return fnmatchcase(name, one) if isinstance(one, str) else one.excludes(name)
 
 
 def has_glob(item: str) -> bool:
     """Whether `item` is a pattern and not a name."""
     return "*" in item or "?" in item
+
+
+def beginning(item: str) -> str:
+    """What all names begin with that a pattern matches: it as far as its first `*` or `?`."""
+    found = _beginning(item)
+    return "" if found is None else found[0]
+
+
+def is_queue(name: str) -> bool:
+    """Whether a queue may be called so."""
+    return _queue(name) is not None
 
 
 @lru_cache(maxsize=1024)

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the HTTP door, made of the rows of verbs.py and the shapes of shapes.py.
+"""The OpenAPI 3.1 document of the HTTP door, made of the rows in verbs/ and the shapes of shapes.py.
 
 The tests compare it with real answers, and send a running server what it allows and what it does not.
 """
@@ -9,11 +9,19 @@ from typing import Any
 
 from presque.fields import Field, Kind, object_schema
 from presque.shapes import EXAMPLES, SHAPES, Schema, ref
-from presque.verbs import COMMANDS, COMMANDS_MOST, VERBS, Verb
+from presque.verbs import COMMANDS, VERBS
+from presque.verbs.bounds import COMMANDS_MOST
+from presque.verbs.verb import Verb
+from presque.verbs.vocabulary import OF_AN_EXPORT
 from presque.version import __version__
 
 JSON, PROBLEM = "application/json", "application/problem+json"
-STREAMS = {"lines": "application/x-ndjson", "events": "text/event-stream"}
+STREAMS = {
+    "lines": "application/x-ndjson",
+    "exported": "application/x-ndjson",
+    "events": "text/event-stream",
+}
+TEXTS = {"metrics": ("text/plain", "application/openmetrics-text")}
 REF: Schema = {
     "type": ["string", "number", "boolean", "null"],
     "description": "Comes back in the answer; at most 256 bytes.",
@@ -38,13 +46,15 @@ _TAGS = {
     "lease": "Take jobs for a while, and say what became of them.",
     "read": "Look, and change nothing.",
     "control": "Steer queues, jobs and workers.",
-    "admin": "Define what pushes jobs by itself.",
-    "any": "What holds other verbs, and this document.",
+    "admin": "Define what pushes jobs by itself; access tokens, the audit, the clock of a server for tests.",
+    "any": "What holds other verbs, sessions of browsers, and this document.",
 }
 
 _ERRORS = {
     400: "The request is wrong; the sentence says what to change. Nothing was stored.",
-    403: "The request comes from a web page of another site, or a browser would take a job.",
+    401: "The access token is missing, not valid, or expired.",
+    403: "The access token does not allow this, the request comes from a page of another site, or a browser "
+    "would take a job.",
     404: "There is no such thing, or nothing to hand out.",
     408: "The request did not arrive in time.",
     409: "The lease has ended, or the job is in another state.",
@@ -53,7 +63,7 @@ _ERRORS = {
     415: "The body is compressed.",
     421: "This server does not answer to that host.",
     422: "The Idempotency-Key was used for another push.",
-    429: "The queue is as long as its policy allows.",
+    429: "The queue is as long as its policy allows, or the access token has had all its requests for now.",
     431: "The head of the request is too large.",
     500: "presque made a mistake; its log says more.",
     501: "The body has a Transfer-Encoding other than chunked.",
@@ -64,7 +74,7 @@ _ERRORS = {
 _BEFORE_THE_ROUTE = (400, 408, 413, 431, 501, 503, 505)
 """Those that may come before it is known which route is asked for, so that they are written as on the classic
 routes."""
-_ANY_REQUEST = (400, 403, 408, 413, 415, 421, 431, 500, 501, 503, 505)
+_ANY_REQUEST = (400, 401, 403, 408, 413, 415, 421, 429, 431, 500, 501, 503, 505)
 
 _WORKER = Field(
     name="worker", kind=Kind.WORKER, means="The id of the worker that asks.", header="X-presque-workerid"
@@ -73,6 +83,7 @@ _WORKER = Field(
 _BODIES: dict[str, Any] = {
     "push": {"to": "ana@example.org"},
     "put_back": {"to": "ana@example.org"},
+    "move_clock": {"advance": "1h"},
     "push_many": {"jobs": [{"to": "ana@example.org"}, {"to": "ben@example.org"}]},
     "lease": {"count": 10, "seconds": 60, "wait": 20},
     "settle": {
@@ -85,11 +96,18 @@ _BODIES: dict[str, Any] = {
     "extend": {"lease": "1-7f3a", "seconds": 60, "progress": 0.5},
     "change": {"priority": 9},
     "retry_all": {"limit": 100, "rate": 10},
+    "import": {"queue": "mail", "body": {"to": "ana@example.org"}, "state": "dead"},
+    "new_task": {"act": "retry", "queues": "mail*", "like": "timeout after # s", "rate": 50},
     "change_policy": {"lease": 300, "max_leased": 20, "ttl": None},
     "put_cron": {"queue": "mail", "body": {"report": "daily"}, "schedule": "0 9 * * mon-fri"},
     "control": {"status": "stop"},
     "report": {"queues": ["mail"], "doing": "job 42"},
     "tell_worker": {"worker_id": "worker-1", "status": "quiet"},
+    "new_namespace": {"namespace": "acme", "quotas": {"queues": 100, "jobs": 100_000}},
+    "change_namespace": {"quotas": {"jobs": 200_000, "requests": None}},
+    "new_token": {"name": "mailer", "allow": ["push:mail*", "lease:mail*"], "deny": ["push:mail_secret"]},
+    "link": {"allow": "read", "expires": "2031-05-08T09:30:00Z"},
+    "login": {"token": "prq_k3vq7xw2np_…"},
     "commands": {"cmd": "push", "queue": "mail", "job": {"to": "ana@example.org"}, "ref": 1},
 }
 """An example of each body, for people to copy."""
@@ -255,6 +273,11 @@ def _body(verb: Verb) -> dict[str, Any] | None:
             needed = [name for name in schema.pop("required", ()) if name not in verb.parameters]
             schema |= {"required": needed} if needed else {}
     example = {"example": _BODIES[verb.name]}
+    if verb.name == "import":
+        one = {"schema": object_schema(OF_AN_EXPORT), **example}
+        many = {"type": "string", "description": "Lines of an export."}
+        lines = {"schema": many, "example": '{"queue":"mail","body":1}\n{"queue":"mail","body":2}\n'}
+        return {"required": True, "content": {JSON: one, STREAMS["lines"]: lines}}
     content: dict[str, Any] = {JSON: {"schema": schema, **example}}
     if verb.name == "push_many":
         lines = {"type": "string", "description": "A job a line, any number of lines."}
@@ -268,14 +291,21 @@ def _responses(verb: Verb) -> dict[str, Any]:
     if verb.answers in STREAMS:
         kind = STREAMS[verb.answers]
         found["200"] = _answer("One after the other, as they come.", kind, {"type": "string"})
+    elif verb.answers in TEXTS:
+        found[str(verb.status)] = {
+            "description": "It is done.",
+            "content": {kind: {"schema": ref(verb.answers)} for kind in TEXTS[verb.answers]},
+        }
     elif verb.answers == "nothing":
         found[str(verb.status)] = {"description": "It is done."}
     else:
         found[str(verb.status)] = _answer("It is done.", JSON, ref(verb.answers))
     if verb.name == "put_cron":
         found["201"] = _answer("It is new.", JSON, ref("cron"))
+    if verb.name == "new_task":
+        found["200"] = _answer("A dry run: nothing was begun.", JSON, ref(verb.answers))
     if verb.name == "delete":
-        found["202"] = {"description": "It is leased: its holder is told, and it is not tried again."}
+        found["202"] = {"description": "It is leased: its holder is notified, and the job is not retried."}
     if verb.name == "lease":
         found["204"] = {"description": "There is no job."}
     for (name, answered), headers in _HEADERS.items():
@@ -319,6 +349,7 @@ _HEADERS: dict[tuple[str, str], dict[str, Any]] = {
     ("put_back", "201"): {"Location": _LOCATION, "Idempotent-Replayed": _REPLAYED},
     ("push_many", "201"): {"Idempotent-Replayed": _REPLAYED},
     ("run_cron", "201"): {"Location": _LOCATION},
+    ("new_task", "201"): {"Location": _header("Where the task is.", required=True)},
     ("fetch", "200"): {
         "Presque-Queue": _header("The queue that the job was on.", required=True),
         "Presque-Job-Id": _header("The job's id.", required=True),

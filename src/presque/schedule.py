@@ -33,7 +33,7 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 
 from presque.errors import CallerError, shown
-from presque.verbs import SCHEDULE_MOST, ZONE_MOST
+from presque.verbs.bounds import SCHEDULE_MOST, ZONE_MOST
 
 ALIASES = {
     "@hourly": "0 * * * *",

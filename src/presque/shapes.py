@@ -1,4 +1,4 @@
-"""The shapes of the answers, as JSON Schema (2020-12), by the names that verbs.py uses.
+"""The shapes of the answers, as JSON Schema (2020-12), by the names that verbs/ uses.
 
 They are the part of the OpenAPI document that says what comes back. Tests compare them with real answers. An
 object is open where later versions may add members (`more`), else closed.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from presque.verbs import DELIVERIES, STATES
+from presque.verbs.bounds import DELIVERIES, OUTCOMES, STATES
 
 Schema = dict[str, Any]
 
@@ -63,6 +63,7 @@ _A_JOB = {
     "max_attempts": WHOLE,
     "pushed_at": MOMENT,
     "run_at": maybe(MOMENT),
+    "leased_at": maybe(MOMENT),
     "lease_until": maybe(MOMENT),
     "worker": maybe(TEXT),
     "progress": ANYTHING,
@@ -85,6 +86,19 @@ _STATS = {
     "last_minute": members(pushed=COUNT, processed=COUNT, failed=COUNT),
 }
 
+_TIMES = maybe(members(p50=NUMBER, p95=NUMBER, mean=NUMBER))
+_HAPPENED = {
+    "pushed": COUNT,
+    "fetched": COUNT,
+    "done": COUNT,
+    "failed": COUNT,
+    "dead": COUNT,
+    "expired": COUNT,
+    "depth": members(ready=COUNT, leased=COUNT, scheduled=COUNT, dead=COUNT),
+    "wait": _TIMES,
+    "run": _TIMES,
+}
+
 _SETTLED_OPTIONAL = {
     "state": {"type": "string", "enum": [*STATES, "deleted"]},
     "run_at": MOMENT,
@@ -92,6 +106,57 @@ _SETTLED_OPTIONAL = {
     "cancel": FLAG,
     "error": TEXT,
     "code": TEXT,
+}
+
+_TOKEN = {
+    "id": TEXT,
+    "name": TEXT,
+    "allow": array(TEXT),
+    "deny": array(TEXT),
+    "expires": maybe(MOMENT),
+    "sources": array(TEXT),
+    "rate": maybe(members(count=WHOLE, seconds=NUMBER)),
+    "created_at": MOMENT,
+    "made_by": maybe(TEXT),
+    "namespace": maybe(TEXT),
+}
+
+_NAMESPACE = {
+    "namespace": TEXT,
+    "quotas": members(
+        queues=maybe(WHOLE),
+        jobs=maybe(WHOLE),
+        bytes=maybe(WHOLE),
+        connections=maybe(WHOLE),
+        requests=maybe(WHOLE),
+    ),
+    "created_at": MOMENT,
+    "made_by": maybe(TEXT),
+    "deleting": FLAG,
+}
+
+_TASK = {
+    "id": TEXT,
+    "act": TEXT,
+    "queues": TEXT,
+    "state": TEXT,
+    "filter": mapping(ANYTHING),
+    "to": maybe(TEXT),
+    "rate": maybe(NUMBER),
+    "limit": maybe(WHOLE),
+    "status": TEXT,
+    "looked": COUNT,
+    "matched": COUNT,
+    "done": COUNT,
+    "refused": COUNT,
+    "total": maybe(COUNT),
+    "queue": maybe(TEXT),
+    "waits": maybe(TEXT),
+    "problems": array(TEXT),
+    "began_at": MOMENT,
+    "ended_at": maybe(MOMENT),
+    "by": maybe(TEXT),
+    "name": maybe(TEXT),
 }
 
 SHAPES: dict[str, Schema] = {
@@ -109,7 +174,7 @@ SHAPES: dict[str, Schema] = {
     "settled": members(_SETTLED_OPTIONAL, queue=TEXT, id=TEXT, status=WHOLE),
     "settled_many": members(settled=array(ref("settled"))),
     "leased_job": members(
-        {"traceparent": TEXT},
+        {"traceparent": TEXT, "saved": ANYTHING},
         more=True,
         queue=TEXT,
         id=TEXT,
@@ -127,15 +192,58 @@ SHAPES: dict[str, Schema] = {
             "group": TEXT,
             "uniq": TEXT,
             "traceparent": TEXT,
+            "cron": TEXT,
             "expires_at": MOMENT,
             "kept_until": MOMENT,
             "reason": TEXT,
             "cancel": FLAG,
+            "saved": ANYTHING,
         },
         more=True,
         **_A_JOB,
     ),
     "jobs": members(jobs=array(ref("job")), cursor=maybe(TEXT)),
+    "found": members(
+        jobs=array(ref("job")),
+        looked=members(jobs=COUNT, queues=COUNT),
+        spoilt=array(TEXT),
+        cursor=maybe(TEXT),
+    ),
+    "imported": members(imported=COUNT, known=COUNT),
+    "failures": members(
+        failures=array(
+            members(
+                more=True,
+                like=TEXT,
+                error=TEXT,
+                count=COUNT,
+                first_at=MOMENT,
+                last_at=MOMENT,
+                queues=mapping(COUNT),
+                more_queues=COUNT,
+                sample=members(queue=TEXT, id=TEXT),
+            )
+        ),
+        looked=members(jobs=COUNT, queues=COUNT),
+        spoilt=array(TEXT),
+        cursor=maybe(TEXT),
+    ),
+    "task": members(more=True, **_TASK),
+    "tasks": members(tasks=array(ref("task")), cursor=maybe(TEXT)),
+    "new_task": {
+        "anyOf": [
+            ref("task"),
+            members(  # of a dry run
+                act=TEXT,
+                queues=TEXT,
+                dry_run=FLAG,
+                matched=COUNT,
+                looked=members(jobs=COUNT, queues=COUNT),
+                complete=FLAG,
+                sample=array(ref("job")),
+            ),
+        ]
+    },
     "retried": members(queue=TEXT, retried=COUNT),
     "explained": members(queue=TEXT, id=TEXT, state=_STATE, reasons=array(members(code=TEXT, text=TEXT))),
     "policy": members(
@@ -168,17 +276,26 @@ SHAPES: dict[str, Schema] = {
         overlap=maybe(TEXT),
         next=array(MOMENT),
         last_fired=maybe(MOMENT),
+        last_outcome=maybe(
+            members(
+                {"error": TEXT},
+                outcome={"type": "string", "enum": list(OUTCOMES)},
+                id=TEXT,
+                at=MOMENT,
+            )
+        ),
         paused=FLAG,
         broken=maybe(TEXT),
     ),
     "crons": members(crons=array(ref("cron")), cursor=maybe(TEXT)),
     "ran": members(id=TEXT, queue=TEXT, name=TEXT),
     "info": members(queue_name=TEXT, job_count=COUNT, job_processed=COUNT, job_failed=COUNT),
-    "queues": members(queues=array(TEXT), size=COUNT),
+    "queues": members({"cursor": TEXT}, queues=array(TEXT), size=COUNT),
     "size": members({"jobs": array(TEXT)}, queue=TEXT, size=COUNT),
     "started": members(queue=TEXT, status={"type": "integer", "enum": [0, 1]}),
     "updated": members(queue=TEXT, response={"type": "string", "const": "updated"}),
     "all_stats": members(
+        {"cursor": TEXT},
         more=True,
         redis=TEXT,
         durability=TEXT,
@@ -188,6 +305,16 @@ SHAPES: dict[str, Schema] = {
         by_queue=mapping(members(more=True, **_STATS)),
     ),
     "stats": members(more=True, queue=TEXT, **_STATS),
+    "history": members(
+        more=True,
+        queue=maybe(TEXT),
+        over=TEXT,
+        seconds=WHOLE,
+        until=MOMENT,
+        total=members(more=True, **_HAPPENED),
+        buckets=array(members({"oldest_seconds": maybe(NUMBER)}, more=True, at=MOMENT, **_HAPPENED)),
+    ),
+    "metrics": {"type": "string"},
     "workers": {
         "anyOf": [
             array(TEXT),
@@ -213,10 +340,46 @@ SHAPES: dict[str, Schema] = {
     },
     "told": members(worker_id=TEXT, status=TEXT),
     "worker_told": members(worker_id=TEXT, response={"type": "string", "const": "updated"}),
+    "new_token": members(more=True, token=TEXT, **_TOKEN),
+    "tokens": members(tokens=array(members(more=True, **_TOKEN)), cursor=maybe(TEXT)),
+    "namespace": members(more=True, **_NAMESPACE),
+    "namespaces": members(namespaces=array(members(more=True, **_NAMESPACE)), cursor=maybe(TEXT)),
+    "audit": members(audit=array(members(more=True, at=MOMENT, kind=TEXT)), cursor=maybe(TEXT)),
+    "link": members(url=TEXT, method=TEXT, allow=TEXT, expires=MOMENT),
+    "session": members(name=TEXT, namespace=maybe(TEXT), expires=MOMENT, allow=array(TEXT), deny=array(TEXT)),
+    "server": members(
+        more=True,
+        pid=COUNT,
+        started_at=MOMENT,
+        now=MOMENT,
+        connections=COUNT,
+        store=members(
+            more=True,
+            now=MOMENT,
+            answered_in=NUMBER,
+            uptime_seconds=COUNT,
+            memory=members(used=COUNT, limit=maybe(COUNT)),
+            clients=COUNT,
+            commands_per_second=COUNT,
+            fsyncs_pending=COUNT,
+            fsyncs_delayed=COUNT,
+            last_write=TEXT,
+        ),
+        settings=maybe(array({"type": "object"})),
+    ),
+    "asker": members(
+        tokens={"type": "boolean"},
+        name=maybe(TEXT),
+        namespace=maybe(TEXT),
+        expires=maybe(MOMENT),
+        rules=array(members(allow=maybe(array(TEXT)), deny=array(TEXT))),
+    ),
     "commanded": {
         "anyOf": [{"type": "object"}, array({"type": "object"})],
         "description": "The answer of the command, or the array of answers.",
     },
+    "health": members(status=TEXT),
+    "clock": members(now=MOMENT, ahead=NUMBER),
     "openapi": {"type": "object"},
 }
 """Every shape by its name. Streams and answers without a body have none."""
@@ -231,6 +394,7 @@ _JOB: dict[str, Any] = {
     "max_attempts": 5,
     "pushed_at": "2031-05-07T09:30:00.000Z",
     "run_at": None,
+    "leased_at": None,
     "lease_until": None,
     "worker": "worker-1",
     "progress": None,
@@ -240,6 +404,29 @@ _JOB: dict[str, Any] = {
     ],
     "finished_at": "2031-05-07T09:31:00.000Z",
     "reason": "no such host",
+}
+_A_TASK: dict[str, Any] = {
+    "id": "7",
+    "act": "retry",
+    "queues": "mail*",
+    "state": "dead",
+    "filter": {"like": "timeout after # s"},
+    "to": None,
+    "rate": 50,
+    "limit": None,
+    "status": "running",
+    "looked": 1200,
+    "matched": 300,
+    "done": 300,
+    "refused": 0,
+    "total": 5000,
+    "queue": "mail",
+    "waits": None,
+    "problems": [],
+    "began_at": "2031-05-07T09:30:00.000Z",
+    "ended_at": None,
+    "by": None,
+    "name": None,
 }
 _CRON: dict[str, Any] = {
     "name": "report",
@@ -251,7 +438,8 @@ _CRON: dict[str, Any] = {
     "missed": "once",
     "overlap": "allow",
     "next": ["2031-05-07T09:00:00Z"],
-    "last_fired": None,
+    "last_fired": "2031-05-06T09:00:00.104Z",
+    "last_outcome": {"outcome": "done", "id": "41", "at": "2031-05-06T09:00:02.310Z"},
     "paused": False,
     "broken": None,
 }
@@ -267,6 +455,39 @@ _COUNTS: dict[str, Any] = {
     "oldest_seconds": 1.5,
     "status": 1,
     "last_minute": {"pushed": 3, "processed": 2, "failed": 0},
+}
+
+_HAPPENED_THERE: dict[str, Any] = {
+    "pushed": 12,
+    "fetched": 0,
+    "done": 10,
+    "failed": 1,
+    "dead": 0,
+    "expired": 0,
+    "depth": {"ready": 2, "leased": 1, "scheduled": 0, "dead": 0},
+    "wait": {"p50": 0.012, "p95": 0.2, "mean": 0.04},
+    "run": {"p50": 0.7, "p95": 1.9, "mean": 0.8},
+}
+
+_A_TOKEN: dict[str, Any] = {
+    "id": "k3vq7xw2np",
+    "name": "mailer",
+    "allow": ["push:mail*", "lease:mail*"],
+    "deny": [],
+    "expires": None,
+    "sources": [],
+    "rate": None,
+    "created_at": "2031-05-07T09:30:00.000Z",
+    "made_by": None,
+    "namespace": None,
+}
+
+_A_NAMESPACE: dict[str, Any] = {
+    "namespace": "acme",
+    "quotas": {"queues": 100, "jobs": 100_000, "bytes": None, "connections": 50, "requests": None},
+    "created_at": "2031-05-07T09:30:00.000Z",
+    "made_by": "k3vq7xw2np",
+    "deleting": False,
 }
 
 EXAMPLES: dict[str, Any] = {
@@ -302,6 +523,28 @@ EXAMPLES: dict[str, Any] = {
     },
     "job": _JOB,
     "jobs": {"jobs": [_JOB], "cursor": None},
+    "found": {"jobs": [_JOB], "looked": {"jobs": 812, "queues": 3}, "spoilt": [], "cursor": None},
+    "failures": {
+        "failures": [
+            {
+                "like": "timeout after # s",
+                "error": "timeout after 30 s",
+                "count": 12,
+                "first_at": "2031-05-07T09:30:00.000Z",
+                "last_at": "2031-05-07T09:41:00.000Z",
+                "queues": {"mail": 12},
+                "more_queues": 0,
+                "sample": {"queue": "mail", "id": "42"},
+            }
+        ],
+        "looked": {"jobs": 812, "queues": 3},
+        "spoilt": [],
+        "cursor": None,
+    },
+    "imported": {"imported": 500, "known": 0},
+    "task": _A_TASK,
+    "tasks": {"tasks": [_A_TASK], "cursor": None},
+    "new_task": _A_TASK,
     "retried": {"queue": "mail", "retried": 12},
     "explained": {
         "queue": "mail",
@@ -325,6 +568,7 @@ EXAMPLES: dict[str, Any] = {
         "expires": None,
         "delivery": "queue",
     },
+    "clock": {"now": "2031-05-07T10:30:00.000Z", "ahead": 3600},
     "cron": _CRON,
     "crons": {"crons": [_CRON], "cursor": None},
     "ran": {"id": "42", "queue": "mail", "name": "report"},
@@ -334,9 +578,74 @@ EXAMPLES: dict[str, Any] = {
     "started": {"queue": "mail", "status": 1},
     "updated": {"queue": "mail", "response": "updated"},
     "stats": {"queue": "mail", **_COUNTS},
+    "history": {
+        "queue": "mail",
+        "over": "1h",
+        "seconds": 60,
+        "until": "2031-05-07T09:30:12.000Z",
+        "total": _HAPPENED_THERE,
+        "buckets": [{"at": "2031-05-07T09:30:00.000Z", **_HAPPENED_THERE, "oldest_seconds": 1.5}],
+    },
     "workers": ["worker-1"],
     "told": {"worker_id": "worker-1", "status": "start"},
     "worker_told": {"worker_id": "worker-1", "response": "updated"},
+    "new_token": {"token": "prq_k3vq7xw2np_" + "x" * 43, **_A_TOKEN},
+    "tokens": {"tokens": [_A_TOKEN], "cursor": None},
+    "namespace": {**_A_NAMESPACE, "usage": {"queues": 3, "jobs": 1200, "bytes": 84000, "connections": 4}},
+    "namespaces": {"namespaces": [_A_NAMESPACE], "cursor": None},
+    "audit": {
+        "audit": [
+            {
+                "at": "2031-05-07T09:30:00.000Z",
+                "kind": "act",
+                "outcome": "done",
+                "verb": "purge",
+                "about": "mail",
+                "token": "k3vq7xw2np",
+                "name": "mailer",
+                "from": "192.0.2.7",
+            }
+        ],
+        "cursor": None,
+    },
+    "link": {
+        "url": "/j/mail/42?link=prq_…",
+        "method": "GET",
+        "allow": "read",
+        "expires": "2031-05-08T09:30:00.000Z",
+    },
+    "session": {
+        "name": "ana",
+        "namespace": None,
+        "expires": "2031-05-07T21:30:00.000Z",
+        "allow": ["read:*"],
+        "deny": [],
+    },
+    "server": {
+        "pid": 4711,
+        "started_at": "2031-05-07T09:30:00.000Z",
+        "now": "2031-05-08T09:30:00.000Z",
+        "connections": 12,
+        "store": {
+            "now": "2031-05-08T09:30:00.000Z",
+            "answered_in": 0.0004,
+            "uptime_seconds": 86400,
+            "memory": {"used": 10485760, "limit": None},
+            "clients": 3,
+            "commands_per_second": 1200,
+            "fsyncs_pending": 0,
+            "fsyncs_delayed": 0,
+            "last_write": "ok",
+        },
+        "settings": [{"setting": "fsync", "value": "always", "from": "default"}],
+    },
+    "asker": {
+        "tokens": True,
+        "name": "ana",
+        "namespace": None,
+        "expires": "2031-05-07T21:30:00.000Z",
+        "rules": [{"allow": ["read:*"], "deny": []}, {"allow": None, "deny": ["fetch:*", "lease:*"]}],
+    },
     "commanded": {"id": "42", "queue": "mail", "ref": 1},
 }
 """Examples of the shapes, for people."""

@@ -1,16 +1,18 @@
 """Every command that a document shows is run, and prints what the document says.
 
 A block marked `console` is run: lines with `$ ` are commands, what follows them is their output, and `…`
-stands for anything. Each document gets a server of its own; its address takes the place of port 5000. A
-block that cannot be run says so in a comment above it: <!-- not run: reason -->.
+stands for anything. Each document gets a server of its own; its address takes the place of port 5000, and that of one with
+a test clock of port 5001. A block that cannot be run says so in a comment above it: <!-- not run: reason -->.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -33,10 +35,13 @@ def test_every_example_prints_what_the_document_says(document: Path, tmp_path: P
     rig.require("curl")
     (tmp_path / ".curlrc").write_text("silent\nshow-error\n")  # as on a terminal: no progress
     wrong: list[str] = []
-    with rig.server("--memory") as server:
+    with contextlib.ExitStack() as until_end:
+        servers = {5000: until_end.enter_context(rig.server("--memory"))}
+        if "localhost:5001" in document.read_text("utf-8"):
+            servers[5001] = until_end.enter_context(rig.server("--memory", "--test-clock"))
         for command in [command for block in to_run(document) for command in block.commands()]:
-            printed = run(command, server, tmp_path)
-            expected = at(server, command.output).rstrip("\n")
+            printed = run(command, servers, tmp_path)
+            expected = at(servers, command.output).rstrip("\n")
             if not fits(printed, expected):
                 wrong.append(f"line {command.line}: {command.text}\n--- says\n{expected}\n--- is\n{printed}")
     assert not wrong, f"in {documents.called(document)}\n" + "\n\n".join(wrong)
@@ -65,14 +70,14 @@ def test_the_blocks_that_are_not_run_are_few_and_say_why(capsys: pytest.CaptureF
     assert len(excused) < ran
 
 
-def run(command: Command, server: rig.Server, home: Path) -> str:
+def run(command: Command, servers: Mapping[int, rig.Server], home: Path) -> str:
     """What one command prints, standard error included."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {
-        **os.environ, "PATH": path, "HOME": str(home), "CURL_HOME": str(home), "PRESQUE_URL": server.url,
+        **os.environ, "PATH": path, "HOME": str(home), "CURL_HOME": str(home), "PRESQUE_URL": servers[5000].url,
     }  # fmt: skip
     done = subprocess.run(
-        ["bash", "-c", at(server, command.text)],
+        ["bash", "-c", at(servers, command.text)],
         cwd=home,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -84,9 +89,11 @@ def run(command: Command, server: rig.Server, home: Path) -> str:
     return done.stdout.decode().replace("\r\n", "\n").rstrip("\n")
 
 
-def at(server: rig.Server, text: str) -> str:
-    """The text with the address of the server that runs in place of the one that the documents name."""
-    return re.sub(r"(localhost|127\.0\.0\.1):5000", f"127.0.0.1:{server.port}", text)
+def at(servers: Mapping[int, rig.Server], text: str) -> str:
+    """The text with the addresses of the servers that run in place of those that the documents name."""
+    for port, server in servers.items():
+        text = re.sub(rf"(localhost|127\.0\.0\.1):{port}", f"127.0.0.1:{server.port}", text)
+    return text
 
 
 def fits(printed: str, expected: str) -> bool:

@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
-from presque.verbs import VERBS, Verb
+from presque.verbs import VERBS
+from presque.verbs.verb import Verb
 from tests import rig
 
 Fields = dict[str, Any]
@@ -25,6 +26,8 @@ def request_of(verb: Verb, fields: Fields) -> tuple[str, str, str | None, dict[s
     """The HTTP request that says this: method, target, body, headers. All of it comes from the verb's row."""
     left = dict(fields)
     path = verb.path
+    if "queues" in verb.fields and verb.fields["queues"].required and "queues" not in verb.in_path:
+        left["queues"] = left.pop("queue", None)  # a command calls it so
     for name in verb.in_path:
         said = left.pop("queue" if name == "queues" else name)
         path = path.replace(f"{{{name}}}", quote(str(said), safe="~:@+,*!"))
@@ -54,6 +57,7 @@ class World:
         self.queue = f"q{name}"
         self.worker = f"w{name}"
         self.cron = f"c{name}"
+        self.task = ""  # the id of a bulk task
 
     def ask(self, verb: str, *, worker: bool = False, **fields: Any) -> rig.Answer:
         """Ask through the HTTP route."""
@@ -96,6 +100,8 @@ class World:
         text = json.dumps(said, sort_keys=True)
         for ours, name in ((self.queue, "QUEUE"), (self.worker, "WORKER"), (self.cron, "CRON")):
             text = text.replace(ours, name)
+        if self.task:
+            text = re.sub(r'("(cursor|id)"): "\d+"', r'\1: "TASK"', text)
         text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)", "MOMENT", text)
         text = re.sub(r'("(lease|traceparent)"): "[^"]+"', r'\1: "TOKEN"', text)
         return json.loads(re.sub(r'("(oldest_seconds|silent_seconds)"): [\d.]+', r"\1: 0", text))
@@ -118,6 +124,22 @@ class Scenario:
 
 def a_queue(world: World) -> Fields:
     return {"queue": world.queue}
+
+
+def a_task(world: World) -> Fields:
+    """A bulk task that has ended."""
+    world.dead()
+    world.task = world.done("new_task", queue=world.queue, act="retry")["id"]
+    rig.eventually(lambda: world.done("task", task_id=world.task)["status"] == "done")
+    return {"task_id": world.task}
+
+
+def a_paused_task(world: World) -> Fields:
+    """A bulk task that has just begun and goes on very slowly."""
+    world.dead()
+    world.task = world.done("new_task", queue=world.queue, act="retry", rate=0.001)["id"]
+    world.done("pause_task", task_id=world.task)
+    return {"task_id": world.task}
 
 
 def ask(**fields: Any) -> Callable[[World], Fields]:
@@ -367,6 +389,7 @@ SCENARIOS = (
     Scenario("job", "waited for", lambda w: World.dead(w) | {"wait": 5}),
     Scenario("jobs", "that are ready", after(two_jobs, state="ready")),
     Scenario("jobs", "a page", after(two_jobs, state="ready", limit=1)),
+    Scenario("jobs", "the page behind", after(two_jobs, state="ready", limit=1, cursor="5:0:1")),
     Scenario("jobs", "that are dead", after(World.dead, state="dead")),
     Scenario("jobs", "of no state", after(World.push, state="red"), 400),
     Scenario("change", "all that can be", lambda w: {**a_job(w), **CHANGES}),
@@ -386,6 +409,37 @@ SCENARIOS = (
     Scenario("explain", "a dead job", World.dead),
     Scenario("explain", "a job of a stopped queue", a_stopped_job),
     Scenario("explain", "no job", no_job, 404),
+    Scenario("search", "a text", lambda w: with_a_job(w) and {"queues": w.queue, "find": "123456789"}),
+    Scenario("search", "with all that may be said", lambda w: World.dead(w) and {
+        "queues": f"{w.queue}*", "state": "dead", "text": "1", "error": "n", "like": "no", "older": 0,
+        "newer": "1h", "priority": 5, "limit": 3,
+    }),
+    Scenario("search", "nothing", lambda w: {"queues": w.queue, "find": "x", "group": "g"}),
+    Scenario("search", "from nowhere", lambda w: {"queues": w.queue, "cursor": "x"}, 400),
+    Scenario("failures", "of a queue", lambda w: World.dead(w) and {"queues": w.queue}),
+    Scenario("failures", "that are tried again", lambda w: {"queues": w.queue, "state": "scheduled"}),
+    Scenario("failures", "of a state that has none", lambda w: {"state": "ready"}, 400),
+    Scenario("import", "a job", ask(body={"a": 1}, state="dead", errors=[{"at": 1, "error": "no"}])),
+    Scenario("import", "into a full queue", lambda w: full(w) and {"queue": w.queue, "body": 1}, 429),
+    Scenario("import", "what is not a job", ask(state="dead"), 400),
+    Scenario("new_task", "to retry", after(World.dead, act="retry", dry_run=True)),
+    Scenario("new_task", "to delete, with all that may be said", after(
+        World.push, act="delete", state="ready", text="1", rate=10, limit=5, dry_run=True, older=0,
+    )),
+    Scenario("new_task", "that begins", after(lambda w: setattr(w, "task", "1"), act="retry"), 201),
+    Scenario("new_task", "to delete what is in no state", ask(act="delete"), 400),
+    Scenario("new_task", "to retry what is not dead", ask(act="retry", state="ready"), 400),
+    Scenario("new_task", "to do what is not known", ask(act="eat"), 400),
+    Scenario("tasks", "all", lambda w: a_task(w) and {"limit": 1}),
+    Scenario("tasks", "from nowhere", lambda w: {"cursor": "x"}, 400),
+    Scenario("task", "that has ended", a_task),
+    Scenario("task", "that is not there", lambda _: {"task_id": "0"}, 404),
+    Scenario("pause_task", "one", a_paused_task),
+    Scenario("pause_task", "one that is not there", lambda _: {"task_id": "0"}, 404),
+    Scenario("resume_task", "one that has ended", a_task),
+    Scenario("resume_task", "one that is not there", lambda _: {"task_id": "0"}, 404),
+    Scenario("cancel_task", "one that has ended", a_task),
+    Scenario("cancel_task", "one that is not there", lambda _: {"task_id": "0"}, 404),
     Scenario("policy", "by default", a_queue),
     Scenario("policy", "that was changed", after(policed)),
     Scenario("change_policy", "all of it", ask(**POLICY)),
@@ -418,6 +472,8 @@ SCENARIOS = (
     Scenario("purge", "nothing", a_queue, 204),
     Scenario("info", "of a queue", with_a_job),
     Scenario("queues", "all", lambda w: with_a_job(w) and {}),
+    Scenario("queues", "of a list", lambda w: {"queues": f"{with_a_job(w)['queue'][:-1]}*", "busy": True}),
+    Scenario("queues", "more than fit", lambda w: with_a_job(w) and {"limit": 1001}, 400),
     Scenario("size", "of a queue", with_a_job),
     Scenario("size", "and its jobs", after(World.push, with_desc=True)),
     Scenario("peek", "at jobs", after(two_jobs, count=5)),
@@ -430,9 +486,18 @@ SCENARIOS = (
     Scenario("control", "what is none", ask(status="run"), 400),
     Scenario("start", "a stopped queue", after(stopped)),
     Scenario("stop", "a queue", a_queue),
+    Scenario("server", "as it is", lambda w: {}),
+    Scenario("whoami", "of anybody", lambda w: {}),
     Scenario("all_stats", "of a queue among others", lambda w: with_a_job(w) and {}),
+    Scenario("all_stats", "of a list", lambda w: {"queues": f"{with_a_job(w)['queue'][:-1]}*", "limit": 3}),
+    Scenario("all_stats", "of a list that is none", lambda w: {"queues": "!a"}, 400),
     Scenario("stats", "of a queue", with_a_job),
+    Scenario("history", "of a queue", lambda w: {**with_a_job(w), "over": "5m"}),
+    Scenario("history", "of no period", lambda w: {**with_a_job(w), "over": "2h"}, 400),
     Scenario("stats", "of a name that is none", lambda w: {"queue": "-x"}, 400),
+    Scenario("livez", "a server that runs", lambda _: {}),
+    Scenario("readyz", "a server that can work", lambda _: {}),
+    Scenario("readyz", "whatever the disk", lambda _: {"exclude": "disk-full"}),
     Scenario("register", "a worker", a_queue, 201, worker=True),
     Scenario("register", "nobody", a_queue, 400),
     Scenario("unregister", "a worker", after(with_worker), 204, worker=True),

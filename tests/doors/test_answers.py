@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -219,3 +220,37 @@ def test_the_names_of_stopped_queues_do_not_burst_a_head() -> None:
     assert answer.headers["presque-paused"].split(",") == names[:32]
     assert answer.headers["presque-paused-more"] == "668"
     assert sum(len(name) + len(value) for name, value in answer.headers.items()) < 8000
+
+
+@pytest.fixture(scope="module")
+def behind() -> Iterator[Server]:
+    """A server that believes what stands in front of it."""
+    with rig.server("--memory", PRESQUE_PROXIES="127.0.0.1") as found:
+        yield found
+
+
+def test_links_begin_with_what_a_proxy_took_off_the_path(behind: Server, queue_name: str) -> None:
+    cron = {"queue": queue_name, "schedule": "@yearly", "body": 1}
+    assert behind.ask("PUT", f"/cron/{queue_name}", json.dumps(cron)).status == 201
+    pushes = (
+        ("POST", f"/q/{queue_name}", "1"),
+        ("PUT", f"/q/{queue_name}", "1"),
+        ("POST", f"/q/{queue_name}?uniq=a", "1"),
+        ("POST", f"/cron/{queue_name}/run", None),
+    )
+    for method, path, body in pushes:
+        for prefix in "/presque", "", "/other/path/":  # one client after the other, with the same path
+            answer = behind.ask(
+                method, path.replace("=a", f"=a{len(prefix)}"), body, X_Forwarded_Prefix=prefix
+            )
+            assert answer.status == 201, answer
+            place = f"{prefix.rstrip('/')}/j/{queue_name}/"
+            assert answer.headers["location"].startswith(place), (method, path, answer.headers)
+    answer = behind.ask("GET", f"/q/{queue_name}", X_Forwarded_Prefix="/presque", Sec_Fetch_Mode="navigate")
+    assert answer.headers["link"] == f'</presque/status/{queue_name}?with_desc=1>; rel="alternate"'
+    assert answer.status == 403
+
+
+def test_a_client_cannot_say_what_links_begin_with(server: Server, queue_name: str) -> None:
+    answer = server.ask("POST", f"/q/{queue_name}", "1", X_Forwarded_Prefix="//evil.example")
+    assert (answer.status, answer.headers["location"]) == (201, f"/j/{queue_name}/1")

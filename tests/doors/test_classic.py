@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests import rig
 from tests.rig import Answer, Door, eventually
 
 ROUTES = {
@@ -340,18 +341,18 @@ def test_a_delayed_job_is_never_early_and_at_most_a_second_late(
     answer = door.ask("GET", f"/q/{queue_name}?wait=10")
 
     assert answer.status == 200
-    assert 0 <= time.time() - due < 1
+    assert 0 <= time.time() - due < rig.PATIENCE
 
 
 def test_a_job_scheduled_while_somebody_waits_arrives_in_time(door: Door, queue_name: str) -> None:
     sent = door.send("GET", f"/q/{queue_name}?wait=10")
     until_it_waits(door, queue_name)
-    push(door, queue_name, "later", query="?delay=30")
+    push(door, queue_name, "later", query="?delay=90")
     due = time.time() + 0.3
     push(door, queue_name, "soon", query=f"?delayed={due:.6f}")
 
     assert sent.answer().json == "soon"
-    assert 0 <= time.time() - due < 1
+    assert 0 <= time.time() - due < rig.PATIENCE
 
 
 def test_a_time_with_an_offset_means_the_same_moment(door: Door, queue_name: str) -> None:
@@ -362,7 +363,7 @@ def test_a_time_with_an_offset_means_the_same_moment(door: Door, queue_name: str
         push(door, queue_name, 1, query=f"?delayed={local}{offset}")
     for _ in range(4):
         assert door.ask("GET", f"/q/{queue_name}?wait=5").status == 200
-        assert 0 <= time.time() - moment.timestamp() < 1
+        assert 0 <= time.time() - moment.timestamp() < rig.PATIENCE
 
 
 def test_scheduled_jobs_come_when_due_whatever_order_they_were_pushed_in(door: Door, queue_name: str) -> None:
@@ -381,7 +382,7 @@ def test_a_delay_that_has_passed_is_none(door: Door, queue_name: str) -> None:
 
 
 def test_a_waiting_fetch_gets_the_job_that_arrives(door: Door, queue_name: str) -> None:
-    sent = door.send("GET", f"/q/{queue_name}?wait=20")
+    sent = door.send("GET", f"/q/{queue_name}?wait=60")
     until_it_waits(door, queue_name)
 
     began = time.monotonic()
@@ -390,13 +391,13 @@ def test_a_waiting_fetch_gets_the_job_that_arrives(door: Door, queue_name: str) 
     answer = sent.answer()
     assert (answer.status, answer.json) == (200, {"a": 1})
     assert answer.headers["presque-queue"] == queue_name
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < rig.PATIENCE
 
 
 def test_those_who_wait_are_served_in_the_order_they_came(door: Door, queue_name: str) -> None:
     waiting = []
     for _ in range(5):
-        waiting.append(door.send("GET", f"/q/{queue_name}?wait=20"))
+        waiting.append(door.send("GET", f"/q/{queue_name}?wait=60"))
         until_it_waits(door, queue_name)
     push(door, queue_name, 0, 1, 2)
     assert [sent.answer().json for sent in waiting[:3]] == [0, 1, 2]
@@ -407,14 +408,14 @@ def test_those_who_wait_are_served_in_the_order_they_came(door: Door, queue_name
 def test_a_waiting_fetch_that_finds_nothing_says_so_when_its_time_is_up(door: Door, queue_name: str) -> None:
     began = time.monotonic()
     refused(door.ask("GET", f"/q/{queue_name}?wait=0.3"), 404, "no job")
-    assert 0.3 <= time.monotonic() - began < 2
+    assert 0.3 <= time.monotonic() - began < rig.PATIENCE
 
 
 @pytest.mark.parametrize("prefer", ["wait=0.3", "Wait=0.3", 'respond-async, wait="0.3"', "wait=0.3,foo"])
 def test_a_prefer_header_asks_to_wait(door: Door, queue_name: str, prefer: str) -> None:
     began = time.monotonic()
     refused(door.ask("GET", f"/q/{queue_name}", Prefer=prefer), 404, "no job")
-    assert 0.3 <= time.monotonic() - began < 2
+    assert 0.3 <= time.monotonic() - began < rig.PATIENCE
 
 
 def test_a_preference_that_was_followed_is_named_in_the_answer(door: Door, queue_name: str) -> None:
@@ -429,13 +430,13 @@ def test_a_preference_that_was_followed_is_named_in_the_answer(door: Door, queue
 def test_a_preference_that_makes_no_sense_is_ignored(door: Door, queue_name: str, prefer: str) -> None:
     began = time.monotonic()
     refused(door.ask("GET", f"/q/{queue_name}", Prefer=prefer), 404, "no job")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < rig.PATIENCE
 
 
 def test_the_parameter_counts_more_than_the_preference(door: Door, queue_name: str) -> None:
     began = time.monotonic()
-    refused(door.ask("GET", f"/q/{queue_name}?wait=0", Prefer="wait=20"), 404, "no job")
-    assert time.monotonic() - began < 2
+    refused(door.ask("GET", f"/q/{queue_name}?wait=0", Prefer="wait=60"), 404, "no job")
+    assert time.monotonic() - began < rig.PATIENCE
 
 
 WAIT = SECONDS.format("wait", 0, 60, "{}")
@@ -469,14 +470,14 @@ def test_a_waiting_fetch_of_a_stopped_queue_is_told_so_at_the_end(door: Door, qu
     control(door, queue_name, "stop")
     began = time.monotonic()
     refused(door.ask("GET", f"/q/{queue_name}?wait=0.3"), 404, "queue is closed")
-    assert 0.3 <= time.monotonic() - began < 2
+    assert 0.3 <= time.monotonic() - began < rig.PATIENCE
     assert size(door, queue_name) == 1
 
 
 def test_a_waiting_fetch_gets_its_job_when_the_queue_is_started(door: Door, queue_name: str) -> None:
     push(door, queue_name, 1)
     control(door, queue_name, "stop")
-    sent = door.send("GET", f"/q/{queue_name}?wait=20")
+    sent = door.send("GET", f"/q/{queue_name}?wait=60")
     until_it_waits(door, queue_name)
     control(door, queue_name, "start")
     assert sent.answer().json == 1
@@ -493,10 +494,10 @@ def test_a_waiting_fetch_gets_nothing_from_a_queue_stopped_meanwhile(door: Door,
 
 def test_one_who_waits_and_leaves_takes_no_job(door: Door, queue_name: str) -> None:
     for _ in range(20):
-        sent = door.send("GET", f"/q/{queue_name}?wait=20")
+        sent = door.send("GET", f"/q/{queue_name}?wait=60")
         until_it_waits(door, queue_name)
         sent.leave()
-    stays = door.send("GET", f"/q/{queue_name}?wait=20")
+    stays = door.send("GET", f"/q/{queue_name}?wait=60")
     until_it_waits(door, queue_name)
 
     push(door, queue_name, 1, 2)
@@ -542,7 +543,7 @@ def test_globs_and_exclusions(door: Door, queue_name: str, wanted: str, order: s
 
 @pytest.mark.parametrize("wanted", ["{0}.*", "{0}.x,{0}.n%3Fw,!{0}.x*", "{0}.*,!{0}.old"])
 def test_a_glob_waits_for_queues_that_do_not_exist_yet(door: Door, queue_name: str, wanted: str) -> None:
-    sent = door.send("GET", f"/q/{wanted.format(queue_name)}?wait=20")
+    sent = door.send("GET", f"/q/{wanted.format(queue_name)}?wait=60")
     until_it_waits(door, queue_name)
     push(door, f"{queue_name}.new", "here")
     answer = sent.answer()
@@ -765,7 +766,7 @@ def test_a_batch_takes_the_parameters_of_a_push_but_uniq(door: Door, queue_name:
 
 
 def test_a_batch_wakes_as_many_as_wait(door: Door, queue_name: str) -> None:
-    waiting = [door.send("GET", f"/q/{queue_name}?wait=20") for _ in range(3)]
+    waiting = [door.send("GET", f"/q/{queue_name}?wait=60") for _ in range(3)]
     until_it_waits(door, queue_name)
     door.ask("POST", f"/qb/{queue_name}", b'{"jobs":[1,2,3,4]}')
     assert sorted(sent.answer().json for sent in waiting) == [1, 2, 3]
@@ -960,7 +961,7 @@ def test_a_worker_registers_and_unregisters(door: Door, queue_name: str) -> None
 def test_what_a_worker_fetches_is_counted(door: Door, queue_name: str) -> None:
     worker = f"w-{queue_name}"
     door.ask("POST", f"/w/{queue_name}", X_presque_workerid=worker)
-    sent = door.send("GET", f"/q/{queue_name}?wait=20", X_presque_workerid=worker)
+    sent = door.send("GET", f"/q/{queue_name}?wait=60", X_presque_workerid=worker)
     until_it_waits(door, queue_name)
     push(door, queue_name, 1, 2, 3, 4)
     sent.answer()
@@ -1083,7 +1084,7 @@ def test_a_method_that_a_route_does_not_take_is_405(
     assert answer.status == 405
     assert answer.headers["allow"] == ", ".join(allowed)
     if method != "HEAD":
-        refused(answer, 405, f"{method} is not for this route; it takes {', '.join(allowed)}")
+        refused(answer, 405, f"{method} is not allowed on this route; it takes {', '.join(allowed)}")
 
 
 @pytest.mark.parametrize("path", [path for path, methods in ROUTES.items() if "HEAD" in methods])
@@ -1096,11 +1097,34 @@ def test_head_answers_the_headers_of_get(door: Door, queue_name: str, path: str)
 
 @pytest.mark.parametrize(
     "path",
-    ["/nope", "/nope/", "//", "/Q/a", "/q/a/", "/q/a/b", "/%71/a"],
+    ["/nope", "/nope/", "//", "/q/a/", "/q/a/b", "/%71/a", "/" + "x" * 300],
 )
 def test_what_is_no_route_is_404(door: Door, path: str) -> None:
     for method in "GET", "POST":
-        refused(door.ask(method, path), 404, f"there is no route {method} {path}")
+        refused(door.ask(method, path), 404, f"there is no route {method} {path[:200]}")
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/stat", "/stats"),
+        ("/Q/a", "/q/a"),
+        ("/qq/a", "/q/a"),
+        ("/Status/a", "/status/a"),
+        ("/contorl/a", "/control/a"),
+        ("/event", "/events"),
+        ("/openapi", "/openapi.json"),
+        ("/q/a/leases", "/q/a/lease"),
+        ("/j/a/1/akc", "/j/a/1/ack"),
+        ("/j/a/1/explane", "/j/a/1/explain"),
+        ("/cron/a/runs", "/cron/a/run"),
+    ],
+)
+def test_a_route_that_is_nearly_right_names_the_one_that_was_meant(door: Door, path: str, meant: str) -> None:
+    for method in "GET", "POST":
+        answer = door.ask(method, path)
+        assert answer.status == 404
+        assert answer.json["error"] == f"there is no route {method} {path}, did you mean `{meant}`?"
 
 
 @pytest.mark.parametrize(
@@ -1122,7 +1146,7 @@ def test_every_route_refuses_a_parameter_it_does_not_know(
 
 def test_the_first_page_takes_get_and_head(door: Door) -> None:
     for method in "POST", "PUT", "DELETE":
-        refused(door.ask(method, "/"), 405, f"{method} is not for this route; it takes GET, HEAD")
+        refused(door.ask(method, "/"), 405, f"{method} is not allowed on this route; it takes GET, HEAD")
 
 
 def test_the_first_page_is_html(door: Door) -> None:

@@ -14,7 +14,12 @@ from presque.client import Conflict, Gone, NotFound, QueueClosed
 from tests import rig
 from tests.clients import Connect
 
-NO_VERBS = {"close", "perform", "consume"}
+OF_TOKENS = {"new_token", "tokens", "revoke_token", "audit", "link"}  # see test_tokens.py
+OF_NAMESPACES = {
+    "new_namespace", "namespaces", "namespace", "change_namespace", "delete_namespace",
+}  # fmt: skip  # see test_namespaces.py
+OF_A_TEST_CLOCK = {"clock", "move_clock"}  # see test_clock.py
+NO_VERBS = {"close", "perform", "consume", *OF_TOKENS, *OF_NAMESPACES, *OF_A_TEST_CLOCK}
 VERBS = {name for name in dir(AsyncClient) if not name.startswith("_")} - NO_VERBS
 
 
@@ -36,9 +41,19 @@ def test_every_method_does_what_it_says(connect: Connect, server: rig.Server, qu
         push_and_fetch(client, q)
         hold_and_settle(client, q)
         look_after_jobs(client, q)
+        look_at_many(client, q)
         steer(client, q)
         repeat(client, q)
         know_workers(client, q)
+        assert client.history(q, over="5m")["queue"] == q
+        assert client.server()["store"]["memory"]["used"] > 0
+        assert client.whoami() == {
+            "tokens": False,
+            "name": None,
+            "namespace": None,
+            "expires": None,
+            "rules": [],
+        }
     assert client.used == VERBS
 
 
@@ -87,7 +102,7 @@ def look_after_jobs(client: Any, q: str) -> None:
     assert (dead["body"], dead["errors"][0]["error"]) == ("b", "no")
     assert client.retry(q, dead["id"])["state"] == "ready"
     assert client.change(q, dead["id"], delay=60, body="changed")["state"] == "scheduled"
-    assert [one["code"] for one in client.explain(q, dead["id"])] == ["scheduled"]
+    assert [one["code"] for one in client.explain(q, dead["id"])] == ["scheduled", "no-worker"]
     assert client.delete(q, dead["id"]) is True
     id = client.push(q, "bad", attempts=1)
     [job] = client.lease(q)
@@ -100,6 +115,27 @@ def look_after_jobs(client: Any, q: str) -> None:
     client.ack(job)
     with pytest.raises(NotFound):
         client.job(q, "999")
+
+
+def look_at_many(client: Any, q: str) -> None:
+    client.push_many(q, ["ana", "ben"], attempts=1)
+    for job in client.lease(q, 5):
+        client.fail(job, f"no reply within {len(job.value)} s")
+    [found] = client.search(q, state="dead", find="ana", newer=timedelta(hours=1))["jobs"]
+    assert found["body"] == "ana"
+    [kind] = client.failures(q)["failures"]
+    assert (kind["like"], kind["count"]) == ("no reply within # s", 2)
+    assert client.dry_run("retry", q, like=kind["like"])["matched"] == 2
+    task = client.new_task("retry", q, text="ana", rate=0.5)
+    assert client.pause_task(task["id"])["status"] == "paused"
+    assert client.resume_task(task["id"])["status"] == "running"
+    assert client.task(task["id"])["filter"] == {"text": "ana"}
+    assert task["id"] in [one["id"] for one in client.tasks(limit=5)[0]]
+    line = b'{"queue":"%b","body":1,"state":"dead"}\n' % q.encode()
+    assert [client.import_lines(line, q, 1) for _ in range(2)] == [1, 0]
+    client.cancel_task(task["id"])
+    rig.eventually(lambda: client.task(task["id"])["ended_at"])
+    client.purge(q)
 
 
 def steer(client: Any, q: str) -> None:

@@ -34,7 +34,7 @@ def test_a_recurring_job_shows_its_next_moments_and_its_schedule_in_words(door: 
     assert all("T09:30:00+0" in moment for moment in shown["next"])
     assert (shown["body"], shown["missed"], shown["overlap"]) == ({"n": 1}, "once", "allow")
     assert (shown["priority"], shown["keep"], shown["last_fired"]) == (9, 5, None)
-    assert (shown["paused"], shown["broken"]) == (False, None)
+    assert (shown["paused"], shown["broken"], shown["last_outcome"]) == (False, None, None)
     assert shown in door.ask("GET", "/cron/?limit=500").json["crons"]
 
 
@@ -123,6 +123,69 @@ def test_a_job_is_pushed_at_each_moment(door: Door, cron: str) -> None:
     shown = door.ask("GET", f"/cron/{cron}").json
     assert shown["last_fired"] is not None
     assert door.ask("GET", f"/j/{cron}/1").json["group"] == "acme"
+
+
+def run_and_lease(door: Door, cron: str) -> tuple[str, str]:
+    """The id and the lease of a job that was pushed now."""
+    made = door.ask("POST", f"/cron/{cron}/run").json["id"]
+    [job] = door.ask("POST", f"/q/{cron}/lease").json["jobs"]
+    assert job["id"] == made
+    return made, job["lease"]
+
+
+def outcome(door: Door, cron: str) -> dict[str, str] | None:
+    """How its job ended that ended last, without the moment, which must be one."""
+    found: dict[str, str] | None = door.ask("GET", f"/cron/{cron}").json["last_outcome"]
+    if found is not None:
+        datetime.fromisoformat(found.pop("at"))
+    return found
+
+
+def test_one_tells_how_its_job_ended_that_ended_last(door: Door, cron: str) -> None:
+    put(door, cron, attempts=2)
+    id, lease = run_and_lease(door, cron)
+    assert outcome(door, cron) is None
+    door.ask("POST", f"/j/{cron}/{id}/ack?lease={lease}")
+    assert outcome(door, cron) == {"outcome": "done", "id": id}
+    id, lease = run_and_lease(door, cron)
+    door.ask("POST", f"/j/{cron}/{id}/fail?lease={lease}&retry_in=0", '{"error": "not yet"}')
+    assert outcome(door, cron) == {"outcome": "done", "id": str(int(id) - 1)}
+    [again] = door.ask("POST", f"/q/{cron}/lease").json["jobs"]
+    door.ask("POST", f"/j/{cron}/{id}/fail?lease={again['lease']}", json.dumps({"error": "é" * 150}))
+    assert outcome(door, cron) == {"outcome": "dead", "id": id, "error": "é" * 100}
+    door.ask("POST", f"/j/{cron}/{id}/retry")
+    [again] = door.ask("POST", f"/q/{cron}/lease").json["jobs"]
+    door.ask("POST", "/settle", json.dumps({"ack": [{"queue": cron, "id": id, "lease": again["lease"]}]}))
+    assert outcome(door, cron) == {"outcome": "done", "id": id}
+    id = door.ask("POST", f"/cron/{cron}/run").json["id"]
+    door.ask("GET", f"/q/{cron}")
+    assert outcome(door, cron) == {"outcome": "fetched", "id": id}
+    [listed] = [one for one in door.ask("GET", "/cron/?limit=500").json["crons"] if one["name"] == cron]
+    assert listed == door.ask("GET", f"/cron/{cron}").json
+
+
+def test_one_whose_job_nobody_took_in_time_or_whose_lease_ended_tells_so(door: Door, cron: str) -> None:
+    put(door, cron, ttl=0.01)
+    id = door.ask("POST", f"/cron/{cron}/run").json["id"]
+    eventually(lambda: outcome(door, cron) == {"outcome": "expired", "id": id})
+    put(door, cron, attempts=1)
+    id = door.ask("POST", f"/cron/{cron}/run").json["id"]
+    door.ask("POST", f"/q/{cron}/lease?seconds=1")
+    eventually(lambda: outcome(door, cron) == {"outcome": "dead", "id": id, "error": "lease expired"})
+
+
+def test_an_outcome_is_of_this_recurring_job_and_no_other(door: Door, cron: str) -> None:
+    put(door, cron)
+    id, lease = run_and_lease(door, cron)
+    assert door.ask("GET", f"/j/{cron}/{id}").json["cron"] == cron
+    door.ask("POST", f"/j/{cron}/{id}/ack?lease={lease}")
+    door.ask("POST", f"/q/{cron}", "1")
+    assert "cron" not in door.ask("GET", f"/j/{cron}/{int(id) + 1}").json
+    door.ask("GET", f"/q/{cron}")
+    assert outcome(door, cron) == {"outcome": "done", "id": id}
+    door.ask("DELETE", f"/cron/{cron}")
+    put(door, cron)
+    assert outcome(door, cron) is None
 
 
 def test_one_that_must_not_overlap_waits_for_the_job_before(door: Door, cron: str) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from presque.verbs import VERBS
 from tests import rig
 from tests.rig import Answer, Server
 
@@ -149,6 +152,7 @@ def test_a_preflight_is_never_granted(server: Server, one_job: str, method: str)
 def test_further_hosts_and_origins_can_be_allowed() -> None:
     with rig.server(
         "--memory",
+        "--insecure",
         "--allow-host",
         "Queue.Example",
         "--allow-host",
@@ -167,6 +171,165 @@ def test_further_hosts_and_origins_can_be_allowed() -> None:
         ]:
             [answer] = ask_all(found, "q", [("GET", "/stats/")], **headers)
             assert answer.status == status, headers
+
+
+# --- browsers that do not say for which page they ask
+
+BROWSER = (
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
+)
+SILENT = (
+    "a browser that does not say which page it acts for may take and change nothing here; "
+    "use HTTPS, or send a token in `Authorization`"
+)
+CHANGES = [(verb.method, verb.path) for verb in VERBS.values() if verb.route is not None and not verb.reads]
+LOOKS = [(verb.method, verb.path) for verb in VERBS.values() if verb.route is not None and verb.reads]
+
+
+def filled(path: str, queue: str) -> str:
+    """A path of the table with a queue, and a job or a name, in its place."""
+    for part in "{queue}", "{queues}":
+        path = path.replace(part, queue)
+    return re.sub(r"\{\w+\}", "1", path)
+
+
+@pytest.mark.parametrize(("method", "path"), CHANGES)
+def test_a_browser_that_does_not_say_for_whom_it_asks_changes_nothing(
+    server: Server, one_job: str, method: str, path: str
+) -> None:
+    for agent in BROWSER, "Mozilla/5.0 (compatible; Crawler/1.0)":
+        answer = server.ask(method, filled(path, one_job), None, 30, User_Agent=agent)
+        assert (answer.status, answer.json["error"]) == (403, SILENT)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"User_Agent": "curl/8.5.0"},
+        {"User_Agent": "Mozilla/5.0 (Windows NT; Windows NT 10.0; en-US) WindowsPowerShell/5.1.19041.1"},
+        {"User_Agent": BROWSER, "Sec_Fetch_Site": "same-origin"},
+        {"User_Agent": BROWSER, "Origin": "http://127.0.0.1:PORT"},
+    ],
+)
+def test_programs_and_browsers_that_say_for_whom_they_ask_take_jobs(
+    server: Server, queue_name: str, headers: dict[str, str]
+) -> None:
+    answers = ask_all(server, queue_name, [("POST", "/q/{}"), ("GET", "/q/{}")], **headers)
+    assert [answer.status for answer in answers] == [201, 200]
+
+
+@pytest.mark.parametrize(("method", "path"), LOOKS)
+def test_a_browser_may_look(server: Server, one_job: str, method: str, path: str) -> None:
+    if path in ("/c/{queues}", "/events"):
+        return  # they do not end
+    with_it = server.ask(method, filled(path, one_job), None, 30, User_Agent=BROWSER)
+    assert with_it.status == server.ask(method, filled(path, one_job)).status != 403
+
+
+# --- what only asks changes nothing
+
+ROUTES = sorted({verb.path for verb in VERBS.values() if verb.route is not None})
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "TRACE"])
+@pytest.mark.parametrize("path", [*ROUTES, "/ws", "/ws/{queues}"])
+def test_head_and_options_change_nothing(server: Server, one_job: str, method: str, path: str) -> None:
+    before = server.ask("GET", "/status/").json["queues"]
+    for body in None, '{"status":"stop"}', "1":
+        with contextlib.closing(server.connect()) as connection:
+            lines = f"Host: localhost\r\nContent-Length: {len(body or '')}\r\n\r\n{body or ''}"
+            connection.sendall(f"{method} {filled(path, one_job)} HTTP/1.1\r\n{lines}".encode())
+            assert connection.recv(65536).startswith(b"HTTP/1.1 ")
+    assert server.ask("GET", "/status/").json["queues"] == before
+
+
+# --- pages of listed origins
+
+
+@pytest.fixture(scope="module")
+def listing() -> Iterator[Server]:
+    with rig.server("--memory", PRESQUE_ORIGINS="https://ui.example,http://127.0.0.1:1") as found:
+        yield found
+
+
+def test_a_preflight_of_a_listed_origin_is_granted_on_every_route(listing: Server) -> None:
+    for path in ROUTES:
+        answer = listing.ask(
+            "OPTIONS", filled(path, "q"), None, 30, Origin="https://ui.example",
+            Access_Control_Request_Method="DELETE", Access_Control_Request_Headers="presque-lease",
+            Access_Control_Request_Private_Network="true",
+        )  # fmt: skip
+        assert (answer.status, answer.body) == (204, b"")
+        assert answer.headers["access-control-allow-origin"] == "https://ui.example"
+        assert answer.headers["access-control-allow-private-network"] == "true"
+        assert answer.headers["vary"] == "Origin"
+        assert set(answer.headers["access-control-allow-methods"].split(", ")) >= {
+            verb.method for verb in VERBS.values() if verb.route is not None
+        }
+        sent = {name.lower() for name in answer.headers["access-control-allow-headers"].split(", ")}
+        assert sent >= {
+            "authorization",
+            "content-type",
+            "idempotency-key",
+            "presque-lease",
+            "x-presque-workerid",
+        }
+        assert "access-control-allow-credentials" not in answer.headers
+    assert listing.ask("GET", "/status/").json["queues"] == []
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://ui.example:444", "http://ui.example", "https://evil.example", "null"]
+)
+def test_a_preflight_of_any_other_origin_is_refused(listing: Server, origin: str) -> None:
+    answer = listing.ask("OPTIONS", "/q/q", None, 30, Origin=origin, Access_Control_Request_Method="POST")
+    assert answer.status == 403
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/q/{}", "1", 201),
+        ("GET", "/q/{}", None, 404),
+        ("POST", "/q/{}/lease", "{}", 204),
+        ("POST", "/j/{}/1/ack?lease=x", None, 404),
+        ("GET", "/stats/", None, 200),
+        ("GET", "/nope", None, 404),
+        ("POST", "/q/%7B%7D", "1", 400),
+        ("POST", "/q/{}", "nope", 400),
+        ("BREW", "/q/{}", None, 400),
+        ("POST", "/q/{}", "1" * 1_100_000, 413),
+    ],
+)
+def test_a_page_of_a_listed_origin_can_read_every_answer_that_knows_it(
+    listing: Server, queue_name: str, method: str, path: str, body: str | None, status: int
+) -> None:
+    answer = listing.ask(method, path.format(queue_name), body, 30, Origin="https://UI.example")
+    assert answer.status == status
+    if method != "BREW":  # what cannot be read as a request says nothing of an origin
+        assert answer.headers["access-control-allow-origin"] == "https://UI.example"
+        exposed = answer.headers["access-control-expose-headers"].lower().split(", ")
+        ours = {name for name in answer.headers if name.startswith("presque-")} | {"location", "retry-after"}
+        assert ours <= set(exposed)
+    plain = listing.ask(method, path.format(f"{queue_name}-2"), body)
+    assert not [name for name in plain.headers if name.startswith("access-control")]
+
+
+def test_a_stream_to_a_listed_origin_has_the_headers_too(listing: Server) -> None:
+    for path in "/events", "/c/q":
+        with contextlib.closing(listing.connect()) as connection:
+            connection.sendall(
+                f"GET {path} HTTP/1.1\r\nHost: localhost\r\nOrigin: https://ui.example\r\n\r\n".encode()
+            )
+            assert b"\r\nAccess-Control-Allow-Origin: https://ui.example\r\n" in connection.recv(65536)
+
+
+def test_over_tls_a_page_of_ours_has_come_over_tls(pem: Path) -> None:
+    with rig.tls_server(pem, "--memory") as found:
+        for scheme, status in ("https", 200), ("http", 403):
+            answer = found.ask("GET", "/stats/", None, 30, Origin=f"{scheme}://127.0.0.1:{found.port}")
+            assert answer.status == status
 
 
 # --- the log ----------------------------------------------------------------------------------------

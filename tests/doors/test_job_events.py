@@ -213,11 +213,13 @@ def test_a_reader_that_was_away_for_long_hears_how_much_it_has_missed(
     assert missed["count"] + told_of(told).total() == 3000
 
 
-def test_without_the_parameter_no_job_is_told_and_the_store_publishes_nothing(
-    fleet: tuple[rig.Server, rig.Server, rig.Store], queue_name: str
-) -> None:
-    one, _, store = fleet
-    with reading(one, f"?queues={queue_name}") as events, store.client() as client:
+def test_without_the_parameter_no_job_is_told_and_the_store_publishes_nothing(queue_name: str) -> None:
+    with (
+        rig.store("valkey") as store,
+        rig.server("--redis", store.url) as one,
+        reading(one, f"?queues={queue_name}") as events,
+        store.client() as client,
+    ):
         push(one, queue_name)
         assert events.next()["ready"] == 1
         assert events.kind == "queue"
@@ -268,7 +270,7 @@ def test_some_time_after_its_last_reader_has_left_a_server_hears_no_more_and_say
     queue_name: str,
 ) -> None:
     with rig.store("valkey") as store, rig.server("--redis", store.url, program=("-c", QUICK)) as one:
-        channel = f"presque:{{{queue_name}}}:events"
+        channel = "presque:{:queues}:events"
         with store.client() as client, reading(one, "?jobs=1") as events:
             push(one, queue_name)
             assert events.job() == ("1", "pushed")

@@ -20,10 +20,10 @@ from tests.doors.test_raw_requests import Wire, wire
 HOST = "localhost"
 
 
-@pytest.fixture(scope="module")
-def alone() -> Iterator[rig.Server]:
+@pytest.fixture(scope="module", params=["http", "https"])
+def alone(request: pytest.FixtureRequest, pem: Path) -> Iterator[rig.Server]:
     """A server that nobody else connects to, so that its connections can be counted."""
-    with rig.server("--memory") as found:
+    with rig.server("--memory") if request.param == "http" else rig.tls_server(pem, "--memory") as found:
         yield found
 
 
@@ -97,7 +97,25 @@ def half_close(connection: Wire) -> None:
     connection.end()
 
 
+def goodbye(connection: Wire) -> None:
+    connection.socket.goodbye()
+    while connection.socket.recv(65536):
+        pass  # until the server has said so, too
+    connection.close()
+
+
+def half_close_without_goodbye(connection: Wire) -> None:
+    connection.socket.plain.shutdown(socket.SHUT_WR)
+
+
 WAYS: dict[str, Callable[[Wire], None]] = {"FIN": fin, "RST": rst, "half-close": half_close}
+WAYS_OF_TLS = {**WAYS, "goodbye": goodbye, "half-close without goodbye": half_close_without_goodbye}
+BY_EVERY_WAY = pytest.mark.parametrize(
+    ("alone", "way"),
+    [pytest.param("http", act, id=f"http-{way}") for way, act in WAYS.items()]
+    + [pytest.param("https", act, id=f"https-{way}") for way, act in WAYS_OF_TLS.items()],
+    indirect=["alone"],
+)
 
 
 def connections(server: rig.Server) -> int:
@@ -107,11 +125,11 @@ def connections(server: rig.Server) -> int:
     return sum(row[1].endswith(f":{port}") and row[3] not in ("0A", "06") for row in rows)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@BY_EVERY_WAY
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("verb", WAITING)
 def test_a_waiter_that_leaves_takes_nothing_and_leaves_no_socket(
-    alone: rig.Server, queue_name: str, verb: str, form: str, way: str
+    alone: rig.Server, queue_name: str, verb: str, form: str, way: Callable[[Wire], None]
 ) -> None:
     method, target, body = (part.replace("{q}", queue_name) for part in WAITING[verb])
     rig.eventually(lambda: connections(alone) == 0)
@@ -123,7 +141,7 @@ def test_a_waiter_that_leaves_takes_nothing_and_leaves_no_socket(
             assert connection.reply().status == 200
         rig.eventually(lambda: connections(alone) == 1)
         rig.eventually(lambda: listened_to(alone, queue_name))
-        WAYS[way](connection)
+        way(connection)
         rig.eventually(lambda: connections(alone) == 0)
     for number in range(3):
         assert alone.ask("POST", f"/q/{queue_name}", str(number)).status == 201
@@ -135,13 +153,13 @@ def test_a_waiter_that_leaves_takes_nothing_and_leaves_no_socket(
 def listened_to(server: rig.Server, queue: str) -> bool:
     """Whether the request has come so far that the server hears of jobs in this queue."""
     reasons = server.ask("GET", f"/j/{queue}/1/explain").json["reasons"]
-    return not any(one["code"] == "no-worker" for one in reasons)
+    return not any(one["code"] in ("no-worker", "busy") for one in reasons)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@BY_EVERY_WAY
 @pytest.mark.parametrize("form", FORMS)
 def test_who_waits_for_the_end_of_a_job_and_leaves_leaves_no_socket(
-    alone: rig.Server, queue_name: str, form: str, way: str
+    alone: rig.Server, queue_name: str, form: str, way: Callable[[Wire], None]
 ) -> None:
     rig.eventually(lambda: connections(alone) == 0)
     assert alone.ask("POST", f"/q/{queue_name}", "0").status == 201
@@ -150,18 +168,18 @@ def test_who_waits_for_the_end_of_a_job_and_leaves_leaves_no_socket(
         if form == "pipelined":
             assert connection.reply().status == 200
         rig.eventually(lambda: connections(alone) == 1)
-        WAYS[way](connection)
+        way(connection)
         rig.eventually(lambda: connections(alone) == 0, within=5)
     assert f"{queue_name}-smuggled" not in alone.ask("GET", "/status/").json["queues"]
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_who_reads_events_and_leaves_leaves_no_socket(alone: rig.Server, way: str) -> None:
+@BY_EVERY_WAY
+def test_who_reads_events_and_leaves_leaves_no_socket(alone: rig.Server, way: Callable[[Wire], None]) -> None:
     rig.eventually(lambda: connections(alone) == 0)
     with wire(alone) as connection:
         connection.send(plain("GET", "/events?jobs=1", ""))
         assert connection.reply().status == 200
-        WAYS[way](connection)
+        way(connection)
         rig.eventually(lambda: connections(alone) == 0, within=5)
 
 

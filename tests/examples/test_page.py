@@ -12,7 +12,7 @@ import pytest
 from playwright.async_api import async_playwright, expect
 
 from tests import rig
-from tests.doors.test_page import FLAGS
+from tests.dashboard.conftest import FLAGS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

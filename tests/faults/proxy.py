@@ -8,30 +8,31 @@ import threading
 from collections.abc import Iterator
 from typing import Literal
 
-Fate = Literal["cut", "drop", "blackhole", "reset"]
+Fate = Literal["cut", "drop", "blackhole", "reset", "pass"]
 
 
 class Proxy:
-    """Passes everything on until `trap` is set.
+    """Passes everything on until a trap is set.
 
     Then the first bytes that hold the trap meet their `fate`: they reach the store, and instead of their
     reply the connection ends ("cut") or falls silent ("drop"); or they do not reach it, and the connection
-    falls silent ("blackhole") or ends ("reset"). `times` is how often they reach the store, which is for
-    showing that a test would notice.
+    falls silent ("blackhole") or ends ("reset"); or nothing happens to them ("pass"). `times` is how often
+    they reach the store, which is for showing that a test would notice.
     """
 
     def __init__(self, store_socket: str) -> None:
         self.store_socket = store_socket
-        self.trap: bytes | None = None
-        self.fate: Fate = "cut"
-        self.times = 1
+        self.traps: list[tuple[bytes, Fate, int]] = []
         self.caught = 0
         self.port = 0
         self._loop = asyncio.new_event_loop()
 
     def catch(self, trap: bytes, fate: Fate, times: int = 1) -> None:
-        """Let the next bytes that hold `trap` meet their fate; everything after them passes."""
-        self.fate, self.times, self.trap = fate, times, trap
+        """Let the next bytes that hold `trap` meet their fate; everything after them passes.
+
+        A trap that is set while another waits is looked at once that one was sprung.
+        """
+        self.traps.append((trap, fate, times))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         store_reader, store_writer = await asyncio.open_unix_connection(self.store_socket)
@@ -39,13 +40,14 @@ class Proxy:
 
         async def to_store() -> None:
             while data := await reader.read(65536):
-                if self.trap is not None and self.trap in data:
-                    self.trap = None
+                if self.traps and self.traps[0][0] in data:
+                    _, fate, times = self.traps.pop(0)
                     self.caught += 1
-                    doomed.append(self.fate)
-                    if self.fate == "reset":
+                    if fate != "pass":
+                        doomed.append(fate)
+                    if fate == "reset":
                         return
-                    data *= self.times
+                    data *= times
                 if "blackhole" not in doomed:
                     store_writer.write(data)
 

@@ -1,4 +1,5 @@
-"""A disk with little room left: nothing grows, everything that frees goes on, and the store lives."""
+"""A disk with little room left: nothing grows, everything that frees room still works, and the store stays
+up."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from presque import about
+from presque.server import about
 from tests import rig
 
 BODY = b'"' + b"x" * 50_000 + b'"'

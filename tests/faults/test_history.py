@@ -129,7 +129,7 @@ def _store_of_fleet(server: rig.Server) -> int:
 
 
 DEFECTS = {
-    "held twice": ("'-inf', steady_clock(q, now)", "'-inf', steady_clock(q, now) + 900"),
+    "held twice": ("q.leased, steady_clock(q, now)", "q.leased, steady_clock(q, now) + 900"),
     "done twice": (
         """  leave_lease(fates, id, job)
   fates.done[#fates.done + 1] = id
@@ -147,7 +147,7 @@ def test_the_checker_finds_a_job_that_is(what: str, new_data: Callable[[], str],
         "import presque.engine.library as library\n"
         "source = library.source()\n"
         f"assert {right!r} in source\n"
-        f"library.source = lambda: source.replace({right!r}, {wrong!r})\n"
+        f"library.source = lambda **_: source.replace({right!r}, {wrong!r})\n"
         "from presque.cli.main import main; main()"
     )
     jobs = 500

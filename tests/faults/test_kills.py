@@ -41,7 +41,7 @@ def test_killing_the_server_under_load_loses_no_acknowledged_job(new_data: Calla
         server.process.kill()
         server.process.wait()
         load._over.set()
-    rig.eventually(lambda: not Path(f"/proc/{store}").exists(), within=2)
+    rig.eventually(lambda: not Path(f"/proc/{store}").exists())
 
     with rig.server("--data", data) as server:
         load.server = server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import subprocess
 import sys
@@ -13,30 +14,38 @@ import redis
 
 from tests import rig
 
-KEYS = 10_000  # a store that reads looks at its clients after each thousand or so
-LOADS_FOR_S = 4
+KEYS = 3_000
+VALUE = b"x" * 1_500  # so large that the store looks at its clients after each key
+DELAY_US = 100_000  # five minutes for all keys; no test waits for that
 
 
 @contextlib.contextmanager
-def loading(kind: str, seconds: float) -> Iterator[rig.Store]:
-    """A store that takes so long to read its data, and has just begun."""
-    delay_us = str(int(seconds * 1_000_000 / KEYS))
-    log = ["--appendonly", "yes", "--aof-use-rdb-preamble", "no"]
-    with rig.store(kind, *log) as store:
+def loading(kind: str) -> Iterator[rig.Store]:
+    """A store that has begun to read its data, and is not done before `finish`."""
+    with rig.store(kind, "--rdbcompression", "no") as store:
         with store.client() as client:
             pipeline = client.pipeline(transaction=False)
             for number in range(KEYS):
-                pipeline.set(f"other:{number}", number)
+                pipeline.set(f"other:{number}", VALUE)
             pipeline.execute()
-            client.shutdown(save=False)
-        store.process.wait()
+            client.save()
+            client.shutdown(nosave=True)
+        store.process.wait(rig.PATIENCE)
         store.process = subprocess.Popen(
             [store.binary, "--port", "0", "--unixsocket", store.socket, "--dir", str(store.directory),
-             "--save", "", "--loglevel", "warning", *log, "--key-load-delay", delay_us],
+             "--save", "", "--loglevel", "warning", "--loading-process-events-interval-bytes", "1024",
+             "--key-load-delay", str(DELAY_US)],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         rig.eventually(lambda: is_loading(store))
         yield store
+
+
+def finish(store: rig.Store) -> None:
+    """Let the store read the rest at once. It must have been reading until now."""
+    assert is_loading(store)
+    with store.client() as client:
+        client.config_set("key-load-delay", 0)
 
 
 def is_loading(store: rig.Store) -> bool:
@@ -47,30 +56,42 @@ def is_loading(store: rig.Store) -> bool:
             return False
 
 
-def serve(store: rig.Store, *flags: str) -> subprocess.Popen[str]:
+@contextlib.contextmanager
+def waiting_for(store: rig.Store, *flags: str) -> Iterator[subprocess.Popen[str]]:
+    """A `presque serve` that has said that it waits for the store. It has ended afterwards."""
     command = [sys.executable, "-m", "presque", "serve", "--port", "0", "--redis", store.url, *flags]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            assert "still reading its data" in process.stderr.readline()
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(rig.PATIENCE)
+                except subprocess.TimeoutExpired:
+                    process.kill()
 
 
 @pytest.mark.parametrize(("kind", "workers"), [("valkey", "1"), ("valkey", "2"), ("redis-7.0", "1")])
 def test_a_store_that_reads_its_data_is_waited_for(kind: str, workers: str) -> None:
-    with (
-        loading(kind, LOADS_FOR_S) as store,
-        rig.server("--redis", store.url, "--workers", workers) as server,
-    ):
-        assert server.ask("POST", "/q/mail", b"1").status == 201
+    with loading(kind) as store, waiting_for(store, "--workers", workers) as waiting:
+        finish(store)
 
-        assert "the store is still reading its data" in server.said()
+        assert waiting.stderr is not None
+        started = next(line for line in waiting.stderr if '"event":"server.started"' in line)
+        door = rig.Door()
+        door.port = int(json.loads(started)["url"].rpartition(":")[2])
+        assert door.ask("POST", "/q/mail", b"1").status == 201
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_whoever_waits_for_a_store_can_be_stopped(workers: str) -> None:
-    with loading("valkey", LOADS_FOR_S) as store, serve(store, "--workers", workers) as waiting:
-        assert waiting.stderr is not None
-        assert "still reading its data" in waiting.stderr.readline()
-
+    with loading("valkey") as store, waiting_for(store, "--workers", workers) as waiting:
         waiting.send_signal(signal.SIGTERM)
 
         assert waiting.wait(rig.PATIENCE) == 0
+        assert is_loading(store)
         assert waiting.stdout is not None
         assert waiting.stdout.read() == ""

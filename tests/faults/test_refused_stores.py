@@ -57,7 +57,9 @@ def test_a_user_that_may_do_too_little_is_refused() -> None:
         with store.client() as client:
             client.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~*", "&*", "+@all", "-function")
 
-        assert "does not take presque's functions" in refusal(store.url.replace("unix://", "unix://app:pw@"))
+        assert "does not accept presque's functions" in refusal(
+            store.url.replace("unix://", "unix://app:pw@")
+        )
 
 
 def test_a_user_that_may_not_listen_is_refused() -> None:
@@ -109,7 +111,7 @@ def tls(tmp_path: Path) -> Iterator[tuple[int, Path]]:
         ],
         check=True, capture_output=True,
     )  # fmt: skip
-    port = free_port()
+    port = rig.free_port()
     files = ["--tls-key-file", str(key), "--tls-cert-file", str(certificate), "--tls-auth-clients", "no"]
     with rig.store("redis-7.0", "--tls-port", str(port), *files):
         yield port, certificate
@@ -128,7 +130,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tls: tuple[int, Path])
 
 
 def test_a_store_that_speaks_no_tls_is_told_from_one_that_is_away() -> None:
-    port = free_port()
+    port = rig.free_port()
     with rig.store("redis-7.0", "--port", str(port)):
         assert "it does not answer in TLS" in refusal(f"rediss://127.0.0.1:{port}")
 
@@ -136,11 +138,6 @@ def test_a_store_that_speaks_no_tls_is_told_from_one_that_is_away() -> None:
 def test_a_server_that_answers_tls_with_something_else_is_named() -> None:
     with rig.server("--memory") as server:
         assert "it does not speak TLS as presque does" in refusal(f"rediss://127.0.0.1:{server.port}")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def as_redis(version: str) -> dict[bytes, bytes]:

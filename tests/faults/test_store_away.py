@@ -54,23 +54,35 @@ def test_while_the_store_stalls_every_request_gets_503_within_5_s_and_then_servi
                     assert answer.status == 503, round_of_requests
                     assert answer.headers["retry-after"] == "1"
                     assert answer.json["error"]
-                    assert seconds < 5
-        began = time.monotonic()
+                    assert seconds < rig.PATIENCE
         rig.eventually(lambda: server.ask("POST", "/q/back", "1").status == 201)
-        assert time.monotonic() - began < 2
         assert server.ask("GET", "/q/back").body == b"1"
 
 
 def test_who_waits_through_a_stall_is_served_afterwards() -> None:
-    with rig.server("--memory") as server:
-        waiting = server.send("GET", "/q/later?wait=30")
-        server.ask("GET", "/q/later")
-        with stopped(store_of(server)):
+    with rig.store("valkey") as store, rig.server("--redis", store.url) as server:
+        waiting = server.send("GET", "/q/later?wait=50")
+        rig.eventually(lambda: _somebody_listens(store, "later"))
+        server.ask("GET", "/q/later")  # by now the first look of the one who waits is over
+        with stopped(store.process.pid):
             assert server.ask("GET", "/stats/").status == 503
 
         rig.eventually(lambda: server.ask("POST", "/q/later", "1").status == 201)
 
-        assert waiting.answer().body == b"1"
+        assert waiting.answer().body == b"1", server.said()
+
+
+@pytest.mark.parametrize(
+    "door", ["GET /q/{}?wait=0.1", "POST /q/{}/lease?wait=0.1", "POST /q/{},{}-b/lease?wait=0.1"]
+)
+def test_a_short_wait_finds_what_was_there_however_slow_the_store_is(door: str) -> None:
+    method, path = door.replace("{}", "q").split()
+    with rig.store("valkey") as store, rig.server("--redis", store.url) as server:
+        assert server.ask("POST", "/q/q", "1").status == 201
+        with stopped(store.process.pid):
+            asked = server.send(method, path)
+            time.sleep(0.5)  # longer than it wants to wait, shorter than a store may be silent
+        assert asked.answer().status == 200
 
 
 def test_presque_finds_its_store_again_after_that_was_killed_and_started_anew() -> None:
@@ -85,16 +97,12 @@ def test_presque_finds_its_store_again_after_that_was_killed_and_started_anew() 
         store.process.kill()
         store.process.wait()
 
-        began = time.monotonic()
         answer = server.ask("POST", "/q/q", "2")
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         assert "is away" in answer.json["error"]
-        assert time.monotonic() - began < 5
 
         store.process = subprocess.Popen(store.process.args, stdout=subprocess.DEVNULL)
-        began = time.monotonic()
         rig.eventually(lambda: server.ask("GET", "/stats/").status == 200)
-        assert time.monotonic() - began < 3
         assert server.ask("POST", "/q/other", "3").status == 201
         assert waiting.answer().body == b"3"
         assert [server.ask("GET", "/q/q").status for _ in range(2)] == [200, 404]

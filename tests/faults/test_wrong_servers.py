@@ -72,8 +72,17 @@ def serve() -> Iterator[Serve]:
 
 
 def answers(data: bytes) -> Behaviour:
-    """Send this and close."""
-    return lambda connection: connection.sendall(data)
+    """Send this and close, having read what the client sent: otherwise TCP resets the connection, and the
+    answer may be lost."""
+
+    def behave(connection: socket.socket) -> None:
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(0.2)
+        while connection.recv(65536):
+            pass
+
+    return behave
 
 
 def begins(data: bytes) -> Behaviour:
@@ -250,7 +259,11 @@ def test_what_is_no_answer_is_an_error_of_the_client_in_one_line(
 def test_a_long_header_is_taken(connect: Connect, serve: Serve, bytes_of_header: int) -> None:
     """Seven hundred stopped queues make a head of 82 KB."""
     names = ",".join(f"queue-{n:06}" for n in range(bytes_of_header // 13))
-    client = connect(serve(answers(b"HTTP/1.1 204 X\r\nPresque-Paused: " + names.encode() + b"\r\n\r\n")))
+    client = connect(
+        serve(
+            answers(b"HTTP/1.1 204 X\r\nConnection: close\r\nPresque-Paused: " + names.encode() + b"\r\n\r\n")
+        )
+    )
     assert client.lease("*") == []
     assert len(client.settle_and_lease({}, "*").paused) == bytes_of_header // 13
 

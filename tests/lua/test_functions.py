@@ -6,7 +6,6 @@ import struct
 import time
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import redis
@@ -16,12 +15,11 @@ from presque.engine import library, records, replies
 from presque.engine.engine import pack
 from presque.engine.keys import Keys
 from presque.job import Fetched, PushOptions
-from tests import rig
 
 CLASSIC = ("meta", "jobs", "ready", "due", "ttl", "uniq")
 NAMES = (
     *CLASSIC, "leased", "runs", "dead", "done", "memo", "memo:old",
-    "groups", "ring", "rate", "idem", "idem:old", "purged",
+    "groups", "ring", "rate", "idem", "idem:old", "purged", "bulk", "moved",
 )  # fmt: skip
 MIB = 1024 * 1024
 
@@ -51,7 +49,7 @@ class Functions:
         return [job.body for job in self.fetch(*queues, count=count).jobs]
 
     def stats(self, queue: str) -> Any:
-        [found] = replies.stats(self.call("stats", self.of(queue)), [queue])
+        [found], _ = replies.stats(self.call("stats", self.of(queue)), [queue])
         return found
 
     def key(self, queue: str, name: str) -> str:
@@ -69,18 +67,13 @@ class Functions:
             self.client.delete(key)
 
     def census(self) -> set[str]:
-        """The names of the keys that exist, without the namespace."""
+        """The names of the keys that queues have, without the namespace."""
         prefix = f"{self.keys.namespace}:"
-        return {key.decode().removeprefix(prefix) for key in self.client.scan_iter(f"{prefix}*")}
-
-
-@pytest.fixture
-def functions(store: rig.Store) -> Iterator[Functions]:
-    with store.client() as client:
-        client.function_load(library.source(), replace=True)
-        found = Functions(client, f"l{uuid4().hex[:8]}")
-        yield found
-        found.clear()
+        return {
+            key.decode().removeprefix(prefix)
+            for key in self.client.scan_iter(f"{prefix}*")
+            if b"{:queues}" not in key
+        }
 
 
 def wait_ms(milliseconds: int) -> None:
@@ -275,7 +268,7 @@ def test_unfetch_restores_the_queue_as_it_was(functions: Functions) -> None:
 # --- time ---------------------------------------------------------------------------------------
 
 
-def test_one_call_moves_500_due_jobs_at_most(functions: Functions) -> None:
+def test_one_call_moves_250_due_jobs_at_most(functions: Functions) -> None:
     functions.push("q", *[b"1"] * 1000, delay=1)
     functions.push("q", *[b"1"] * 200, delay=1)
     wait_ms(1)
@@ -283,16 +276,16 @@ def test_one_call_moves_500_due_jobs_at_most(functions: Functions) -> None:
 
     moved = []
     while True:
-        [more] = functions.call("sweep", functions.of("q"))
+        more, _, _ = functions.call("sweep", functions.of("q"))
         moved.append(functions.client.llen(ready))
         if not more:
             break
 
-    assert moved == [500, 1000, 1200]
+    assert moved == [250, 500, 750, 1000, 1200]
     assert len(functions.bodies("q")) == 1000
 
 
-def test_one_call_drops_500_expired_jobs_at_most(functions: Functions) -> None:
+def test_one_call_drops_250_expired_jobs_at_most(functions: Functions) -> None:
     functions.push("q", *[b"1"] * 1000, ttl=1)
     functions.push("q", *[b"1"] * 200, ttl=1)
     wait_ms(1)
@@ -300,12 +293,12 @@ def test_one_call_drops_500_expired_jobs_at_most(functions: Functions) -> None:
 
     left = []
     while True:
-        [more] = functions.call("sweep", functions.of("q"))
+        more, _, _ = functions.call("sweep", functions.of("q"))
         left.append(functions.client.hlen(jobs))
         if not more:
             break
 
-    assert left == [700, 200, 0]
+    assert left == [950, 700, 450, 200, 0]
     assert functions.stats("q").expired == 1200
 
 
@@ -373,7 +366,7 @@ def test_a_purge_leaves_the_sequence_and_whether_it_is_stopped(functions: Functi
     assert functions.call("purge", functions.of("q")) == 10
 
     assert functions.census() == {"{q}:meta"}
-    kept = {b"seq", b"stopped", b"more", b"clock", b"skew"}
+    kept = {b"seq", b"stopped", b"more", b"clock", b"skew", b"busy"}
     assert set(functions.client.hkeys(functions.key("q", "meta"))) == kept
 
 
@@ -409,7 +402,7 @@ def test_a_worker_not_heard_of_for_a_week_is_forgotten(functions: Functions) -> 
     functions.call("worker_count", keys, "new", 1, 0)
 
     assert functions.call("worker_show", keys, "old") == []
-    assert functions.call("worker_list", keys) == []
+    assert functions.call("worker_list", keys, "", 10) == []
     assert functions.call("worker_show", keys, "new")[1:] == [b"1", b"0"]
 
 
@@ -422,7 +415,7 @@ def test_a_worker_that_reports_is_forgotten_after_an_hour(functions: Functions) 
 
     functions.call("worker_count", keys, "new", 1, 0)
 
-    assert functions.call("worker_list", keys) == [b"registered", b"q"]
+    assert functions.call("worker_list", keys, "", 10) == [b"registered"]
     assert functions.client.hlen(keys[5]) == 0
 
 
@@ -435,7 +428,61 @@ def settling(verb: str, token: str, *ids: str, **fields: Any) -> list[Any]:
 
 
 SEALED = records.seal(b"1")
+
+
+def step_of(act: str, *states: str, **only: Any) -> bytes:
+    """What `bulk_step` is asked for."""
+    return codec.pack({"act": act, "states": states, "filter": only, "bound": 2**47})
+
+
+def asked_of(state: str, **more: Any) -> dict[str, Any]:
+    """What `sift` is asked for."""
+    asked = {
+        "state": state,
+        "upward": False,
+        "cursor": "",
+        "look": 100,
+        "bytes": MIB,
+        "room": 100,
+        "tell": 100,
+    }
+    return asked | {"filter": {"find": "1"}} | more
+
+
 PLAIN_9 = struct.pack(">BB", records.PLAIN, 9) + bytes(6) + records.seal(b"1")
+FOUND = codec.pack({"following": "", "looked": 1, "matched": 1, "refused": 0, "states": 1})
+
+
+def batch_of(*jobs: tuple[str, dict[str, Any]]) -> bytes:
+    """What `bulk_put` gets: jobs in these states, with these extras."""
+    found = []
+    for state, extras in jobs:
+        packed = codec.pack(extras)
+        record = struct.pack(">BB6xH", records.EXTENDED, 9, len(packed)) + packed + records.seal(b"1")
+        run = struct.pack(">BBH6sI6sBH", records.EXTENDED, 9, 1, bytes(6), 0, bytes(6), 0, 0)
+        found.append((record, run if state == "dead" else b"", state, 2**40, 2**41, "uniq" in extras))
+    return b"1 " + as_strings(found)
+
+
+def as_strings(value: Any) -> bytes:
+    """MessagePack in which bytes are strings, as the store writes it."""
+    if isinstance(value, bytes):
+        return b"\xda" + struct.pack(">H", len(value)) + value
+    if isinstance(value, list | tuple):
+        return b"\xdc" + struct.pack(">H", len(value)) + b"".join(map(as_strings, value))
+    return codec.pack(value)
+
+
+BATCH = batch_of(("ready", {}))
+BATCH_IN_FULL = batch_of(
+    ("ready", {"group": "acme", "uniq": "own"}), ("dead", {}), ("done", {}), ("scheduled", {"run_at": 2**40})
+)
+IMPORTED = [
+    *(PLAIN_9, b"", "ready", 0, "", ""),
+    *(records.record_of(b"1", 5, 0, {"group": "acme", "uniq": "new"}), b"", "ready", 0, 2**41, "1"),
+    *(PLAIN_9, b"", "scheduled", 2**41, "", ""),
+    *(PLAIN_9, records.packed_run(records.Run(1), 9, plain=True), "dead", 5, "", ""),
+]
 QUEUE_CALLS: dict[str, list[list[Any]]] = {
     "push": [
         [0, 0, b"", SEALED],
@@ -475,6 +522,24 @@ QUEUE_CALLS: dict[str, list[list[Any]]] = {
     "policy": [[b""], [codec.pack({"max_leased": 3, "rate_count": 1, "rate_ms": 1000})]],
     "sweep": [[]],
     "stats": [[]],
+    "sift": [[codec.pack(asked_of(state))] for state in ("ready", "scheduled", "leased", "done", "dead")],
+    "kinds": [["dead", "", 100, MIB], ["scheduled", "", 100, MIB]],
+    "bulk_step": [
+        ["1", 0, 100, MIB, 100, step_of("retry", "dead")],
+        *(
+            ["1", 0, 100, MIB, 100, step_of("delete", state)]
+            for state in ("ready", "scheduled", "leased", "done", "dead")
+        ),
+    ],
+    "bulk_take": [["1", 0, FOUND, "1", "2", "3", "4", "5", "6"]],
+    "bulk_left": [["1"]],
+    "bulk_drop": [["1", "1"]],
+    "bulk_room": [["key"]],
+    "bulk_put": [["1", "other", BATCH], ["1", "other", BATCH_IN_FULL]],
+    "import": [["import:x", 1, *IMPORTED]],
+    "bulk_forget": [["1"]],
+    "history": [["5m"], ["all"]],
+    "rejoin": [["0"]],
     "peek": [[10, MIB]],
     "control": [["stop"], ["start"]],
     "purge": [[]],
@@ -557,23 +622,62 @@ def test_a_key_of_a_wrong_type_never_leaves_half_a_change(
     assert refused > 0
 
 
-@pytest.mark.parametrize("name", ["fetch", "stats"])
-def test_a_wrong_key_of_one_queue_leaves_the_queues_before_it_as_they_were(
-    functions: Functions, name: str
-) -> None:
-    args = [10, MIB] if name == "fetch" else []
-    for wrong in CLASSIC:
-        fill(functions, "good", "everything")
-        fill(functions, "bad", "everything")
+OF_MANY: dict[str, list[Any]] = {
+    "fetch": [10, MIB],
+    "lease": [10, MIB, "", "w", "nonce", ""],
+    "stats": [],
+    "sweep": [],
+}
+
+
+@pytest.mark.parametrize("name", OF_MANY)
+def test_a_spoilt_queue_is_named_and_passed_over_among_others(functions: Functions, name: str) -> None:
+    for wrong in (*CLASSIC, "leased"):
+        for queue in "first", "bad", "last":
+            fill(functions, queue, "leases" if wrong == "leased" else "everything")
         functions.client.delete(functions.key("bad", wrong))
         functions.client.set(functions.key("bad", wrong), "wrong")
         before = functions.state()
 
-        with pytest.raises(redis.ResponseError):
-            functions.call(name, functions.of("good", "bad"), *args)
+        reply = functions.call(name, functions.of("first", "bad", "last"), *OF_MANY[name])
 
-        assert functions.state() == before, wrong
+        position, reason = reply[{"fetch": 4, "lease": 4, "stats": 1, "sweep": 2}[name]]
+        assert position == 2, wrong
+        assert b"WRONGTYPE" in reason
+        after = functions.state()
+        assert {key for key in after if b"{bad}" in key and after[key] != before[key]} == set(), wrong
+        if name in ("fetch", "lease"):
+            assert reply[3][::5] == [1, 3], wrong
+        elif name == "stats":
+            assert [figures[0] for figures in reply[3:]] == [1, 3]
         functions.clear()
+
+
+@pytest.mark.parametrize("name", OF_MANY)
+def test_a_record_that_cannot_be_read_harms_no_other_queue(functions: Functions, name: str) -> None:
+    """It is met in the middle of a call, when jobs of the queue before were taken already."""
+    functions.push("first", b"1")
+    functions.push("bad", b"2", ttl=60_000)
+    functions.push("last", b"3")
+    functions.client.hset(functions.key("bad", "jobs"), "1", b"nonsense")
+
+    reply = functions.call(name, functions.of("first", "bad", "last"), *OF_MANY[name])
+
+    if name in ("fetch", "lease"):
+        assert [reply[3][at] for at in range(0, len(reply[3]), 5) if reply[3][at] != 2] == [1, 3]
+
+
+def refused_by(functions: Functions, wrong: str, name: str, keys: tuple[str, ...], *args: Any) -> None:
+    """A function refuses to work where one of its keys holds something else, and has changed nothing."""
+    functions.client.delete(wrong)
+    functions.client.set(wrong, "wrong")
+    before = functions.state()
+
+    with pytest.raises(redis.ResponseError):
+        functions.call(name, keys, *args)
+
+    assert functions.state() == before, wrong
+    functions.clear()
 
 
 @pytest.mark.parametrize(
@@ -583,13 +687,14 @@ def test_a_wrong_key_of_one_queue_leaves_the_queues_before_it_as_they_were(
         ("worker_register", ["new", "q"]),
         ("worker_unregister", ["w", "q"]),
         ("worker_count", ["w", 1, 1]),
-        ("worker_list", []),
+        ("worker_list", ["", 10]),
+        ("worker_takers", ["q"]),
         ("worker_show", ["w"]),
         ("worker_report", ["w", "{}", "q", "other"]),
         ("worker_report", ["new", "{}", "q"]),
         ("worker_leave", ["w"]),
         ("worker_tell", ["w", "quiet"]),
-        ("worker_records", [10]),
+        ("worker_records", [10, MIB]),
     ],
 )
 def test_a_wrong_key_of_the_workers_leaves_everything_as_it_was(
@@ -599,15 +704,7 @@ def test_a_wrong_key_of_the_workers_leaves_everything_as_it_was(
     for wrong in keys:
         functions.call("worker_register", keys, "w", "q")
         functions.call("worker_count", keys, "w", 1, 1)
-        functions.client.delete(wrong)
-        functions.client.set(wrong, "wrong")
-        before = functions.state()
-
-        with pytest.raises(redis.ResponseError):
-            functions.call(name, keys, *args)
-
-        assert functions.state() == before, wrong
-        functions.clear()
+        refused_by(functions, wrong, name, keys, *args)
 
 
 @pytest.mark.parametrize(
@@ -621,7 +718,7 @@ def test_a_wrong_key_of_the_workers_leaves_everything_as_it_was(
         ("cron_look", [0, "0", 10]),
         ("cron_look", [2**48, "0", 10]),
         ("cron_bodies", [MIB, "c"]),
-        ("cron_advance", ["c", 5, "due", 9, "fired"]),
+        ("cron_advance", ["c", 5, "due", 9, 5]),
         ("cron_advance", ["c", 5, "due", "", "era"]),
         ("cron_pause", ["c"]),
         ("cron_pause", ["c", "due", 5]),
@@ -633,26 +730,110 @@ def test_a_wrong_key_of_the_recurring_jobs_leaves_everything_as_it_was(
     keys = functions.keys.crons()
     for wrong in keys:
         functions.call("cron_put", keys, "c", "definition", "1", "due", 5, "")
-        functions.client.delete(wrong)
-        functions.client.set(wrong, "wrong")
-        before = functions.state()
+        refused_by(functions, wrong, name, keys, *args)
 
-        with pytest.raises(redis.ResponseError):
-            functions.call(name, keys, *args)
 
-        assert functions.state() == before, wrong
-        functions.clear()
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("access_look", ["0"]),
+        ("access_put", ["new", "record", 10, "", "seal"]),
+        ("access_remove", ["t"]),
+        ("access_note", [10, "", "{}"]),
+        ("access_notes", [0, 10]),
+        ("access_spend", ["t", 1]),
+        ("namespace_put", ["n", "other", 10, "record"]),
+        ("namespace_remove", ["n", "record", "t"]),
+        ("namespace_use", ["n"]),
+        ("namespaces_active", ["0"]),
+        ("namespace_rest", ["n", 0]),
+    ],
+)
+def test_a_wrong_key_of_the_tokens_leaves_everything_as_it_was(
+    functions: Functions, name: str, args: list[Any]
+) -> None:
+    keys = functions.keys.access()
+    tokens, meta, acts, _, names, active, spent, refused = keys
+    reads: dict[str, tuple[str, ...]] = {
+        "access_look": (tokens, meta, names),
+        "access_put": (tokens, meta),
+        "access_remove": (tokens, meta, spent),
+        "access_spend": (spent,),
+        "access_note": (meta, acts, refused),
+        "access_notes": (acts, refused),
+        "namespace_put": (meta, names),
+        "namespace_remove": (tokens, meta, names, active, spent),
+        "namespace_use": (meta, active),
+        "namespaces_active": (meta, active),
+        "namespace_rest": (meta, active),
+    }
+    for wrong in reads[name]:
+        functions.call("access_put", keys, "t", "record", 10, "", "seal")
+        functions.call("access_note", keys, 10, "", "{}", "1", "{}")
+        functions.call("namespace_put", keys, "n", "record", 10, "")
+        functions.call("namespace_use", keys, "n")
+        functions.call("access_spend", keys, "t", 1)
+        wait_ms(1)
+        refused_by(functions, wrong, name, keys, *args)
+
+
+def test_refusals_push_no_acts_out_of_the_audit(functions: Functions) -> None:
+    keys = functions.keys.access()
+    functions.call("access_note", keys, 3, "", "acted")
+    for at in range(10):
+        functions.call("access_note", keys, 3, "1", f"refused {at}", "1", "again")
+
+    def notes(before: str, most: int) -> list[tuple[int, bytes]]:
+        found = (line.split(b" ", 2) for line in functions.call("access_notes", keys, before, most))
+        return sorted((int(number), what) for number, _, what in found)
+
+    kept = [(19, b"again"), (20, b"refused 9"), (21, b"again")]
+    assert notes("", 10) == [(1, b"acted"), *kept]
+    assert notes("21", 1) == [(1, b"acted"), (20, b"refused 9")]
+    assert notes("1", 10) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("task_put", ["what", "how"]),
+        ("task_claim", ["me", 1000, 10]),
+        ("task_save", ["1", "me", "how", 1000, ""]),
+        ("task_save", ["1", "me", "how", 1000, "done"]),
+        ("task_steer", ["1", "pause"]),
+        ("task_steer", ["1", "cancel"]),
+        ("task_show", ["1"]),
+        ("task_list", ["", 10]),
+    ],
+)
+def test_a_wrong_key_of_the_tasks_leaves_everything_as_it_was(
+    functions: Functions, name: str, args: list[Any]
+) -> None:
+    keys = functions.keys.tasks()
+    for wrong in keys:
+        functions.call("task_put", keys, "what", "how")
+        functions.call("task_claim", keys, "me", 1000, 10)
+        refused_by(functions, wrong, name, keys, *args)
 
 
 def test_a_wrong_key_of_the_registry_leaves_everything_as_it_was(functions: Functions) -> None:
     names, channel, layout = functions.keys.registry()
     functions.client.set(names, "wrong")
 
-    for name, args in (("register", ["a", "b"]), ("layout", [])):
-        with pytest.raises(redis.ResponseError):
-            functions.call(name, (names, channel, layout), *args)
-
+    with pytest.raises(redis.ResponseError):
+        functions.call("register", (names, channel, layout), "a", "b")
+    assert functions.call("layout", (names, channel, layout)) == b"1"
     assert functions.client.get(names) == b"wrong"
+
+
+@pytest.mark.parametrize(("name", "args"), [("quota", [1, 2, ""]), ("usage", ["server", 1])])
+def test_a_wrong_key_of_the_usage_leaves_everything_as_it_was(
+    functions: Functions, name: str, args: list[Any]
+) -> None:
+    keys = functions.keys.usage()
+    for wrong in keys[1:2] if name == "quota" else keys:
+        functions.call("quota", keys, 5, 5, 5)
+        refused_by(functions, wrong, name, keys, *args)
 
 
 @pytest.mark.parametrize(
@@ -676,47 +857,135 @@ def test_a_wrong_key_of_a_delivery_leaves_everything_as_it_was(
     for wrong in wrong_keys:
         fill(functions, "q", "everything")
         functions.call("listen", (turns,), "s/1")
-        functions.client.delete(wrong)
-        functions.client.set(wrong, "wrong")
-        before = functions.state()
-
-        with pytest.raises(redis.ResponseError):
-            functions.call(name, keys, *args)
-
-        assert functions.state() == before, wrong
-        functions.clear()
+        refused_by(functions, wrong, name, keys, *args)
 
 
-@pytest.mark.parametrize("new", ["0", "1"])
-def test_a_wrong_key_of_a_watched_queue_leaves_everything_as_it_was(functions: Functions, new: str) -> None:
-    fill(functions, "good", "everything")
-    good, bad = functions.of("good")[0], functions.of("bad")[0]
-    functions.client.set(bad, "wrong")
+@pytest.mark.parametrize(
+    ("name", "args"), [("alerts_put", ["new", "value", 10]), ("alerts_remove", ["a"]), ("alerts_all", [])]
+)
+def test_a_wrong_key_of_the_alerts_leaves_everything_as_it_was(
+    functions: Functions, name: str, args: list[Any]
+) -> None:
+    functions.client.set(functions.keys.alerts()[0], "wrong")
     before = functions.state()
 
     with pytest.raises(redis.ResponseError):
-        functions.call("watch", (good, bad), new)
+        functions.call(name, functions.keys.alerts(), *args)
 
     assert functions.state() == before
+
+
+def test_alerts_are_kept_up_to_a_number_and_forgotten(functions: Functions) -> None:
+    keys = functions.keys.alerts()
+    assert [functions.call("alerts_put", keys, id, "v", 2) for id in "aab"] == [1, 1, 1]
+    assert functions.call("alerts_put", keys, "c", "v", 2) == 0
+    assert functions.call("alerts_put", keys, "a", "w", 2) == 1
+    assert functions.call("alerts_all", keys) == [b"a", b"w", b"b", b"v"]
+    assert [functions.call("alerts_remove", keys, id) for id in "aa"] == [1, 0]
+
+
+@pytest.mark.parametrize("act", ["retry", "delete"])
+def test_a_step_of_a_task_that_was_made_is_not_made_again(functions: Functions, act: str) -> None:
+    functions.push("q", *[b"1"] * 6, attempts=1)
+    functions.call("lease", functions.of("q"), 6, MIB, 60_000, "w", "nonce", "")
+    functions.call("settle", functions.of("q"), "0.5", *settling("fail", "1-nonce", *"123456", error="no"))
+    step = ["7", 0, 2, MIB, 100, step_of(act, "dead")]
+
+    first = functions.call("bulk_step", functions.of("q"), *step)
+    again = functions.call("bulk_step", functions.of("q"), *step)
+
+    assert first == again
+    assert first[:6] == [1, 0, 2, 2, 2, 0]
+    assert functions.stats("q").dead == 4
+
+
+def test_a_batch_that_was_taken_or_put_is_not_taken_or_put_again(functions: Functions) -> None:
+    functions.push("q", *[b"1"] * 6)
+    found = codec.pack({"following": "5:1:2", "looked": 2, "matched": 2, "refused": 0, "states": 1})
+
+    progress, batch = functions.call("bulk_take", functions.of("q"), "7", 0, found, "1", "2")
+    assert functions.call("bulk_take", functions.of("q"), "7", 0, found, "3", "4") == [progress, b""]
+    assert functions.call("bulk_take", functions.of("q"), "7", 1, found, "3", "4") == [progress, b""]
+    assert functions.call("bulk_left", functions.of("q"), "7") == [progress, batch]
+    assert functions.call("bulk_put", functions.of("other"), "7", "q", batch) == 2
+    assert functions.call("bulk_put", functions.of("other"), "7", "q", batch) == 0
+    assert functions.call("bulk_drop", functions.of("q"), "7", 2) == 0
+    assert functions.call("bulk_drop", functions.of("q"), "7", 1) == 1
+    assert functions.call("bulk_take", functions.of("q"), "7", 0, found, "3", "4") == [progress, b""]
+
+    assert (functions.stats("q").ready, functions.stats("other").ready) == (4, 2)
+    progress, batch = functions.call("bulk_take", functions.of("q"), "7", 1, found, "3", "4")
+    assert functions.call("bulk_put", functions.of("other"), "7", "q", batch) == 2
+    assert functions.stats("other").ready == 4
+
+
+def test_a_queue_that_is_spoilt_is_told_as_such_by_a_tally(functions: Functions) -> None:
+    for queue in ("first", "bad", "last"):
+        fill(functions, queue, "leases")
+    functions.client.set(functions.key("bad", "dead"), "wrong")
+
+    assert functions.call("tally", functions.of("first", "bad", "last"), "dead") == [1, -1, 1]
+    assert functions.call("tally", functions.of("first", "bad", "last"), "ready") == [0, -1, 0]
+    assert functions.call("tally", functions.of("last", "nowhere"), "leased") == [3, 0]
+
+
+def test_a_queue_that_is_spoilt_holds_no_job(functions: Functions) -> None:
+    for queue in ("first", "last"):
+        functions.push(queue, b"1")
+    functions.client.set(functions.key("bad", "jobs"), "wrong")
+    jobs = [functions.key(queue, "jobs") for queue in ("first", "bad", "last", "nowhere")]
+
+    assert functions.call("holding", tuple(jobs), "1") == [1, 3]
+
+
+@pytest.mark.parametrize("new", ["0", "1"])
+def test_a_wrong_key_of_a_watched_queue_is_passed_over(functions: Functions, new: str) -> None:
+    fill(functions, "good", "everything")
+    good, bad = functions.of("good")[0], functions.of("bad")[0]
+    functions.client.set(bad, "wrong")
+
+    _, wrong, last = functions.call("watch", (bad, good), new)
+
+    assert (wrong, last) == (-1, 7)
+    assert functions.client.get(bad) == b"wrong"
+    assert functions.client.hget(good, "watched") == b"1"
 
 
 def test_every_function_is_called_with_wrong_keys_above(functions: Functions) -> None:
     listed = functions.client.function_list(library.NAME)
     offered = {name.decode() for name in _names_in(listed) if name.startswith(b"presque_")}
     workers = {
-        *("worker_register", "worker_unregister", "worker_count", "worker_list", "worker_show"),
-        *("worker_report", "worker_leave", "worker_tell", "worker_records"),
+        *("worker_register", "worker_unregister", "worker_count", "worker_list", "worker_takers"),
+        *("worker_show", "worker_report", "worker_leave", "worker_tell", "worker_records"),
     }
     deliveries = {"listen", "unlisten", "deliver"}
-    registry = {"register", "unregister", "layout", "watch"}
+    registry = {
+        "register",
+        "unregister",
+        "layout",
+        "watch",
+        "watch_all",
+        "held",
+        "holding",
+        "tally",
+        "close",
+        "history_of_all",
+    }
     crons = {
         *("cron_put", "cron_remove", "cron_show", "cron_list", "cron_look", "cron_bodies", "cron_advance"),
         "cron_pause",
     }
-
-    assert offered - {library.NAME} == {
-        f"{library.NAME}_{name}" for name in {*QUEUE_CALLS, *workers, *crons, *deliveries, *registry}
+    tasks = {"task_put", "task_claim", "task_save", "task_steer", "task_show", "task_list"}
+    access = {
+        *("access_look", "access_put", "access_remove", "access_note", "access_notes", "access_spend"),
+        *("namespace_put", "namespace_remove", "namespace_use", "namespaces_active", "namespace_rest"),
+        *("quota", "usage"),
     }
+
+    alerts = {"alerts_put", "alerts_remove", "alerts_all"}
+
+    called = {*QUEUE_CALLS, *workers, *crons, *deliveries, *registry, *access, *tasks, *alerts}
+    assert offered - {library.NAME} == {f"{library.NAME}_{name}" for name in called}
 
 
 def _names_in(entry: Any) -> Iterator[bytes]:
@@ -819,7 +1088,7 @@ def in_state(functions: Functions, state: str, jobs: int) -> None:
     if state == "ready":
         return
     reply = functions.call("lease", functions.of("q"), jobs, MIB, 600_000, "w", "nonce", "")
-    [_, ids, _, held] = reply[3]
+    [_, ids, _, held, _] = reply[3]
     if state != "leased":
         verb, fields = ("ack", {}) if state == "done" else ("fail", {"retry": False})
         functions.call(
@@ -913,7 +1182,7 @@ def test_no_backoff_overflows(functions: Functions, backoff: dict[str, float]) -
     functions.call("policy", own, codec.pack({"max_attempts": 60_000, "backoff_most": 0} | backoff))
     functions.push("q", b"1")
     for attempt in range(1, 701):
-        [_, _, _, held] = functions.call("lease", own, 1, MIB, "", "w", "n", "")[3]
+        [_, _, _, held, _] = functions.call("lease", own, 1, MIB, "", "w", "n", "")[3]
         answer = functions.call("settle", own, "1", *settling("fail", held[0], "1", error="no"))
         assert answer == [b"ready"], attempt
 
@@ -922,7 +1191,7 @@ def test_no_backoff_overflows(functions: Functions, backoff: dict[str, float]) -
 
 def test_a_settle_that_fails_settles_nothing(functions: Functions) -> None:
     functions.push("q", b"1", b"2", b"3")
-    [_, _, _, held] = functions.call("lease", functions.of("q"), 3, MIB, "", "w", "n", "")[3]
+    [_, _, _, held, _] = functions.call("lease", functions.of("q"), 3, MIB, "", "w", "n", "")[3]
     good = settling("ack", held[0], "1", "2")
     before = functions.state()
     for bad in (
@@ -936,6 +1205,28 @@ def test_a_settle_that_fails_settles_nothing(functions: Functions) -> None:
         with pytest.raises(redis.ResponseError):
             functions.call("settle", functions.of("q"), "0.5", *good, *bad)
         assert functions.state() == before, bad
+
+
+def test_what_is_the_same_for_all_jobs_of_a_call_is_said_once(functions: Functions) -> None:
+    own = functions.of("q")
+    functions.push("q", b"1", b"2", b"3")
+    functions.push("q", b"4", attempts=2)
+
+    [_, ids, _, alike, _] = functions.call("lease", own, 3, MIB, "", "w", "n", "")[3]
+    [_, _, _, other, _] = functions.call("lease", own, 1, MIB, "", "w", "n", "")[3]
+    token, _, most, ends = alike
+    assert (len(ids), alike[1:3], other[2]) == (3, [1, 5], 2)
+
+    assert functions.call("settle", own, "0.5", *settling("release", token, "1", "2", "3")) == [b"ready"]
+    functions.call("settle", own, "0.5", *settling("release", other[0], "4"))
+    token, *told = functions.call("lease", own, 4, MIB, "", "w", "n", "")[3][3]
+    assert told == [1, 2, told[2]] + [1, most, told[2]] * 3, (
+        "one has other attempts; given back last, it is first"
+    )
+    assert told[2] >= ends
+
+    mixed = [*settling("ack", token, "1", "2"), *settling("ack", token, "9")]
+    assert functions.call("settle", own, "0.5", *mixed) == [b"done", b"done", 404]
 
 
 def test_a_lease_settled_many_times_in_one_call_is_written_once(functions: Functions) -> None:

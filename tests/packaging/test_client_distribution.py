@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 USE = """
 import asyncio, os, sys
-from presque import AsyncClient, Client, Worker
+from presque import App, AsyncClient, Client, Worker
 from presque.testing import perform
 
 URL, QUEUE = os.environ["PRESQUE_URL"], os.environ["QUEUE"]
@@ -40,6 +40,16 @@ with Client(URL) as client:
     client.push(QUEUE, 3)
     seen.append(asyncio.run(consumed()))
 perform(Seeing, 4)
+
+app = App(URL, queue=QUEUE, keep="1m")
+
+@app.task
+def double(number: int) -> int:
+    return 2 * number
+
+pushed = double.push(21)
+app.worker(burst=True).start()
+seen.append(pushed.result())
 foreign = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names)
 print(seen, sorted(foreign - {"__main__", "_distutils_hack", "sitecustomize", "usercustomize"}))
 """
@@ -182,20 +192,20 @@ def test_it_is_for_any_platform_needs_nothing_and_has_no_part_of_the_server(whee
     assert "presque/py.typed" in names
     parts = {name.split("/")[1] for name in names if name.startswith("presque/")}
     assert parts == {
-        "__init__.py", "py.typed", "client", "worker",
-        "errors.py", "fields.py", "frames.py", "log.py", "names.py", "quantities.py", "testing.py",
-        "verbs.py", "version.py",
+        "__init__.py", "py.typed", "client", "tasks", "testing", "traces", "verbs", "worker",
+        "errors.py", "fields.py", "frames.py", "log.py", "names.py", "periods.py", "quantities.py",
+        "tokens.py", "version.py",
     }  # fmt: skip
 
 
 def test_it_works_where_there_is_nothing_else(python: Path, server: rig.Server, queue_name: str) -> None:
     done = run(python, USE, server, queue_name)
-    assert done.stdout == "[1, 2, 3, 4] ['presque']\n", done.stderr
+    assert done.stdout == "[1, 2, 3, 4, 42] ['presque']\n", done.stderr
 
 
 def test_it_works_without_what_only_a_unix_has(python: Path, server: rig.Server, queue_name: str) -> None:
     done = run(python, WITHOUT_UNIX + USE, server, queue_name)
-    assert done.stdout == "[1, 2, 3, 4] ['presque']\n", done.stderr
+    assert done.stdout == "[1, 2, 3, 4, 42] ['presque']\n", done.stderr
     done = run(python, WITHOUT_UNIX + PRINTING + "Printing(fork=True, queue='q').start()", server, queue_name)
     assert "this system cannot fork: leave out `fork`, or run the worker on a Unix" in done.stderr
 

@@ -389,11 +389,17 @@ async def test_nobody_else_may_read_the_files(tmp_path: Path) -> None:
     umask = os.umask(0o022)
     try:
         await rewritten(directory)
+        async with running(directory):
+            while_it_runs = readable(directory)
     finally:
         os.umask(umask)
 
-    found = [path for path in directory.rglob("*") if path.lstat().st_mode & 0o077]
-    assert found == []
+    assert (while_it_runs, readable(directory)) == ([], [])
+
+
+def readable(directory: Path) -> list[Path]:
+    """The files that somebody besides their owner may read."""
+    return [path for path in directory.rglob("*") if path.lstat().st_mode & 0o077]
 
 
 async def test_files_that_an_earlier_version_left_readable_are_made_private(

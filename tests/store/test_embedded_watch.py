@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -169,9 +168,7 @@ async def test_stop_works_while_the_store_is_being_started_again(
         first = store.pid
         os.kill(first, signal.SIGKILL)
         await until(lambda: store.pid not in (None, first))
-        began = time.monotonic()
-        await store.stop()
-        assert time.monotonic() - began < 2
+        await asyncio.wait_for(store.stop(), rig.PATIENCE)
         assert store.pid is None
 
 
@@ -278,7 +275,7 @@ async def test_the_store_is_gone_soon_after_its_parent_was_killed(data: Path, te
     with parent_of_store(data) as (parent, pid, socket):
         parent.kill()
         parent.wait()
-        await until(lambda: not alive(pid), within=2)
+        await until(lambda: not alive(pid))
         assert socket.parent.exists()  # nobody was left to remove it
         async with running(data) as store:  # and the lock is free
             assert names(temporary) == [store.socket.parent.name]

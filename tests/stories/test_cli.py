@@ -105,12 +105,12 @@ def test_the_table_of_commands_says_what_each_command_says(name: str) -> None:
         ("serve --prot 1", "unknown option `--prot`, did you mean `--port`? (see `presque serve --help`)"),
         (
             "--url http://h stats",
-            "`--url` stands behind the command, as in `presque stats --url …` (see `presque --help`)",
+            "`--url` goes after the command, as in `presque stats --url …` (see `presque --help`)",
         ),
         (
             "push q 1 --priority 10",
             (
-                "invalid value for '--priority': should be a whole number from 1 to 9, 9 first "
+                "invalid value for '--priority': should be a whole number from 1 to 9, not `10` "
                 "(see `presque push --help`)"
             ),
         ),
@@ -122,8 +122,8 @@ def test_the_table_of_commands_says_what_each_command_says(name: str) -> None:
         (
             "push q 1 --delay 5x",
             (
-                "invalid value for '--delay': should be a duration such as 20, 0.5, 500ms, 90s, 5m, 1h30m "
-                "or 2d, not `5x` (see `presque push --help`)"
+                "invalid value for '--delay': should be seconds from 0 to 315360000, or a duration such as "
+                "90s or 1h30m, not `5x` (see `presque push --help`)"
             ),
         ),
         (
@@ -139,7 +139,7 @@ def test_the_table_of_commands_says_what_each_command_says(name: str) -> None:
         ),
         (
             "push q --jsonl --uniq k",
-            "--uniq and --jsonl contradict each other: a key is for one job (see `presque push --help`)",
+            "--uniq and --jsonl contradict each other: it is for one job (see `presque push --help`)",
         ),
         (
             "push q 1 --jsonl",
@@ -182,7 +182,7 @@ def test_no_server_is_exit_code_3() -> None:
     assert said.returncode == 3
     assert said.stderr == (
         "presque: no server at http://127.0.0.1:1: Connection refused; "
-        "start one with `presque serve`, or say where it is with --url\n"
+        "start one with `presque serve`, or pass --url\n"
     )
 
 
@@ -214,23 +214,31 @@ def test_config_check_accepts_or_names_the_mistake(tmp_path: Path) -> None:
 
 
 def test_an_open_door_is_refused_as_a_wrong_setting() -> None:
-    for command in ("config", "check"), ("serve", "--memory"):
-        said = run(*command, PRESQUE_HOST="0.0.0.0")
-        assert (said.returncode, said.stdout) == (2, "")
-        assert said.stderr.startswith("presque: will not listen on 0.0.0.0: there are no access tokens")
+    checked = run("config", "check", PRESQUE_HOST="0.0.0.0")
+    assert (checked.returncode, checked.stdout) == (0, "the settings are valid\n")  # it asks no store
+    assert "serve will not listen on 0.0.0.0 before there is an access token" in checked.stderr
+    said = run("serve", "--memory", PRESQUE_HOST="0.0.0.0")
+    assert (said.returncode, said.stdout) == (2, "")
+    assert (
+        "will not listen on 0.0.0.0: there is no access token yet"
+        in json.loads(said.stderr.splitlines()[-1])["reason"]
+    )
+    assert "store.away" not in said.stderr
     assert run("config", "check", PRESQUE_HOST="0.0.0.0", PRESQUE_INSECURE="1").returncode == 0
 
 
 def test_an_address_that_cannot_be_had_is_answered_with_what_to_change() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        said = run("serve", "--memory", "--port", str(port))
+        said = run("serve", "--memory", "--port", str(port), "--log-format", "plain")
     assert (said.returncode, said.stdout) == (1, "")
     assert said.stderr == (
         f"presque: cannot listen on 127.0.0.1:{port}: address already in use; "
         "stop what uses it, or choose another with --port\n"
     )
-    said = run("serve", "--memory", "--port", "0", "--host", "192.0.2.1", "--insecure")
+    said = run(
+        "serve", "--memory", "--port", "0", "--host", "192.0.2.1", "--insecure", "--log-format", "plain"
+    )
     assert said.returncode == 1
     assert said.stderr.splitlines()[-1].startswith("presque: cannot listen on 192.0.2.1:0: ")
     assert said.stderr.endswith("; correct --host\n")

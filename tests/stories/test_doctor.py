@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from presque import Client
 from tests import rig
 
 
@@ -78,13 +81,14 @@ def test_a_store_whose_clock_is_wrong_is_noticed(tmp_path: Path) -> None:
         [faketime, "-f", "+90s", rig.STORES["valkey"](), "--port", "0", "--unixsocket", str(socket),
          "--save", "", "--dir", str(tmp_path)],
         stdout=subprocess.DEVNULL,
+        start_new_session=True,
     )  # fmt: skip
     try:
         rig.eventually(socket.exists)
         _, found = doctor("--config", settings(tmp_path, f"redis: unix://{socket}"))
     finally:
-        process.terminate()
-        process.wait()
+        os.killpg(process.pid, signal.SIGTERM)  # `faketime` runs the store as a child of its own
+        process.wait(rig.PATIENCE)
     assert found["clock"]["result"] == "warn"
     assert "ahead of this machine" in found["clock"]["seen"]
 
@@ -125,3 +129,68 @@ def test_a_server_that_refuses_pushes_fails(tmp_path: Path) -> None:
         code, found = doctor("--url", server.url, PRESQUE_MEMORY="yes")
     assert code == 1
     assert "its disk is nearly full" in found["server"]["todo"]
+
+
+def test_a_certificate_is_looked_at(tmp_path: Path) -> None:
+    good = rig.certificate(tmp_path, "good", "DNS:localhost")
+    stale = rig.certificate(tmp_path, "stale", "DNS:localhost", expired=True)
+    other = rig.certificate(tmp_path, "other", "DNS:queue.example")
+
+    def found(text: str) -> tuple[str, str, str]:
+        _, all_of_them = doctor("--config", settings(tmp_path, f"memory: true\ntls: {{{text}}}"))
+        row = all_of_them["certificate"]
+        return row["result"], row["seen"], row["todo"]
+
+    result, seen, todo = found(f"cert: {good}")  # for two days
+    assert (result, seen.startswith("for localhost, until 20")) == ("warn", True)
+    assert todo == "renew it; presque reads the new one by itself"
+    assert found(f"cert: {stale}")[0::2] == ("fail", "renew it")
+    assert found(f"cert: {good}.cert, key: {other}.key")[0] == "fail"
+    assert (
+        found(f"cert: {other}")[2]
+        == "presque does not answer to the host queue.example: add it with --allow-host"
+    )
+    good.chmod(0o644)
+    assert found(f"cert: {good}")[2] == f"every user here may read the key: chmod o-r {good}"
+
+
+def test_queues_workers_and_recurring_jobs_in_trouble_are_named(tmp_path: Path) -> None:
+    with rig.server("--memory", "--test-clock") as server, Client(server.url) as client:
+        client.push("late", 1)
+        client.push("held", 1)
+        client.stop("held")
+        report = json.dumps({"queues": ["late"], "state": "idle"})
+        server.ask("PUT", "/w/", report, X_presque_workerid="w1")
+        server.ask("POST", "/clock", json.dumps({"advance": 60}))
+        code, found = doctor("--url", server.url, PRESQUE_MEMORY="yes")
+        done = subprocess.run(
+            [sys.executable, "-m", "presque", "doctor", "--url", server.url],
+            capture_output=True, text=True, timeout=60, check=False,
+            env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "PRESQUE_MEMORY": "yes"},
+        )  # fmt: skip
+    assert code == 0  # nothing of the installation must be mended
+    assert "late: no worker, 1 ready, the oldest for 1m0" in done.stdout
+    assert "start a worker, or see why none asks for it: presque workers" in done.stdout
+    assert "held: stopped, 1 ready" in done.stdout
+    assert "`presque start held`, unless somebody stopped it on purpose" in done.stdout
+    assert found["workers"]["seen"] == "not heard from for 20 s or more: w1"
+    assert found["durability"]["result"] == "warn"
+    assert found["recurring"]["result"] == "ok"
+    assert found["tokens"]["seen"] == "none; it is reached from this machine"
+
+
+def test_a_server_that_is_well_is_ok(tmp_path: Path) -> None:
+    with rig.server("--data", str(tmp_path / "data")) as server:
+        code, found = doctor("--url", server.url, PRESQUE_DATA=str(tmp_path / "data"))
+    assert code == 0
+    for check in ("server", "durability", "tokens", "queues", "workers", "recurring", "data"):
+        assert found[check]["result"] == "ok", found[check]
+
+
+def test_a_data_directory_that_others_may_write_to_fails(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    data.chmod(0o777)
+    code, found = doctor(PRESQUE_DATA=str(data))
+    assert code == 1
+    assert found["data"]["todo"].startswith(f"others may write to {data}: `chmod go-w` it")

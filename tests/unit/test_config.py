@@ -9,9 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from presque import config, quantities, setting_values
-from presque.config import Loaded, RedisSettings, Settings, load
-from presque.errors import SetupError
+from presque import quantities
+from presque.config import settings as config
+from presque.config import values as setting_values
+from presque.config.settings import (
+    SECTIONS,
+    LimitSettings,
+    Loaded,
+    RedisSettings,
+    Settings,
+    TlsSettings,
+    XmppSettings,
+    load,
+)
+from presque.errors import NoToken, SetupError
 
 NOBODY = 65534
 
@@ -38,6 +49,21 @@ def refusal(*args: object, **kwargs: object) -> str:
     with pytest.raises(SetupError) as caught:
         read(*args, **kwargs)  # type: ignore[arg-type]
     return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"test_clock": True}, "`memory`"),
+        ({"test_clock": True, "redis.url": "redis://localhost"}, "`memory`"),
+        ({"test_clock": True, "memory": True, "workers": "2"}, "contradict"),
+    ],
+)
+def test_a_clock_that_moves_is_for_one_process_that_keeps_nothing(
+    flags: dict[str, object], said: str
+) -> None:
+    with pytest.raises(SetupError, match=said):
+        load(flags, {}, files=())
 
 
 def test_nothing_said_means_the_defaults() -> None:
@@ -135,6 +161,145 @@ def test_every_setting_can_be_said_in_the_environment() -> None:
     )
 
 
+def test_tls_can_be_said_in_yaml_in_the_environment_and_by_flags() -> None:
+    here = Path.cwd()
+    clients = {"CN=mailer": "t1", "DNS=b.example": "t2"}
+    environ = {"PRESQUE_TLS__CERT": "/c", "PRESQUE_TLS__CLIENT_CA": "/a"}
+    environ["PRESQUE_TLS__CLIENTS"] = '{"CN=mailer": "t1", "DNS=b.example": "t2"}'
+    expected = TlsSettings(cert=Path("/c"), client_ca=Path("/a"), clients=clients)
+    assert read(environ=environ).settings.tls == expected
+    text = 'tls:\n  cert: c\n  key: /k\n  client_ca: a\n  clients: {CN=mailer: t1, "DNS=b.example": t2}'
+    expected = TlsSettings(cert=here / "c", key=Path("/k"), client_ca=here / "a", clients=clients)
+    assert read(text).settings.tls == expected
+    loaded = read("tls: {cert: /c, key: /k}", flags={"tls.cert": "/d"})
+    assert loaded.settings.tls == TlsSettings(cert=Path("/d"), key=Path("/k"))
+    assert {one.setting: one.origin.short for one in loaded.entries()}["tls.cert"] == "--tls-cert"
+
+
+@pytest.mark.parametrize(
+    ("yaml", "sentence"),
+    [
+        ("tls: cert.pem", "`tls` in presque.yaml:1 should hold cert and key"),
+        ("tls: {}", "`tls` in presque.yaml:1 is empty: give it cert and key"),
+        (
+            "tls: {key: /k}",
+            (
+                "`tls.key` in presque.yaml:1 is set, but `tls.cert` is not: "
+                "there is no certificate that the key belongs to"
+            ),
+        ),
+        (
+            "tls: {cert: /c, clients: {CN=a: t}}",
+            (
+                "`tls.clients` in presque.yaml:1 is set, but `tls.client_ca` is not: "
+                "nothing says whose certificates to believe"
+            ),
+        ),
+        (
+            "tls: {cert: /c, client_ca: /a, clients: {mailer: t}}",
+            (
+                "`tls.clients` in presque.yaml:1 should be names that begin with "
+                "CN=, DNS=, URI=, email= or IP=, not `mailer`"
+            ),
+        ),
+        (
+            "tls: {cert: /c, client_ca: /a, clients: {CN=a: 1}}",
+            "`tls.clients` in presque.yaml:1 should be a token for `CN=a`, not `1`",
+        ),
+    ],
+)
+def test_a_mistake_about_tls_is_named(yaml: str, sentence: str) -> None:
+    assert refusal(yaml) == sentence
+
+
+@pytest.mark.parametrize(
+    ("yaml", "sentence"),
+    [
+        (
+            "xmpp: {secret: s}",
+            (
+                "`xmpp.secret` in presque.yaml:1 is set, but `xmpp.jid` is not: it says which domain "
+                "presque has at the XMPP server"
+            ),
+        ),
+        (
+            "xmpp: {jid: p.example}",
+            (
+                "`xmpp.jid` in presque.yaml:1 is set, but `xmpp.secret` is not: it is the "
+                "`component_secret` that the XMPP server has for presque; a file for it is "
+                "`xmpp.secret_file`"
+            ),
+        ),
+        (
+            "xmpp: {jid: a@p.example, secret: s}",
+            ("`xmpp.jid` in presque.yaml:1 should be a domain such as presque.example, not `a@p.example`"),
+        ),
+        (
+            "xmpp: {jid: p.example, secret: s, server: 'x:y'}",
+            ("`xmpp.server` in presque.yaml:1 should be a host and a port such as 127.0.0.1:5347, not `x:y`"),
+        ),
+        (
+            "xmpp: {jid: p.example, secret: s, server: 'jabber.example:5347'}",
+            (
+                "`xmpp.server` in presque.yaml:1 is another machine, and what a component says to its "
+                "server is not encrypted, the secret and the jobs included: use a tunnel to it and "
+                "name the near end, or set `xmpp.insecure` if the network itself keeps strangers out"
+            ),
+        ),
+        (
+            "xmpp: {jid: p.example, secret: s, allow: {ana@a.example/desk: ['*:*']}}",
+            (
+                "`xmpp.allow` in presque.yaml:1 should be accounts such as ana@example.org, or "
+                "domains, without a resource, not `ana@a.example/desk`"
+            ),
+        ),
+        (
+            "xmpp: {jid: p.example, secret: s, allow: {ana@a.example: ['shove:*']}}",
+            (
+                "`xmpp.allow` in presque.yaml:1 is wrong about `ana@a.example`: `shove:*` is not a "
+                "rule: use `class:pattern`, such as `push:mail*`, with one of the classes push, fetch, "
+                "lease, read, control, admin or * for all of them"
+            ),
+        ),
+        (
+            "xmpp: {jid: p.example, secret: s, allow: {ana@a.example: 1}}",
+            (
+                "`xmpp.allow` in presque.yaml:1 should be a list of rules for `ana@a.example`, such as "
+                "[push:mail*], not `1`"
+            ),
+        ),
+        (
+            "xmpp: {jid: p.example, secret: s, deny: {ana@a.example: ['*:*']}}",
+            ("`xmpp.deny` in presque.yaml:1 names `ana@a.example`, which `xmpp.allow` does not"),
+        ),
+        (
+            "xmpp: {jid: p.example, secret: s, secret_file: /s}",
+            (
+                "`xmpp.secret` in presque.yaml:1 and `xmpp.secret_file` in presque.yaml:1 contradict "
+                "each other: there is one secret"
+            ),
+        ),
+        (
+            "xmpp: 5",
+            ("`xmpp` in presque.yaml:1 should hold jid, secret and who may ask"),
+        ),
+    ],
+)
+def test_a_mistake_about_xmpp_is_named(yaml: str, sentence: str) -> None:
+    assert refusal(yaml) == sentence
+
+
+def test_the_accounts_of_xmpp_are_read_in_lower_case_and_its_secret_is_not_shown() -> None:
+    loaded = read(
+        "xmpp: {jid: P.Example, secret: hush, allow: {Ana@A.example: 'push:*', b.example: ['*:q*']}}"
+    )
+    found = loaded.settings.xmpp
+    assert found is not None
+    assert (found.jid, found.allow) == ("p.example", {"ana@a.example": ("push:*",), "b.example": ("*:q*",)})
+    assert "hush" not in repr(loaded.settings)
+    assert {one.setting: one.value for one in loaded.entries()}["xmpp.secret"] == "***"
+
+
 def test_the_classic_yaml_names_a_store() -> None:
     settings = read("redis:\n  host: 10.0.0.7\n  port: 6380\n").settings
     assert settings.redis == RedisSettings(host="10.0.0.7", port=6380)
@@ -230,6 +395,53 @@ def test_a_file_of_another_user_is_not_read_from_the_working_directory(as_link: 
     )
     assert load(environ={}, config="presque.yaml").settings.port == 1
     assert load(environ={}, files=[Path("presque.yaml").absolute()]).settings.port == 1  # as one in /etc is
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o757, 0o775])
+def test_a_file_that_others_may_replace_is_not_read_from_the_working_directory(
+    mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "shared"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    Path("presque.yaml").write_text("port: 1\n")
+    Path("presque.yaml").chmod(0o644)
+    if mode == 0o775:
+        os.chown(here, -1, NOBODY) if os.geteuid() == 0 else pytest.skip("only root may chgrp so")
+    here.chmod(mode)
+    with pytest.raises(SetupError) as refused:
+        load(environ={}, files=[Path("presque.yaml")])
+    assert str(refused.value) == (
+        f"others may write the working directory {here}, and so replace presque.yaml, so it is not read; "
+        "name it with --config if you trust it"
+    )
+    assert load(environ={}, config="presque.yaml").settings.port == 1
+    here.chmod(mode | 0o1000)  # as /tmp is: there nobody replaces a file of ours
+    assert load(environ={}, files=[Path("presque.yaml")]).settings.port == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_file_in_the_directory_of_another_user_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "theirs"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    Path("presque.yaml").write_text("port: 1\n")
+    os.chown(here, NOBODY, NOBODY)
+    with pytest.raises(SetupError, match=r"^others may write the working directory "):
+        load(environ={}, files=[Path("presque.yaml")])
+
+
+def test_a_file_of_the_system_that_everybody_may_write_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "etc.yaml"
+    path.write_text("port: 1\n")
+    path.chmod(0o646)
+    with pytest.raises(SetupError) as refused:
+        load(environ={}, files=[path])
+    assert str(refused.value) == f"others may write {path}, so it is not read; `chmod o-w {path}`"
+    path.chmod(0o644)
+    assert load(environ={}, files=[path]).settings.port == 1
 
 
 @pytest.mark.parametrize("text", ["[" * 3000 + "]" * 3000, "{a: " * 3000 + "}" * 3000, "- " * 3000])
@@ -708,22 +920,30 @@ def test_a_password_file_must_hold_a_password(content: bytes | None, sentence: s
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost", "LOCALHOST"])
 def test_loopback_is_safe_to_listen_on(host: str) -> None:
-    assert config.check_bind(Settings(host=host)) is None
+    settings = Settings(host=host, hosts=("localhost", "::1"))
+    assert config.exposed(settings) is None
+    config.check_tokens(settings, "make one")
 
 
 @pytest.mark.parametrize(
     "host", ["0.0.0.0", "::", "192.168.1.5", "queue.example", "localhost.example", "127.1"]
 )
-def test_anything_else_is_refused_unless_someone_insists(host: str) -> None:
-    with pytest.raises(SetupError) as caught:
-        config.check_bind(Settings(host=host))
-    assert str(caught.value) == (
-        f"will not listen on {host}: there are no access tokens, so anybody who reaches port 5000 could take "
-        "and delete jobs; listen on 127.0.0.1 behind a proxy that checks who asks, or pass --insecure if the "
-        "network itself keeps strangers out"
-    )
-    assert config.check_bind(Settings(host=host, insecure=True, port=0)) == (
-        f"listening on {host} without access tokens: anybody who reaches its port can take and delete jobs"
+def test_anything_else_is_refused_without_a_token_unless_someone_insists(host: str) -> None:
+    for settings, what in (
+        (Settings(host=host), f"listen on {host}"),
+        (Settings(hosts=("localhost", host)), f"answer to the host `{host}`"),
+    ):
+        with pytest.raises(NoToken) as caught:
+            config.check_tokens(settings, "make one")
+        assert str(caught.value) == (
+            f"will not {what}: there is no access token yet, so anybody who reaches port 5000 could take and "
+            "delete jobs; make one, or pass --insecure if the network itself keeps strangers out"
+        )
+    settings = Settings(host=host, insecure=True, port=0)
+    config.check_tokens(settings, "make one")
+    assert config.insecure_warning(settings) == (
+        f"told to listen on {host} without access tokens: "
+        "anybody who reaches its port can take and delete jobs"
     )
 
 
@@ -763,6 +983,9 @@ def test_a_size_is_written_as_it_is_read(text: str) -> None:
 
 
 def test_every_reader_belongs_to_a_setting_and_every_setting_has_one() -> None:
-    fields = {name for name in Settings.__struct_fields__ if name != "redis"}
+    fields = {name for name in Settings.__struct_fields__ if name not in SECTIONS}
     fields |= {f"redis.{name}" for name in (*RedisSettings.__struct_fields__, "url")}
+    fields |= {f"tls.{name}" for name in TlsSettings.__struct_fields__}
+    fields |= {f"limits.{name}" for name in LimitSettings.__struct_fields__}
+    fields |= {f"xmpp.{name}" for name in XmppSettings.__struct_fields__}
     assert set(setting_values.READERS) == fields

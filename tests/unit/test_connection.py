@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from presque.errors import CallerError
 from presque.http.answers import Answer
-from presque.http.connection import NEXT, Connection, Door, Parts, Plan, State, Upload
+from presque.http.connection import NEXT, Connection, Plan, State, Upload
+from presque.http.door import Door
 from presque.http.head import Head
+from presque.http.parts import Parts
 
 SLOWLY = settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -97,7 +99,7 @@ class Acts:
         self.left: list[str] = []
         self.served: list[str] = []
 
-    def __call__(self, head: Head) -> Plan:
+    def __call__(self, head: Head, _client: object) -> Plan:
         if head.path == "/error":
             raise CallerError("wrong")
         if head.path == "/broken":
@@ -105,6 +107,15 @@ class Acts:
         if head.path == "/upload":
             return Takes(self)
         return Act(self, head.path)
+
+    def namespace(self, _plan: Plan) -> None:
+        """Nobody is in any."""
+
+    def cors(self, head: Head) -> bytes:
+        return b""
+
+    def name(self, plan: Plan) -> str:
+        return plan.path if isinstance(plan, Act) else type(plan).__name__
 
 
 class Act:
@@ -336,7 +347,7 @@ async def test_an_error_that_the_head_shows_is_remembered() -> None:
     for _ in range(3):
         client.send(ask("/error", b"body"))
     assert client.wire.statuses() == [400, 400, 400]
-    assert len(client.door.understood) == 1
+    assert len(client.door.understood()) == 1
 
 
 async def test_a_body_is_not_taken_faster_than_its_plan_reads_it() -> None:
@@ -351,3 +362,19 @@ async def test_a_body_is_not_taken_faster_than_its_plan_reads_it() -> None:
     await client.answered()
     assert client.wire.statuses() == [201, 200]
     assert b"3000000" in client.wire.written
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_after_a_body_that_had_to_wait_the_next_request_is_read(chunked: bool) -> None:
+    client = Client()
+    size = 700_000
+    how = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % size
+    client.send(b"POST /upload HTTP/1.1\r\nHost: h\r\n%b\r\n\r\n" % how)
+    if chunked:
+        client.send(b"%x\r\n" % size)
+    client.send(b"x" * 600_000)  # before the plan has its turn, so no more is read for now
+    client.send(b"x" * 100_000 + (b"\r\n0\r\n\r\n" if chunked else b""))
+    assert not client.wire.reading
+    await client.answered()
+    assert client.wire.statuses() == [201]
+    assert client.wire.reading

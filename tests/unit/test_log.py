@@ -23,10 +23,10 @@ store = logging.getLogger("presque.store")
 @pytest.fixture(autouse=True)
 def _log_of_others() -> Iterator[None]:
     """Leave the process as it was: configure() takes over the root logger."""
-    root, ours = logging.getLogger(), logging.getLogger("presque")
-    before = (root.handlers[:], root.level, ours.level)
+    root = logging.getLogger()
+    before = root.handlers[:]
     yield
-    root.handlers[:], root.level, ours.level = before
+    root.handlers[:] = before
 
 
 class Terminal(io.StringIO):
@@ -57,6 +57,19 @@ def test_an_event_is_one_line_for_people() -> None:
         r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} info    store\.started pid=12 dir=/x fsync=always\n",
         stream.getvalue(),
     )
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "half \ud83d"])
+def test_a_name_that_is_no_unicode_is_shown_and_every_line_can_be_sent(name: str) -> None:
+    shown = name.encode("utf-8", "backslashreplace").decode()
+    stream = as_json()
+    store.info("store.started dir=%s", Path(name))
+    store.info("store.started dir=%s", name)
+    assert [line["dir"] for line in lines(stream)] == [shown, shown]
+    stream = plain()
+    store.info("store.started dir=%s", Path(name))
+    assert shown in stream.getvalue()
+    assert stream.getvalue().isascii()
 
 
 def test_an_event_is_one_object_for_programs_with_typed_fields() -> None:

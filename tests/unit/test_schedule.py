@@ -10,7 +10,7 @@ import pytest
 
 from presque.errors import CallerError
 from presque.schedule import LAST_MS, Schedule
-from presque.verbs import SCHEDULE_MOST
+from presque.verbs.bounds import SCHEDULE_MOST
 
 DAY_MS = 24 * 3600 * 1000
 

@@ -127,7 +127,7 @@ RAISED: list[tuple[BaseException, str]] = [
     (GeneratorExit(), "failed"),
     (Dead("gone"), "dead"),
     (Retry("later", in_=30), "failed"),
-    (JobStopped("enough"), "released"),
+    (JobStopped("enough"), "failed"),
     (BaseExceptionGroup("g", [Dead("gone")]), "dead"),
 ]
 
@@ -263,7 +263,7 @@ def test_what_needs_a_server_says_so() -> None:
 
 
 def test_a_queue_without_a_worker_is_an_error() -> None:
-    with pytest.raises(KeyError, match="no worker is there for the queue `mial`"):
+    with pytest.raises(KeyError, match="there is no worker for the queue `mial`"):
         InlineClient({"mail": Double}).push("mial", 1)
 
 

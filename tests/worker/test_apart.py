@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import Any
 
 import pytest
@@ -45,6 +46,8 @@ def test_the_next_job_finds_its_process_as_it_was(
     assert worker.said().count("seen") == 1 + 2 * len(wild.MESSES), "standard output is still ours"
     client.push(queue_name, "huge")
     worker.says("job.failed")
+    if mode in ("threads", "async"):
+        time.sleep(1.2)  # a handler that C code sets is put back within a second
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
 
@@ -103,6 +106,54 @@ def test_a_job_that_signals_its_worker_has_failed_and_the_worker_goes_on(
     )
     assert ask(client, queue_name, "fine") is None
     assert worker.process.poll() is None
+
+
+@every_mode
+def test_a_job_that_changes_its_own_view_of_itself_is_settled_all_the_same(
+    work: Work, client: Client, queue_name: str, mode: str
+) -> None:
+    worker = work(*WILD[mode], module="wild")
+    assert ask(client, queue_name, "changes_its_job") is None
+    assert ask(client, queue_name, "fine") is None
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
+def test_an_alarm_that_a_job_does_not_hear_is_its_failure(
+    work: Work, client: Client, queue_name: str
+) -> None:
+    client.change_policy(queue_name, max_attempts=1)
+    worker = work("Wild", module="wild")
+    client.push(queue_name, "is_rung")
+    job = client.job(queue_name, "1", wait=20)
+    assert job["state"] == "dead"
+    assert job["errors"][0]["error"] == "its alarm rang (SIGALRM), and nobody heard"
+    assert ask(client, queue_name, "fine") is None
+    assert worker.process.poll() is None
+
+
+@pytest.mark.parametrize("what", ["handler", "factory", "debug", "executor", "generators"])
+def test_what_a_job_does_to_the_loop_of_all_jobs_reaches_no_other(
+    work: Work, client: Client, queue_name: str, what: str
+) -> None:
+    client.change_policy(queue_name, max_attempts=1)
+    worker = work("LoopAsync", "--concurrency", "2", module="wild")
+    before = ask(client, queue_name, "look")
+    ask(client, queue_name, what)
+    assert ask(client, queue_name, "look") == before
+    worker.says('what="event loop"')
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
+def test_a_thread_that_a_job_has_left_holds_up_the_end_for_the_grace_at_most(
+    work: Work, client: Client, queue_name: str
+) -> None:
+    worker = work("Wild", "--grace", "1", module="wild")
+    client.push(queue_name, "leaves_an_endless_thread", keep=60)
+    assert client.job(queue_name, "1", wait=20)["state"] == "done"
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
 
 
 def test_a_job_that_raises_a_signal_uses_up_its_attempt(work: Work, client: Client, queue_name: str) -> None:
@@ -213,3 +264,18 @@ def test_an_async_job_in_a_fork_that_closes_all_files_has_failed_and_says_so(
     assert worker.wait() == 0
     [error] = client.job(queue_name, "1")["errors"]
     assert error["error"] == "the job failed and could not say why, since it has closed its files"
+
+
+@every_mode
+def test_a_job_that_empties_its_worker_object_harms_no_other(
+    work: Work, client: Client, queue_name: str, mode: str
+) -> None:
+    client.change_policy(queue_name, max_attempts=1)
+    kind, *flags = WILD[mode]
+    worker = work(kind.replace("Wild", "Forgets"), *flags, module="wild")
+    client.push_many(queue_name, [1, 2, 3])
+    rig.eventually(lambda: counts(client, queue_name)["processed"] == 3)
+    assert len(worker.notes("hooked")) == 3
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert "Traceback" not in worker.said()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import presque
 from presque import Client
 from presque.client.answers import WorkerRecord
 from tests import rig
@@ -46,6 +48,9 @@ def test_a_worker_says_what_it_does_and_is_forgotten_when_it_ends(
     rig.eventually(lambda: report()["state"] == "working", within=12)
     [job] = report()["jobs"]
     assert (job["queue"], job["id"]) == (queue_name, "1")
+    assert report()["host"] == socket.gethostname()
+    assert report()["version"] == presque.__version__
+    assert 2**20 < report()["memory"] < 2**40
     assert known(client, worker)["queues"] == [queue_name]
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
@@ -179,6 +184,11 @@ def test_reports_of_other_workers_are_shown_whatever_they_hold(server: rig.Serve
     lines = shown(server)
     assert any(line.split()[:2] == [f"0-{queue_name}", "[1]"] for line in lines)
     assert any(line.startswith(f"1-{queue_name}") and "-/5" in line for line in lines)
+    listed = [f"0-{queue_name}", f"1-{queue_name}"]
+    assert [id for id in server.ask("GET", "/w/").json if id in listed] == listed, "though it names no queue"
+    for id in listed:
+        assert server.ask("DELETE", "/w/", X_presque_workerid=id).status == 204
+    assert not any(line.startswith(tuple(listed)) for line in shown(server))
 
 
 def test_a_worker_that_the_server_refuses_from_the_start_says_so_and_ends(tmp_path: Path) -> None:

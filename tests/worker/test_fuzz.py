@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from presque import Client
+from presque.verbs.bounds import BATCH_MOST
 from tests import rig
 from tests.worker import wild
 from tests.worker.conftest import Process, Work, alive, counts, settled
@@ -24,7 +25,11 @@ from tests.worker.test_outcomes import ERRORS, WILD
 
 JOBS = int(os.environ.get("TEST_FUZZ", "150"))
 ROUNDS = 3
-LATE = "took longer than its time limit of 0.5 s"
+MUCH_WORK = ("wide", "wide_and_dead", "chain", "recursion")
+"""What makes so many exceptions that it is late on a busy machine."""
+LATE_S = 2
+"""More than a good job takes on a busy machine."""
+LATE = f"took longer than its time limit of {LATE_S} s"
 
 DONE = ("comes_back_from_a_fork", "leaves_files_open", "leaves_a_thread", "look", "ends_a_child")
 ALONE_DONE = ("prints", "closes", *(f"mess {what}" for what in wild.MESSES))
@@ -83,7 +88,7 @@ def test_good_jobs_are_done_once_and_bad_ones_are_dead_with_their_reason(
 ) -> None:
     dice = random.Random(JOBS)
     client.change_policy(queue_name, max_attempts=1, dead_most=20_000)
-    flags = () if mode == "threads" else ("--timeout", "0.5")
+    flags = () if mode == "threads" else ("--timeout", str(LATE_S))
     worker = work(*WILD[mode], *flags, "--log-level", "error", module="wild")
     jobs: list[Any] = []
     ids: list[str] = []
@@ -91,7 +96,8 @@ def test_good_jobs_are_done_once_and_bad_ones_are_dead_with_their_reason(
     for _ in range(ROUNDS):
         some = draw(mode, JOBS // ROUNDS, dice, len(jobs))
         jobs += some
-        ids += client.push_many(queue_name, some)
+        for first in range(0, len(some), BATCH_MOST):
+            ids += client.push_many(queue_name, some[first : first + BATCH_MOST])
         rig.eventually(lambda: settled(client, queue_name), within=30 + JOBS)
         samples.append((files(worker), rss_kb(worker)))
         assert worker.process.poll() is None, worker.said()[-3000:]
@@ -99,7 +105,9 @@ def test_good_jobs_are_done_once_and_bad_ones_are_dead_with_their_reason(
     expected = {id: bad[job["do"]] for id, job in zip(ids, jobs, strict=True) if job["do"] in bad}
     dead = all_dead(client, queue_name)
     assert set(dead) == set(expected), {id: dead.get(id) for id in set(dead) ^ set(expected)}
-    assert {id: error for id, error in dead.items() if not error.startswith(expected[id])} == {}
+    late = {id for id, job in zip(ids, jobs, strict=True) if job["do"] in MUCH_WORK}
+    odd = {id: error for id, error in dead.items() if not error.startswith(expected[id])}
+    assert {id: error for id, error in odd.items() if id not in late or error != LATE} == {}
     assert counts(client, queue_name)["processed"] == len(jobs) - len(expected)
     done = Counter(one["n"] for one in worker.notes("good"))
     assert done == Counter(job["n"] for job in jobs if job["do"] == "good")

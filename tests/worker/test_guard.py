@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -85,6 +88,65 @@ def test_a_worker_that_is_ended_in_haste_takes_them_along_and_one_that_ends_as_i
 
 
 @linux
+def test_what_jobs_left_on_purpose_stays_when_a_worker_is_stopped_once(
+    work: Work, client: Client, queue_name: str
+) -> None:
+    client.push(queue_name, "leaves_a_program")
+    worker = work("Wild", module="wild")
+    [left] = worker.noted("left")
+    worker.noted("ended")
+    rig.eventually(lambda: guards(worker))
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    rig.eventually(lambda: not guards(worker))
+    assert alive(left["program"])
+    os.kill(left["program"], signal.SIGKILL)
+
+
+@linux
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", ["command", "script", "script that waits last of all"])
+def test_a_worker_takes_them_along_that_is_ended_while_python_waits_for_what_a_stopped_job_has_left(
+    work: Work, server: rig.Server, client: Client, queue_name: str, tmp_path: Path, how: str, number: int
+) -> None:
+    client.push(queue_name, "starts_programs")
+    if how == "command":
+        worker = work("Wild", "--grace", "60", module="wild")
+    else:
+        first = "from multiprocessing import util; " if how == "script that waits last of all" else ""
+        start = f"from tests.worker.wild import Wild; Wild({server.url!r}, queue={queue_name!r}).start()"
+        environment = {**os.environ, "DIARY": str(tmp_path / "diary")}
+        script = subprocess.Popen([sys.executable, "-c", first + start], env=environment)
+        worker = Process(script, tmp_path / "diary", tmp_path / "log")
+    try:
+        [started] = worker.noted("started")
+        worker.signal(signal.SIGTERM)
+        rig.eventually(lambda: not heard(worker.pid))
+        worker.signal(number)
+        worker.wait()
+    finally:
+        worker.process.kill()
+    rig.eventually(lambda: not any(alive(pid) for pid in started["pids"]), within=5)
+
+
+@linux
+def test_a_process_whose_name_is_no_text_keeps_no_guard_from_its_work(
+    work: Work, client: Client, queue_name: str, tmp_path: Path
+) -> None:
+    script = tmp_path / ("n" * 14 + "é")  # the kernel keeps 15 bytes
+    script.write_text("#!/bin/sh\nread _\n")
+    script.chmod(0o755)
+    with subprocess.Popen([str(script)], stdin=subprocess.PIPE) as odd:
+        rig.eventually(lambda: Path(f"/proc/{odd.pid}/comm").read_bytes() == b"n" * 14 + b"\xc3\n")
+        client.push(queue_name, "starts_programs")
+        worker = work("Wild", module="wild")
+        [started] = worker.noted("started")
+        worker.signal(signal.SIGKILL)
+        worker.wait()
+        rig.eventually(lambda: not any(alive(pid) for pid in started["pids"]), within=5)
+
+
+@linux
 def test_a_guard_ends_with_its_worker_and_is_started_again_when_it_is_killed(
     work: Work, client: Client, queue_name: str
 ) -> None:
@@ -99,6 +161,13 @@ def test_a_guard_ends_with_its_worker_and_is_started_again_when_it_is_killed(
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     rig.eventually(lambda: not alive(again))
+
+
+def heard(pid: int) -> bool:
+    """Whether this process hears TERM: a worker does until it has ended its work."""
+    caught = re.search(r"SigCgt:\s+(\w+)", Path(f"/proc/{pid}/status").read_text())
+    assert caught is not None
+    return bool(int(caught[1], 16) >> signal.SIGTERM - 1 & 1)
 
 
 def guards(worker: Process) -> list[int]:

@@ -247,12 +247,12 @@ def test_quiet_and_resume_in_the_same_moment_leave_a_worker_at_work(
     thread.start()
     client.push(queue_name, 1)
     rig.eventually(lambda: seen == [1] and settled(client, queue_name))
-    runner = worker._runner
-    assert runner is not None
+    crew = worker._crew
+    assert crew is not None
     for number in range(2, 6):
-        rig.eventually(lambda: runner.leasing.waits)
-        runner.ask("quiet")
-        runner.ask("resume")
+        rig.eventually(lambda: crew.runners[0].leasing.waits)
+        crew.ask("quiet")
+        crew.ask("resume")
         client.push(queue_name, number)
         rig.eventually(functools.partial(seen.__contains__, number))
     worker.stop()

@@ -10,8 +10,11 @@ import asyncio
 import atexit
 import contextlib
 import contextvars
+import ctypes
 import decimal
+import faulthandler
 import functools
+import gc
 import io
 import locale
 import logging
@@ -20,7 +23,9 @@ import logging.handlers
 import multiprocessing
 import os
 import random
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,12 +33,12 @@ import threading
 import time
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 from presque import Dead, Retry, Worker
-from presque.worker import Job
+from presque.worker import Job, JobCancelled, JobStopped
 from presque.worker.job import current
 from tests.worker.jobs import note
 
@@ -63,6 +68,11 @@ class Wild(Worker):
             sys.exit(3)
         if name == "fail_interrupts":
             raise KeyboardInterrupt
+        if name == "fail_cancels":
+            with contextlib.suppress(RuntimeError):  # no loop, no task
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
 
 
 class WildAsync(Wild):
@@ -77,6 +87,23 @@ class WildAsync(Wild):
         await asyncio.sleep(0)
         note("ended", id=self.job.id, do=name)
         return result
+
+
+class Forgets(Worker):
+    """Its jobs leave nothing of the worker as they see it."""
+
+    def before_work(self, job: Job) -> None:
+        note("hooked", id=job.id)
+
+    def work(self, _job: Any) -> Any:
+        vars(self).clear()
+
+
+class ForgetsAsync(Forgets):
+    """The same in a coroutine."""
+
+    async def work(self, _job: Any) -> None:
+        vars(self).clear()
 
 
 # --- exceptions that are hard to print
@@ -123,6 +150,7 @@ raising("memory", lambda: MemoryError())
 raising("base", lambda: type("Base", (BaseException,), {})("bare"))
 raising("fail_exits", lambda: ValueError("then fail exits"))
 raising("fail_interrupts", lambda: ValueError("then fail is interrupted"))
+raising("fail_cancels", lambda: ValueError("then fail cancels its task"))
 raising("dead_huge", lambda: Dead("x" * 1_400_000))
 raising("retry_huge", lambda: Retry("x" * 1_400_000, in_=3600))
 raising("dead_in_a_group", lambda: ExceptionGroup("several", [Dead("no such user")]))
@@ -142,6 +170,33 @@ class Careless(Retry):
 
 
 raising("retry_careless", Careless)
+
+
+def chain(length: int) -> BaseException:
+    """Exceptions that each came while the one before was handled."""
+    error = ValueError("the first")
+    for number in range(length):
+        following = ValueError(str(number))
+        following.__context__ = error
+        error = following
+    return error
+
+
+raising("chain", lambda: chain(20_000))
+raising("wide", lambda: ExceptionGroup("wide", [ValueError(number) for number in range(50_000)]))
+raising("wide_and_dead", lambda: ExceptionGroup("wide", [*map(ValueError, range(500)), Dead("the last")]))
+raising("stops_itself", lambda: JobStopped("of its own"))
+raising("cancels_itself", lambda: JobCancelled("of its own"))
+
+
+@job
+def changes_its_job(_job: Any) -> None:
+    """The worker goes by what the server said, whatever becomes of the job's own view of it."""
+    ours = job_now()
+    for name in ("queue", "id", "lease", "key", "pushed_at"):
+        with contextlib.suppress(AttributeError):
+            setattr(ours, name, object())
+    ours.value = ours.tell = None  # type: ignore[assignment]
 
 
 def deep() -> BaseException:
@@ -297,7 +352,47 @@ def state() -> dict[str, Any]:
         "level": root.level,
         "disabled": root.manager.disable,
         "presque": logging.getLogger("presque.worker").disabled,
+        **state_of_the_interpreter(),
     }
+
+
+def state_of_the_interpreter() -> dict[str, Any]:
+    """What jobs seldom change."""
+    out = sys.__stdout__
+    return {
+        "descriptors": [str(Path(f"/proc/self/fd/{number}").readlink()) for number in range(3)],
+        "__stdout__": out is not None and not out.closed,
+        "errors": getattr(sys.stdout, "errors", None),
+        "hooks": [sys.excepthook.__name__, sys.unraisablehook.__name__, threading.excepthook.__name__],
+        "numbers": [sys.getrecursionlimit(), sys.getswitchinterval(), sys.get_int_max_str_digits()],
+        "gc": [gc.isenabled(), list(gc.get_threshold())],
+        "sockets": socket.getdefaulttimeout(),
+        "tracing": [str(one) for one in (sys.gettrace(), sys.getprofile(), threading.gettrace())],
+        "zone": time.strftime("%z"),
+        "faulthandler": faulthandler.is_enabled(),
+        "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        "timers": [bool(signal.getitimer(one)[0]) for one in (signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)],
+        "other signals": [
+            str(signal.getsignal(one)) for one in (signal.SIGPIPE, signal.SIGCHLD, signal.SIGWINCH)
+        ],
+        "blocked": len(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+        "app": logging.getLogger("of.the.app").level,
+        "logging": [
+            len(logging.getLogger("presque.worker").filters),
+            [len(one.filters) for one in logging.getLogger().handlers],
+            logging.getLogRecordFactory().__name__,
+            logging.raiseExceptions,
+        ],
+        "warnings": warnings.showwarning.__name__,
+        "imports": len(sys.meta_path) > 0,
+        "environ": type(os.environ).__name__,
+        "policy": type(asyncio.get_event_loop_policy()).__name__,
+        "threads": [threading.stack_size(), sys.argv, sys.breakpointhook.__name__],
+        "generators": "explode" in str(sys.get_asyncgen_hooks()),
+    }
+
+
+logging.getLogger("of.the.app").setLevel("INFO")
 
 
 @job
@@ -325,7 +420,70 @@ MESSES: dict[str, Callable[[], Any]] = {
     "our logger": lambda: logging.getLogger("presque").setLevel("CRITICAL"),
     "signal handlers": lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),
     "alarm": lambda: signal.setitimer(signal.ITIMER_REAL, 0.3),
+    "alarm in processor time": lambda: signal.setitimer(signal.ITIMER_VIRTUAL, 0.05, 0.05),
+    "alarm of a profiler": lambda: signal.setitimer(signal.ITIMER_PROF, 0.05, 0.05),
+    "other signals": lambda: [
+        signal.signal(one, signal.SIG_IGN) for one in (signal.SIGCHLD, signal.SIGWINCH, signal.SIGURG)
+    ],
+    "signals of C": lambda: ctypes.CDLL(None).signal(signal.SIGTERM, ctypes.c_void_p(1)),  # ignored
+    "blocked signals": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()),
+    "stdout deleted": lambda: delattr(sys, "stdout"),
+    "stdout without its buffer": lambda: sys.stdout.detach(),  # type: ignore[union-attr]
+    "stderr without its buffer": lambda: sys.stderr.detach(),  # type: ignore[union-attr]
+    "descriptor of stdout closed": lambda: os.close(1),
+    "descriptor of stderr elsewhere": lambda: elsewhere(2),
+    "__stdout__": lambda: setattr(sys, "__stdout__", None),
+    "hooks": lambda: [setattr(one, "excepthook", explode) for one in (sys, threading)],  # type: ignore[func-returns-value]
+    "unraisable hook": lambda: setattr(sys, "unraisablehook", explode),
+    "recursion limit": lambda: sys.setrecursionlimit(200),
+    "switch interval": lambda: sys.setswitchinterval(2),
+    "digits of integers": lambda: sys.set_int_max_str_digits(640),
+    "no garbage collection": lambda: gc.disable(),
+    "much garbage collection": lambda: gc.set_threshold(1),
+    "time-out of sockets": lambda: socket.setdefaulttimeout(0.0001),
+    "trace function": lambda: (sys.settrace(nothing), threading.settrace(nothing)),  # type: ignore[func-returns-value]
+    "profile function": lambda: sys.setprofile(nothing),
+    "time zone": lambda: (os.environ.update(TZ="Asia/Tokyo"), time.tzset()),  # type: ignore[func-returns-value]
+    "faulthandler": lambda: faulthandler.enable(file=2),
+    "limit of files": lambda: resource.setrlimit(
+        resource.RLIMIT_NOFILE, (40, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    ),
+    "limit of memory": lambda: resource.setrlimit(resource.RLIMIT_AS, (10_000_000, resource.RLIM_INFINITY)),
+    "logger of the app": lambda: logging.getLogger("of.the.app").setLevel("CRITICAL"),
+    "filter of our logger": lambda: logging.getLogger("presque.worker").addFilter(lambda _: False),
+    "filters of handlers": lambda: [one.addFilter(lambda _: False) for one in logging.getLogger().handlers],  # type: ignore[func-returns-value]
+    "our handlers are no list": lambda: setattr(logging.getLogger("presque.worker"), "handlers", None),
+    "log records": lambda: logging.setLogRecordFactory(explode),
+    "errors of logging": lambda: setattr(logging, "raiseExceptions", False),
+    "warnings shown": lambda: setattr(warnings, "showwarning", explode),
+    "no imports": lambda: sys.meta_path.clear(),
+    "environ": lambda: setattr(os, "environ", dict(os.environ)),
+    "event loop policy": lambda: asyncio.set_event_loop_policy(LeftPolicy()),
+    "stack of threads": lambda: threading.stack_size(1 << 20),
+    "arguments": lambda: sys.argv.append("left"),
+    "other arguments": lambda: setattr(sys, "argv", ["left"]),
+    "hooks of generators": lambda: left_hooks(),
+    "breakpoints": lambda: setattr(sys, "breakpointhook", explode),
 }
+
+
+class LeftPolicy(asyncio.DefaultEventLoopPolicy):
+    """A job's own."""
+
+
+def left_hooks() -> None:
+    if asyncio._get_running_loop() is None:  # else it is the loop that sets them
+        sys.set_asyncgen_hooks(explode, explode)
+
+
+def nothing(*_: Any) -> None:
+    """Follows what runs, and says nothing of it."""
+
+
+def elsewhere(number: int) -> None:
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, number)
+    os.close(nothing)
 
 
 def gone() -> None:
@@ -518,6 +676,36 @@ class TasksAsync(Worker):
         else:
             await asyncio.sleep(0.1)
         note("ended", id=self.job.id)
+
+
+class LoopAsync(Worker):
+    """Its jobs change the loop."""
+
+    async def work(self, what: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        if what == "handler":
+            loop.set_exception_handler(explode)
+        elif what == "factory":
+            loop.set_task_factory(explode)
+        elif what == "debug":
+            loop.set_debug(True)
+        elif what == "executor":
+            await loop.shutdown_default_executor()
+        elif what == "generators":
+            await loop.shutdown_asyncgens()
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                async for _ in several():
+                    pass
+            answer = await asyncio.gather(asyncio.to_thread(lambda: 5))
+            return [*answer, loop.get_debug(), str(loop.get_exception_handler())]
+        return None
+
+
+async def several() -> AsyncIterator[int]:
+    yield 1
+    yield 2
 
 
 @job

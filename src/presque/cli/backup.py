@@ -11,16 +11,16 @@ from pathlib import Path
 
 import click
 
-from presque import __version__
-from presque.about import counted, size_of
 from presque.cli.exits import FAILED, Failure
 from presque.cli.settings import loaded
-from presque.config import Settings, data_directory
+from presque.config.settings import Settings, data_directory
 from presque.engine import library
 from presque.engine.keys import Keys
+from presque.server.about import counted, size_of
 from presque.store import backup as backups
 from presque.store.asking import connected
 from presque.store.embedded import EmbeddedSettings, EmbeddedStore, find_binary
+from presque.version import __version__
 
 
 @click.command(short_help="Back up the data of presque's own store, running or not.")
@@ -48,7 +48,7 @@ def backup(target: Path, data: str | None, config: str | None) -> None:
 @click.option("--config", metavar="FILE", help="Settings file, as for serve.")
 @click.option("--replace", is_flag=True, help="Move the data that is there aside.")
 def restore(source: Path, data: str | None, config: str | None, replace: bool) -> None:
-    """Make the backup DIR the data of presque's own store. Stop presque before.
+    """Make the backup DIR the data of presque's own store. Stop presque first.
 
     What was fetched since the backup is handed out again, and what was pushed since then is not there.
     """
@@ -75,7 +75,7 @@ def directory_of(settings: Settings, otherwise: str) -> Path:
 
 
 async def _back_up(settings: Settings, directory: Path, target: Path) -> backups.Backup:
-    async with _store(settings, directory) as listens_at:
+    async with own_store(settings, directory) as listens_at:
         jobs, queues = await _count(listens_at, Keys(settings.namespace))
         binary = find_binary(settings.valkey_bin)
         return await asyncio.to_thread(
@@ -85,15 +85,15 @@ async def _back_up(settings: Settings, directory: Path, target: Path) -> backups
 
 
 async def _count(listens_at: Path, keys: Keys) -> tuple[int, int]:
-    """How many jobs there are in how many queues, by reading alone."""
+    """How many jobs and queues there are; this only reads."""
     async with connected(listens_at) as call:
-        names = await call(f"SMEMBERS {keys.registry()[0]}")
+        names = await call(f"ZRANGE {keys.registry()[0]} 0 -1")
         jobs = [await call(f"HLEN {keys.of(name)[1]}") for name in names]
     return sum(jobs), len(jobs)
 
 
 @contextlib.asynccontextmanager
-async def _store(settings: Settings, directory: Path) -> AsyncIterator[Path]:
+async def own_store(settings: Settings, directory: Path) -> AsyncIterator[Path]:
     """The socket of the store on this data: of the one that runs, else of one that runs while inside."""
     found = backups.running_at(directory)
     if found is not None and _answers(found):

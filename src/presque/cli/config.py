@@ -9,10 +9,14 @@ from typing import Any
 import click
 
 from presque.cli.groups import NearestGroup
-from presque.cli.settings import bind_warning, loaded
+from presque.cli.settings import loaded
 from presque.cli.terminal import table
-from presque.config import Entry
+from presque.config.settings import Entry, exposed, insecure_warning
 from presque.quantities import size_text
+
+SIZES = (
+    "max_body", "maxmemory", "min_free_disk", "limits.bodies", "limits.answers", "xmpp.max_stanza",
+)  # fmt: skip
 
 
 @click.group(cls=NearestGroup, short_help="Show or check the settings.")
@@ -31,7 +35,7 @@ def show(file: str | None, as_json: bool) -> None:
         click.echo(json.dumps(said, indent=2))
     else:
         rows = [(one.setting, _cell(one), one.origin.short) for one in entries]
-        click.echo(table(("setting", "value", "from"), rows))
+        click.echo(table(("setting", "value", "from"), rows, elastic=(1, 2)))
 
 
 @config.command(short_help="Say whether the settings are valid.")
@@ -39,14 +43,21 @@ def show(file: str | None, as_json: bool) -> None:
 def check(file: str | None) -> None:
     """Say whether `presque serve` would accept the settings. Nothing is started."""
     settings = loaded(config=file).settings
-    warning = bind_warning(settings)
+    warning = insecure_warning(settings)
     if warning:
         click.echo(f"presque: warning: {warning}", err=True)
+    why = exposed(settings)
+    if why is not None and not settings.insecure:
+        click.echo(f"presque: note: serve will not {why} before there is an access token", err=True)
     click.echo("the settings are valid")
 
 
 def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
+
+
+def _of_key(one: Any) -> str:
+    return " ".join(one) if isinstance(one, tuple) else str(one)
 
 
 def _cell(entry: Entry) -> str:
@@ -57,6 +68,10 @@ def _cell(entry: Entry) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return ", ".join(value) or "-"
-    if entry.setting in ("maxmemory", "min_free_disk") and value == 0:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_of_key(one)}" for name, one in value.items()) or "-"
+    if value == 0 and (entry.setting in SIZES or entry.setting.startswith("limits.")):
         return "no limit"
-    return size_text(value) if entry.setting in ("max_body", "maxmemory", "min_free_disk") else str(value)
+    if isinstance(value, float):
+        return f"{value:g}s"
+    return size_text(value) if entry.setting in SIZES else str(value)

@@ -1,18 +1,22 @@
-"""What the commands that talk to a server share: --url and --token, and the exit code of each refusal."""
+"""What the commands that talk to a server share: which one it is, and the exit code of each refusal."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import click
 
+from presque.cli.contexts import chosen, read
 from presque.cli.exits import CONFLICT, FAILED, NOT_ALLOWED, NOT_FOUND, NOT_REACHED, NOTHING_THERE, Failure
+from presque.cli.remedies import remedy
 from presque.client import (
     Client,
     ClientError,
     Conflict,
+    Gone,
     NotAllowed,
     NotFound,
     QueueClosed,
@@ -25,6 +29,7 @@ _EXIT_CODES: tuple[tuple[type[ClientError], int], ...] = (
     (NotAllowed, NOT_ALLOWED),
     (QueueClosed, NOTHING_THERE),
     (NotFound, NOT_FOUND),
+    (Gone, NOT_FOUND),
     (Conflict, CONFLICT),
     (ClientError, FAILED),
 )
@@ -33,25 +38,58 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def server_options(command: Command) -> Command:
-    """Add `--url` and `--token` to a command."""
-    command = click.option(
-        "--token", envvar="PRESQUE_TOKEN", metavar="TOKEN", help="Who you are; better in PRESQUE_TOKEN."
-    )(command)
-    return click.option(
-        "--url",
-        envvar="PRESQUE_URL",
-        default=DEFAULT_URL,
-        metavar="URL",
-        show_default=True,
-        help="The server.",
-    )(command)
+    """Add `--url`, `--token` and `--context` to a command. It gets the server that they mean as `url` and
+    `token`."""
+
+    @wraps(command)
+    def at_server(*args: Any, url: str | None, token: str | None, context: str | None, **others: Any) -> Any:
+        server = chosen(url, token, context)
+        click.get_current_context().meta[ORIGIN] = server.origin
+        return command(*args, url=server.url, token=server.token, **others)
+
+    whose = "Your access token; better in PRESQUE_TOKEN, or in a context."
+    named = "The server of this name: see `presque context`."
+    for option in (
+        click.option("--token", metavar="TOKEN", help=whose),
+        click.option("--context", metavar="NAME", shell_complete=context_names, help=named),
+        click.option("--url", metavar="URL", help=f"The server; also PRESQUE_URL.  [default: {DEFAULT_URL}]"),
+    ):
+        at_server = option(at_server)
+    return cast(Command, at_server)
+
+
+ORIGIN = "presque.server.origin"
+"""Where the context of click says who named the server; empty if nobody did."""
+
+
+def context_names(_context: click.Context, _param: click.Parameter, begun: str) -> list[str]:
+    """The named servers that complete what was begun."""
+    try:
+        return [name for name in read().named if name.startswith(begun)]
+    except Failure:
+        return []
+
+
+def queue_names(context: click.Context, _param: click.Parameter, begun: str) -> list[str]:
+    """The names of queues that complete what was begun; none if the server does not say so at once."""
+    said = (context.params.get(name) for name in ("url", "token", "context"))
+    try:
+        server = chosen(*said)
+        with Client(server.url, server.token, timeout=1) as client:
+            return client.queues(f"{begun}*")
+    except (ClientError, ValueError, Failure):
+        return []
+
+
+QUEUE = click.argument("queue", shell_complete=queue_names)
+QUEUES = click.argument("queues", shell_complete=queue_names)
 
 
 @contextmanager
-def connected(url: str, token: str | None) -> Iterator[Client]:
+def connected(url: str, token: str | None, worker: str | None = None) -> Iterator[Client]:
     """A client for one command. What the server refuses inside becomes a `Failure`."""
     try:
-        client = Client(url, token)
+        client = Client(url, token, worker=worker)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     try:
@@ -64,6 +102,5 @@ def connected(url: str, token: str | None) -> Iterator[Client]:
 def failure(error: ClientError, more: str = "") -> Failure:
     """`error` with its exit code, and with `more` to say about it."""
     code = next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
-    if isinstance(error, ServerNotReached) and not error.sent:
-        more += "; start one with `presque serve`, or say where it is with --url"
-    return Failure(f"{error}{more}", code)
+    todo = remedy(error)
+    return Failure(f"{error}{more}{f'; {todo}' if todo else ''}", code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import resource
@@ -10,19 +11,19 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib import metadata
-from typing import Literal
+from ipaddress import ip_address
 
 import click
 
 from presque.cli import findings
-from presque.cli.connection import server_options
+from presque.cli.connection import ORIGIN, server_options
 from presque.cli.exits import DONE, FAILED
 from presque.cli.findings import Finding
-from presque.cli.terminal import coloured, table
-from presque.client import Client, ClientError, ServerNotReached
-from presque.config import Settings, check_bind, load
+from presque.cli.server_findings import of_server
+from presque.cli.terminal import coloured, pairs
+from presque.config.settings import Settings, insecure_warning, load
 from presque.errors import SetupError
-from presque.server import address_of
+from presque.server.serving import address_of
 from presque.store.embedded import find_binary
 from presque.version import __version__
 
@@ -38,33 +39,36 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 @server_options
 @click.pass_context
 def doctor(ctx: click.Context, file: str | None, as_json: bool, url: str, token: str | None) -> int:
-    """Check this installation and say what to do. Exits with 1 when something must be mended."""
-    said = ctx.get_parameter_source("url") is not click.core.ParameterSource.DEFAULT
-    found = list(examine(file, url if said else "", token))
+    """Check this installation and say what to do. Exits with 1 when something must be fixed."""
+    found = list(examine(file, url if ctx.meta[ORIGIN] else "", token))
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found], indent=2))
     else:
-        # Colours come after the layout: the table measures its cells.
-        lines = table(
-            ("", "check", "seen"), [(one.result, one.check, one.seen) for one in found]
-        ).splitlines()
-        click.echo(lines[0])
-        for line, one in zip(lines[1:], found, strict=True):
-            click.echo(coloured(one.result, _COLOURS[one.result]) + line[len(one.result) :])
-            if one.todo:
-                click.echo(f"      → {one.todo}")
+        click.echo(written(found))
     return FAILED if any(one.result == "fail" for one in found) else DONE
 
 
+def written(found: list[Finding]) -> str:
+    """A row for each finding, and below it what to do."""
+    column = max(len(one.check) for one in found) + 8
+    lines = pairs([("      check", "seen")], column).splitlines()
+    for one in found:
+        first, *more = pairs([(f"{one.result:4}  {one.check}", one.seen)], column).splitlines()
+        lines += [coloured(one.result, _COLOURS[one.result]) + first[len(one.result) :], *more]
+        if one.todo:
+            lines += pairs([("      →", one.todo)], 8).splitlines()
+    return "\n".join(lines)
+
+
 def examine(file: str | None, url: str, token: str | None) -> Iterator[Finding]:
-    """Every check, in the order in which to mend things. Without a `url` the server is looked for where the
+    """Every check, in the order in which to fix things. Without a `url` the server is looked for where the
     settings have it."""
     yield Finding("Python", "ok", f"{platform.python_version()} ({sys.executable})")
     yield Finding("presque", "ok", __version__)
     yield from (part(name) for name in PARTS)
     try:
         loaded = load(config=file)
-        warning = check_bind(loaded.settings)
+        warning = insecure_warning(loaded.settings)
     except SetupError as error:
         yield Finding("settings", "fail", "not valid", str(error))
         settings = Settings()
@@ -78,13 +82,19 @@ def examine(file: str | None, url: str, token: str | None) -> Iterator[Finding]:
         yield store_binary(settings)
         yield from findings.data(settings)
     yield open_files()
-    yield server(url or url_of(settings), token, named=bool(url))
+    if settings.tls is not None:
+        yield findings.certificate(settings.tls, settings.hosts)
+    yield from of_server(url or url_of(settings), token, named=bool(url))
 
 
 def url_of(settings: Settings) -> str:
     """Where a server with these settings answers on this machine."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port or 5000}"
+    host = settings.host
+    with contextlib.suppress(ValueError):  # a name is not an address
+        if (address := ip_address(host)).is_unspecified:
+            host = "127.0.0.1" if address.version == 4 else "::1"
+    scheme = "http" if settings.tls is None else "https"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.port or 5000}"
 
 
 def part(name: str) -> Finding:
@@ -124,23 +134,3 @@ def open_files() -> Finding:
         return Finding("open files", "ok", "no limit" if soft == resource.RLIM_INFINITY else str(soft))
     most = "unlimited" if hard == resource.RLIM_INFINITY else str(min(hard, 65536))
     return Finding("open files", "warn", f"{soft} at most", f"for many clients run `ulimit -n {most}` first")
-
-
-def server(url: str, token: str | None, *, named: bool) -> Finding:
-    """A server answers. Only one that was asked for by name must be there."""
-    try:
-        with Client(url, token, timeout=5) as client:
-            answer = client.all_stats()
-    except ServerNotReached as error:
-        result: Literal["warn", "fail"] = "fail" if named else "warn"
-        return Finding("server", result, str(error), "start one with `presque serve`, or pass --url")
-    except (ClientError, ValueError) as error:
-        return Finding("server", "fail", str(error), f"is {url} a presque server, and is the token right?")
-    size = answer.get("size", "?")
-    seen = f"{answer.get('version', 'unknown version')} at {url}, {size} {'queue' if size == 1 else 'queues'}"
-    disk = answer.get("disk")
-    if disk and disk.get("full"):
-        return Finding("server", "fail", seen, "it refuses pushes: its disk is nearly full, so make room")
-    if answer.get("version") != __version__:
-        return Finding("server", "warn", seen, f"this command line is {__version__}: use the same version")
-    return Finding("server", "ok", f"{seen}; store: {answer.get('redis', '?')}")

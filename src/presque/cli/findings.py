@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from presque.about import size_of
-from presque.config import Settings, data_directory
+from presque.config.settings import Settings, TlsSettings, data_directory
 from presque.engine import library
 from presque.errors import SetupError
+from presque.http import certificates
+from presque.http.gate import LOOPBACK
+from presque.server.about import size_of
 from presque.store import backup, data_files
 from presque.store.address import Address
-from presque.store.directory import free_bytes
+from presque.store.directory import check_owner, free_bytes
 from presque.store.facts import Facts, look
 
 SKEW_S = 1.0
+RENEWAL = timedelta(days=7)
 NEARLY_FULL = 0.8
 
 
@@ -32,12 +36,16 @@ class Finding:
     todo: str = ""
 
 
+HUNG = "; if that goes on, end its process: a store of presque's own is started again by itself"
+
+
 def store(address: Address) -> Iterator[Finding]:
     """A store answers, lets us in, and is set up to lose no job."""
     try:
         facts = look(address)
     except SetupError as error:
-        yield Finding("store", "fail", f"{address}: not usable", str(error))
+        todo = f"{error}{HUNG}" if "does not answer" in str(error) else str(error)
+        yield Finding("store", "fail", f"{address}: not usable", todo)
         return
     yield version(facts, address)
     yield eviction(facts)
@@ -84,8 +92,8 @@ def persistence(facts: Facts) -> Finding:
         return Finding("persistence", "fail", f"{seen}; its last write failed", "is its disk full?")
     if facts.info.get("aof_last_bgrewrite_status", "ok") != "ok":
         return Finding(
-            "persistence", "warn", f"{seen}; it could not write its log anew",
-            "see its own log, whether memory or disk are short",
+            "persistence", "warn", f"{seen}; it could not rewrite its log",
+            "see its own log: memory or disk may be short",
         )  # fmt: skip
     if facts.fsync == "no":
         return Finding("persistence", "warn", seen, "a power cut loses half a minute: set appendfsync always")
@@ -124,6 +132,27 @@ def clock(facts: Facts) -> Finding:
     )
 
 
+def certificate(settings: TlsSettings, hosts: Sequence[str]) -> Finding:
+    """The certificate can be shown, clients will take it for a while, and nobody else has its key."""
+    try:
+        facts = certificates.facts_of(settings)
+    except SetupError as error:
+        return Finding("certificate", "fail", str(settings.cert), str(error))
+    if facts.until is None:
+        return Finding("certificate", "fail", f"{settings.cert}, not valid now", "renew it")
+    seen = f"for {', '.join(facts.names) or 'no name'}, until {facts.until:%Y-%m-%d}"
+    if certificates.others_may_read(settings):
+        key = settings.key or settings.cert
+        return Finding("certificate", "warn", seen, f"every user here may read the key: chmod o-r {key}")
+    unknown = [name for name in facts.names if name.lower() not in (*hosts, *LOOPBACK) and "*" not in name]
+    if unknown:
+        todo = f"presque does not answer to the host {unknown[0]}: add it with --allow-host"
+        return Finding("certificate", "warn", seen, todo)
+    if facts.until - datetime.now(UTC) < RENEWAL:
+        return Finding("certificate", "warn", seen, "renew it; presque reads the new one by itself")
+    return Finding("certificate", "ok", seen)
+
+
 def data(settings: Settings) -> Iterator[Finding]:
     """The data directory can be written, or made, its data is whole, there is room. Nothing is changed."""
     try:
@@ -145,6 +174,7 @@ def data(settings: Settings) -> Iterator[Finding]:
     running = None
     try:
         if there == directory:
+            check_owner(directory)
             running = backup.running_at(directory)
             data_files.check(directory, library.LAYOUT)
     except SetupError as error:
@@ -162,7 +192,7 @@ def disk(there: Path, least: int) -> Finding:
     try:
         free = free_bytes(there)
     except OSError as error:
-        return Finding("disk", "fail", str(there), f"it cannot be looked at: {error.strerror}")
+        return Finding("disk", "fail", str(there), f"it cannot be read: {error.strerror}")
     limit = f"min_free_disk is {size_of(least)}" if least else "there is no min_free_disk"
     seen = f"{size_of(free)} free where the data is, {limit}"
     if least and free < least:
@@ -173,7 +203,7 @@ def disk(there: Path, least: int) -> Finding:
 
 
 def overcommit(there: Path) -> Iterator[Finding]:
-    """The kernel lets the store copy itself, which it does to write its log anew and for a backup."""
+    """The kernel lets the store copy itself, which it does to rewrite its log and for a backup."""
     if sys.platform != "linux":
         return
     try:

@@ -6,6 +6,9 @@ import click
 
 from presque.errors import nearest, shown
 
+COMPLETE = "_PRESQUE_COMPLETE"
+"""The variable by which a shell asks for what completes a line."""
+
 
 class NearestGroup(click.Group):
     """As click's group, with our sentence for a command that does not exist."""

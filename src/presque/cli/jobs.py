@@ -3,85 +3,78 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import click
 
-from presque.cli.connection import connected, failure, server_options
-from presque.cli.exits import DONE, NOTHING_THERE, Failure
-from presque.cli.terminal import one_line, print_job
-from presque.cli.times import Duration, Moment
-from presque.client import BatchOptions, Client, ClientError
+from presque.cli.connection import QUEUE, QUEUES, connected, failure, server_options
+from presque.cli.exits import DONE, INTERRUPTED, NOTHING_THERE, Failure
+from presque.cli.fields import given, options_of
+from presque.cli.standard_output import silence
+from presque.cli.terminal import Counter, counted, look_before_taking, one_line, print_job
+from presque.client import BatchOptions, Client, ClientError, ServerNotReached, Unavailable
 from presque.client.json_values import checked
 
+OPTIONS = (
+    "delay", "delayed", "priority", "ttl", "attempts", "keep", "group", "uniq", "uniq_until",
+    "idempotency_key", "traceparent",
+)  # fmt: skip
+OF_ONE_JOB = ("uniq", "idempotency_key")
+PEEKED_MOST = 1000
 BATCH_JOBS = 500
-BATCH_BYTES = 512 * 1024  # Half of what a server takes in one request unless it was told otherwise.
-
-
-class Priority(click.ParamType[int]):
-    """A priority as an option."""
-
-    name = "priority"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read the text, or fail as click wants it."""
-        text = str(value)
-        if len(text) != 1 or text not in "123456789":
-            self.fail("should be a whole number from 1 to 9, 9 first", param, ctx)
-        return int(text)
+BATCH_BYTES = 512 * 1024  # Half of what a server takes in one request by default.
 
 
 @click.command(short_help="Put a job on a queue and print its id.")
-@click.argument("queue")
+@QUEUE
 @click.argument("body", required=False, metavar="[BODY | @FILE | -]")
-@click.option("--delay", type=Duration(), metavar="5m", help="Not before so much time has passed.")
-@click.option("--at", type=Moment(), metavar="TIME", help="Not before this RFC 3339 time or epoch second.")
-@click.option("--priority", type=Priority(), metavar="N", help="1 to 9, 9 first; 5 unless said.")
-@click.option("--uniq", metavar="KEY", help="Refuse the job while another with this key waits (exit 6).")
+@options_of("push", *OPTIONS, delayed="at")
 @click.option("--jsonl", is_flag=True, help="Every line of the input is a job.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object instead of an id.")
 @server_options
 def push(
     queue: str,
     body: str | None,
-    delay: float | None,
-    at: float | None,
-    priority: int | None,
-    uniq: str | None,
     jsonl: bool,
     as_json: bool,
     url: str,
     token: str | None,
+    **options: Any,
 ) -> None:
     """Put a job on a queue and print its id.
 
     BODY is a JSON document. @FILE reads it from a file, - from standard input; so does a missing BODY
     when something is piped in. When the id is printed, the server has stored the job.
 
-    With --jsonl every line is a job. They are pushed in order, up to 500 at once; a line that is no
-    JSON document ends it, after the jobs before that line were pushed.
+    With --jsonl every line is a job. They are pushed in order, up to 500 at once; a line that is not a JSON
+    document ends it, after the jobs before that line were pushed.
     """
-    if delay is not None and at is not None:
+    options = given(options)
+    if "delay" in options and "delayed" in options:
         raise click.UsageError("--delay and --at contradict each other: use one of them")
-    if jsonl and uniq is not None:
-        raise click.UsageError("--uniq and --jsonl contradict each other: a key is for one job")
-    options: BatchOptions = {"delay": delay, "delayed": at, "priority": priority}
+    if "uniq_until" in options and "uniq" not in options:
+        raise click.UsageError("--uniq-until goes with --uniq")
+    for name in OF_ONE_JOB if jsonl else ():
+        if name in options:
+            flag = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{flag} and --jsonl contradict each other: it is for one job")
     with connected(url, token) as client:
         if jsonl:
             with source(body, "--jsonl") as lines:
-                push_lines(client, queue, lines, options, as_json=as_json)
+                push_lines(client, queue, lines, cast(BatchOptions, options), as_json=as_json)
             return
         text = text_of(body)
-        print_id(queue, client.push_text(queue, text, uniq=uniq, **options), as_json=as_json)
+        print_id(queue, client.push_text(queue, text, **options), as_json=as_json)
 
 
 def text_of(body: str | None) -> bytes:
-    """The job, from wherever BODY says; the line end that files and `echo` add is not part of it."""
+    """The job from where BODY says, without the line end that files and `echo` add."""
     if body is not None and body != "-" and not body.startswith("@"):
         return body.encode(errors="surrogateescape")
     with source(body, "BODY") as file:
@@ -109,72 +102,103 @@ def source(body: str | None, wanted_by: str) -> Iterator[BinaryIO]:
         raise click.UsageError(f"{wanted_by} reads @FILE or standard input, not a job on the command line")
 
 
-def push_lines(
-    client: Client, queue: str, lines: Iterable[bytes], options: BatchOptions, *, as_json: bool
-) -> None:
-    """Push every line. Raises `Failure` that says how many were pushed before it went wrong."""
-    pushed, batch, size = 0, list[str](), 0
-    progress = Progress()
+def push_lines(client: Client, queue: str, lines: BinaryIO, options: BatchOptions, *, as_json: bool) -> None:
+    """Push every line. Raises `Failure` that says how far it came, and how to go on."""
+    pushing = _Lines(client, queue, options, whole=bytes_of(lines), as_json=as_json)
+    number = 0
+    try:
+        for number, line in enumerate(lines, 1):
+            try:
+                pushing.add(number, line)
+            except ValueError as error:
+                pushing.flush()
+                raise Failure(
+                    f"line {number} is not a JSON document ({reason(error)}); "
+                    f"{counted(pushing.pushed, 'job')} pushed, all before that line"
+                ) from None
+        pushing.flush()
+    except KeyboardInterrupt:
+        raise Failure(f"stopped in line {number}: {pushing.how_far()}", INTERRUPTED) from None
+    finally:
+        pushing.progress.clear()
+    click.echo(f"{counted(pushing.pushed, 'job')} pushed", err=True)
 
-    def flush() -> None:
-        nonlocal pushed, size
-        if not batch:
-            return
-        try:
-            ids = client.push_texts(queue, batch, **options)
-        except ClientError as error:
-            progress.clear()
-            raise failure(error, f"; {jobs(pushed)} pushed before") from None
-        pushed += len(batch)
-        for id in ids:
-            print_id(queue, id, as_json=as_json)
-        batch.clear()
-        size = 0
-        progress.show(pushed)
 
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
+class _Lines:
+    """Gathers lines and pushes them, up to 500 at once, and knows how far it came."""
+
+    def __init__(
+        self, client: Client, queue: str, options: BatchOptions, *, whole: int | None, as_json: bool
+    ) -> None:
+        self.client, self.queue, self.options = client, queue, options
+        self.whole, self.as_json = whole, as_json
+        self.pushed = 0
+        self.progress = Counter("pushed")
+        self._batch, self._size, self._read = list[str](), 0, 0
+        self._line = self._sure = 0  # the last line that was added, and the last of those that are pushed
+        self._under_way = False
+
+    def add(self, number: int, line: bytes) -> None:
+        """Take a line on, and push those before it if there is no room. Raises `ValueError` for what is not
+        JSON."""
+        self._read += len(line)
+        if line.strip():
             text = checked(line.decode().rstrip("\r\n"))
-        except ValueError as error:
-            flush()
-            progress.clear()
-            raise Failure(
-                f"line {number} is not a JSON document ({reason(error)}); "
-                f"{jobs(pushed)} pushed, all before that line"
-            ) from None
-        if len(batch) == BATCH_JOBS or size + len(line) > BATCH_BYTES:
-            flush()
-        batch.append(text)
-        size += len(line)
-    flush()
-    progress.clear()
-    click.echo(f"{jobs(pushed)} pushed", err=True)
+            if len(self._batch) == BATCH_JOBS or self._size + len(line) > BATCH_BYTES:
+                self.flush()
+            self._batch.append(text)
+            self._size += len(line)
+        self._line = number
+
+    def flush(self) -> None:
+        """Push what was gathered and print the ids. Raises `Failure` when the server refuses."""
+        if not self._batch:
+            return
+        self._under_way = True
+        try:
+            ids = self.client.push_texts(self.queue, self._batch, **self.options)
+        except ClientError as error:
+            unknown = isinstance(error, ServerNotReached) and error.sent
+            told = self.how_far() if unknown or isinstance(error, Unavailable) else self._sure_of()
+            raise failure(error, f"; {told}") from None
+        self.pushed += len(self._batch)
+        self._under_way, self._sure = False, self._line
+        self._batch.clear()
+        self._size = 0
+        try:
+            click.echo("\n".join(said_of(self.queue, id, as_json=self.as_json) for id in ids))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            silence()
+            why = f"cannot write to standard output ({error.strerror})"
+            raise Failure(f"{why}, so it stopped; {self._sure_of()}") from None
+        self.progress.show(self.pushed, self._read / self.whole if self.whole else None)
+
+    def _sure_of(self) -> str:
+        if not self.pushed:
+            return "no job pushed before"
+        return f"{counted(self.pushed, 'job')} pushed before, up to line {self._sure}; {self._go_on()}"
+
+    def how_far(self) -> str:
+        """What is pushed for sure, what may be, and how to go on."""
+        told = f"{counted(self.pushed, 'job')} pushed for sure, up to line {self._sure}"
+        if self._under_way:  # its answer was not awaited
+            told += f", and the next {counted(len(self._batch), 'job')} perhaps"
+            told += f": `presque stats {self.queue}` tells"
+        return f"{told}; {self._go_on()}"
+
+    def _go_on(self) -> str:
+        return f"the rest: tail -n +{self._sure + 1} FILE | presque push {self.queue} --jsonl"
 
 
-class Progress:
-    """How far we are, on standard error, for whoever looks at it: nothing when that is no terminal."""
-
-    def __init__(self) -> None:
-        self.on = sys.stderr.isatty()
-        self.shown_at = 0.0
-
-    def show(self, pushed: int) -> None:
-        """Overwrite the line, a few times a second at most."""
-        if self.on and time.monotonic() - self.shown_at > 0.2:
-            self.shown_at = time.monotonic()
-            click.echo(f"\r{jobs(pushed)} pushed …", err=True, nl=False)
-
-    def clear(self) -> None:
-        """Leave the line empty, for what is printed next."""
-        if self.shown_at:
-            click.echo("\r\x1b[K", err=True, nl=False)
-
-
-def jobs(count: int) -> str:
-    """`1 job`, `2 jobs`."""
-    return f"{count} job" if count == 1 else f"{count} jobs"
+def bytes_of(file: BinaryIO) -> int | None:
+    """How much there is to read, None for what is not a file."""
+    try:
+        status = os.fstat(file.fileno())
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def reason(error: ValueError) -> str:
@@ -186,13 +210,18 @@ def reason(error: ValueError) -> str:
 
 
 def print_id(queue: str, id: str, *, as_json: bool) -> None:
+    """Print what `said_of` says."""
+    click.echo(said_of(queue, id, as_json=as_json))
+
+
+def said_of(queue: str, id: str, *, as_json: bool) -> str:
     """The id alone, or an object with its queue."""
-    click.echo(json.dumps({"queue": queue, "id": id}) if as_json else id)
+    return json.dumps({"queue": queue, "id": id}) if as_json else id
 
 
 @click.command(short_help="Take a job off a queue for good and print it.")
-@click.argument("queues")
-@click.option("--wait", type=Duration(), metavar="20", help="Wait so long for a job, 60 s at most.")
+@QUEUES
+@options_of("fetch", "wait")
 @click.option("--json", "as_json", is_flag=True, help="Print an object with queue, id and job.")
 @server_options
 def fetch(queues: str, wait: float | None, as_json: bool, url: str, token: str | None) -> int:
@@ -201,6 +230,7 @@ def fetch(queues: str, wait: float | None, as_json: bool, url: str, token: str |
     QUEUES are names and patterns in order of preference: 'critical,*,!bulk_*'. Exits with 7 when there
     is no job.
     """
+    look_before_taking()
     with connected(url, token) as client:
         job = client.fetch(queues, wait)
     if job is None:
@@ -208,14 +238,14 @@ def fetch(queues: str, wait: float | None, as_json: bool, url: str, token: str |
         return NOTHING_THERE
     if as_json:
         about = json.dumps({"queue": job.queue, "id": job.id})
-        print_job(f'{about[:-1]}, "job": {one_line(job.body)}}}')
+        print_job(f'{about[:-1]}, "job": {one_line(job.body)}}}', taken=True)
     else:
-        print_job(job.body)
+        print_job(job.body, taken=True)
     return DONE
 
 
 @click.command(short_help="Print the jobs that wait, without taking them.")
-@click.argument("queue")
+@QUEUE
 @click.option("--json", "as_json", is_flag=True, help="Print one array.")
 @server_options
 def peek(queue: str, as_json: bool, url: str, token: str | None) -> int:
@@ -231,4 +261,7 @@ def peek(queue: str, as_json: bool, url: str, token: str | None) -> int:
         print_job("\n".join(one_line(text) for text in texts))
     else:
         click.echo("presque: no job", err=True)
+    if len(texts) == PEEKED_MOST:
+        more = f"presque jobs {queue} --state ready --limit N"
+        click.echo(f"presque: the next {PEEKED_MOST} jobs; there may be others: {more}", err=True)
     return DONE if texts else NOTHING_THERE

@@ -6,38 +6,73 @@ here may import more than click and the ground.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 from typing import NoReturn
 
 import click
+from click.shell_completion import shell_complete
 
 from presque.cli.exits import BROKEN_PIPE, DONE, FAILED, INTERRUPTED, USAGE, Failure
-from presque.cli.groups import NearestGroup
+from presque.cli.groups import COMPLETE, NearestGroup
+from presque.cli.standard_output import open_or_silence, silence
 from presque.errors import PresqueError, nearest, shown
 from presque.version import __version__
 
 COMMANDS = {
     "serve": ("presque.cli.serve", "Run the server."),
+    "xmpp": ("presque.cli.xmpp", "Let people and programs reach the queues over XMPP."),
     "push": ("presque.cli.jobs", "Put a job on a queue and print its id."),
     "fetch": ("presque.cli.jobs", "Take a job off a queue for good and print it."),
     "peek": ("presque.cli.jobs", "Print the jobs that wait, without taking them."),
-    "worker": ("presque.cli.worker", "Run a worker that is written in Python."),
+    "jobs": ("presque.cli.stored", "List the jobs of a queue."),
+    "job": ("presque.cli.stored", "Show one job, or why it does not run."),
+    "failures": ("presque.cli.failures", "Show the errors of dead jobs, grouped by their kind."),
+    "retry": ("presque.cli.stored", "Retry dead jobs."),
+    "delete": ("presque.cli.stored", "Take jobs away."),
+    "move": ("presque.cli.bulk", "Move jobs to another queue."),
+    "tasks": ("presque.cli.bulk", "Show and control what the server does to many jobs."),
+    "export": ("presque.cli.lines", "Write jobs to standard output, one per line, without taking them."),
+    "import": ("presque.cli.lines", "Put exported jobs back on their queues."),
+    "lease": ("presque.cli.stored", "Take jobs for a while, to ack them later."),
+    "ack": ("presque.cli.stored", "Report that a leased job is done."),
+    "fail": ("presque.cli.stored", "Report that a leased job failed."),
+    "release": ("presque.cli.stored", "Give a leased job back, which is not a failure."),
+    "extend": ("presque.cli.stored", "Hold a leased job longer."),
+    "worker": ("presque.cli.worker", "Run tasks and workers that are written in Python."),
     "work": ("presque.cli.worker", "Make a worker of any program."),
-    "workers": ("presque.cli.worker", "Show who works on what, or tell a worker to be quiet or to stop."),
-    "stats": ("presque.cli.queues", "Show what the queues hold and did."),
+    "workers": ("presque.cli.worker", "Show the workers and their jobs, or tell one to be quiet or to stop."),
+    "top": ("presque.cli.top", "Watch and control queues, workers and failures on a live screen."),
+    "stats": ("presque.cli.queues", "Show what the queues hold and have done."),
+    "history": ("presque.cli.history", "Show what happened over time, as sparklines."),
+    "tail": ("presque.cli.tail", "Show what happens, as it happens."),
+    "queues": ("presque.cli.queues", "List, set up or forget queues."),
     "start": ("presque.cli.queues", "Let a stopped queue hand out jobs again."),
-    "stop": ("presque.cli.queues", "Let a queue hand out nothing; it still takes jobs."),
+    "stop": ("presque.cli.queues", "Stop a queue from handing out jobs; it still accepts them."),
     "purge": ("presque.cli.queues", "Delete all jobs of a queue, and its counters."),
+    "token": ("presque.cli.token", "Make, list, revoke and narrow access tokens."),
+    "namespace": ("presque.cli.namespace", "Make, list, show, change and delete namespaces."),
+    "context": ("presque.cli.context", "Name servers, and choose the one to talk to."),
+    "cron": ("presque.cli.cron", "Show and control recurring jobs."),
+    "open": ("presque.cli.here", "Open the dashboard in a browser."),
+    "completion": ("presque.cli.here", "Let the shell complete commands and queues."),
+    "man": ("presque.cli.man", "Write manual pages for man."),
     "backup": ("presque.cli.backup", "Back up the data of presque's own store, running or not."),
     "restore": ("presque.cli.backup", "Put a backup back."),
+    "bench": ("presque.cli.bench", "Measure how quick a server is."),
+    "check": ("presque.cli.check", "Check queues for a monitoring system, as a Nagios plugin does."),
     "doctor": ("presque.cli.doctor", "Check this installation and say what to do."),
     "config": ("presque.cli.config", "Show or check the settings."),
 }
 
-OF_COMMANDS = ("--url", "--token", "--json")
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""Why a file takes nothing: its disk is full, somebody limited it, it is broken, or open for reading."""
+
+OF_COMMANDS = ("--url", "--token", "--context", "--json")
 """Options that many a program wants in front, and that are options of single commands here."""
 
 
@@ -52,7 +87,9 @@ class LazyGroup(NearestGroup):
         """Import and return the command, or None if there is no such command."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+        command: click.Command = getattr(
+            import_module(COMMANDS[cmd_name][0]), f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        )
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -68,19 +105,20 @@ class LazyGroup(NearestGroup):
 def presque() -> None:
     """A persistent job queue over HTTP.
 
-    `presque serve` runs the server; the other commands talk to one, at --url or PRESQUE_URL.
+    `presque serve` runs the server; the other commands talk to one, at --url, PRESQUE_URL or
+    the server that `presque context use` chose.
     """
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. Errors go to standard error, one line each."""
+    open_or_silence()
     try:
         try:
             with presque.make_context("presque", list(arguments)) as context:
                 code = presque.invoke(context)
         finally:
-            if sys.stdout is not None:  # it may have been closed before we began
-                sys.stdout.flush()
+            sys.stdout.flush()
     except click.exceptions.Exit as request:
         return request.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
@@ -97,10 +135,15 @@ def run(arguments: Sequence[str]) -> int:
         return FAILED
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has left. The interpreter must not find out again when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read our output has left
+        silence()
         return BROKEN_PIPE
+    except OSError as error:
+        if error.filename is not None or error.errno not in UNWRITABLE:
+            raise
+        silence()
+        complain(f"cannot write to standard output: {error.strerror}")
+        return FAILED
     return code if isinstance(code, int) else DONE
 
 
@@ -110,7 +153,7 @@ def usage(error: click.UsageError) -> str:
         name = error.option_name
         known = [opt for p in (error.ctx.command.params if error.ctx else []) for opt in p.opts]
         if error.ctx and error.ctx.command is presque and name in OF_COMMANDS:
-            text = f"`{name}` stands behind the command, as in `presque stats {name} …`"
+            text = f"`{name}` goes after the command, as in `presque stats {name} …`"
         else:
             text = f"unknown option `{shown(name)}`, {nearest(name, [*known, '--help'])}"
     else:
@@ -128,4 +171,6 @@ def complain(text: str) -> None:
 
 def main() -> NoReturn:
     """The entry point."""
+    if (asked := os.environ.get(COMPLETE)) is not None:  # a shell that completes: see `presque completion`
+        sys.exit(shell_complete(presque, {}, "presque", COMPLETE, asked))
     sys.exit(run(sys.argv[1:]))

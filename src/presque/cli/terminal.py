@@ -1,25 +1,43 @@
-"""What output looks like: tables, colours, and text of strangers made safe for a terminal."""
+"""What output looks like: tables, colours, progress, and text of strangers made safe for a terminal."""
 
 from __future__ import annotations
 
 import os
+import select
+import shutil
 import sys
-from collections.abc import Collection, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import click
 
+from presque.cli.columns import ELASTIC_LEAST, fitted, terminal_width, width_of, wrapped
+from presque.cli.exits import BROKEN_PIPE, FAILED, Failure
+from presque.cli.standard_output import SILENCED, silence
+from presque.client.errors import ServerNotReached, Unavailable
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> str:
-    """Rows in columns, those in `right` aligned to the right. Without rows, the header alone."""
-    lines = [list(header), *(list(row) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+
+def table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    right: Collection[int] = (),
+    *,
+    elastic: Collection[int] = (),
+    first_to_go: Sequence[int] = (),
+) -> str:
+    """Rows in columns, those in `right` aligned to the right. Without rows, the header alone.
+
+    On a terminal no line is wider than it: the cells of `elastic` columns are cut with `…`, then the columns
+    of `first_to_go` are left out in this order, and a line below names them. Elsewhere nothing is cut.
+    Control sequences in a cell do not reach the terminal.
+    """
+    lines = [[printable(cell) for cell in row] for row in (header, *rows)]
+    width = terminal_width() if sys.stdout.isatty() else None
+    said, left_out = fitted(lines, width, right, elastic, first_to_go)
+    if left_out:
+        more = f"not shown: {', '.join(left_out)} (in a wider terminal, or with --json)"
+        said.extend(fitted([[more]], width, (), (0,), ())[0])
+    return "\n".join(said)
 
 
 def coloured(text: str, colour: str) -> str:
@@ -29,18 +47,158 @@ def coloured(text: str, colour: str) -> str:
     return click.style(text, fg=colour)
 
 
-def print_job(text: str) -> None:
+def look_before_taking() -> None:
+    """Raises `Failure` if what is taken now could not be printed: then nothing is taken.
+
+    A disk that is full cannot be seen beforehand: see `print_job`.
+    """
+    if sys.stdout.name == SILENCED:
+        raise Failure("standard output is closed: no job was taken", FAILED)
+    looked = select.poll()
+    looked.register(sys.stdout, select.POLLOUT)
+    if any(event & select.POLLERR for _, event in looked.poll(0)):
+        raise Failure("nobody reads standard output: no job was taken", BROKEN_PIPE)
+
+
+def print_job(text: str, *, taken: bool = False) -> None:
     """A job's text and a line end; byte for byte, unless a terminal would take a part as a command.
 
+    A job that was `taken` off its queue is nowhere else. If standard output does not take it, for any
+    reason, it is printed on standard error.
     JSON may hold raw control characters beyond ASCII only inside strings, where an escape says the same.
     """
     if sys.stdout.isatty() and not text.isprintable():
         text = "".join(c if c.isprintable() or c in "\n\t" else f"\\u{ord(c):04x}" for c in text)
-    sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode() + b"\n")
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode() + b"\n")
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        if not taken:
+            raise
+        silence()
+        click.echo(text, err=True)
+        reason = error.strerror or str(error)
+        said = f"cannot write to standard output ({reason}): what could not be written is above"
+        raise Failure(said, BROKEN_PIPE if isinstance(error, BrokenPipeError) else FAILED) from None
 
 
 def one_line(text: str) -> str:
     """A JSON text without its line ends, which stand between its parts and never within."""
     return text.replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
+
+
+def counted(count: int, what: str) -> str:
+    """`1 job`, `2 jobs`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+class Counter:
+    """How far long work is, on standard error: nothing when that is not a terminal.
+
+    It counts jobs that are `what` ("pushed"), `of` so many in all if that is known. Work whose jobs are not
+    counted beforehand can say in `show` which part of it is done.
+    """
+
+    def __init__(self, what: str, of: int | None = None) -> None:
+        self._what, self._of = what, of
+        self._on = sys.stderr.isatty()
+        self._began = self._shown_at = time.monotonic()
+        self._written = False
+
+    def show(self, done: int, part: float | None = None) -> None:
+        """Overwrite the line, a few times a second at most. `part` is from 0 to 1."""
+        now = time.monotonic()
+        if not self._on or now - self._shown_at <= 0.2:
+            return
+        self._shown_at, self._written = now, True
+        if part is None and self._of:
+            part = done / self._of
+        line = self.line(done, part, now - self._began)
+        click.echo(f"\r{line[: terminal_width() - 1]}\x1b[K", err=True, nl=False)
+
+    def line(self, done: int, part: float | None, seconds: float) -> str:
+        """The line after so many seconds: a bar if it is known how much there is, how many, how quick."""
+        many = counted(done, "job") if self._of is None else f"{done} of {counted(self._of, 'job')}"
+        line = f"{many} {self._what}, {done / seconds:.0f} a second"
+        if not part:
+            return line
+        part = min(part, 1.0)
+        filled = int(part * BAR)
+        left = age(seconds * (1 - part) / part)
+        return f"[{'#' * filled}{'.' * (BAR - filled)}] {part:4.0%}  {line}, {left} left"
+
+    def clear(self) -> None:
+        """Leave the line empty, for what is printed next."""
+        if self._written:
+            click.echo("\r\x1b[K", err=True, nl=False)
+            self._written = False
+
+
+BAR = 16
+
+
+def age(seconds: float | None) -> str:
+    """How long something lasts, in its two largest units: `1.2s`, `4m05s`, `3h20m`, `2d4h`."""
+    if seconds is None:
+        return "-"
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86_400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86_400}d{whole % 86_400 // 3600}h"
+
+
+def confirmed(question: str) -> bool:
+    """Ask on the terminal. Raises `click.UsageError` where nobody can be asked."""
+    if not sys.stdin.isatty():
+        raise click.UsageError("not a terminal: pass --yes to go on without being asked")
+    if click.confirm(question, err=True):
+        return True
+    click.echo("nothing was changed", err=True)
+    return False
+
+
+def watched(text: Callable[[], str], every_s: float) -> None:
+    """Print a text again and again, until Ctrl-C: over the whole screen on a terminal, else below.
+
+    When the server goes away it is waited for. Raises `ClientError` if it was not there to begin with.
+    """
+    screen, reached = sys.stdout.isatty(), False
+    while True:
+        try:
+            said = text()
+        except (ServerNotReached, Unavailable) as error:
+            if not reached:
+                raise
+            click.echo(f"presque: {error}; trying again", err=True)
+        else:
+            reached = True
+            if screen:
+                height = shutil.get_terminal_size().lines - 1
+                said = "\n".join(said.splitlines()[: max(height, 1)])
+            click.echo(f"\x1b[H\x1b[2J{said}" if screen else said)
+        time.sleep(every_s)
+
+
+def pairs(rows: Iterable[tuple[str, str]], column: int) -> str:
+    """A line for each name and its value, which begins in that column; a terminal sees long ones wrapped."""
+    width = terminal_width() if sys.stdout.isatty() else None
+    said = []
+    for name, value in rows:
+        value = printable(value)
+        room = 0 if width is None else width - column
+        whole = width_of(value) <= room or room < ELASTIC_LEAST
+        parts = [value] if whole else wrapped(value.split(), room)
+        said += [f"{name if i == 0 else '':{column}}{part}".rstrip() for i, part in enumerate(parts)]
+    return "\n".join(said)
+
+
+def printable(text: str) -> str:
+    """A text of strangers in which a terminal finds nothing to obey."""
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -17,7 +17,7 @@ DEFAULT_URL = "http://127.0.0.1:5000"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A server: where to connect, and what stands in front of every path. `host` has no brackets."""
+    """A server: where to connect, and what comes before every path. `host` has no brackets."""
 
     url: str
     tls: bool

@@ -13,24 +13,36 @@ a connection that was kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Self, TypeVar, Unpack
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 from presque.client import calls
 from presque.client.answers import (
+    AccessToken,
+    Clock,
     Cron,
+    DryRun,
+    Failures,
+    FoundJobs,
+    History,
     JobPage,
     JobRecord,
     Leased,
     LeasedJob,
+    Link,
+    NamespaceInfo,
     Policy,
     QueueInfo,
     QueueStats,
     QueueWorkers,
     Reason,
+    Rights,
+    ServerFacts,
     Settled,
     State,
     Stats,
+    Task,
     WorkerInfo,
     WorkerRecord,
 )
@@ -44,11 +56,14 @@ from presque.client.options import (
     Changes,
     CronOptions,
     Duration,
+    Filter,
     PolicyOptions,
     PushOptions,
     Settlements,
+    TaskOptions,
 )
 from presque.client.transport import CONNECTIONS_MOST
+from presque.traces import tracing
 
 T = TypeVar("T")
 
@@ -63,9 +78,9 @@ class AsyncClient:
     such as "1h30m" wherever one is given; moments are epoch seconds, an RFC 3339 text or a `datetime` that
     has a time zone.
 
-    An answer may have `max_answer` bytes, 64 MiB unless given. `connections` requests are on their way at
-    once, 100 unless given, in each event loop; further ones wait for their turn, within their `timeout`.
-    Raises `ValueError` for what is no server, no token, or out of bounds.
+    An answer may have `max_answer` bytes, 64 MiB by default. `connections` requests are on their way at
+    once, 100 by default, in each event loop; further ones wait for their turn, within their `timeout`.
+    Raises `ValueError` for a wrong address, a wrong token, or a value out of bounds.
     """
 
     def __init__(
@@ -95,7 +110,14 @@ class AsyncClient:
 
     async def perform(self, call: Call[T]) -> T:
         """Carry out a call of `presque.client.calls`. The methods below do nothing else."""
-        return await self.transport.perform(call)
+        if call.pushes is None or (traced := tracing()) is None:
+            return await self.transport.perform(call)
+        what, server = call.pushes, self.transport.address
+        with traced.pushing(what.queue, what.count, what.traceparent, server.host, server.port) as told:
+            result = await self.transport.perform(call)
+            if what.count is None:
+                told(result)
+        return result
 
     # --- pushing and fetching
 
@@ -196,12 +218,13 @@ class AsyncClient:
         """Settle up to 1000 leases: what became of each, acks first, then fails, releases, extensions."""
         return await self.perform(calls.settle(settlements, self.worker))
 
-    async def ack(self, job: Holder, result: Any = None) -> Settled:
+    async def ack(self, job: Holder, result: Any = None, progress: Any = None) -> Settled:
         """The job is done. Raises `Conflict` when the lease was lost and `Gone` when the job is finished.
 
         Repeated within a minute it answers the same, so it may be sent again after a lost answer.
         """
-        return await self.perform(calls.settle_one("ack", job, {"result": result}, self.worker))
+        fields = {"result": result, "progress": progress}
+        return await self.perform(calls.settle_one("ack", job, fields, self.worker))
 
     async def fail(
         self,
@@ -211,18 +234,36 @@ class AsyncClient:
         backtrace: str | None = None,
         retry: bool | None = None,
         retry_in: Duration | None = None,
+        progress: Any = None,
+        saved: Any = None,
     ) -> Settled:
-        """The job did not work: it is tried again, after `retry_in` seconds if given; else it is dead."""
-        fields = {"error": error, "backtrace": backtrace, "retry": retry, "retry_in": retry_in}
+        """The job failed: it is retried, after `retry_in` seconds if given, or dead at its last attempt.
+
+        `saved` is for the next attempt, which gets it with its lease; a dead job that is retried, too.
+        """
+        fields = {
+            "error": error, "backtrace": backtrace, "retry": retry, "retry_in": retry_in,
+            "progress": progress, "saved": saved,
+        }  # fmt: skip
         return await self.perform(calls.settle_one("fail", job, fields, self.worker))
 
-    async def release(self, job: Holder, delay: Duration | None = None) -> Settled:
-        """Give the job back. That is no failure, and the attempt does not count."""
-        return await self.perform(calls.settle_one("release", job, {"delay": delay}, self.worker))
+    async def release(
+        self, job: Holder, delay: Duration | None = None, *, progress: Any = None, saved: Any = None
+    ) -> Settled:
+        """Give the job back. This is not a failure, and the attempt does not count."""
+        fields = {"delay": delay, "progress": progress, "saved": saved}
+        return await self.perform(calls.settle_one("release", job, fields, self.worker))
 
-    async def extend(self, job: Holder, seconds: Duration | None = None, progress: Any = None) -> Settled:
-        """Hold the job for `seconds` from now, else as long as at first. `cancel` says: better stop."""
-        fields = {"seconds": seconds, "progress": progress}
+    async def extend(
+        self, job: Holder, seconds: Duration | None = None, progress: Any = None, saved: Any = None
+    ) -> Settled:
+        """Extend the lease to `seconds` from now, by default to its first length. If `cancel` in the answer
+        is true, the job should stop.
+
+        `progress` is for people who look at the job. `saved` is for the next attempt if this one does not end
+        well.
+        """
+        fields = {"seconds": seconds, "progress": progress, "saved": saved}
         return await self.perform(calls.settle_one("extend", job, fields, self.worker))
 
     # --- single jobs
@@ -242,20 +283,92 @@ class AsyncClient:
         return await self.perform(calls.change(queue, id, changes))
 
     async def delete(self, queue: str, id: str) -> bool:
-        """Take a job away. False: it is leased, its holder is told, and it goes when that lets go."""
+        """Delete a job. False: it is leased; its holder is notified, and the job goes when the lease ends."""
         return await self.perform(calls.delete(queue, id))
 
     async def retry(self, queue: str, id: str) -> JobRecord:
-        """Let a dead job be tried again, its attempts counted anew. Raises `Conflict` if it is not dead."""
+        """Retry a dead job; its attempts count from 0. Raises `Conflict` if it is not dead."""
         return await self.perform(calls.retry(queue, id))
 
     async def retry_all(self, queue: str, limit: int | None = None, rate: float | None = None) -> int:
-        """Let all dead jobs be tried again, `limit` at most, `rate` a second at most: how many."""
+        """Retry all dead jobs, at most `limit`, at most `rate` a second. Returns how many."""
         return await self.perform(calls.retry_all(queue, limit, rate))
 
     async def explain(self, queue: str, id: str) -> list[Reason]:
         """Why the job does not run."""
         return await self.perform(calls.explain(queue, id))
+
+    # --- many jobs
+
+    async def search(
+        self,
+        queues: str | None = None,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        **only: Unpack[Filter],
+    ) -> FoundJobs:
+        """A page of the jobs that match, of all queues or of a queue list.
+
+        One answer looks at a bounded number of jobs, and says how far it came; as long as there is a `cursor`
+        there is more to look at, though a page may hold no job.
+        """
+        return await self.perform(calls.search(queues, limit, cursor, only))
+
+    async def failures(
+        self,
+        queues: str | None = None,
+        *,
+        state: Literal["dead", "scheduled"] | None = None,
+        cursor: str | None = None,
+    ) -> Failures:
+        """The errors of dead jobs, or of those scheduled to be tried again, grouped by their kind."""
+        return await self.perform(calls.failures(queues, state, cursor))
+
+    async def import_lines(
+        self, lines: bytes, import_name: str | None = None, batch: int | None = None
+    ) -> int:
+        """Store jobs, 1000 at most, that were exported: a JSON object a line. Returns how many were stored.
+
+        With a name and a number a batch is stored once, however often it is sent; the next one has a larger
+        number.
+        """
+        return await self.perform(calls.import_lines(lines, import_name, batch))
+
+    async def new_task(
+        self, act: Literal["retry", "delete", "move"], queues: str, **options: Unpack[TaskOptions]
+    ) -> Task:
+        """Begin a bulk task: something is done to all jobs that match, in the background, whether the client
+        stays or not."""
+        return await self.perform(calls.new_task(act, queues, options))
+
+    async def dry_run(
+        self, act: Literal["retry", "delete", "move"], queues: str, **options: Unpack[TaskOptions]
+    ) -> DryRun:
+        """How many jobs `new_task` would find, and some of them. Nothing is changed."""
+        return await self.perform(calls.dry_run(act, queues, options))
+
+    async def tasks(
+        self, limit: int | None = None, cursor: str | None = None
+    ) -> tuple[list[Task], str | None]:
+        """A page of bulk tasks, the newest first, and the cursor for the next page, if any."""
+        return await self.perform(calls.tasks(limit, cursor))
+
+    async def task(self, id: str) -> Task:
+        """One bulk task, and how far it has come. Raises `NotFound`."""
+        return await self.perform(calls.task("task", id))
+
+    async def pause_task(self, id: str) -> Task:
+        """Pause a bulk task until it is resumed."""
+        return await self.perform(calls.task("pause_task", id))
+
+    async def resume_task(self, id: str) -> Task:
+        """Resume a bulk task where it was paused."""
+        return await self.perform(calls.task("resume_task", id))
+
+    async def cancel_task(self, id: str) -> Task:
+        """Cancel a bulk task. What it has done stays done."""
+        return await self.perform(calls.task("cancel_task", id))
 
     # --- queues
 
@@ -270,9 +383,15 @@ class AsyncClient:
         """`queue_name`, `job_count`, `job_processed` and `job_failed`."""
         return await self.perform(calls.info(queue))
 
-    async def queues(self) -> list[str]:
-        """The names of all queues."""
-        return await self.perform(calls.queues())
+    async def queues(self, queues: str | None = None, *, busy: bool | None = None) -> list[str]:
+        """The names of all queues, or of those of a queue list; with `busy` of those that hold jobs which are
+        not dead."""
+        found, cursor = await self.perform(calls.queues(queues, busy))
+        while cursor is not None:
+            more, following = await self.perform(calls.queues(queues, busy, cursor))
+            cursor = calls.onward(cursor, following)
+            found += more
+        return found
 
     async def size(self, queue: str) -> int:
         """How many jobs of a queue are ready."""
@@ -287,23 +406,36 @@ class AsyncClient:
         await self.perform(calls.control(queue, "start"))
 
     async def stop(self, queue: str) -> None:
-        """Let a queue hand out nothing. It still takes pushes."""
+        """Stop a queue from handing out jobs. It still accepts pushes."""
         await self.perform(calls.control(queue, "stop"))
 
     async def started(self, queue: str) -> bool:
         """Whether the queue is started. One that was never seen is."""
         return await self.perform(calls.started(queue))
 
-    async def all_stats(self) -> Stats:
-        """All that the dashboard shows."""
-        return await self.perform(calls.all_stats())
+    async def all_stats(
+        self,
+        queues: str | None = None,
+        *,
+        busy: bool | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Stats:
+        """All that the dashboard shows, with a page of at most 1000 queues: of all, of a queue list, or of
+        those that are `busy`. If there are more the answer has a `cursor`."""
+        return await self.perform(calls.all_stats(queues, busy, limit, cursor))
 
     async def stats(self, queue: str) -> QueueStats:
         """All that the dashboard shows of one queue."""
         return await self.perform(calls.stats(queue))
 
+    async def history(self, queue: str | None = None, *, over: str | None = None) -> History:
+        """What happened over `5m`, `1h`, `1d` or `7d` (an hour by default), in buckets, the oldest first: to
+        a queue, or to all queues that the caller may read."""
+        return await self.perform(calls.history(queue, over))
+
     async def policy(self, queue: str) -> Policy:
-        """What holds for all jobs of the queue."""
+        """The policy of the queue."""
         return await self.perform(calls.policy(queue))
 
     async def change_policy(self, queue: str, **changes: Unpack[PolicyOptions]) -> Policy:
@@ -332,20 +464,124 @@ class AsyncClient:
         return await self.perform(calls.put_cron(name, fields))
 
     async def run_cron(self, name: str) -> str:
-        """Push the job of a recurring job now, beside its moments. Returns the id of the job."""
+        """Push the job of a recurring job now, in addition to its moments. Returns the id of the job."""
         return await self.perform(calls.run_cron(name))
 
     async def pause_cron(self, name: str) -> Cron:
-        """Push no more of a recurring job until it is resumed."""
+        """Pause a recurring job until it is resumed."""
         return await self.perform(calls.pause_cron(name))
 
     async def resume_cron(self, name: str) -> Cron:
-        """Go on with a recurring job, from its next moment on."""
+        """Resume a recurring job, from its next moment on."""
         return await self.perform(calls.resume_cron(name))
 
     async def delete_cron(self, name: str) -> None:
-        """Push no more of a recurring job. The jobs that are in the queue stay."""
+        """Delete a recurring job. The jobs that it has pushed stay."""
         await self.perform(calls.delete_cron(name))
+
+    # --- the clock of a server for tests
+
+    async def clock(self) -> Clock:
+        """What the clock of a server for tests (`--test-clock`) shows, and by how many seconds it is ahead.
+        Raises `NotFound` (`no-test-clock`) of any other server."""
+        return await self.perform(calls.clock())
+
+    async def move_clock(
+        self, advance: Duration | None = None, *, at: datetime | float | None = None
+    ) -> Clock:
+        """Move the clock of such a server: forward by `advance`, or to the moment `at`.
+
+        When this returns, what has become due is ready. Raises as `clock` does.
+        """
+        return await self.perform(calls.move_clock(advance, at))
+
+    # --- access tokens
+
+    async def new_token(
+        self,
+        name: str,
+        *,
+        allow: Iterable[str],
+        deny: Iterable[str] = (),
+        expires: datetime | float | None = None,
+        sources: Iterable[str] = (),
+        rate: Mapping[str, float] | None = None,
+        namespace: str | None = None,
+    ) -> AccessToken:
+        """Make an access token: its text is in `token`, this once.
+
+        A rule is `class:pattern`, such as `push:mail*`; what `deny` matches is denied whatever `allow` says.
+        Needs a token that allows `admin:*`. The new one is valid in `namespace`, else where this client's own
+        is.
+        """
+        fields = {
+            "name": name, "allow": list(allow), "deny": list(deny), "sources": list(sources),
+            "expires": expires, "rate": rate, "namespace": namespace,
+        }  # fmt: skip
+        return await self.perform(calls.new_token(fields))
+
+    async def tokens(self) -> list[AccessToken]:
+        """All access tokens, without their secrets."""
+        found, cursor = await self.perform(calls.tokens())
+        while cursor is not None:
+            more, cursor = await self.perform(calls.tokens(cursor))
+            found = calls.joined_tokens(found, more)
+        return found
+
+    async def revoke_token(self, id: str) -> None:
+        """Make an access token invalid, and everything that was made from it. Raises `NotFound`."""
+        await self.perform(calls.revoke_token(id))
+
+    async def new_namespace(self, name: str, quotas: Mapping[str, int | None] | None = None) -> NamespaceInfo:
+        """Make a namespace: a separate set of queues, for the holders of its tokens.
+
+        `quotas` bound its `queues`, `jobs`, `bytes`, `connections`, and `requests` a second. Needs a token
+        that allows `admin:*` and is of no namespace. Raises `Conflict` if there is one.
+        """
+        return await self.perform(calls.new_namespace(name, dict(quotas or {})))
+
+    async def namespaces(self) -> list[NamespaceInfo]:
+        """All namespaces that the token may see, and their quotas."""
+        found, cursor = await self.perform(calls.namespaces())
+        while cursor is not None:
+            more, cursor = await self.perform(calls.namespaces(cursor))
+            found = calls.joined_namespaces(found, more)
+        return found
+
+    async def namespace(self, name: str) -> NamespaceInfo:
+        """One namespace: its quotas, and in `usage` what there is in it. Raises `NotFound`."""
+        return await self.perform(calls.namespace(name))
+
+    async def change_namespace(self, name: str, quotas: Mapping[str, int | None]) -> NamespaceInfo:
+        """Change these quotas of a namespace, on every server at once; None removes one. Raises
+        `NotFound`."""
+        return await self.perform(calls.change_namespace(name, dict(quotas)))
+
+    async def delete_namespace(self, name: str) -> None:
+        """Delete a namespace with all that is in it, and its tokens. Raises `NotFound`."""
+        await self.perform(calls.delete_namespace(name))
+
+    async def audit(
+        self, limit: int = 100, cursor: str | None = None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """A page of what was changed and what was refused, newest first, and the cursor for the next page, if
+        any."""
+        return await self.perform(calls.audit(limit, cursor))
+
+    async def link(
+        self, queue: str, id: str, allow: Literal["read", "cancel"], expires: datetime | float | None = None
+    ) -> Link:
+        """Make a URL with which anyone who has it can read or cancel one job, until a moment."""
+        return await self.perform(calls.link(queue, id, allow, expires))
+
+    async def server(self) -> ServerFacts:
+        """The current state of the server process that answers, and of its store. `settings` are None unless
+        the caller may do everything."""
+        return await self.perform(calls.server())
+
+    async def whoami(self) -> Rights:
+        """Who this client is to the server, and what it may do."""
+        return await self.perform(calls.whoami())
 
     # --- workers
 
@@ -358,7 +594,8 @@ class AsyncClient:
         return await self.perform(calls.worker_records())
 
     async def tell_worker(self, worker: str, status: str) -> None:
-        """Ask a worker to be `quiet`, to `stop`, or to `start` again. It hears of it within seconds."""
+        """Ask a worker to be `quiet`, to `stop`, or to `start` again. The worker learns of it within
+        seconds."""
         await self.perform(calls.tell_worker(worker, status))
 
     async def worker_info(self, worker: str) -> WorkerInfo:
@@ -374,5 +611,5 @@ class AsyncClient:
         await self.perform(calls.register(queue, worker or self.worker))
 
     async def unregister(self, queue: str, worker: str | None = None) -> None:
-        """Note that it takes jobs of the queue no longer. Without a queue left it is forgotten."""
+        """Note that it no longer takes jobs of the queue. Without a queue left it is forgotten."""
         await self.perform(calls.unregister(queue, worker or self.worker))

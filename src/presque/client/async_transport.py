@@ -28,6 +28,7 @@ from presque.client.calls import Answer, Call
 from presque.client.exchange import ANSWER_MOST, AnswerReader, Broken, Closed, Request
 from presque.client.options import Duration
 from presque.client.transport import CONNECTIONS_MOST, IDLE_MOST, checked, readable
+from presque.client.trust import context_for
 
 T = TypeVar("T")
 
@@ -49,7 +50,7 @@ class AsyncTransport:
     ) -> None:
         self.address = server(base_url)
         self.timeout, self.max_answer, self.connections = checked(timeout, max_answer, connections)
-        self._context = ssl.create_default_context() if self.address.tls else None
+        self._context = context_for(self.address)
         self.token = token_of(token)
         self._request = Request(self.address, self.token)
         self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}

@@ -11,24 +11,35 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 from presque import quantities
 from presque.client.answers import (
+    AccessToken,
+    Clock,
     Cron,
+    DryRun,
+    Failures,
+    FoundJobs,
+    History,
     JobPage,
     JobRecord,
     Leased,
     LeasedJob,
+    Link,
+    NamespaceInfo,
     Policy,
     QueueInfo,
     QueueStats,
     QueueWorkers,
     Reason,
+    Rights,
+    ServerFacts,
     Settled,
     State,
     Stats,
+    Task,
     WorkerInfo,
     WorkerRecord,
     leased,
@@ -39,7 +50,9 @@ from presque.client.json_values import decoded, encoded
 from presque.client.options import BatchOptions, Changes, Duration, PolicyOptions, PushOptions, Settlements
 from presque.client.shapes import shaped
 from presque.fields import Field, Fields, Kind
-from presque.verbs import VERBS, Verb
+from presque.verbs import VERBS
+from presque.verbs.bounds import PAGE_MOST
+from presque.verbs.verb import Verb
 
 T = TypeVar("T")
 
@@ -61,12 +74,11 @@ class Job:
 
     @property
     def value(self) -> Any:
-        """The JSON value, decoded again at each look."""
+        """The JSON value, decoded at each access."""
         return decoded(self.body)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What the server said. The names of headers are in lower case."""
 
     status: int
@@ -75,11 +87,22 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Pushes:
+    """What a push says of itself to those who trace: the queue, how many jobs if it is a batch, and the trace
+    that they were given."""
+
+    queue: str
+    count: int | None
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
     """A request, and how its answer is read.
 
     `reads` says that it changes nothing and may be repeated; `wait` is how many seconds the server may take
-    on purpose; `meaning` makes the result of the answer, or raises a `ClientError`.
+    on purpose; `meaning` makes the result of the answer, or raises a `ClientError`; `pushes` is there if it
+    brings jobs.
     """
 
     method: str
@@ -89,6 +112,7 @@ class Call(Generic[T]):
     headers: Mapping[str, str] | None = None
     reads: bool = False
     wait: float = 0
+    pushes: Pushes | None = None
 
     def read(self, answer: Answer) -> T:
         """The result. Raises a `ClientError`, also for an answer that no presque would give."""
@@ -104,7 +128,8 @@ class Call(Generic[T]):
 
 def push(queue: str, text: bytes, options: PushOptions) -> Call[str]:
     """Put a job on a queue: its id."""
-    return _ask("push", _id, {"queue": queue, **options}, body=text)
+    pushes = Pushes(queue, None, options.get("traceparent"))
+    return _ask("push", _id, {"queue": queue, **options}, body=text, pushes=pushes)
 
 
 def push_many(queue: str, texts: Iterable[str], options: BatchOptions) -> Call[list[str]]:
@@ -118,12 +143,14 @@ def push_many(queue: str, texts: Iterable[str], options: BatchOptions) -> Call[l
         return ids
 
     body = f'{{"jobs":[{",".join(bodies)}]}}'.encode()
-    return _ask("push_many", meaning, {"queue": queue, **options}, body=body)
+    pushes = Pushes(queue, len(bodies), options.get("traceparent"))
+    return _ask("push_many", meaning, {"queue": queue, **options}, body=body, pushes=pushes)
 
 
 def put_back(queue: str, text: bytes, options: PushOptions, worker: str | None) -> Call[str]:
     """Put a failed job back: its new id."""
-    return _ask("put_back", _id, {"queue": queue, **options}, body=text, worker=worker)
+    pushes = Pushes(queue, None, options.get("traceparent"))
+    return _ask("put_back", _id, {"queue": queue, **options}, body=text, worker=worker, pushes=pushes)
 
 
 def fetch(queues: str, wait: Duration | None, worker: str | None) -> Call[Job | None]:
@@ -244,6 +271,53 @@ def explain(queue: str, id: str) -> Call[list[Reason]]:
     return _ask("explain", lambda a: shaped(list[Reason], _object(a)["reasons"]), {"queue": queue, "id": id})
 
 
+# --- many jobs
+
+
+def search(
+    queues: str | None, limit: int | None, cursor: str | None, only: Mapping[str, Any]
+) -> Call[FoundJobs]:
+    """A page of the jobs that match."""
+    return _ask("search", _of(FoundJobs), {"queues": queues, "limit": limit, "cursor": cursor, **only})
+
+
+def failures(queues: str | None, state: str | None, cursor: str | None) -> Call[Failures]:
+    """Errors by their kind."""
+    return _ask("failures", _of(Failures), {"queues": queues, "state": state, "cursor": cursor})
+
+
+def import_lines(lines: bytes, name: str | None, batch: int | None) -> Call[int]:
+    """Store jobs that were exported: how many."""
+    fields = {"import_name": name, "batch": batch}
+    return _ask("import", lambda a: shaped(int, _object(a)["imported"]), fields, body=lines)
+
+
+def new_task(act: str, queues: str, fields: Mapping[str, Any]) -> Call[Task]:
+    """Begin a bulk task."""
+    return _ask("new_task", _of(Task), {"act": act, "queues": queues, **fields})
+
+
+def dry_run(act: str, queues: str, fields: Mapping[str, Any]) -> Call[DryRun]:
+    """What a bulk task would find."""
+    return _ask("new_task", _of(DryRun), {"act": act, "queues": queues, **fields, "dry_run": True})
+
+
+def tasks(limit: int | None, cursor: str | None) -> Call[tuple[list[Task], str | None]]:
+    """A page of bulk tasks, the newest first, and the cursor for the next."""
+
+    def meaning(answer: Answer) -> tuple[list[Task], str | None]:
+        page = _object(answer)
+        next = page["cursor"]
+        return shaped(list[Task], page["tasks"]), None if next is None else shaped(str, next)
+
+    return _ask("tasks", meaning, {"limit": limit, "cursor": cursor})
+
+
+def task(verb: str, id: str) -> Call[Task]:
+    """Look at a bulk task (`task`), or control it."""
+    return _ask(verb, _of(Task), {"task_id": id})
+
+
 # --- queues
 
 
@@ -257,9 +331,25 @@ def info(queue: str) -> Call[QueueInfo]:
     return _ask("info", _of(QueueInfo), {"queue": queue})
 
 
-def queues() -> Call[list[str]]:
-    """The names of all queues."""
-    return _ask("queues", lambda a: shaped(list[str], _object(a)["queues"]), {})
+def queues(
+    queues: str | None = None, busy: bool | None = None, cursor: str | None = None, limit: int | None = None
+) -> Call[tuple[list[str], str | None]]:
+    """A page of the names of queues, and the cursor for the next."""
+
+    def meaning(answer: Answer) -> tuple[list[str], str | None]:
+        page = _object(answer)
+        next = page.get("cursor")
+        return shaped(list[str], page["queues"]), None if next is None else shaped(str, next)
+
+    return _ask("queues", meaning, {"queues": queues, "busy": busy, "limit": limit, "cursor": cursor})
+
+
+def onward(cursor: str, following: str | None) -> str | None:
+    """The cursor behind the page of `cursor`. Raises a `ClientError` if it does not lead further, since a
+    server that answers the same page again and again would never be done with."""
+    if following is not None and following <= cursor:
+        raise ClientError("the pages of queues do not follow each other", code="unreadable-answer")
+    return following
 
 
 def size(queue: str) -> Call[int]:
@@ -282,14 +372,22 @@ def started(queue: str) -> Call[bool]:
     return _ask("started", lambda a: shaped(int, _object(a)["status"]) == 1, {"queue": queue})
 
 
-def all_stats() -> Call[Stats]:
-    """All that the dashboard shows."""
-    return _ask("all_stats", _of(Stats), {})
+def all_stats(
+    queues: str | None = None, busy: bool | None = None, limit: int | None = None, cursor: str | None = None
+) -> Call[Stats]:
+    """All that the dashboard shows, and a page of the queues."""
+    fields = {"queues": queues, "busy": busy, "limit": limit, "cursor": cursor}
+    return _ask("all_stats", _of(Stats), fields)
 
 
 def stats(queue: str) -> Call[QueueStats]:
     """All that the dashboard shows of one queue."""
     return _ask("stats", _of(QueueStats), {"queue": queue})
+
+
+def history(queue: str | None, over: str | None) -> Call[History]:
+    """What happened in a period."""
+    return _ask("history", _of(History), {"queue": queue, "over": over})
 
 
 def policy(queue: str) -> Call[Policy]:
@@ -342,7 +440,7 @@ def run_cron(name: str) -> Call[str]:
 
 
 def pause_cron(name: str) -> Call[Cron]:
-    """Push no more of a recurring job until it is resumed."""
+    """Pause a recurring job until it is resumed."""
     return _ask("pause_cron", _of(Cron), {"name": name})
 
 
@@ -352,8 +450,21 @@ def resume_cron(name: str) -> Call[Cron]:
 
 
 def delete_cron(name: str) -> Call[None]:
-    """Push no more of a recurring job."""
+    """Delete a recurring job."""
     return _ask("delete_cron", _none, {"name": name})
+
+
+# --- the clock of a server for tests
+
+
+def clock() -> Call[Clock]:
+    """What the clock shows."""
+    return _ask("clock", _of(Clock), {})
+
+
+def move_clock(advance: Duration | None, at: datetime | float | None) -> Call[Clock]:
+    """Move the clock."""
+    return _ask("move_clock", _of(Clock), {"advance": advance, "at": at})
 
 
 # --- workers
@@ -390,7 +501,7 @@ def unregister(queue: str, worker: str | None) -> Call[None]:
 
 
 def report(worker: str, report: Mapping[str, Any]) -> Call[str]:
-    """Say what the worker is doing, and hear what it is asked to be: `start`, `quiet` or `stop`."""
+    """Say what the worker is doing, and learn which state it is asked for: `start`, `quiet` or `stop`."""
     body = encoded(report).encode()
     return _ask("report", lambda a: shaped(str, _object(a)["status"]), {}, body=body, worker=worker)
 
@@ -405,6 +516,101 @@ def tell_worker(worker: str, status: str) -> Call[None]:
     return _ask("tell_worker", _none, {"worker_id": worker, "status": status})
 
 
+# --- access tokens
+
+
+def new_token(fields: Mapping[str, Any]) -> Call[AccessToken]:
+    """Make an access token."""
+    return _ask("new_token", _of(AccessToken), fields)
+
+
+def tokens(cursor: str | None = None) -> Call[tuple[list[AccessToken], str | None]]:
+    """A page of access tokens, and the cursor for the next."""
+
+    def meaning(answer: Answer) -> tuple[list[AccessToken], str | None]:
+        page = _object(answer)
+        next = page["cursor"]
+        return shaped(list[AccessToken], page["tokens"]), None if next is None else shaped(str, next)
+
+    return _ask("tokens", meaning, {"cursor": cursor, "limit": PAGE_MOST})
+
+
+def joined_tokens(found: list[AccessToken], more: list[AccessToken]) -> list[AccessToken]:
+    """Two pages of access tokens. Raises a `ClientError` if the second does not go on from the first."""
+    if not found or not more or more[0]["id"] <= found[-1]["id"]:
+        raise ClientError("the pages of access tokens do not follow each other", code="unreadable-answer")
+    return found + more
+
+
+def revoke_token(id: str) -> Call[None]:
+    """Make an access token invalid."""
+    return _ask("revoke_token", _none, {"token_id": id})
+
+
+def new_namespace(name: str, quotas: Mapping[str, Any]) -> Call[NamespaceInfo]:
+    """Make a namespace."""
+    return _ask("new_namespace", _of(NamespaceInfo), {"namespace": name, "quotas": quotas})
+
+
+def namespaces(cursor: str | None = None) -> Call[tuple[list[NamespaceInfo], str | None]]:
+    """A page of namespaces, and the cursor for the next."""
+
+    def meaning(answer: Answer) -> tuple[list[NamespaceInfo], str | None]:
+        page = _object(answer)
+        next = page["cursor"]
+        return shaped(list[NamespaceInfo], page["namespaces"]), None if next is None else shaped(str, next)
+
+    return _ask("namespaces", meaning, {"cursor": cursor, "limit": PAGE_MOST})
+
+
+def joined_namespaces(found: list[NamespaceInfo], more: list[NamespaceInfo]) -> list[NamespaceInfo]:
+    """Two pages of namespaces. Raises a `ClientError` if the second does not go on from the first."""
+    if not found or not more or more[0]["namespace"] <= found[-1]["namespace"]:
+        raise ClientError("the pages of namespaces do not follow each other", code="unreadable-answer")
+    return found + more
+
+
+def namespace(name: str) -> Call[NamespaceInfo]:
+    """One namespace, and what there is in it."""
+    return _ask("namespace", _of(NamespaceInfo), {"namespace": name})
+
+
+def change_namespace(name: str, quotas: Mapping[str, Any]) -> Call[NamespaceInfo]:
+    """Change quotas of a namespace."""
+    return _ask("change_namespace", _of(NamespaceInfo), {"namespace": name, "quotas": quotas})
+
+
+def delete_namespace(name: str) -> Call[None]:
+    """Delete a namespace with all that is in it."""
+    return _ask("delete_namespace", _none, {"namespace": name})
+
+
+def audit(limit: int | None, cursor: str | None) -> Call[tuple[list[dict[str, Any]], str | None]]:
+    """A page of the audit, newest first, and the cursor for the next."""
+
+    def meaning(answer: Answer) -> tuple[list[dict[str, Any]], str | None]:
+        page = _object(answer)
+        next = page["cursor"]
+        return shaped(list[dict[str, Any]], page["audit"]), None if next is None else shaped(str, next)
+
+    return _ask("audit", meaning, {"limit": limit, "cursor": cursor})
+
+
+def link(queue: str, id: str, allow: str, expires: Any) -> Call[Link]:
+    """Make a URL that is good for one act on one job."""
+    return _ask("link", _of(Link), {"queue": queue, "id": id, "allow": allow, "expires": expires})
+
+
+def whoami() -> Call[Rights]:
+    """Who the caller is, and what the caller may do."""
+    return _ask("whoami", _of(Rights), {})
+
+
+def server() -> Call[ServerFacts]:
+    """How the server and its store are."""
+    return _ask("server", _of(ServerFacts), {})
+
+
 # --- how a verb is asked
 
 
@@ -415,6 +621,7 @@ def _ask(
     *,
     body: bytes | None = None,
     worker: str | None = None,
+    pushes: Pushes | None = None,
 ) -> Call[T]:
     """The request that asks this verb. Each field goes where its row in `verbs` says: path, header, query or
     body. One that is None is as if it were not given, unless null means something; one that no row knows is
@@ -434,7 +641,7 @@ def _ask(
         headers["X-presque-workerid"] = worker
     return Call(
         verb.method, f"{path}?{query}" if query else path, meaning, body, headers or None,
-        reads=verb.reads, wait=wait,
+        reads=verb.reads, wait=wait, pushes=pushes,
     )  # fmt: skip
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import ssl
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any, Self, cast
@@ -33,6 +32,7 @@ from presque.client.exchange import HEAD_MOST, AnswerReader, Broken, Request
 from presque.client.json_values import decoded, encoded
 from presque.client.options import Duration
 from presque.client.shapes import shaped
+from presque.client.trust import context_for
 
 MESSAGE_MOST = 16 * 1024 * 1024
 REFUSAL_MOST = 64 * 1024
@@ -42,7 +42,10 @@ CONNECT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ConsumedJob:
-    """A job that is held until it is settled, or until `lease_until` (RFC 3339)."""
+    """A job that is held until it is settled, or until `lease_until` (RFC 3339).
+
+    `saved` is what an earlier attempt has left, None if there is nothing.
+    """
 
     queue: str
     id: str
@@ -51,29 +54,39 @@ class ConsumedJob:
     max_attempts: int
     lease: str
     lease_until: str
+    saved: Any
     _consumer: Consumer
 
-    def ack(self, result: Any = None) -> None:
+    def ack(self, result: Any = None, progress: Any = None) -> None:
         """The job is done."""
-        self._settle("ack", {} if result is None else {"result": result})
+        self._settle("ack", result=result, progress=progress)
 
-    def fail(self, error: str = "", *, retry: bool = True, retry_in: Duration | None = None) -> None:
-        """The job did not work: it is tried again later (after `retry_in` seconds), or is dead."""
-        fields: dict[str, Any] = {"error": error, "retry": retry}
-        if retry_in is not None:
-            fields["retry_in"] = seconds_of("retry_in", retry_in)
-        self._settle("fail", fields)
+    def fail(
+        self,
+        error: str = "",
+        *,
+        retry: bool = True,
+        retry_in: Duration | None = None,
+        progress: Any = None,
+        saved: Any = None,
+    ) -> None:
+        """The job failed: it is retried later (after `retry_in` seconds), or dead after its last attempt."""
+        wait = None if retry_in is None else seconds_of("retry_in", retry_in)
+        self._settle("fail", error=error, retry=retry, retry_in=wait, progress=progress, saved=saved)
 
-    def release(self, delay: Duration = 0) -> None:
-        """Give the job back; that is no failure."""
-        self._settle("release", {"delay": seconds_of("delay", delay)} if delay else {})
+    def release(self, delay: Duration = 0, *, progress: Any = None, saved: Any = None) -> None:
+        """Give the job back; this is not a failure."""
+        wait = seconds_of("delay", delay) if delay else None
+        self._settle("release", delay=wait, progress=progress, saved=saved)
 
-    def extend(self, seconds: Duration | None = None) -> None:
-        """Hold the job for so many seconds from now; as long as at first unless given."""
-        self._settle("extend", {} if seconds is None else {"seconds": seconds_of("seconds", seconds)})
+    def extend(self, seconds: Duration | None = None, progress: Any = None, saved: Any = None) -> None:
+        """Extend the lease to this many seconds from now; by default to its first length."""
+        for_s = None if seconds is None else seconds_of("seconds", seconds)
+        self._settle("extend", seconds=for_s, progress=progress, saved=saved)
 
-    def _settle(self, verb: str, fields: dict[str, Any]) -> None:
-        self._consumer.send({"cmd": verb, "queue": self.queue, "id": self.id, "lease": self.lease, **fields})
+    def _settle(self, verb: str, **fields: Any) -> None:
+        given = {name: value for name, value in fields.items() if value is not None}
+        self._consumer.send({"cmd": verb, "queue": self.queue, "id": self.id, "lease": self.lease, **given})
 
 
 def consume(
@@ -118,6 +131,7 @@ class Consumer:
             "GET", f"/ws/{quote(queues, safe=',*!:@~+')}", lambda _: None,
             headers={} if worker is None else {"X-presque-workerid": worker}, reads=True,
         )  # fmt: skip
+        self._context = context_for(self._address)
         self._request = Request(self._address, token_of(token))
         self._grant: dict[str, Any] = {"cmd": "lease", "queue": queues, "count": credit, "ref": "lease"}
         if seconds is not None:
@@ -132,13 +146,12 @@ class Consumer:
     async def __aenter__(self) -> Self:
         """Connect. Raises `ServerNotReached`, or another `ClientError` when the server refuses."""
         url, loop = self._address.url, asyncio.get_running_loop()
-        context = ssl.create_default_context() if self._address.tls else None
         protocol = _Protocol(self)
         connected = False
         try:
             async with asyncio.timeout(self._timeout):
                 await loop.create_connection(
-                    lambda: protocol, self._address.host, self._address.port, ssl=context
+                    lambda: protocol, self._address.host, self._address.port, ssl=self._context
                 )
                 connected = True
                 await protocol.shake_hands(self._request, self._call)
@@ -185,7 +198,7 @@ class Consumer:
                 raise ValueError("there are more jobs than were granted")
             job = ConsumedJob(
                 found["queue"], found["id"], found["body"], found["attempt"], found["max_attempts"],
-                found["lease"], found["lease_until"], self,
+                found["lease"], found["lease_until"], found.get("saved"), self,
             )  # fmt: skip
             shaped(list[str], [job.queue, job.id, job.lease, job.lease_until])
             shaped(list[int], [job.attempt, job.max_attempts])

@@ -102,7 +102,7 @@ def refusal(status: int, body: bytes, headers: Mapping[str, str] | None = None) 
 
 
 def one_line(text: str, most: int = TEXT_MOST) -> str:
-    """A text of strangers as one line of at most so many characters, safe for a terminal and a log."""
+    """A text of strangers as one line of at most this many characters, safe for a terminal and a log."""
     cut = text[:most]
     line = "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in cut)
     return line + "…" if len(text) > most else line

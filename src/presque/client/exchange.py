@@ -16,9 +16,10 @@ from typing import Any
 from presque.client.address import Address, own_headers
 from presque.client.calls import Answer, Call
 from presque.client.errors import ServerNotReached, one_line
+from presque.traces import tracing
 
 ANSWER_MOST = 64 * 1024 * 1024
-"""Bytes of one answer that a client keeps unless it was told otherwise."""
+"""Bytes of one answer that a client keeps by default."""
 HEAD_MOST = 1024 * 1024
 """Bytes of a head, those of interim answers included. A list of many stopped queues is a long header."""
 LINE_MOST = 16 * 1024
@@ -33,7 +34,7 @@ _line = re.compile(rb"([^\r\n]*)\r?\n").match
 
 
 class Broken(Exception):
-    """What came is no answer in HTTP, or more than was allowed. `str(error)` is a phrase."""
+    """The answer is not HTTP, or longer than allowed. `str(error)` is a phrase."""
 
 
 class Closed(Broken):
@@ -132,7 +133,7 @@ class AnswerReader:
             raise Broken("it does not begin as HTTP does")
         self._status = int(matched[2])
         if self._status == 101:
-            raise Broken("it changes the protocol, which nobody had asked for")
+            raise Broken("it changes the protocol, which was not asked for")
         if self._status < 200:
             return True
         self._headers = _headers(lines)
@@ -247,7 +248,12 @@ class Request:
         if body is None and call.method in ("POST", "PUT", "PATCH"):
             body = b""
         length = "" if body is None else f"Content-Length: {len(body)}\r\n"
-        more = _lines(call.headers or {})
+        headers = call.headers or {}
+        if (traced := tracing()) is not None and "traceparent" not in headers:
+            # a job keeps its context in any case; of other requests only those that somebody will see tell it
+            trace = traced.current(sampled=call.pushes is None)
+            headers = {**headers, "traceparent": trace} if trace else headers
+        more = _lines(headers)
         head = f"{call.method} {self._prefix}{call.path} HTTP/1.1\r\n{self._head}{more}{length}\r\n"
         return head.encode("latin-1") + (body or b"")
 
@@ -259,7 +265,7 @@ def _lines(headers: Mapping[str, str]) -> str:
     return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
 
 
-# --- what is said when no answer came
+# --- the messages when no answer came
 
 
 def not_connected(url: str, error: Exception, seconds: float) -> ServerNotReached:

@@ -2,7 +2,7 @@
 
 Python reads no integer of more than 4300 digits (`sys.set_int_max_str_digits`) and nothing that is nested
 deeper than its stack. JSON allows both, so one odd job would make a page of jobs, or a lease of many,
-unreadable. Such documents are read the slow way. They are rare: the standard library is tried first.
+unreadable. Such documents are read the slow way. They are rare: the standard library goes first.
 """
 
 from __future__ import annotations

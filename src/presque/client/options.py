@@ -1,4 +1,4 @@
-"""What may be said about a push, a change, a policy: the types of keyword arguments.
+"""Options of a push, a change, a policy: the types of keyword arguments.
 
 A `Duration` is seconds, a `timedelta`, or a text such as "90s" or "1h30m". A `Moment` is epoch seconds, an
 RFC 3339 text, or a `datetime` that has a time zone.
@@ -14,7 +14,7 @@ Moment = float | str | datetime
 
 
 class BatchOptions(TypedDict, total=False):
-    """What may be said about a push of one job or many.
+    """Options of a push of one job or many.
 
     With an `idempotency_key` the same push may be sent again within a day without being stored twice.
     """
@@ -31,10 +31,33 @@ class BatchOptions(TypedDict, total=False):
 
 
 class PushOptions(BatchOptions, total=False):
-    """What may be said about the push of one job: a unique key, too."""
+    """Options of the push of one job: a unique key, too."""
 
     uniq: str | None
     uniq_until: Literal["fetch", "done"] | None
+
+
+class Filter(TypedDict, total=False):
+    """The filter of a search: see `GET /search` in the protocol."""
+
+    state: Literal["scheduled", "ready", "leased", "done", "dead", "any"] | None
+    find: str | None
+    text: str | None
+    error: str | None
+    like: str | None
+    older: Duration | None
+    newer: Duration | None
+    group: str | None
+    worker: str | None
+    priority: int | None
+
+
+class TaskOptions(Filter, total=False):
+    """Options of a bulk task: where to move jobs, how many a second, how many in all."""
+
+    to: str | None
+    rate: float | None
+    limit: int | None
 
 
 class Changes(TypedDict, total=False):
@@ -81,7 +104,7 @@ class PolicyOptions(TypedDict, total=False):
 
 
 class CronOptions(TypedDict, total=False):
-    """What may be said about a recurring job, besides its queue, body and schedule."""
+    """Options of a recurring job, besides its queue, body and schedule."""
 
     timezone: str
     missed: Literal["once", "all", "skip"]

@@ -15,10 +15,9 @@ import contextlib
 import os
 import select
 import socket
-import ssl
 import threading
 import time
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from presque import quantities
 from presque.client import exchange
@@ -26,6 +25,10 @@ from presque.client.address import Address, server, token_of
 from presque.client.calls import Answer, Call, seconds_of
 from presque.client.exchange import ANSWER_MOST, AnswerReader, Broken, Request
 from presque.client.options import Duration
+from presque.client.trust import context_for
+
+if TYPE_CHECKING:
+    import ssl
 
 T = TypeVar("T")
 
@@ -48,7 +51,7 @@ class Transport:
     ) -> None:
         self.address = server(base_url)
         self.timeout, self.max_answer, self.connections = checked(timeout, max_answer, connections)
-        self._context = ssl.create_default_context() if self.address.tls else None
+        self._context = context_for(self.address)
         self.token = token_of(token)
         self._request = Request(self.address, self.token)
         self._own = _Own(connections)
@@ -191,7 +194,7 @@ class _Connection:
 def connect(address: Address, context: ssl.SSLContext | None, deadline: float) -> _Connection:
     """A new connection, to the first of the host's addresses that takes one. Raises `OSError`.
 
-    The addresses share the time that is left. Looking the name up is the system's affair and has its own.
+    The addresses share the time that is left. The system looks the name up, within a time limit of its own.
     """
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     for number, (family, kind, protocol, _, where) in enumerate(found, 1):

@@ -8,54 +8,119 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
+import msgspec
+
 from presque import codec
+from presque.commands.audit import Audit
+from presque.commands.who import ANYBODY, Guard, Who
 from presque.engine.engine import Engine
-from presque.engine.lines import Waiter
+from presque.engine.lines import (
+    Taker as Taker,
+)  # for the doors
+from presque.engine.lines import (
+    Waiter as Waiter,
+)
+from presque.engine.namespaces import Namespace
 from presque.errors import PresqueError
 from presque.job import Fetched
 from presque.names import QueueList
-from presque.verbs import VERBS, Scope, Verb
+from presque.verbs import VERBS
+from presque.verbs.verb import Verb
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Who:
-    """Who asks, and what they may ask for. Until there are access tokens everybody may ask for everything."""
-
-    name: str = ""
-
-    def may(self, scope: Scope, queues: str | QueueList | None) -> None:
-        """Return if they may do this to these queues; raise the refusal otherwise."""
-
-
-ANYBODY = Who()
+Facts = Callable[[], Awaitable[dict[str, Any]]]
+"""Asks for what `GET /server` says."""
 
 
 class Service:
-    """What verbs are carried out on: the engine, what the server says of itself, and what it counts."""
+    """What verbs are carried out on: the engine, who may ask it, what the server says of itself and
+    counts."""
 
-    def __init__(self, engine: Engine, about: Callable[[], dict[str, Any]]) -> None:
-        self.engine = engine
+    namespace: Namespace | None = None
+    """In which namespace, None for the server's own."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        guard: Guard,
+        about: Callable[[], dict[str, Any]],
+        facts: Facts,
+        processes: Callable[[], Mapping[int, Mapping[str, Any]]] = dict,
+    ) -> None:
+        self.processes = processes
+        """What each process of this server counts, by its number."""
+        self._engine = engine
+        self.guard = guard
+        self.audit = Audit(engine.access, lambda: self.engine.notes, self._audit_of)
         self.about = about
+        self.facts = facts
         self.counts = dict.fromkeys(VERBS, 0)
         """How often each verb was asked for since this process started."""
 
+    @property
+    def engine(self) -> Engine:
+        """The queues."""
+        return self._engine
 
-@dataclass(slots=True)
-class Call:
-    """One request: the verb, who asks, and the fields as verbs.py types them."""
+    def of(self, who: Who) -> Service:
+        """What is carried out for somebody: in their namespace."""
+        return self if who.namespace is self.namespace else self._in(who.namespace)
+
+    def _in(self, namespace: Namespace | None) -> Service:
+        if namespace is None:
+            return self
+        if namespace.kept is None:
+            namespace.kept = Inside(self, namespace)
+        return cast(Service, namespace.kept)
+
+    def _audit_of(self, namespace: str) -> Audit:
+        """The audit of a namespace. Raises `NoNamespace`."""
+        return self._in(self.guard.namespaces.get(namespace)).audit
+
+
+class Inside(Service):
+    """The same server in one namespace: its queues are made ready when they are asked for."""
+
+    def __init__(self, server: Service, namespace: Namespace) -> None:
+        self.namespace = namespace
+        self.guard = server.guard
+        self.audit = Audit(server.guard.access, lambda: self.engine.notes, namespace=namespace.name)
+        self.about = server.about
+        self.facts = server.facts
+        self.counts = server.counts
+        self._server = server
+
+    @property
+    def engine(self) -> Engine:
+        """The queues. Raises `NoNamespace` if it is gone."""
+        assert self.namespace is not None
+        return self.namespace.engine
+
+    def of(self, who: Who) -> Service:
+        """What is carried out for somebody: in their namespace."""
+        return self._server.of(who)
+
+
+class Call(msgspec.Struct):
+    """One request: the verb, the caller, and the fields as verbs/ types them."""
 
     service: Service
     verb: Verb
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = msgspec.field(default_factory=dict)
     body: bytes = b""
     """What the verb reads itself, where its row says `raw`."""
     worker: str | None = None
     who: Who = ANYBODY
+    source: str = ""
+    """The client's address, for the audit."""
+    prefix: str = ""
+    """What links in the answer begin with, as a proxy has taken it off the path."""
+    timed: bool = False
+    """Whether its door notices when it takes long."""
 
     @property
     def engine(self) -> Engine:
@@ -87,8 +152,7 @@ class Call:
         return self.fields.get(name, otherwise)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """The answer: a JSON object as bytes.
 
     Over HTTP the status is that of the verb's row unless `status` says otherwise, `headers` go with it, and a
@@ -97,8 +161,10 @@ class Reply:
 
     body: bytes = b"{}"
     status: int | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     classic: bytes | None = None
+    kind: str = ""
+    """The media type of a body that is not JSON."""
 
     @classmethod
     def of(cls, value: Any, status: int | None = None, headers: Mapping[str, str] | None = None) -> Reply:

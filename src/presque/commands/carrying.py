@@ -1,4 +1,5 @@
-"""The one place that every request of every door passes: it lets in, counts, carries out, notes slow ones."""
+"""The one place that every request of every door passes: it admits, counts and carries out, and notes slow
+requests."""
 
 from __future__ import annotations
 
@@ -7,13 +8,36 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from presque.commands import cron, job, jobs, leases, policies, queues, restmq, workers
-from presque.commands.call import Call, Reply, Service, Who
-from presque.verbs import Verb
+from presque.commands import (
+    bulk,
+    clock,
+    cron,
+    exporting,
+    finding,
+    health,
+    history,
+    job,
+    jobs,
+    leases,
+    metrics,
+    namespaces,
+    policies,
+    queues,
+    restmq,
+    tokens,
+    workers,
+)
+from presque.commands.call import Call, Reply, Service
+from presque.commands.who import Who
+from presque.errors import PresqueError, Refused
+from presque.names import QueueList
+from presque.verbs.verb import Verb
 
 log = logging.getLogger("presque.commands")
 
 SLOW_S = 1.0
+STEERING = ("control", "admin")
+OF_TOKENS = ("new_token", "revoke_token", "new_namespace", "change_namespace", "delete_namespace")
 
 Run = Callable[[Call], Awaitable[Reply]]
 
@@ -36,6 +60,15 @@ RUN: Mapping[str, Run] = {
     "retry": job.run_retry,
     "retry_all": job.run_retry_all,
     "explain": job.run_explain,
+    "search": finding.run_search,
+    "failures": finding.run_failures,
+    "import": exporting.run_import,
+    "new_task": bulk.run_new_task,
+    "tasks": bulk.run_tasks,
+    "task": bulk.run_task,
+    "pause_task": bulk.run_steer_task,
+    "resume_task": bulk.run_steer_task,
+    "cancel_task": bulk.run_steer_task,
     "policy": policies.run_policy,
     "change_policy": policies.run_change_policy,
     "crons": cron.run_crons,
@@ -62,31 +95,120 @@ RUN: Mapping[str, Run] = {
     "leave": workers.run_leave,
     "all_stats": queues.run_all_stats,
     "stats": queues.run_stats,
+    "history": history.run_history,
+    "metrics": metrics.run_metrics,
+    "livez": health.run_livez,
+    "readyz": health.run_readyz,
+    "server": health.run_server,
+    "clock": clock.run_clock,
+    "move_clock": clock.run_move_clock,
+    "new_token": tokens.run_new_token,
+    "tokens": tokens.run_tokens,
+    "revoke_token": tokens.run_revoke_token,
+    "audit": tokens.run_audit,
+    "new_namespace": namespaces.run_new_namespace,
+    "namespaces": namespaces.run_namespaces,
+    "namespace": namespaces.run_namespace,
+    "change_namespace": namespaces.run_change_namespace,
+    "delete_namespace": namespaces.run_delete_namespace,
+    "link": tokens.run_link,
+    "whoami": tokens.run_whoami,
     "add": restmq.run_add,
     "take": restmq.run_take,
     "get": restmq.run_get,
     "del": restmq.run_del,
 }
-"""Each verb's function. `commands`, `stream`, `events` and `openapi` are not here: they hold other verbs, or
-the door writes them as they come."""
+"""Each verb's function. `commands`, `stream`, `events`, `export` and `openapi` are not here: they hold other
+verbs, or the door writes them as they come."""
 
 
-def admit(service: Service, verb: Verb, who: Who, fields: Mapping[str, Any]) -> None:
-    """Let a request in and count it, or raise the refusal. Short cuts of the doors call this alone."""
-    who.may(verb.scope, fields.get("queue") or fields.get("queues"))
+def decide(verb: Verb, who: Who, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Whether somebody may ask this. Returns the fields with which it is carried out: in a queue list
+    patterns stand only for queues that they may take from. Raises the refusal."""
+    if verb.open:
+        return fields
+    queues = fields.get("queue") or fields.get("queues")
+    try:
+        who.may(verb.scope, queues, verb.over)
+        who.may_by_link(verb.name, fields)
+    except Refused as error:
+        raise told_of(error, verb, who, fields) from None
+    if isinstance(queues, QueueList) and "queues" in fields:
+        within = who.within(verb.scope, queues)
+        if within is not queues:
+            return {**fields, "queues": within}
+    return fields
+
+
+def admit(service: Service, verb: Verb, who: Who, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Let a request in and count it, or raise the refusal. Returns the fields with which it is carried out.
+    Short cuts of the doors call this alone."""
+    found = decide(verb, who, fields)
+    if who.meter is not None:
+        who.meter.spend()
     service.counts[verb.name] += 1
+    return found
 
 
 async def carry_out(call: Call) -> Reply:
     """Carry out one verb. Raises `PresqueError`. If cancelled while it waits for a job, it takes none."""
-    admit(call.service, call.verb, call.who, call.fields)
-    if call.verb.waits:
-        return await RUN[call.verb.name](call)
+    verb = call.verb
+    call.fields = admit(call.service, verb, call.who, call.fields)
+    if verb.waits:
+        return await _run(call)
     loop = asyncio.get_running_loop()
     started = loop.time()
     try:
-        return await RUN[call.verb.name](call)
+        return await (_run(call) if verb.scope not in STEERING or verb.reads else _steer(call))
     finally:
         took = loop.time() - started
-        if took > SLOW_S:
-            log.warning("request.slow verb=%s seconds=%.1f", call.verb.name, took)
+        if took > SLOW_S and not call.timed:
+            log.warning("request.slow verb=%s seconds=%.1f request=%s count=%d", verb.name, took, None, 1)
+
+
+async def _run(call: Call) -> Reply:
+    try:
+        return await RUN[call.verb.name](call)
+    except Refused as error:
+        raise told_of(error, call.verb, call.who, call.fields) from None
+
+
+async def _steer(call: Call) -> Reply:
+    """Carry out what the audit keeps, and note it. Where no tokens are used, only acts on tokens are noted:
+    callers cannot be told apart."""
+    outcome = "cut-off"
+    try:
+        reply = await _run(call)
+    except Refused:
+        outcome = ""  # the door tells of it
+        raise
+    except PresqueError as error:
+        outcome = error.code
+        raise
+    else:
+        outcome = "done"
+        return reply
+    finally:
+        if outcome and (call.who.id or call.verb.name in OF_TOKENS):
+            call.service.audit.acted(call.verb.name, call.who, about(call.fields), call.source, outcome)
+
+
+def about(fields: Mapping[str, Any]) -> str | None:
+    """What something was done to, for the audit: the queue, and the job if it is one; or a name."""
+    queue = fields.get("queue") or fields.get("queues")
+    if queue is None:
+        return (
+            fields.get("name")
+            or fields.get("token_id")
+            or fields.get("task_id")
+            or fields.get("namespace")
+            or fields.get("worker_id")
+        )
+    text = queue if isinstance(queue, str) else queue.text
+    return f"{text}/{fields['id']}" if "id" in fields else text
+
+
+def told_of(error: Refused, verb: Verb, who: Who, fields: Mapping[str, Any]) -> Refused:
+    """The refusal, which knows now what was asked."""
+    error.verb, error.who, error.queue = verb.name, who.id, about(fields)
+    return error

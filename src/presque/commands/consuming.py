@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from presque.commands import leases
@@ -71,6 +71,11 @@ class Consumer:
         self._behind = 0  # bytes that were sent to it as a listener since it stopped reading
         self._paused = False
         self.ended = False
+
+    @property
+    def held(self) -> Collection[tuple[str, str, str]]:
+        """Queue, id and token of each job that the client holds, in the order in which they came."""
+        return self._held.keys()
 
     def pause(self) -> None:
         """The client does not read: ask for no more jobs."""

@@ -1,8 +1,12 @@
 """What happens, as it happens: jobs one after the other, and the counts of queues as they change.
 
-While somebody listens, the counts of all queues are read a few times a second, for all listeners together,
-and what changed becomes an event. So an event says what is, not what was done: whoever missed some needs only
+While somebody listens, counts of queues are read a few times a second, for all listeners together, and what
+changed becomes an event. So an event says what is, not what was done: a reader that missed some needs only
 the last of each queue. While nobody listens nothing is read.
+
+Up to READ_AT_ONCE queues are read each time. Where there are more, those that the store told of since the
+last time come first, then the busy ones in turn (`_Reading`): what holds no jobs and is not touched does not
+change.
 """
 
 from __future__ import annotations
@@ -13,8 +17,10 @@ import functools
 import itertools
 import secrets
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from typing import Any
+
+import msgspec
 
 from presque import codec
 from presque.commands import jobs, queues
@@ -22,7 +28,7 @@ from presque.commands.call import awaited
 from presque.commands.job_events import JobEvents
 from presque.engine.engine import Engine
 from presque.errors import PresqueError
-from presque.job import Fetched
+from presque.job import Fetched, QueueStats
 from presque.names import QueueList
 
 EVERY_S = 0.4
@@ -32,6 +38,10 @@ HISTORY = 1000
 WAIT_S = 3600.0
 BEHIND_MOST = 8 * 1024 * 1024
 STOPPING_S = 0.5  # how soon a listener notices that the server stops
+READ_AT_ONCE = 1000  # queues
+TOLD_AT_ONCE = READ_AT_ONCE // 2  # of those touched, and as many busy ones, where there are more queues
+TOUCHED_MOST = 100_000  # names of queues that are to be read
+COUNTS_MOST = 10_000  # queues whose counts are remembered
 GROWING = ("processed", "failed", "expired", "dead")
 
 
@@ -70,8 +80,8 @@ async def lines(
 
 
 class _Box:
-    """Jobs on their way to one listener. They do not wait for it: who is too far behind is cut off at once,
-    though it may hear of that only when it reads again."""
+    """Jobs on their way to one listener. They do not wait for it: one that is too far behind is cut off at
+    once, though it may notice only when it reads again."""
 
     def __init__(self) -> None:
         self.cut: Callable[[], object] = list
@@ -114,15 +124,16 @@ def _line(job: Fetched) -> bytes:
 
 
 class Feed:
-    """The events of one server. The last of them are kept for who comes back."""
+    """The events of one server. The last of them are kept for clients that reconnect."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self.engine = self._engine = engine
         self._name = secrets.token_hex(4)  # so that nobody takes another server's events for ours
         self._counts: dict[str, dict[str, Any]] = {}
         self._history: deque[tuple[int, str, bytes]] = deque(maxlen=HISTORY)
         self._numbers = itertools.count(1)
         self._last = 0
+        self._knew_all = False
         self._jobs = JobEvents(engine, self._wake)
         self._listeners = 0
         self._read_once = asyncio.Event()
@@ -176,9 +187,10 @@ class Feed:
         return False
 
     def _behind(self, at: int | None, wanted: QueueList | None) -> list[bytes]:
-        """What is to be told of queues behind number `at`: how all of them are, if that is too far back."""
+        """The events of queues after number `at`; the state of all queues, if that is too far back."""
         if at is None or (self._history and self._history[0][0] > at + 1):
-            texts = [(queue, _text(queue, counts, {})) for queue, counts in sorted(self._counts.items())]
+            latest = itertools.islice(reversed(self._counts.items()), READ_AT_ONCE)
+            texts = [(queue, _text(queue, counts, {})) for queue, counts in sorted(latest)]
         else:
             new = itertools.takewhile(lambda one: one[0] > at, reversed(self._history))
             texts = [(queue, text) for _, queue, text in new][::-1]
@@ -201,35 +213,113 @@ class Feed:
 
     async def _read(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            started = loop.time()
-            with contextlib.suppress(PresqueError):  # without a store nothing changes
-                self._note(await queues.all_stats(self._engine))
-                self._read_once.set()
-            self._wake()
-            if self._engine.stopping:
-                self._read_once.set()
-                return
-            await asyncio.sleep(max(EVERY_S, SHARE * (loop.time() - started)))
+        reading = _Reading(self._engine)
+        try:
+            while True:
+                started = loop.time()
+                with contextlib.suppress(PresqueError):  # without a store nothing changes
+                    self._note(await reading.read())
+                    self._read_once.set()
+                self._wake()
+                if self._engine.stopping:
+                    self._read_once.set()
+                    return
+                await asyncio.sleep(max(EVERY_S, SHARE * (loop.time() - started)))
+        finally:
+            reading.end()
+            self._counts.clear()
 
-    def _note(self, stats: dict[str, Any]) -> None:
-        for queue in self._counts.keys() - stats["by_queue"].keys():
+    def _note(self, read: _Read) -> None:
+        """Make events of what was read and has changed."""
+        seen = {one.queue for one in read.stats}
+        for queue in self._counts.keys() - seen if read.all else self._counts.keys() & read.gone:
             del self._counts[queue]
-            self._last = next(self._numbers)
-            self._history.append((self._last, queue, codec.encode({"queue": queue, "forgotten": True})))
-        for queue, found in stats["by_queue"].items():
+            self._add(queue, codec.encode({"queue": queue, "forgotten": True}))
+        for one in read.stats:
+            found = queues.as_json(one)
             counts = {name: found[name] for name in found if name not in ("oldest_seconds", "last_minute")}
-            before = self._counts.get(queue)
-            if counts == before:
+            before = self._counts.pop(one.queue, None)
+            self._counts[one.queue] = counts  # behind all others
+            if counts == before or (before is None and one.queue in read.untold):
                 continue
-            self._counts[queue] = counts
+            if before is None:  # what is new is known only where all that there was is known
+                before = {} if self._knew_all else counts
             grown = {
-                name: counts[name] - (before or {}).get(name, 0)
+                name: counts[name] - before.get(name, 0)
                 for name in GROWING
-                if counts[name] > (before or {}).get(name, 0)
+                if counts[name] > before.get(name, 0)
             }
-            self._last = next(self._numbers)
-            self._history.append((self._last, queue, _text(queue, counts, grown)))
+            self._add(one.queue, _text(one.queue, counts, grown))
+        self._knew_all = read.all
+        while len(self._counts) > COUNTS_MOST:
+            del self._counts[next(iter(self._counts))]
+
+    def _add(self, queue: str, text: bytes) -> None:
+        self._last = next(self._numbers)
+        self._history.append((self._last, queue, text))
+
+
+class _Read(msgspec.Struct, frozen=True):
+    """What was read at one time."""
+
+    stats: Sequence[QueueStats]
+    gone: Collection[str]
+    """Queues that no longer exist."""
+    untold: Collection[str]
+    """Queues that no message named: they have changed only if their counts have."""
+    all: bool
+    """Whether these are all queues there are."""
+
+
+class _Reading:
+    """Reads the counts of queues, a bounded number each time."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._touched: dict[str, None] = {}
+        self._gone: set[str] = set()
+        self._after = ""
+        self._begun = False
+        self._hearing = engine.channels.hear(engine.keys.wake_any(), self._heard)
+        engine.queues.told_forgotten.append(self._forgotten)
+
+    def end(self) -> None:
+        """Stop listening."""
+        self._hearing.end()
+        self._engine.queues.told_forgotten.remove(self._forgotten)
+
+    def _heard(self, payload: bytes) -> None:
+        self._touch(payload.partition(b" ")[0].decode())
+
+    def _touch(self, queue: str) -> None:
+        if len(self._touched) < TOUCHED_MOST:
+            self._touched[queue] = None
+
+    def _forgotten(self, queue: str) -> None:
+        self._touched.pop(queue, None)
+        if len(self._gone) < TOUCHED_MOST:
+            self._gone.add(queue)
+
+    async def read(self) -> _Read:
+        """Read counts. Raises `PresqueError`."""
+        index = self._engine.queues.index
+        gone, self._gone = self._gone, set()
+        first, self._begun = not self._begun, True
+        names: list[str] = []
+        few = await index.count() <= READ_AT_ONCE
+        if few or first:
+            names, cursor = await index.select(index.names, None, "", READ_AT_ONCE)
+            few = cursor is None
+        if few:
+            self._touched.clear()
+            return _Read(await self._engine.stats(names), gone, frozenset(), all=True)
+        touched = list(self._touched)[:TOLD_AT_ONCE]
+        for queue in touched:
+            del self._touched[queue]
+        busy = await index.page(index.busy, self._after, limit=TOLD_AT_ONCE)
+        self._after = busy[-1] if len(busy) == TOLD_AT_ONCE else ""
+        untold = frozenset(busy + names[: READ_AT_ONCE - len(busy)]).difference(touched)
+        return _Read(await self._engine.stats([*touched, *sorted(untold)]), gone, untold, all=False)
 
 
 def _text(queue: str, counts: dict[str, Any], grown: dict[str, int]) -> bytes:

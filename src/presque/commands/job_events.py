@@ -1,4 +1,5 @@
-"""What happens to jobs, for those who watch one server: told one by one, and counted where it is too much.
+"""What happens to jobs, for those who watch one server: reported one by one, and counted where there is too
+much.
 
 What is heard is gathered for a moment. Then it becomes events, JOBS_A_TICK at most, dealt out among the
 queues where something happened so that a busy one does not drown the others; what is beyond that is only
@@ -39,7 +40,7 @@ class Event(NamedTuple):
 
 
 class _Heard:
-    """What was heard of one queue since it was told of last."""
+    """What was heard of one queue since it was last reported."""
 
     __slots__ = ("jobs", "left_out")
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import functools
 import hashlib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from presque import codec
 from presque.commands.call import Call, Reply, awaited, unless_left
 from presque.engine.engine import Engine, Pushed
 from presque.engine.lines import Taker, Waiter
+from presque.engine.records import (
+    traceparent_of as traceparent_of,
+)  # for the doors
 from presque.errors import CallerError, JobMissing, NoJob, NotJson, PresqueError
 from presque.job import PLAIN, Fetched, PushOptions, Replayed
 from presque.names import QueueList
-from presque.verbs import BATCH, BATCH_MOST, PRIORITY
+from presque.verbs.bounds import BATCH, BATCH_MOST, PRIORITY
 
 REPLAYED = {"Idempotent-Replayed": "true"}
 
@@ -125,7 +129,7 @@ def _pushed(queue: str, job_id: int) -> Reply:
 
 
 def push(engine: Engine, queue: str, body: bytes, options: PushOptions, done: Pushed) -> None:
-    """Store one job. `done` gets its id once the store has it; a body that is no JSON raises at once."""
+    """Store one job. `done` gets its id once the store has it; a body that is not JSON raises at once."""
     check_job(body)
     if options.idempotency is not None:
         options = with_fingerprint(options, body)
@@ -170,8 +174,8 @@ async def fetch_many(engine: Engine, queue: str, count: int, worker: str | None)
 
 def with_fingerprint(options: PushOptions, body: bytes) -> PushOptions:
     """The options of a push with an Idempotency-Key, with what tells this request from any other."""
-    asked = repr(dataclasses.replace(options, idempotency=None, traceparent=None)).encode()
-    return dataclasses.replace(options, fingerprint=hashlib.sha256(asked + b"\0" + body).hexdigest()[:32])
+    asked = repr(msgspec.structs.replace(options, idempotency=None, traceparent=None)).encode()
+    return msgspec.structs.replace(options, fingerprint=hashlib.sha256(asked + b"\0" + body).hexdigest()[:32])
 
 
 def check_job(body: bytes) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
 from typing import Any
@@ -10,14 +12,16 @@ from typing import Any
 from presque import codec, names
 from presque.commands.call import Call, Reply, awaited
 from presque.commands.times import moment
+from presque.commands.who import ANYBODY, Who, not_allowed
 from presque.engine.engine import Engine
 from presque.engine.lines import Taker, Waiter
 from presque.engine.records import PLAIN, traceparent_of
 from presque.errors import CallerError, JobGone, LeaseLost, NotFound, PresqueError
 from presque.fields import Field
-from presque.job import NO_FIELDS, Ask, Leased, Settle, Settled
+from presque.job import NO_FIELDS, Ask, Leased, Settle, Settled, alike
 from presque.names import QueueList
-from presque.verbs import (
+from presque.verbs.bounds import SETTLE_MOST
+from presque.verbs.vocabulary import (
     BACKTRACE,
     ERROR,
     EXTEND_SECONDS,
@@ -25,8 +29,10 @@ from presque.verbs import (
     PROGRESS,
     RESULT,
     RETRY_IN,
-    SETTLE_MOST,
+    SAVED,
 )
+
+FORBIDDEN = Settled(403, "", None)
 
 
 class _Lease(codec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -39,28 +45,34 @@ class Ack(_Lease, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """The job is done."""
 
     result: codec.Raw = codec.NOTHING
+    progress: codec.Raw = codec.NOTHING
 
 
 class Fail(_Lease, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """The job did not work: it is tried again later, or dead."""
+    """The job failed: it is retried later, or dead after its last attempt."""
 
     error: str = ""
     backtrace: str = ""
     retry_in: float | str | None = None
     retry: bool = True
+    progress: codec.Raw = codec.NOTHING
+    saved: codec.Raw = codec.NOTHING
 
 
 class Release(_Lease, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """The job is given back; that is no failure."""
+    """The job is given back; this is not a failure."""
 
     delay: float | str | None = None
+    progress: codec.Raw = codec.NOTHING
+    saved: codec.Raw = codec.NOTHING
 
 
 class Extend(_Lease, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """The job takes longer: the lease ends so many seconds from now."""
+    """The job takes longer: the lease ends this many seconds from now."""
 
     seconds: float | str | None = None
     progress: codec.Raw = codec.NOTHING
+    saved: codec.Raw = codec.NOTHING
 
 
 class SettleRequest(codec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -77,7 +89,7 @@ async def run_lease(call: Call) -> Reply:
     settled = b""
     if "settle" in call.fields:
         first = settles(codec.decode_request(call.fields["settle"], SettleRequest))
-        settled = settled_answer(first, await settle(call.engine, first, call.worker))
+        settled = settled_answer(first, await settle(call.engine, first, call.worker, call.who))
     ask, wait = lease_ask(call.fields, call.worker), call.get("wait", 0) / 1000
     begin = functools.partial(lease, call.engine, call.queues, ask, wait)
     found: list[Leased] | None = await awaited(call.engine, begin)
@@ -88,7 +100,7 @@ async def run_settle(call: Call) -> Reply:
     """End or extend many leases."""
     request = codec.decode_request(call.body, SettleRequest)
     asked = settles(request)
-    settled = await settle(call.engine, asked, call.worker)
+    settled = await settle(call.engine, asked, call.worker, call.who)
     return Reply(b'{"settled":%b}' % settled_answer(asked, settled))
 
 
@@ -97,7 +109,7 @@ async def run_settle_one(call: Call) -> Reply:
     one = settle_of(call.verb.name, call.fields)
     [found] = await settle(call.engine, [one], call.worker)
     if found.status != 200:
-        raise refusal(found.status)
+        raise refusal(found.status, one.queue)
     return Reply.of(told(one, found))
 
 
@@ -123,11 +135,19 @@ def settles(request: SettleRequest) -> list[Settle]:
                 backtrace=_text(BACKTRACE, one.backtrace),
                 retry_in=_milliseconds(RETRY_IN, one.retry_in),
                 retry=None if one.retry else False,
+                progress=_json(PROGRESS, one.progress),
+                saved=_json(SAVED, one.saved),
             )
             for one in request.fail
         ),
         *(
-            _settle("release", one, delay=_milliseconds(GIVE_BACK_DELAY, one.delay) or None)
+            _settle(
+                "release",
+                one,
+                delay=_milliseconds(GIVE_BACK_DELAY, one.delay) or None,
+                progress=_json(PROGRESS, one.progress),
+                saved=_json(SAVED, one.saved),
+            )
             for one in request.release
         ),
         *(
@@ -136,6 +156,7 @@ def settles(request: SettleRequest) -> list[Settle]:
                 one,
                 ms=_milliseconds(EXTEND_SECONDS, one.seconds),
                 progress=_json(PROGRESS, one.progress),
+                saved=_json(SAVED, one.saved),
             )
             for one in request.extend
         ),
@@ -148,7 +169,7 @@ def settles(request: SettleRequest) -> list[Settle]:
 def settle_of(verb: str, fields: Mapping[str, Any]) -> Settle:
     """One lease to settle, from the fields of `ack`, `fail`, `release` or `extend`."""
     given = {name: fields[name] for name in ("error", "backtrace", "retry_in", "delay") if fields.get(name)}
-    for name in ("result", "progress"):
+    for name in ("result", "progress", "saved"):
         if name in fields:
             given[name] = codec.text(fields[name])
     if "retry_in" in fields:
@@ -167,12 +188,46 @@ def given_back(queue: str, job: str, token: str, *, lost: bool) -> Settle:
     return Settle("release", queue, job, token)
 
 
-async def settle(engine: Engine, leases: Sequence[Settle], worker: str | None) -> list[Settled]:
-    """End or extend leases of any queues. Returns what became of each, in their order."""
-    results = await engine.settle_many(leases)
-    if worker is not None:
-        count(engine, worker, leases, results)
-    return results
+async def settle(
+    engine: Engine, leases: Sequence[Settle], worker: str | None, who: Who = ANYBODY
+) -> list[Settled]:
+    """End or extend leases of any queues. Returns what became of each, in their order: 403 for those of
+    queues of which the asker may not lease."""
+    found: asyncio.Future[list[Settled]] = asyncio.get_running_loop().create_future()
+
+    def done(results: list[Settled] | PresqueError) -> None:
+        if found.done():
+            return
+        if isinstance(results, PresqueError):
+            found.set_exception(results)
+        else:
+            found.set_result(results)
+
+    settle_all(engine, leases, worker, who, done)
+    return await found
+
+
+def settle_all(
+    engine: Engine,
+    leases: Sequence[Settle],
+    worker: str | None,
+    who: Who,
+    done: Callable[[list[Settled] | PresqueError], None],
+) -> None:
+    """The same for a caller that does not wait: what is asked of the store after this comes after it."""
+    may = {queue: who.allows("lease", queue) for queue in {one.queue for one in leases}} if who.layers else {}
+    allowed = leases if all(may.values()) else [one for one in leases if may[one.queue]]
+
+    def settled(results: list[Settled] | PresqueError) -> None:
+        if not isinstance(results, PresqueError):
+            if allowed is not leases:
+                of_allowed = iter(results)
+                results = [next(of_allowed) if may[one.queue] else FORBIDDEN for one in leases]
+            if worker is not None:
+                count(engine, worker, leases, results)
+        done(results)
+
+    engine.settle_all(allowed, settled)
 
 
 def count(engine: Engine, worker: str, leases: Sequence[Settle], results: Sequence[Settled]) -> None:
@@ -190,7 +245,7 @@ def told(one: Settle, result: Settled) -> dict[str, Any]:
         return {"queue": queue, "id": job_id, "status": 200, "state": result.state}
     answer: dict[str, Any] = {"queue": queue, "id": job_id, "status": result.status}
     if result.status != 200:
-        error = refusal(result.status)
+        error = refusal(result.status, queue)
         return answer | {"error": str(error), "code": error.code}
     answer["state"] = "leased" if result.state == "cancel" else result.state
     if result.state == "scheduled" and result.moment is not None:
@@ -202,36 +257,60 @@ def told(one: Settle, result: Settled) -> dict[str, Any]:
     return answer
 
 
-def refusal(status: int) -> PresqueError:
+def refusal(status: int, queue: str) -> PresqueError:
     """Why a lease was not settled."""
+    if status == FORBIDDEN.status:
+        return not_allowed("lease", queue)
     if status == 409:
         return LeaseLost()
     return JobGone() if status == 410 else NotFound("there is no such job in this queue")
 
 
 def settled_answer(leases: Sequence[Settle], results: Sequence[Settled]) -> bytes:
-    """What became of many leases, as JSON. Written without a dict for each: see bench/lease_cpu.py."""
-    parts = [
-        b'{"queue":"%b","id":"%b","status":200,"state":"%b"}'
-        % (one.queue.encode(), one.id.encode(), state.encode())
-        if status == 200 and at is None
-        else codec.encode(told(one, Settled(status, state, at)))
-        for one, (status, state, at) in zip(leases, results, strict=True)
-    ]
-    return b"[%b]" % b",".join(parts)
+    """What became of many leases, as JSON."""
+    state = results[0].state if results else ""
+    if results and results[0] == (200, state, None) and alike(results):
+        _, queues, ids, _, _ = zip(*leases, strict=True)
+        if alike(queues):  # as most are: written in one go, which is felt in bench/lease_cpu.py
+            before, after = f'{{"queue":"{queues[0]}","id":"', f'","status":200,"state":"{state}"}}'
+            return f"[{before}{f'{after},{before}'.join(ids)}{after}]".encode()
+    return codec.encode([told(one, result) for one, result in zip(leases, results, strict=True)])
 
 
 def lease_answer(leased: Sequence[Leased], settled: bytes) -> bytes:
     """The answer of a lease: the jobs, each body as its own bytes, and what was settled first, if anything
     was: what `settled_answer` says."""
-    jobs = b",".join([job_answer(job) for job in leased])
+    jobs = _alike_answer(leased) or b",".join([job_answer(job) for job in leased])
     return b'{"jobs":[%b],"settled":%b}' % (jobs, settled) if settled else b'{"jobs":[%b]}' % jobs
+
+
+def _alike_answer(leased: Sequence[Leased]) -> bytes:
+    """What `job_answer` says of many jobs that one call leased from one queue, written with few steps of
+    Python for each, which is felt in bench/lease_cpu.py. Nothing if they are not alike."""
+    if not leased:
+        return b""
+    queues, ids, bodies, records, *common = zip(*leased, strict=True)
+    headers = [record[:8] for record in records]
+    different = set(headers)
+    if not all(map(alike, (queues, *common))) or any(header[0] != PLAIN for header in different):
+        return b""
+    attempt, most, token, ends_at, saved = (values[0] for values in common)
+    if saved:
+        return b""
+    abouts = {header: b",%b}" % _about(attempt, most, header[1:], token, ends_at) for header in different}
+    parts = [b'","body":'] * (5 * len(leased))
+    parts[0::5] = [b',{"queue":"%b","id":"' % queues[0].encode()] * len(leased)
+    parts[1::5] = " ".join(ids).encode().split(b" ")
+    parts[3::5] = bodies
+    parts[4::5] = [abouts[header] for header in headers]
+    parts[0] = parts[0][1:]  # no comma before the first
+    return b"".join(parts)
 
 
 def job_answer(job: Leased) -> bytes:
     """One leased job as the answers list it."""
-    queue, job_id, body, record, attempt, max_attempts, token, ends_at = job
-    return b'{"queue":"%b","id":"%b","body":%b,%b%b}' % (
+    queue, job_id, body, record, attempt, max_attempts, token, ends_at, saved = job
+    return b'{"queue":"%b","id":"%b","body":%b,%b%b%b}' % (
         queue.encode(),
         job_id.encode(),
         body,
@@ -239,6 +318,7 @@ def job_answer(job: Leased) -> bytes:
         b',"traceparent":"%b"' % trace.encode()
         if record[0] != PLAIN and (trace := traceparent_of(record))
         else b"",
+        b',"saved":%b' % saved if saved else b"",
     )
 
 
@@ -260,8 +340,11 @@ def _about(attempt: int, max_attempts: int, header: bytes, token: str, ends_at: 
 
 def _acks(asked: Sequence[Ack]) -> list[Settle]:
     """What `_settle` makes of them. Most settles are acks without a result: that is the short way."""
-    if any(one.result for one in asked):
-        return [_settle("ack", one, result=_json(RESULT, one.result)) for one in asked]
+    if any(map(operator.attrgetter("result"), asked)) or any(map(operator.attrgetter("progress"), asked)):
+        return [
+            _settle("ack", one, result=_json(RESULT, one.result), progress=_json(PROGRESS, one.progress))
+            for one in asked
+        ]
     queues, ids = [one.queue for one in asked], [one.id for one in asked]
     for queue in set(queues):
         names.queue(queue)

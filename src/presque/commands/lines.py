@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+
+import msgspec
 
 from presque import codec
 from presque.engine.engine import Engine
@@ -12,11 +13,10 @@ from presque.errors import BodyTooLarge, CallerError, JobMissing, NotJson, Presq
 from presque.job import PushOptions
 
 BATCH_MOST = 1000
-PIECE_BYTES = 32 * 1024  # small, so that one is read while the one before is stored
+PIECE_BYTES = 64 * 1024  # a few calls, so that more is read while one is being stored
 
 
-@dataclass(slots=True)
-class Stored:
+class Stored(msgspec.Struct):
     """How far a push by lines came: how many jobs were stored, and the ids of the first and the last."""
 
     pushed: int = 0
@@ -48,14 +48,19 @@ async def push(
             done.first = done.first or str(ids[0])
             done.last = str(ids[-1])
 
+    async def store(jobs: list[bytes]) -> None:
+        nonlocal sending
+        call = engine.prepare_push(queue, jobs, options)  # while those before are being stored
+        await stored()
+        sending = asyncio.create_task(engine.push_prepared(call))
+
     try:
         async for text in _whole_lines(parts, line_most):
             jobs, wrong = _jobs(text, number, line_most)
             number += text.count(b"\n")
-            for first in range(0, len(jobs), BATCH_MOST):
-                await stored()
-                some = jobs[first : first + BATCH_MOST]
-                sending = asyncio.create_task(engine.push_many(queue, some, options))
+            calls = -(-len(jobs) // BATCH_MOST)
+            for n in range(calls):
+                await store(jobs[n * len(jobs) // calls : (n + 1) * len(jobs) // calls])
             if wrong is not None:
                 raise wrong
         await stored()

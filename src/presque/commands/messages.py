@@ -9,24 +9,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from presque import codec
-from presque.commands.call import ANYBODY, Call, Service, Who
+from presque.commands.call import Call, Service
 from presque.commands.carrying import carry_out
-from presque.errors import AnswerTooLarge, CallerError, OurFault, PresqueError, nearest, shown
+from presque.commands.who import ANYBODY, Who
+from presque.errors import AnswerTooLarge, CallerError, OurFault, PresqueError, Refused, nearest, shown
 from presque.fields import check_together, read_values
-from presque.verbs import COMMANDS, COMMANDS_MOST, Verb
+from presque.verbs import COMMANDS
+from presque.verbs.bounds import COMMANDS_MOST
+from presque.verbs.verb import Verb
 
 log = logging.getLogger("presque.commands")
 
 REF_MOST = 256
-ANSWER_BYTES = 8 * 1024 * 1024
+ANSWER_BYTES = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Asker:
+class Asker(msgspec.Struct, frozen=True):
     """The client at the other end of a door: who it is, its worker's id, and what a message may leave out."""
 
     service: Service
@@ -34,12 +37,25 @@ class Asker:
     worker: str | None = None
     queues: str | None = None
     """The queue list that a message means when it names none."""
-    commands: Mapping[str, Verb] = field(default_factory=lambda: COMMANDS)
+    commands: Mapping[str, Verb] = msgspec.field(default_factory=lambda: COMMANDS)
     """What may be asked at this door."""
+    source: str = ""
+    """The client's address, for the audit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Handshake(msgspec.Struct, frozen=True):
+    """What a client says that wants to speak WebSocket, and who it is."""
+
+    method: str
+    queues: str | None
+    headers: Mapping[str, str]
+    fields: Mapping[str, str]
+    who: Who
+    source: str
+    """The client's address."""
+
+
+class Message(msgspec.Struct, frozen=True):
     """One command, read and checked."""
 
     call: Call
@@ -70,6 +86,8 @@ async def outcome(asker: Asker, text: bytes) -> bytes:
         message = read(asker, text)
         return with_ref((await carry_out(message.call)).body, message.ref)
     except PresqueError as error:
+        if isinstance(error, Refused):
+            asker.service.audit.refused(error, asker.source)
         return refusal(text, error)
     except Exception:  # noqa: BLE001  (the last resort)
         return broken(text)
@@ -106,7 +124,7 @@ def read(asker: Asker, text: bytes) -> Message:
     check_ref(ref)
     fields = fields_of(verb, given, asker.queues)
     body = codec.encode(given) if verb.body == "raw" else b""
-    return Message(Call(asker.service, verb, fields, body, asker.worker, asker.who), ref)
+    return Message(Call(asker.service, verb, fields, body, asker.worker, asker.who, asker.source), ref)
 
 
 def fields_of(verb: Verb, given: Mapping[str, Any], queues: str | None) -> dict[str, Any]:
@@ -120,7 +138,7 @@ def fields_of(verb: Verb, given: Mapping[str, Any], queues: str | None) -> dict[
         members.setdefault("queue", queues)
     found = read_values(known, members)
     check_together(known, found)
-    if "queues" in verb.fields:
+    if "queues" in verb.fields and "queue" in found:
         found["queues"] = found.pop("queue")
     return found
 

@@ -1,7 +1,8 @@
 """The policy of a queue: how long leases last, how often jobs are tried, what limits hold.
 
-The fields and their bounds are rows of verbs.py. Here is how they stand in the store: times in milliseconds,
-`keep` in seconds, a field of an object beside the others. A field that is not in the store has its default.
+verbs/vocabulary.py has the fields and their bounds. This file says how the store keeps them: times in
+milliseconds, `keep` in seconds, each field of an object beside the others. A field that is not in the store
+has its default.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 from presque.commands.call import Call, Reply
 from presque.fields import Field, Kind
-from presque.verbs import POLICY
+from presque.verbs.vocabulary import POLICY
 
 
 async def run_policy(call: Call) -> Reply:
@@ -40,7 +41,7 @@ def _changes(field: Field, value: Any) -> dict[str, Any]:
 
 
 def _stored(field: Field) -> Iterator[tuple[str, Field]]:
-    """The names under which a field stands in the store, and what stands there."""
+    """The names under which a field is stored, and the values there."""
     if field.kind is not Kind.OBJECT:
         yield field.name, field
         return

@@ -7,12 +7,14 @@ from typing import Any
 
 from presque import codec
 from presque.commands.call import Call, Reply
-from presque.engine.engine import Engine
 from presque.errors import CallerError
 from presque.job import QueueStats
-from presque.verbs import PEEK, PEEK_MOST
+from presque.names import QueueList, queue_list
+from presque.verbs.bounds import PEEK, PEEK_MOST, QUEUES_PAGE
 
 log = logging.getLogger("presque.commands")
+
+EVERYTHING = queue_list("*")
 
 
 async def run_info(call: Call) -> Reply:
@@ -29,9 +31,23 @@ async def run_info(call: Call) -> Reply:
 
 
 async def run_queues(call: Call) -> Reply:
-    """The names of all queues."""
-    names = await call.engine.queues.names()
-    return Reply.of({"queues": names, "size": len(names)})
+    """A page of the names of all queues."""
+    names, size, cursor = await _page(call)
+    return Reply.of({"queues": names, "size": size} | cursor)
+
+
+async def _page(call: Call) -> tuple[list[str], int, dict[str, str]]:
+    """The names that are asked for, how many queues there are, and where to go on, if anywhere."""
+    wanted: QueueList | None = call.get("queues")
+    index, busy = call.engine.queues.index, call.get("busy", False)
+    of, sees_all = index.busy if busy else index.names, call.who.sees_all
+    if not sees_all:
+        wanted = call.who.within("read", wanted or EVERYTHING)
+    after = call.who.opened(call.get("cursor", ""))
+    names, cursor = await index.select(of, wanted, after, call.get("limit", QUEUES_PAGE))
+    whole = cursor is None and not call.fields.keys() & {"queues", "cursor", "busy"}
+    size = len(names) if whole or not sees_all else await index.count()
+    return names, size, {} if cursor is None else {"cursor": call.who.sealed(cursor)}
 
 
 async def run_size(call: Call) -> Reply:
@@ -104,26 +120,24 @@ async def _stop(call: Call) -> None:
 async def run_stats(call: Call) -> Reply:
     """Everything there is to know about one queue."""
     [found] = await call.engine.stats([call.queue])
-    return Reply.of({"queue": call.queue} | _as_json(found))
+    return Reply.of({"queue": call.queue} | as_json(found))
 
 
 async def run_all_stats(call: Call) -> Reply:
-    """Everything there is to know about this server and every queue."""
-    return Reply.of(call.service.about() | await all_stats(call.engine))
+    """Everything there is to know about this server, and about a page of the queues."""
+    names, size, cursor = await _page(call)
+    found = await call.engine.stats(names)
+    by_queue = {one.queue: as_json(one) for one in found}
+    about = call.service.about()
+    if call.service.namespace is not None:
+        about["namespace"] = call.service.namespace.name
+    if not call.who.sees_all or call.service.namespace is not None:
+        del about["found_at_start"]  # it counts the jobs of others
+    return Reply.of(about | {"size": size, "queues": list(by_queue), "by_queue": by_queue} | cursor)
 
 
-async def all_stats(engine: Engine) -> dict[str, Any]:
-    """Everything there is to know about every queue."""
-    names = await engine.queues.names()
-    found = await engine.stats(names)
-    return {
-        "size": len(names),
-        "queues": names,
-        "by_queue": {one.queue: _as_json(one) for one in found},
-    }
-
-
-def _as_json(stats: QueueStats) -> dict[str, Any]:
+def as_json(stats: QueueStats) -> dict[str, Any]:
+    """What is shown of one queue."""
     return {
         "ready": stats.ready,
         "scheduled": stats.scheduled,

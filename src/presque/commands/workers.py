@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from presque import codec, names
 from presque.commands.call import Call, Reply
 from presque.commands.times import moment
+from presque.commands.who import Who
 from presque.engine.engine import Engine
+from presque.engine.workers import QUEUES_MOST
 from presque.errors import CallerError, NotFound, shown
 from presque.job import WorkerRecord
 
 REPORT_MOST = 16 * 1024
-QUEUES_MOST = 256
 RECORDS_MOST = 1000
+SILENT_MS = 20_000
+"""A reporting worker that has not been heard from for longer than this is taken to be gone."""
 
 
 def require(call: Call) -> str:
@@ -52,18 +56,23 @@ async def run_report(call: Call) -> Reply:
     if len(said.queues) > QUEUES_MOST:
         raise CallerError(f"a report should name at most {QUEUES_MOST} queues, not {len(said.queues)}")
     queues = [names.queue(name) for name in said.queues]
+    for queue in queues:
+        call.who.may("lease", queue)
     return Reply.of({"worker_id": id, "status": await call.engine.report_worker(id, body or b"{}", queues)})
 
 
 async def run_leave(call: Call) -> Reply:
     """The worker has ended."""
-    await call.engine.leave_worker(require(call))
+    worker = require(call)
+    await _allow(call, worker)
+    await call.engine.leave_worker(worker)
     return Reply()
 
 
 async def run_tell_worker(call: Call) -> Reply:
     """Ask a worker to be quiet, to stop, or to start again."""
     worker = call.fields["worker_id"]
+    await _allow(call, worker)
     if not await call.engine.tell_worker(worker, call.fields["status"]):
         raise NotFound(f"no worker that reports is called `{shown(worker)}`")
     return Reply.of({"worker_id": worker, "response": "updated"})
@@ -76,33 +85,66 @@ async def run_workers(call: Call) -> Reply:
             if other in call.fields:
                 raise CallerError(f"give `with_desc` or `{other}`, not both")
         records = await call.engine.worker_records(RECORDS_MOST)
-        return Reply.of({"workers": [_record(one) for one in records]})
-    if "worker_id" in call.fields:
-        return Reply.of(await _one(call.engine, call.fields["worker_id"]))
+        return Reply.of(
+            {"workers": [_record(one, call.who) for one in records if _seen(call.who, one.queues)]}
+        )
     if "queue_name" in call.fields:
+        call.who.may("read", call.fields["queue_name"])
         return Reply.of(await _of_queue(call.engine, call.fields["queue_name"]))
-    found = list(await call.engine.workers.all())
+    workers = call.engine.workers
+    if "worker_id" in call.fields:
+        worker = call.fields["worker_id"]
+        if call.who.layers and not _seen(call.who, await workers.queues_of(worker)):
+            raise _unknown(worker)
+        return Reply.of(await _one(call.engine, worker))
+    if call.who.sees_all:
+        found = await workers.all()
+    else:
+        found = [id for id, queues in (await workers.with_queues()).items() if _seen(call.who, queues)]
     return Reply(codec.encode({"workers": found}), classic=codec.encode(found))
 
 
-def _record(found: WorkerRecord) -> dict[str, Any]:
+async def _allow(call: Call, worker: str) -> None:
+    """Whether the asker may do this to a worker: to each queue of it. Raises the refusal."""
+    if not call.who.layers:
+        return
+    queues = await call.engine.workers.queues_of(worker)
+    for queue in queues:
+        call.who.may(call.verb.scope, queue)
+    if not queues and call.verb.name == "tell_worker":
+        call.who.may(call.verb.scope, None, "all")
+
+
+def _seen(who: Who, queues: Sequence[str]) -> bool:
+    """Whether the asker may see a worker: one of its queues, or everything."""
+    return who.sees_all or any(who.sees(queue) for queue in queues)
+
+
+def _unknown(worker: str) -> NotFound:
+    return NotFound(f"no worker is called `{shown(worker)}`")
+
+
+def _record(found: WorkerRecord, who: Who) -> dict[str, Any]:
+    """A worker as the asker may see it: what it says of itself may name any queue of it."""
+    queues = [queue for queue in found.queues if who.sees(queue)]
+    all_of_it = len(queues) == len(found.queues)
     return {
         "worker_id": found.worker,
-        "queues": found.queues,
+        "queues": queues,
         "started_at": moment(found.started_at),
         "seen_at": moment(found.seen_at),
         "silent_seconds": found.silent_ms / 1000,
         "processed": found.processed,
         "failed": found.failed,
         "status": found.asked,
-        "report": codec.Raw(found.report) if found.report else None,
+        "report": codec.Raw(found.report) if found.report and all_of_it else None,
     }
 
 
 async def _one(engine: Engine, worker: str) -> dict[str, Any]:
     found = await engine.workers.show(worker)
     if found is None:
-        raise NotFound(f"no worker is called `{shown(worker)}`")
+        raise _unknown(worker)
     return {
         "worker_id": worker,
         "started_at": moment(found.started_at),
@@ -112,11 +154,11 @@ async def _one(engine: Engine, worker: str) -> dict[str, Any]:
 
 
 async def _of_queue(engine: Engine, queue: str) -> dict[str, Any]:
-    workers = await engine.workers.all()
+    workers = await engine.workers.of_queue(queue)
     [stats] = await engine.stats([queue])
     return {
         "queue_name": queue,
-        "workers_list": [worker for worker, queues in workers.items() if queue in queues],
+        "workers_list": workers,
         "processed": stats.processed,
         "failed": stats.failed,
     }

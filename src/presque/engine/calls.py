@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 from presque.engine.keys import PER_QUEUE
 from presque.engine.library import NAME
+from presque.errors import StoreError, StoreUnavailable
 
 QUEUES_A_CALL = 100  # at most: a call holds up everybody
 
@@ -36,6 +38,33 @@ def split(queues: Sequence[str]) -> Iterator[Sequence[str]]:
     """
     for first in range(0, len(queues), QUEUES_A_CALL):
         yield queues[first : first + QUEUES_A_CALL]
+
+
+async def in_pieces(
+    queues: Sequence[str],
+    ask: Callable[[Sequence[str]], Awaitable[Any]],
+    spoilt: Callable[[dict[str, str]], None],
+) -> AsyncIterator[tuple[Any, Sequence[str]]]:
+    """Each reply to what is asked of many queues, and the queues that it is about.
+
+    `ask` makes a call, whose reply says at [1] which queues are spoilt and at [2] how many were looked at:
+    fewer than asked for if they hold large jobs. One that is spoilt is an error (`StoreError`) only if no
+    other was asked for.
+    """
+    for some in split(queues):
+        left = some
+        while left:
+            try:
+                reply = await ask(left)
+            except StoreUnavailable:
+                raise
+            except StoreError as error:
+                if len(left) > 1 or len(queues) == 1:
+                    raise
+                spoilt({left[0]: str(error)})
+                break
+            yield reply, left
+            left = left[reply[2] :]
 
 
 def _head(name: str, keys: tuple[str, ...]) -> tuple[bytes, int]:

@@ -23,24 +23,33 @@ as it is, since another server may be able to read it.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from presque import codec, names, schedule
 from presque.engine import calls
 from presque.engine.keys import CRONS, Keys
-from presque.errors import CallerError, JobExists, NotFound, PresqueError, StoreUnavailable, WrongState, shown
+from presque.errors import (
+    CallerError,
+    JobExists,
+    NotFound,
+    PresqueError,
+    StoreError,
+    StoreUnavailable,
+    WrongState,
+    shown,
+)
 from presque.job import PushOptions
 from presque.schedule import LAST_MS, Schedule
 from presque.store.disk import Disk
 from presque.store.store import Store
-from presque.verbs import PRIORITY_MOST
+from presque.verbs.bounds import OUTCOMES, PRIORITY_MOST
 
 log = logging.getLogger("presque.engine")
 
@@ -55,7 +64,7 @@ EXAMINED_MOST = 1000
 ADVANCED_A_CALL = 200
 RECENT_MOST = 60  # moments of one recurring job that a late look makes up for
 BODIES_BYTES = 4 * 1024 * 1024
-LIST_BYTES = 4 * 1024 * 1024
+LIST_BYTES = 2 * 1024 * 1024
 LATE_MS = 60_000
 SET_BACK_MS = 60_000  # a clock that was set back by less brings no moment again
 LEAP_MS = 2_000
@@ -95,8 +104,7 @@ class Broken(Exception):
         self.cron = cron
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """A recurring job as the store holds it. Moments are milliseconds.
 
     `score` is the next moment as the store writes it, b"" for none; `kind` the clock that it is of.
@@ -119,12 +127,20 @@ class Record:
         return int(score) if -LAST_MS <= score <= 2 * LAST_MS else None
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Outcome(msgspec.Struct, frozen=True):
+    """How a job ended that a recurring job pushed: a word of `OUTCOMES`, when (ms), and why it is dead."""
+
+    word: str
+    at: int
+    id: str
+    error: str
+
+
+class Shown(msgspec.Struct, frozen=True):
     """A recurring job for those who look. Moments are milliseconds since the epoch; `now` is the store's.
 
     `cron` and `schedule` are None where they cannot be read, and `broken` says why; `body` is empty if it is
-    lost.
+    lost. `outcome` is how its job ended that ended last.
     """
 
     name: str
@@ -136,10 +152,10 @@ class Shown:
     fired_at: int | None
     paused_at: int | None
     now: int
+    outcome: Outcome | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(msgspec.Struct, frozen=True):
     """What is to be done for one recurring job: moments to push, and its next moment afterwards.
 
     `more` says that other missed moments come after these.
@@ -153,8 +169,7 @@ class Due:
     more: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(msgspec.Struct, frozen=True):
     """What a look at the store found: the store's time and the steady one, and our own (seconds).
 
     `others` are not due, and are looked at to see whether they are right.
@@ -177,15 +192,18 @@ class Crons:
     def __init__(self, store: Store, keys: Keys, push: Push, disk: Disk) -> None:
         self._disk = disk
         self._store = store
-        self._keys = keys.crons()
+        self._keys, self._all_keys = keys.crons(), keys
         self._push = push
         self._loop = asyncio.get_running_loop()
         self._ours = self._loop.time
         self._seen = 0  # how far the steady clock went, as far as we know
         self._looked: Look | None = None  # the last one whose jobs were all pushed
+        self._turn = asyncio.Lock()
         self._cursor = b"0"
         self._examine = EXAMINED_A_LOOK
         self._told: dict[str, str] = {}  # what was said of broken ones
+        self.told: list[Callable[[], None]] = []
+        """Called when one was defined."""
         self._oldest: dict[str, tuple[bytes, int]] = {}  # where those that catch up began
 
     # --- what callers ask for
@@ -207,36 +225,42 @@ class Crons:
                 same = (before.schedule, before.timezone) == (cron.schedule, cron.timezone)
             except Broken:
                 pass
+        else:  # what jobs of a namesake came to is not for this one
+            await self._store.call(cron.queue, "HDEL", self._all_keys.recurred(cron.queue), name)
         answer = await self._call(
             "cron_put", name, codec.encode(cron), body, _kind(wanted), following[0], int(same)
         )
         if answer == b"full":
-            raise CallerError("there are 1000 recurring jobs already, which is the most; delete some")
+            raise CallerError("there are 1000 recurring jobs already, the maximum; delete some")
+        for told in self.told:
+            told()
         return bool(answer)
 
     async def remove(self, name: str) -> None:
         """Forget a recurring job. Raises `NotFound`."""
         if not await self._call("cron_remove", name):
-            raise _missing(name)
+            raise missing(name)
 
     async def show(self, name: str) -> Shown:
         """One recurring job. Raises `NotFound`."""
-        return self._show(await self._read(name))
+        [shown] = await self._with_outcomes([self._show(await self._read(name))])
+        return shown
 
     async def page(self, after: str, limit: int) -> tuple[list[Shown], bool]:
         """Some recurring jobs by name, those after the name `after`, and whether there are more.
 
-        A page may hold fewer than `limit`: 4 MiB of bodies are the most.
+        A page may hold fewer than `limit`: 2 MiB of bodies are the most.
         """
         reply = await self._call("cron_list", after, limit, LIST_BYTES)
         found, clock = [], _Slice()
         for at in range(3, len(reply), 6):
             found.append(self._show([*reply[:2], *reply[at : at + 6]]))
             await clock.breathe()
-        return found, reply[2] == b"1"
+        return await self._with_outcomes(found), reply[2] == b"1"
 
     async def fire(self, name: str) -> tuple[str, int]:
-        """Push the job of a recurring job now, beside its moments. Returns the queue and the job's id.
+        """Push the job of a recurring job now, in addition to its moments. Returns the queue and the job's
+        id.
 
         Raises `NotFound`, `WrongState` for one that cannot be read, and what a push raises.
         """
@@ -256,7 +280,7 @@ class Crons:
     async def pause(self, name: str) -> Shown:
         """Push nothing more of a recurring job until it is resumed. Raises `NotFound`."""
         if not await self._call("cron_pause", name):
-            raise _missing(name)
+            raise missing(name)
         return await self.show(name)
 
     async def resume(self, name: str) -> Shown:
@@ -272,10 +296,32 @@ class Crons:
         await self._call("cron_pause", name, _kind(wanted), following[0] if following else "")
         return await self.show(name)
 
+    async def _with_outcomes(self, shown: list[Shown]) -> list[Shown]:
+        """The same, each with its outcome: they lie beside the jobs, so each queue is asked for its own."""
+        by_queue: dict[str, list[str]] = {}
+        for one in shown:
+            if one.cron is not None:
+                by_queue.setdefault(one.cron.queue, []).append(one.name)
+        replies = await asyncio.gather(
+            *(
+                self._store.call(queue, "HMGET", self._all_keys.recurred(queue), *some)
+                for queue, some in by_queue.items()
+            ),
+            return_exceptions=True,
+        )
+        found: dict[str, Outcome | None] = {}
+        for some, reply in zip(by_queue.values(), replies, strict=True):
+            if isinstance(reply, StoreError):
+                continue  # that key of the queue is spoilt: nobody knows
+            if isinstance(reply, BaseException):
+                raise reply
+            found.update(zip(some, map(_outcome, reply), strict=True))
+        return [msgspec.structs.replace(one, outcome=found.get(one.name)) for one in shown]
+
     async def _read(self, name: str) -> Sequence[Any]:
         reply: Sequence[Any] = await self._call("cron_show", name)
         if len(reply) == 2:
-            raise _missing(name)
+            raise missing(name)
         return reply
 
     def _show(self, reply: Sequence[Any]) -> Shown:
@@ -304,7 +350,7 @@ class Crons:
 
     async def run(self) -> None:
         """Fire what is due, for ever."""
-        await asyncio.sleep(random.random() * LOOK_S)  # noqa: S311 (so that servers do not look all at once)
+        await asyncio.sleep(random.random() * LOOK_S)  # noqa: S311 (so that servers do not look all at once)  # nosec B311
         said = ""
         while True:
             began = self._loop.time()
@@ -319,15 +365,26 @@ class Crons:
                     log.warning("cron.failed reason=%r", said)
             await asyncio.sleep(max(0.0, began + LOOK_S - self._loop.time()))
 
-    async def fire_due(self) -> None:
+    async def fire_due(self) -> Look:
         """Push the jobs of all moments that have come, and correct next moments that cannot be."""
-        look = await self._look()
-        before = self._looked
-        if before is not None and look.now < before.now:  # all are examined at the next look
-            self._cursor, self._examine = b"0", EXAMINED_MOST
-        await self._correct(look)
-        await self._fire(look)
-        self._looked = look
+        async with self._turn:
+            look = await self._look()
+            before = self._looked
+            if before is not None and look.now < before.now:  # all are examined at the next look
+                self._cursor, self._examine = b"0", EXAMINED_MOST
+            await self._correct(look)
+            await self._fire(look)
+            self._looked = look
+            return look
+
+    async def next_moment(self, look: Look) -> int | None:
+        """The next moment of any recurring job after a look, by the store's clock (ms)."""
+        _, _, due, steady, *_ = self._keys
+        found = []
+        for key, now in ((due, look.now), (steady, look.steady)):
+            after = ("ZRANGEBYSCORE", key, f"({now}", "+inf", "WITHSCORES", "LIMIT", 0, 1)
+            found += [int(score) - now + look.now for _, score in await self._store.call(CRONS, *after)]
+        return min(found, default=None)
 
     async def _look(self) -> Look:
         reply = await self._call("cron_look", self._seen, self._cursor, self._examine)
@@ -386,9 +443,9 @@ class Crons:
                     sum(len(one.moments) for one in bundle) >= PUSHED_AT_ONCE
                     or len(bundle) >= ADVANCED_A_CALL
                 ):
-                    left += await self._push_all(bundle)
+                    left += await self._push_all(bundle, look)
                     bundle = []
-            left += await self._push_all(bundle)
+            left += await self._push_all(bundle, look)
             if self._loop.time() >= began + CATCH_UP_S:
                 return
             waiting = left
@@ -438,7 +495,7 @@ class Crons:
             moments = [moment for moment in moments if now - moment <= LATE_MS]
         return Due(record, cron, kind, moments, following)
 
-    async def _push_all(self, bundle: list[Due]) -> list[Record]:
+    async def _push_all(self, bundle: list[Due], look: Look) -> list[Record]:
         """Push all of these moments, and note the next ones. Returns those of which more is to be pushed."""
         left: list[Record] = []
         while bundle:
@@ -461,10 +518,11 @@ class Crons:
                     elif isinstance(result, PresqueError):
                         self._tell_not_pushed(due, result)
                 following = b"" if due.following is None else str(due.following).encode()
-                why = "fired" if due.moments else "era"
+                # By the clock of the look: it may have been set back since, and these be too early.
+                why = str(look.now) if due.moments else "era"
                 notes += (due.record.name, due.record.score, due.kind, following, why)
                 if due.more:
-                    left.append(dataclasses.replace(due.record, score=following, kind=due.kind))
+                    left.append(msgspec.structs.replace(due.record, score=following, kind=due.kind))
             if trouble is not None:  # the next look finds them again, and no job is pushed twice
                 raise trouble
             if notes:
@@ -496,7 +554,7 @@ class Crons:
         log.warning("cron.not_pushed name=%s queue=%s reason=%r", due.record.name, due.cron.queue, str(error))
 
     def _understood(self, record: Record) -> tuple[Cron, Schedule] | None:
-        """What a record means; None if it cannot be read, which is told once."""
+        """What a record means; None if it cannot be read, which is logged once."""
         try:
             names.queue(record.name, "recurring job")
             found = _understand(record.packed)
@@ -545,7 +603,7 @@ def _options(name: str, cron: Cron, stamp: str | None) -> PushOptions:
         uniq=f"cron:{name}" if skip else None,
         uniq_until="done" if skip else "fetch",
         group=cron.group,
-        cron=name if stamp is not None else None,
+        cron=name,
         stamp=stamp,
     )
 
@@ -603,6 +661,14 @@ def _clocks(reply: Sequence[Any]) -> tuple[int, int]:
     return int(reply[0]), int(reply[1])
 
 
+def _outcome(said: bytes | None) -> Outcome | None:
+    """What the functions noted of a job that ended; None where nothing of the kind is there."""
+    word, at, job, error = (*(said or b"").split(b" ", 3), b"", b"", b"", b"")[:4]
+    if word.decode("ascii", "replace") not in OUTCOMES or not at.isdigit():
+        return None
+    return Outcome(word.decode(), int(at), job.decode(), error.decode("utf-8", "ignore"))
+
+
 def _record(parts: Sequence[Any]) -> Record:
     name, packed, score, kind, note = parts
     era, fired, paused = (*note.split(b" "), b"", b"", b"")[:3]
@@ -621,9 +687,10 @@ def _moment(text: bytes) -> int | None:
     return int(text) if text.isdigit() and len(text) < 18 else None
 
 
-def _missing(name: str) -> NotFound:
+def missing(name: str) -> NotFound:
+    """There is none."""
     return NotFound(f"there is no recurring job `{name}`")
 
 
 def _broken(name: str, broken: Broken) -> WrongState:
-    return WrongState(f"the recurring job `{name}` is broken: {broken}; put it again or delete it")
+    return WrongState(f"the recurring job `{name}` is broken: {broken}; define it again or delete it")

@@ -7,18 +7,28 @@ another turn of the event loop for each request.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from presque.engine import keys, library
+from presque.engine.access import Access
+from presque.engine.alerts import Wanted
 from presque.engine.background import Background
+from presque.engine.bulk import Bulk
+from presque.engine.clock import Clock
 from presque.engine.crons import Crons
 from presque.engine.deliveries import Deliveries, Listener
 from presque.engine.events import Events, Hearer
+from presque.engine.finding import Finding
+from presque.engine.history import Histories
+from presque.engine.importing import Importing
 from presque.engine.jobs import Jobs
+from presque.engine.notes import Notes
 from presque.engine.pushing import Pushed, Pushing, pack
 from presque.engine.queues import Queues
 from presque.engine.settling import Settling
-from presque.engine.sweeper import sweep
+from presque.engine.sweeper import Sweeper
 from presque.engine.taking import Taking
 from presque.engine.workers import Workers
 from presque.errors import SetupError
@@ -32,37 +42,82 @@ from presque.store.store import Store
 
 __all__ = ["Engine", "Pushed", "pack"]
 
+WANTED_MOST = 4096  # queues of which is remembered whether somebody watches them
+
 
 class Engine:
-    """The queues of one namespace in one store."""
+    """The queues of one namespace in one store. One `beside` another shares its connections, its disk and its
+    tokens; who makes it sees to what the other does in the background (namespaces.py)."""
 
-    def __init__(self, address: Address, namespace: str = "presque", disk: Disk | None = None) -> None:
-        self.disk = Disk(None, 0) if disk is None else disk
-        self.keys = keys.Keys(namespace)
-        self.store = Store(address, library.functions(), on_connected=self._connected)
-        self.channels = Channels(address)
-        self._background = Background()
+    def __init__(
+        self,
+        address: Address,
+        namespace: str = "presque",
+        disk: Disk | None = None,
+        *,
+        test_clock: bool = False,
+        beside: Engine | None = None,
+    ) -> None:
+        self.connected: list[Callable[[], None]] = [self._connected]
+        """Called when the store can be called (again)."""
+        if beside is None:
+            self.disk = Disk(None, 0) if disk is None else disk
+            self.keys = keys.Keys(namespace)
+            self.store = Store(
+                address, library.functions(test_clock=test_clock), on_connected=self._tell_connected
+            )
+            self.channels = Channels(address)
+            self.background = Background()
+        else:
+            self.disk, self.store, self.channels = beside.disk, beside.store, beside.channels
+            self.keys = beside.keys.inside(namespace)
+            self.background = beside.background
+        self._beside = beside
         self._stopping = False
 
-        self.queues = Queues(self.store, self.channels, self.keys, self._background)
+        self.queues = Queues(self.store, self.channels, self.keys)
+        self.histories = Histories(self.store, self.keys, self.queues)
         self.pushing = Pushing(self.store, self.keys, self.queues, self.disk)
         self.settling = Settling(self.store, self.keys)
         self.taking = Taking(
-            self.store, self.channels, self.keys, self.queues, self.settling, self._background
+            self.store, self.channels, self.keys, self.queues, self.settling, self.background
         )
-        self.jobs = Jobs(self.store, self.channels, self.keys, self.disk)
+        self.jobs = Jobs(self.store, self.channels, self.keys, self.disk, self.taking.waits)
         self.workers = Workers(self.store, self.keys)
+        self.access: Access = (
+            Access(self.store, self.channels, self.keys, self.background) if beside is None else beside.access
+        )
+        self.notes = Notes(self.store, self.keys)
+        self.sweeper = Sweeper(self.store, self.keys, self.queues)
         self.crons = Crons(self.store, self.keys, self.pushing.push, self.disk)
+        self.finding = Finding(self.store, self.keys, self.queues.index)
+        self.importing = Importing(self.store, self.keys, self.queues.register, self.disk)
+        self.bulk = Bulk(
+            self.store,
+            self.keys,
+            self.finding,
+            self.access,
+            self.notes,
+            self.background,
+            self.queues.register,
+            self.disk,
+        )
+        self.wanted = Wanted(self.store, self.keys)
         self.deliveries = Deliveries(self.store, self.channels, self.keys)
-        self.events = Events(self.store, self.channels, self.keys)
-        self.queues.told += (self.taking.new_queue, self.events.new_queue)
+        self.events = Events(self.store, self.channels, self.keys, self.queues.index, self.background)
+        self.clock: Clock = (
+            Clock(self.store, self.access, self, movable=test_clock) if beside is None else beside.clock
+        )
+        self.queues.told += (self.events.new_queue,)
         self.queues.told_forgotten += (self.taking.forget, self.events.forget)
 
         # The verbs that callers know by the engine alone.
         self.push, self.push_many = self.pushing.push, self.pushing.push_many
+        self.prepare_push, self.push_prepared = self.pushing.prepare, self.pushing.push_prepared
         self.fetch, self.fetch_many = self.taking.fetch, self.taking.fetch_many
         self.lease, self.leave, self.give_back = self.taking.lease, self.taking.leave, self.taking.give_back
         self.settle, self.settle_many = self.settling.settle, self.settling.settle_many
+        self.settle_all = self.settling.settle_all
         self.count = self.queues.count
         self.stats, self.peek, self.purge = self.queues.stats, self.queues.peek, self.queues.purge
         self.start_queue, self.stop_queue = self.queues.start, self.queues.stop
@@ -84,9 +139,15 @@ class Engine:
         except BaseException:
             await self.stop()
             raise
-        self._background.spawn(sweep(self.store, self.keys, self.queues.known, self.queues.forget))
-        self._background.spawn(self.crons.run())
-        self._background.spawn(self.disk.watch())
+        self.background.spawn(self.sweeper.run())
+        self.background.spawn(self.histories.run())
+        self.background.spawn(self.crons.run())
+        self.background.spawn(self.bulk.run())
+        self.background.spawn(self.disk.watch())
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let `work` run until the engine ends."""
+        self.background.spawn(work)
 
     async def _check_layout(self) -> None:
         """Raise `SetupError` for data that another presque wrote in a layout that is not known here."""
@@ -99,7 +160,7 @@ class Engine:
             )
 
     def stop_waiting(self) -> None:
-        """Answer everybody who waits with "nothing", and let nobody wait from now on."""
+        """Answer all waiters with "nothing", and let nobody wait from now on."""
         self._stopping = True
         self.taking.stop()
         self.jobs.stop_waiting()
@@ -107,22 +168,31 @@ class Engine:
     async def stop(self) -> None:
         """End what runs in the background, then the connection."""
         self.stop_waiting()
-        await self._background.end()
+        await self.background.end()
         await self.channels.close()
         await self.store.close()
 
     @property
     def stopping(self) -> bool:
         """Whether nobody may wait any more."""
-        return self._stopping
+        return self._stopping or (self._beside is not None and self._beside.stopping)
 
     @property
     def info(self) -> StoreInfo | None:
         """What the store said of itself when it was last reached."""
         return self.store.info
 
+    def _tell_connected(self) -> None:
+        for told in list(self.connected):
+            told()
+
+    def again(self) -> None:
+        """The store can be called again, by the connection that this engine shares."""
+        self._connected()
+
     def _connected(self) -> None:
         """The store can be called (again). It may be another one, or have lost its data."""
+        self.clock.connected()
         self.taking.connected()
         self.deliveries.connected()
         self.events.connected()
@@ -142,9 +212,10 @@ class Engine:
         """Tell `hearer` what happens to jobs of the `wanted` queues, in place of those wanted before: until
         `events.rest`. It is heard once this has returned. Raises `PresqueError`."""
 
-        def is_wanted(queue: str) -> bool:
-            return any(one.matches(queue) for one in wanted)
-
-        named = {item for one in wanted for item in one.items if not has_glob(item)}
+        is_wanted: Callable[[str], bool] = functools.lru_cache(WANTED_MOST)(
+            lambda queue: any(one.matches(queue) for one in wanted)
+        )
+        items = {item for one in wanted for item in one.items}
+        named = {item for item in items if not has_glob(item)}
         await self.channels.caught_up()  # a queue that was new before this is not new
-        await self.events.watch(hearer, is_wanted, self.queues.known, named)
+        await self.events.watch(hearer, is_wanted, named, patterns=len(named) < len(items))

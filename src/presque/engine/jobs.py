@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+
+import msgspec
 
 from presque import codec
 from presque.engine import calls, replies
@@ -21,7 +22,9 @@ from presque.store.disk import OF_A_JOB, Disk
 from presque.store.store import Store
 
 LOOK_AGAIN_S = 5.0
-RETRY_A_CALL = 500
+RETRY_A_CALL = 250
+PAGE_BYTES = 2 * 1024 * 1024  # with all that is known of the jobs, which costs more to write
+REJOIN_MOST = 10_000  # calls, of some groups each
 
 MISSING = "there is no such job: it was never pushed, or is finished and was not kept"
 
@@ -29,13 +32,18 @@ MISSING = "there is no such job: it was never pushed, or is finished and was not
 class Jobs:
     """The jobs of one namespace, one at a time."""
 
-    def __init__(self, store: Store, channels: Channels, keys: Keys, disk: Disk) -> None:
+    def __init__(
+        self, store: Store, channels: Channels, keys: Keys, disk: Disk, waits_here: Callable[[str], bool]
+    ) -> None:
+        self._waits_here = waits_here
         self._disk = disk
         self._store = store
         self._channels = channels
         self._keys = keys
         self._ends: dict[str, _Ends] = {}
         self._stopping = False
+        self._ahead_s = 0.0  # how far the store's clock was moved for a test
+        self._moved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def stop_waiting(self) -> None:
         """Let those who wait for the end of a job see it as it is now, and let nobody wait from now on."""
@@ -57,7 +65,7 @@ class Jobs:
 
         A page may hold fewer than `limit` jobs, or none, and still have a next.
         """
-        reply = await self._call("list", queue, state.value, limit, cursor, ANSWER_BYTES, answer=ANSWER_BYTES)
+        reply = await self._call("list", queue, state.value, limit, cursor, PAGE_BYTES, answer=ANSWER_BYTES)
         return [replies.job(queue, one) for one in reply[1:]], reply[0].decode()
 
     async def patch(
@@ -84,8 +92,8 @@ class Jobs:
             reply = await self._call("patch_body", queue, job, *numbers, seal(body))
         if reply == b"missing":
             raise NotFound(MISSING)
-        if reply == b"late":
-            raise replies.REFUSALS[reply]
+        if reply == b"late" or reply.startswith(b"quota "):
+            raise replies.refusal(reply)
         if reply == b"moved":
             raise WrongState("the job was moved 255 times already; delete it and push it again")
         if reply == b"damaged":
@@ -96,7 +104,7 @@ class Jobs:
             )
 
     async def remove(self, queue: str, job: str) -> bool:
-        """Take a job away. False if it is leased: then its holder is told and it is not tried again.
+        """Delete a job. False if it is leased: then its holder is notified, and the job is not retried.
 
         Raises `NotFound`.
         """
@@ -106,7 +114,7 @@ class Jobs:
         return bool(reply == b"deleted")
 
     async def retry(self, queue: str, job: str) -> None:
-        """Let a dead job be tried again, its attempts anew. Raises `NotFound` or `WrongState`."""
+        """Retry a dead job; its attempts count from 0. Raises `NotFound` or `WrongState`."""
         reply = await self._call("retry", queue, job, 0, 0, 0)
         if reply == b"missing":
             raise NotFound(MISSING)
@@ -119,9 +127,11 @@ class Jobs:
         done = 0
         while limit is None or done < limit:
             some = RETRY_A_CALL if limit is None else min(RETRY_A_CALL, limit - done)
-            found = await self._call("retry", queue, "", some, f"{gap:.3f}", int(done * gap))
+            found, left = await self._call("retry", queue, "", some, f"{gap:.3f}", int(done * gap))
             done += found
-            if found < some:
+            if limit is None or limit > done + left:
+                limit = done + left  # those that die meanwhile do not count
+            if not found:
                 break
         return done
 
@@ -130,7 +140,12 @@ class Jobs:
         reply = await self._call("explain", queue, job)
         if not reply:
             raise NotFound(MISSING)
-        [_, listeners] = await self._store.call(queue, "PUBSUB", "SHARDNUMSUB", self._keys.wake(queue))
+        by_name, by_pattern = self._keys.wake(queue), self._keys.wake_any()
+        # Channels of two hash tags: on several nodes each is to be asked of its own.
+        found = await self._store.call(queue, "PUBSUB", "SHARDNUMSUB", by_name, by_pattern)
+        elsewhere = found[3] - self._channels.hears(by_pattern)  # who can tell for which patterns
+        named = max(0, found[1] - self._channels.lingers(by_name))
+        listeners = named + max(0, elsewhere) + self._waits_here(queue)
         return replies.explained(reply, listeners=listeners)
 
     async def policy(self, queue: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -139,17 +154,30 @@ class Jobs:
         The words are those of lua/policy.lua; False goes back to the default.
         """
         packed = codec.pack(dict(changes)) if changes else b""
-        found: dict[str, Any] = codec.unpack(await self._call("policy", queue, packed)) or {}
+        reply = await self._call("policy", queue, packed)
+        if isinstance(reply, list):  # the namespace may not have another queue
+            raise replies.refusal(reply[0])
+        if packed:
+            await self._rejoin(queue)
+        found: dict[str, Any] = codec.unpack(reply) or {}
         return found
+
+    async def _rejoin(self, queue: str) -> None:
+        """Let groups that were at their limit have a turn: they may have room now."""
+        following = "0"
+        for _ in range(REJOIN_MOST):
+            following = (await self._call("rejoin", queue, following)).decode()
+            if following == "0":
+                return
 
     async def end(self, queue: str, job: str, seconds: float) -> Job:
         """The job once it is done, dead or deleted, or as it is after `seconds`.
 
-        One that ends and is not kept is told as it was last seen, in the state that it ended in. Raises
+        A job that ends and is not kept is returned as last seen, with its final state. Raises
         `NotFound` for a job that is not there, `JobGone` for one whose end nobody heard of.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
+        deadline = loop.time() + self._ahead_s + seconds
         heard: asyncio.Future[str] = loop.create_future()
         ends = self._wait_for_end(queue, job, heard)
         try:
@@ -157,22 +185,31 @@ class Jobs:
                 await ends.hearing.begun()
             found = await self.show(queue, job)
             while found.state not in (JobState.DONE, JobState.DEAD):
-                left = deadline - loop.time()
+                left = deadline - loop.time() - self._ahead_s
                 if left <= 0 or self._stopping:
                     break
                 # A message may get lost with the connection, so look again now and then.
-                await asyncio.wait((heard,), timeout=min(left, LOOK_AGAIN_S))
+                waited = (heard, self._moved)
+                await asyncio.wait(
+                    waited, timeout=min(left, LOOK_AGAIN_S), return_when=asyncio.FIRST_COMPLETED
+                )
                 try:
                     found = await self.show(queue, job)
                 except NotFound:
                     if not heard.done() or heard.cancelled():
                         raise JobGone from None
-                    return dataclasses.replace(found, state=JobState(heard.result()), lease_until=None)
+                    return msgspec.structs.replace(found, state=JobState(heard.result()), lease_until=None)
                 if heard.done():
                     break  # it is alive again, or its end is kept
             return found
         finally:
             self._stop_waiting(queue, job, heard)
+
+    def moved(self, seconds: float) -> None:
+        """The store's clock was moved for a test: end the waits that would be over by now."""
+        self._ahead_s += max(0.0, seconds)
+        self._moved.set_result(None)
+        self._moved = asyncio.get_running_loop().create_future()
 
     def _wait_for_end(self, queue: str, job: str, heard: asyncio.Future[str]) -> _Ends:
         ends = self._ends.get(queue)

@@ -2,47 +2,52 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import functools
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from presque.engine import calls, replies
-from presque.engine.background import Background
+from presque.engine.index import Index
 from presque.engine.keys import REGISTRY, Keys
 from presque.engine.records import body_of
 from presque.engine.sizes import ANSWER_BYTES
 from presque.errors import PresqueError, SetupError, StoreError, StoreUnavailable
 from presque.job import QueueStats
-from presque.names import QueueList
-from presque.store.channels import Channels
+from presque.names import QueueList, has_glob
+from presque.store.channels import Channels, Hearing
 from presque.store.store import Store
 
-COUNTED_AT_ONCE = 1000
+log = logging.getLogger("presque.engine")
+
+KNOWN_MOST = 20_000
+NAMED_MOST = 1000  # stopped queues that are listed
+SPOILT_MOST = 1000
 
 
 class Queues:
-    """The queues of one namespace. `known` are the names of all; `told` are called with each new one, and
-    `told_forgotten` with each one that was forgotten."""
+    """The queues of one namespace. `told` are called with each new one, and `told_forgotten` with each one
+    that was forgotten."""
 
-    def __init__(self, store: Store, channels: Channels, keys: Keys, background: Background) -> None:
-        self.known: set[str] = set()
+    def __init__(self, store: Store, channels: Channels, keys: Keys) -> None:
+        self.index = Index(store, keys)
         self.told: list[Callable[[str], None]] = []
         self.told_forgotten: list[Callable[[str], None]] = []
         self._store = store
         self._channels = channels
         self._keys = keys
-        self._background = background
         self._registry = keys.registry()
+        # Names that need not be registered by the next push, the latest of them last: the others are once
+        # more.
+        self._known: dict[str, None] = {}
+        self._spoilt: dict[str, str] = {}
 
     # --- which there are ------------------------------------------------------------------------
 
     async def hear(self) -> None:
-        """Know of all queues, now and from now on. Raises `SetupError` if the store does not let us hear."""
-        hearing = self._channels.hear(self._registry[1], self._heard, self.look)
+        """Hear of new and forgotten queues from now on. Raises `SetupError` if the store does not let us."""
         try:
-            await hearing.begun()
+            await self.listen().begun()
         except StoreError as error:
             raise SetupError(
                 f"the store's user may not listen to channels: {error}; "
@@ -50,23 +55,25 @@ class Queues:
             ) from None
         except StoreUnavailable as error:
             raise SetupError(f"no store at {self._store.address}: {error}") from None
-        await self.names()
+
+    def listen(self) -> Hearing:
+        """Hear of new and forgotten queues until this is ended. What was known before it has begun may be
+        wrong."""
+        hearing = self._channels.hear(self._registry[1], self._heard, self.look)
+        hearing.then(lambda _: self.look())
+        return hearing
 
     def look(self) -> None:
-        """Queues may have become known that nobody heard of."""
-        self._background.spawn(self._catch_up())
+        """Queues may have been forgotten and nobody heard of it: register each again at its next push."""
+        self._known.clear()
 
     async def names(self) -> list[str]:
         """The names of all queues, in alphabetical order."""
-        found = await self._store.call(REGISTRY, "SMEMBERS", self._registry[0])
-        names = {name.decode() for name in found}
-        # Added, not put in place of what is known: a new queue may have been heard of since the answer.
-        self.known |= names
-        return sorted(names)
+        return [name async for page in self.index.all(self.index.names) for name in page]
 
     def register(self, queue: str) -> None:
         """Make a queue known before its first job: the next call on the connection comes after this one."""
-        if queue not in self.known:
+        if queue not in self._known:
             self._send_register(queue)
 
     def pushed(self, queue: str, first_id: Any) -> None:
@@ -83,7 +90,12 @@ class Queues:
         if reply == 1:
             self._new(queue)  # the message that tells of it may come later than its first jobs
         elif not isinstance(reply, PresqueError):
-            self.known.add(queue)
+            self._know(queue)
+
+    def _know(self, queue: str) -> None:
+        self._known[queue] = None
+        if len(self._known) > KNOWN_MOST:
+            del self._known[next(iter(self._known))]
 
     def _heard(self, message: bytes) -> None:
         """The name of a new queue, or `!` and the name of one that was forgotten."""
@@ -94,23 +106,15 @@ class Queues:
             self._new(name)
 
     def _forgotten(self, queue: str) -> None:
-        self.known.discard(queue)
+        self._known.pop(queue, None)
+        self._spoilt.pop(queue, None)
         for told in self.told_forgotten:
             told(queue)
 
     def _new(self, queue: str) -> None:
-        self.known.add(queue)
+        self._know(queue)
         for told in self.told:
             told(queue)
-
-    async def _catch_up(self) -> None:
-        with contextlib.suppress(PresqueError):  # then the next connection catches up
-            before = set(self.known)
-            names = await self.names()
-            for queue in before.difference(names):
-                self._forgotten(queue)
-            for queue in names:
-                self._new(queue)
 
     # --- what they hold -------------------------------------------------------------------------
 
@@ -121,24 +125,38 @@ class Queues:
 
     async def count(self) -> tuple[int, int]:
         """How many jobs there are in how many queues, jobs of every state. Raises `PresqueError`."""
-        found: list[int] = []
-        for first in range(0, len(names := sorted(self.known)), COUNTED_AT_ONCE):
-            some = names[first : first + COUNTED_AT_ONCE]
-            found += await asyncio.gather(
-                *(self._store.call(name, "HLEN", self._keys.of(name)[1]) for name in some)
-            )
-        return sum(found), len(found)
+        jobs = queues = 0
+        async for page in self.index.all(self.index.names):
+            queues += len(page)
+            keys = tuple(self._keys.of(name)[1] for name in page)
+            jobs += int(await self._store.ask(page[0], calls.encode("held", keys))) if page else 0
+        return jobs, queues
 
     async def stats(self, queues: Sequence[str]) -> list[QueueStats]:
-        """The counts and counters of these queues, in their order; zeros for one never seen."""
+        """The counts and counters of these queues, in their order; zeros for one never seen.
+
+        Raises `StoreError` if the one that is asked for is spoilt. Among others it is left out, and logged.
+        """
         found: list[QueueStats] = []
-        for some in calls.split(queues):
-            call = calls.encode("stats", self._keys.of_all(some))
-            found += replies.stats(await self._store.ask(some[0], call), some)
+
+        async def ask(some: Sequence[str]) -> Any:
+            return await self._store.ask(some[0], calls.encode("stats", self._keys.of_all(some)))
+
+        async for reply, some in calls.in_pieces(queues, ask, self.spoilt):
+            figures, spoilt = replies.stats(reply, some)
+            found += figures
+            self.spoilt(spoilt)
         return found
 
+    def spoilt(self, found: Mapping[str, str]) -> None:
+        """What is wrong with queues that were passed over. It is logged once for each."""
+        for queue, reason in found.items():
+            if self._spoilt.get(queue) != reason and len(self._spoilt) < SPOILT_MOST:
+                self._spoilt[queue] = reason
+                log.error("queue.spoilt queue=%s reason=%r", queue, reason)
+
     async def peek(self, queue: str, count: int) -> tuple[int, list[tuple[str, bytes]]]:
-        """How many jobs are ready, and id and body of those that would be fetched next (8 MiB at most)."""
+        """How many jobs are ready, and id and body of those that would be fetched next (4 MiB at most)."""
         call = calls.encode("peek", self._keys.of(queue), count, ANSWER_BYTES)
         ready, *found = await self._store.ask(queue, call, ANSWER_BYTES if count else 0)
         return ready, [
@@ -155,16 +173,24 @@ class Queues:
 
     async def stop(self, queue: str) -> None:
         """Hand out nothing from this queue until it is started again. Pushes go on."""
-        await self._call("control", queue, "stop")
+        reply = await self._call("control", queue, "stop")
+        if reply != 0:  # the namespace may not have another queue
+            raise replies.refusal(reply)
 
     async def started(self, queue: str) -> bool:
         """Whether the queue hands out jobs. One never seen does."""
         return bool(await self._call("control", queue, "ask"))
 
     async def stopped(self, queues: QueueList) -> list[str]:
-        """Which of these queues are stopped."""
-        stats = await self.stats(queues.expand(self.known))
-        return [one.queue for one in stats if not one.started]
+        """Which of these queues are stopped; of those that patterns stand for, the first 1000 at most."""
+        found: list[str] = []
+        if queues.globs:
+            found, _ = await self.index.select(self.index.stopped, queues, "", NAMED_MOST)
+        if named := [item for item in queues.items if not has_glob(item)]:
+            scores = await self._store.call(REGISTRY, "ZMSCORE", self.index.stopped, *named)
+            found += [name for name, score in zip(named, scores, strict=True) if score is not None]
+        stopped = set(found)
+        return [name for name in queues.expand(stopped) if name in stopped]
 
     async def purge(self, queue: str) -> int:
         """Delete all jobs of the queue, its counters and its uniq keys. Returns how many jobs went."""

@@ -8,7 +8,7 @@ way must not be carried out.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -18,6 +18,7 @@ PLAIN, EXTENDED = 0x10, 0x11
 HEADER, SEAL = 8, 4
 BODY = HEADER + SEAL
 
+_SEAL = struct.Struct(">I")
 _RUN = struct.Struct(">BBH6sI6sBH")
 
 
@@ -33,10 +34,9 @@ def body_of(record: bytes) -> bytes:
     return body if crc32(body) == int.from_bytes(record[start : start + SEAL], "big") else b""
 
 
-def seal_all(bodies: Sequence[bytes]) -> list[bytes]:
-    """The same of many, in less time."""
-    seals = struct.pack(f">{len(bodies)}I", *map(crc32, bodies))
-    return [seals[4 * n : 4 * n + 4] + body for n, body in enumerate(bodies)]
+def seals_of(bodies: Sequence[bytes]) -> list[bytes]:
+    """What `seal` puts before each of many bodies, in less time."""
+    return list(map(_SEAL.pack, map(crc32, bodies)))
 
 
 def bodies_of(records: Sequence[bytes]) -> list[bytes]:
@@ -77,10 +77,19 @@ def pushed_at_of(record: bytes) -> int:
     return int.from_bytes(record[2:8], "big")
 
 
+def record_of(body: bytes, priority: int, pushed_at: int, extras: Mapping[str, Any]) -> bytes:
+    """The record of a job with these extras."""
+    head = bytes((EXTENDED if extras else PLAIN, priority)) + pushed_at.to_bytes(6, "big")
+    if not extras:
+        return head + seal(body)
+    packed = codec.pack(dict(extras))
+    return head + len(packed).to_bytes(2, "big") + packed + seal(body)
+
+
 class Run(NamedTuple):
     """What happened to a job since it was first leased. Moments are milliseconds since the epoch.
 
-    `more` holds what only some have: `errors`, `progress`, `result`, `cancel`, `finished`, `reason`.
+    `more` holds what only some have: `errors`, `progress`, `result`, `saved`, `cancel`, `finished`, `reason`.
     """
 
     attempt: int = 0
@@ -101,3 +110,10 @@ def run_of(packed: bytes) -> Run:
     end = start + of_worker
     more = codec.unpack_map(packed[end:]) if len(packed) > end else {}
     return Run(attempt, int.from_bytes(at, "big"), packed[start:end].decode(), more)
+
+
+def packed_run(run: Run, priority: int, *, plain: bool) -> bytes:
+    """A run as the store has it, of a job that nobody holds."""
+    worker, at = run.worker.encode(), run.leased_at.to_bytes(6, "big")
+    fixed = _RUN.pack(PLAIN if plain else EXTENDED, priority, run.attempt, bytes(6), 0, at, 0, len(worker))
+    return fixed + worker + (codec.pack(run.more) if run.more else b"")

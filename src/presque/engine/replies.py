@@ -8,6 +8,7 @@ from functools import partial
 from itertools import repeat
 from typing import Any, Generic, TypeVar
 
+from presque.engine.quotas import full_of
 from presque.engine.records import (
     bodies_of,
     body_of,
@@ -15,7 +16,6 @@ from presque.engine.records import (
     priority_of,
     pushed_at_of,
     run_of,
-    traceparent_of,
 )
 from presque.errors import CallerError, JobExists, KeyReused, PresqueError, QueueFull
 from presque.job import (
@@ -32,8 +32,6 @@ from presque.job import (
     WorkerStats,
 )
 
-__all__ = ["traceparent_of"]
-
 J = TypeVar("J", Fetched, Leased)
 
 REFUSALS: dict[bytes, PresqueError] = {
@@ -48,7 +46,12 @@ def pushed(result: Any) -> int | PresqueError:
     """What became of one pushed job: its id, or why it was not stored."""
     if type(result) is int:
         return result
-    return Replayed(result[0]) if isinstance(result, list) else REFUSALS[result]
+    return Replayed(result[0]) if isinstance(result, list) else refusal(result)
+
+
+def refusal(word: bytes) -> PresqueError:
+    """Why something was not stored."""
+    return REFUSALS[word] if word in REFUSALS else full_of(word.decode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class Taken(Generic[J]):
 
     `due_ms` tells for some queues in how many milliseconds their next job is due; `more` that another call
     would find more at once. The bodies of the `damaged` jobs are not what was pushed: nobody may get them.
+    Queues that are `spoilt` were passed over.
     """
 
     jobs: list[J]
@@ -64,12 +68,13 @@ class Taken(Generic[J]):
     due_ms: dict[str, int]
     more: bool
     damaged: list[J]
+    spoilt: dict[str, str]
 
 
 def fetched(reply: Any, queues: Sequence[str]) -> Taken[Fetched]:
     """The jobs that a fetch from `queues` took."""
     jobs: list[Fetched] = []
-    for position, ids, records, _ in _by_queue(reply):
+    for position, ids, records, _, _ in _by_queue(reply):
         queue = queues[position - 1]
         names = [job_id.decode() for job_id in ids]
         jobs += map(_fetched, zip(repeat(queue), names, bodies_of(records), records))
@@ -79,11 +84,15 @@ def fetched(reply: Any, queues: Sequence[str]) -> Taken[Fetched]:
 def leased(reply: Any, queues: Sequence[str]) -> Taken[Leased]:
     """The jobs that a lease from `queues` took."""
     jobs: list[Leased] = []
-    for position, ids, records, held in _by_queue(reply):
+    for position, ids, records, held, saved in _by_queue(reply):
         queue, token = queues[position - 1], held[0].decode()
         names = [job_id.decode() for job_id in ids]
-        attempts, most, ends = held[1::3], held[2::3], held[3::3]
-        told = zip(repeat(queue), names, bodies_of(records), records, attempts, most, repeat(token), ends)
+        if len(held) == 4:  # these values hold for all jobs
+            attempts, most, ends = map(repeat, held[1:])
+        else:
+            attempts, most, ends = held[1::3], held[2::3], held[3::3]
+        bodies, kept = bodies_of(records), _saved(saved, len(names)) if saved else repeat(b"")
+        told = zip(repeat(queue), names, bodies, records, attempts, most, repeat(token), ends, kept)
         jobs += map(_leased, told)
     return _taken(reply, queues, jobs)
 
@@ -95,18 +104,27 @@ _leased: Callable[[tuple[Any, ...]], Leased] = partial(tuple.__new__, Leased)
 
 def _by_queue(reply: Any) -> Iterable[Any]:
     flat = reply[3]
-    return zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True)
+    return zip(flat[::5], flat[1::5], flat[2::5], flat[3::5], flat[4::5], strict=True)
+
+
+def _saved(flat: Sequence[Any], count: int) -> list[bytes]:
+    """What each of so many jobs has saved."""
+    found = [b""] * count
+    for position, text in zip(flat[::2], flat[1::2], strict=True):
+        found[position - 1] = text
+    return found
 
 
 def _taken(reply: Any, queues: Sequence[str], jobs: list[J]) -> Taken[J]:
-    more, stopped, due, _ = reply
-    damaged = [job for job in jobs if not job.body]
+    more, stopped, due, _, passed_over = reply
+    damaged = [job for job in jobs if not job[2]]
     return Taken(
         [job for job in jobs if job.body] if damaged else jobs,
         [queues[position - 1] for position in stopped],
         {queues[due[i] - 1]: due[i + 1] for i in range(0, len(due), 2)},
         more == 1 or bool(damaged),
         damaged,
+        spoilt(passed_over, queues) if passed_over else {},
     )
 
 
@@ -123,8 +141,13 @@ def settled(reply: Any) -> Settled:
     return Settled(200, word.decode(), moment)
 
 
-def settled_all(reply: Sequence[Any]) -> list[Settled]:
-    """What became of each of many leases."""
+def settled_all(reply: Sequence[Any], count: int) -> list[Settled]:
+    """What became of each of so many leases. If it is the same for all, the store says it once. After a 0 it
+    answers for the first of them alone, and is to be asked for the others."""
+    if len(reply) == 1:
+        return [settled(reply[0])] * count
+    if reply and reply[0] == 0:
+        return [settled(one) for one in reply[1:]]
     return [_SETTLED[one] if type(one) is bytes else settled(one) for one in reply]
 
 
@@ -146,14 +169,17 @@ def job(queue: str, reply: Sequence[Any]) -> Job:
         pushed_at=pushed_at_of(record),
         run_at=when if state is JobState.SCHEDULED else extras.get("run_at"),
         lease_until=when if state is JobState.LEASED else None,
+        leased_at=run.leased_at if state is JobState.LEASED else None,
         kept_until=when if state is JobState.DONE else None,
         expires_at=extras["expires_at"] - ahead if "expires_at" in extras else None,
         finished_at=more.get("finished"),
         group=extras.get("group"),
         uniq=extras.get("uniq"),
         traceparent=extras.get("trace"),
+        cron=extras.get("cron"),
         worker=run.worker or None,
         progress=_bytes(more.get("progress")),
+        saved=_bytes(more.get("saved")),
         result=_bytes(more.get("result")),
         reason=more.get("reason"),
         cancelled=bool(more.get("cancel")),
@@ -161,6 +187,9 @@ def job(queue: str, reply: Sequence[Any]) -> Job:
             Failure(int(one["at"]), one["worker"], one["error"], one.get("backtrace"))
             for one in more.get("errors", ())
         ),
+        attempts=extras.get("attempts"),
+        keep=extras.get("keep"),
+        until_done=bool(extras.get("until_done")),
     )
 
 
@@ -190,21 +219,30 @@ def explained(reply: Sequence[Any], listeners: int) -> Explained:
     )
 
 
-def stats(reply: Sequence[Any], queues: Sequence[str]) -> list[QueueStats]:
-    """The counts of each of `queues`, in their order."""
+def spoilt(flat: Sequence[Any], queues: Sequence[str]) -> dict[str, str]:
+    """Which of the queues of a call were passed over, and what is wrong with each."""
+    return {
+        queues[position - 1]: reason.decode("utf-8", "replace")
+        for position, reason in zip(flat[::2], flat[1::2], strict=True)
+    }
+
+
+def stats(reply: Sequence[Any], queues: Sequence[str]) -> tuple[list[QueueStats], dict[str, str]]:
+    """The counts of each of `queues`, in their order, without those that are spoilt; and what is wrong with
+    these."""
     names = [name.decode() for name in reply[0]]
     found = []
-    for queue, figures in zip(queues, reply[1:], strict=True):
-        figure = dict(zip(names, figures, strict=True))
+    for position, *figures in reply[3:]:
+        queue, figure = queues[position - 1], dict(zip(names, figures, strict=True))
         oldest, started = figure.pop("oldest"), figure.pop("started")
         found.append(
             QueueStats(queue=queue, oldest_ms=None if oldest < 0 else oldest, started=started == 1, **figure)
         )
-    return found
+    return found, spoilt(reply[1], queues)
 
 
 def worker(reply: Sequence[bytes], id: str) -> WorkerStats | None:
-    """What is known of the worker `id`, or None if it was never heard of."""
+    """What is known of the worker `id`, or None if it was never heard from."""
     if not reply:
         return None
     started, processed, failed = map(int, reply)
@@ -232,12 +270,3 @@ def worker_records(reply: Sequence[Any]) -> list[WorkerRecord]:
             )
         )
     return found
-
-
-def registered(reply: Sequence[bytes]) -> dict[str, list[str]]:
-    """The registered workers and their queues. The store answers with a flat list or, in RESP3, a map."""
-    if isinstance(reply, dict):
-        pairs = list(reply.items())
-    else:
-        pairs = list(zip(reply[::2], reply[1::2], strict=True))
-    return {id.decode(): queues.decode().split() for id, queues in sorted(pairs)}

@@ -6,11 +6,11 @@ the first answer corrects it. One that is too high makes calls wait for each oth
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from presque.job import Fetched, Leased
 
-ANSWER_BYTES = 8 * 1024 * 1024
+ANSWER_BYTES = 4 * 1024 * 1024
 """What one answer may hold. Its first job is handed out whatever its size."""
 
 JOB_BYTES = 1024 * 1024
@@ -31,13 +31,12 @@ class Sizes:
         one = self._sizes.get(queue, UNKNOWN)
         return max(one, min(ANSWER_BYTES, count * one))
 
-    def saw(self, jobs: Iterable[Fetched | Leased]) -> None:
+    def saw(self, jobs: Sequence[Fetched | Leased]) -> None:
         """Learn from jobs that came."""
         seen: dict[str, int] = {}
-        for job in jobs:
-            size = len(job.record)
-            if size > seen.get(job.queue, 0):
-                seen[job.queue] = size
+        queues, _, _, records, *_ = zip(*jobs, strict=True) if jobs else ((),) * 4
+        for queue, size in set(zip(queues, map(len, records), strict=True)):
+            seen[queue] = max(size, seen.get(queue, 0))
         for queue, size in seen.items():
             if len(self._sizes) >= _QUEUES_MOST:
                 self._sizes.clear()

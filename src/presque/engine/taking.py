@@ -3,25 +3,29 @@
 Fetch and lease are one act with two endings (lua/take.lua); an `Ask` says which. Theory of operation of the
 wait:
 
-The store tells of jobs that became ready on a channel for each queue, and this server hears the channels of
-the queues that somebody waits for here. Whoever looks and then waits must hear before the look. A message
-names a queue; then as many jobs of it are taken as there are waiters, in one call, and dealt out in the order
-in which the waiters came. A scheduled job needs no message: every call learns when the next one is due, and a
-timer looks again then. So a wait costs nothing per second.
+The store tells of jobs that became ready on a channel for each queue, and on one for all. This server hears
+the channels of the queues that somebody waits for here by their names, and that of all while somebody waits
+for a pattern. A waiter must hear before it looks. A message tells of a queue; then as
+many jobs of it are taken as there are waiters, in one call, and dealt out in the order in which the waiters
+came. A scheduled job needs no message: every call learns when the next one is due, and a timer looks again
+then. So a wait costs nothing per second, and no more with many queues than with few.
 
 A fetch of one queue looks first, in a call that is gathered with those of others, and stands in line when it
-found nothing. All others stand in line first: a job may arrive in a queue that was looked at already.
+found nothing. All others stand in line first: a job may arrive in a queue that was looked at already. What a
+pattern stands for is read from the store a page at a time, of the busy queues alone (index.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from presque.engine import calls, replies
 from presque.engine.background import Background
@@ -34,7 +38,7 @@ from presque.engine.settling import Settling
 from presque.engine.sizes import ANSWER_BYTES, Sizes
 from presque.errors import PresqueError, QueueClosed, StoreError, StoreUnavailable
 from presque.job import Ask, Fetched, Leased, Settle
-from presque.names import QueueList
+from presque.names import QueueList, has_glob
 from presque.store.channels import Channels, Hearing
 from presque.store.store import Store
 
@@ -43,6 +47,9 @@ log = logging.getLogger("presque.engine")
 FETCH_MOST = 1000
 SERVE_MOST = 500
 TIMER_MOST_S = 3600.0
+MOVED_S = 1.0  # how long a moved clock gives to the looks that are under way
+LOOKS_AT_ONCE = 8  # for patterns: each may go through many queues
+CHECKS_A_TURN = 1000  # comparisons of a queue with patterns, in a turn of the event loop
 
 DAMAGED = "the body in the store is not what was pushed: its checksum is wrong"
 
@@ -70,7 +77,8 @@ class Taking:
         self._loop = asyncio.get_running_loop()
         self._fetches = Batches(self._send_fetches, self._deliver_fetches)
         self._lines = Lines(self._hear, self._rest)
-        self._hearings: dict[str, Hearing] = {}
+        self._hearings: dict[str | None, Hearing] = {}
+        self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
         self._serving: dict[tuple[str, bool], bool] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._sizes = Sizes()
@@ -82,10 +90,9 @@ class Taking:
     def fetch(self, queues: QueueList, wait: float, take: Taker) -> Waiter | None:
         """Take one job off the first of `queues` that has one, for good; wait up to `wait` seconds for it.
 
-        `take` gets the job, None when there is nothing, or a `PresqueError` (`QueueClosed` when the one
-        queue named is stopped). If it answers False nobody was there any more: the job goes to the next
-        who waits, or back to the head of its queue. Who leaves before passes the returned waiter to
-        `leave`.
+        `take` gets the job, None when there is nothing, or a `PresqueError` (`QueueClosed` when the one queue
+        named is stopped). If it returns False the client has gone: the job goes to the next waiter, or back
+        to the head of its queue. A caller that leaves before that passes the returned waiter to `leave`.
         """
         single = queues.single
         if single is None:
@@ -105,9 +112,13 @@ class Taking:
         False nobody was there any more, and the jobs are released at once.
         """
         if wait <= 0:
-            self._spawn(self._look, queues, ask, take)
+            if queues.single is None:
+                self._spawn(self._look, queues, ask, take)
+            else:
+                self._look_once(queues.single, ask, take)
             return None
         waiter = Waiter(queues, take, ask)
+        waiter.looks = True
         self._wait(waiter, wait)
         if not waiter.gone:
             self._spawn(self._look_in_line, waiter)
@@ -116,7 +127,7 @@ class Taking:
     async def fetch_many(self, queue: str, count: int) -> list[Fetched]:
         """Take up to `count` jobs (1000 at most) off one queue for good. Raises `QueueClosed` if stopped.
 
-        Returns fewer than there are when their bodies are large: 8 MiB in one answer is the most.
+        Returns fewer than there are when their bodies are large: 4 MiB in one answer is the most.
         """
         ask = Ask(min(count, FETCH_MOST), for_good=True)
         while True:
@@ -149,8 +160,12 @@ class Taking:
         for waiter in self._lines.everybody():
             self._deal(waiter, None)
 
+    def waits(self, queue: str) -> bool:
+        """Whether somebody waits here for jobs of a queue, by its name or by a pattern."""
+        return self._lines.anybody(queue)
+
     def waiting(self) -> list[Waiter]:
-        """All who stand in line."""
+        """All waiters in line."""
         return self._lines.everybody()
 
     @property
@@ -185,6 +200,7 @@ class Taking:
         """What a call took. Damaged jobs are put where nobody gets them, and due moments are noted."""
         taken: Taken[Any] = (replies.fetched if ask.for_good else replies.leased)(reply, queues)
         self._sizes.saw(taken.jobs)
+        self._queues.spoilt(taken.spoilt)
         for job in taken.damaged:
             log.error("job.damaged queue=%s id=%s", job.queue, job.id)
             if isinstance(job, Leased):
@@ -206,7 +222,7 @@ class Taking:
             try:
                 await self._store.ask(job.queue, call)
             except PresqueError as error:
-                # Unsent, it is tried again; with its outcome unknown it must not be.
+                # Unsent, it is sent again; with its outcome unknown it must not be.
                 if self._stopping or not isinstance(error, StoreUnavailable) or error.sent:
                     log.error("job.not_put_back id=%s reason=%s", job.id, error)
                     return
@@ -275,7 +291,7 @@ class Taking:
             hearing.end()
 
     async def _look_in_line(self, waiter: Waiter) -> None:
-        """Look for one that stands in line already, once its queues are heard, or cannot be."""
+        """Look for a waiter that is in line already, once its queues are heard, or cannot be."""
         unheard = await self._heard(waiter)
 
         def take(found: Any) -> bool:
@@ -285,19 +301,23 @@ class Taking:
 
         if not waiter.gone:
             await self._look(waiter.queues, waiter.ask, take)
+        waiter.looks = False
+        if waiter.late:
+            self._deal(waiter, waiter.otherwise)
 
     async def _look(self, queues: QueueList, ask: Ask, take: Taker) -> None:
         """Look at all queues of a list, many in one call, until there are as many jobs as are asked for."""
-        names = queues.expand(self._queues.known)
         found: list[Any] = []
         try:
-            for some in calls.split(names):
-                while len(found) < ask.count:
-                    part = ask if not found else replace(ask, count=ask.count - len(found))
-                    taken = await self._call(some, part)
-                    found += taken.jobs
-                    if taken.jobs or not taken.more:
-                        break
+            if queues.globs:
+                async with self._looks, contextlib.aclosing(self._queues.index.pieces(queues)) as pieces:
+                    async for some in pieces:
+                        await self._look_at(some, ask, found)
+                        if len(found) >= ask.count:
+                            break
+            else:
+                for named in calls.split(queues.items):
+                    await self._look_at(named, ask, found)
         except PresqueError as error:
             if not found:
                 take(error)
@@ -305,16 +325,51 @@ class Taking:
         if not take(_handed(ask, found)):
             self.give_back(found)
 
+    async def _look_at(self, queues: Sequence[str], ask: Ask, found: list[Any]) -> None:
+        """Add to what was found what these queues have."""
+        while len(found) < ask.count:
+            part = ask if not found else replace(ask, count=ask.count - len(found))
+            taken = await self._call(queues, part)
+            found += taken.jobs
+            if taken.jobs or not taken.more:
+                break
+
+    def _look_once(self, queue: str, ask: Ask, take: Taker) -> None:
+        """What `_look` does, at one queue and without a task for it: see bench/lease_cpu.py."""
+        self._under_way += 1
+        self._send(queue, ask, functools.partial(self._looked_once, queue, ask, take))
+
+    def _looked_once(self, queue: str, ask: Ask, take: Taker, reply: Any) -> None:
+        if isinstance(reply, PresqueError):
+            self._under_way -= 1
+            offer(take, reply)
+            return
+        taken = self._taken(reply, (queue,), ask)
+        self._under_way -= 1
+        self._note_due(taken)
+        if taken.more and not taken.jobs:
+            self._look_once(queue, ask, take)
+        elif not offer(take, _handed(ask, taken.jobs)):
+            self.give_back(taken.jobs)
+
     # --- the wait -------------------------------------------------------------------------------
 
     def _wait(self, waiter: Waiter, seconds: float, otherwise: QueueClosed | None = None) -> None:
-        """Let `waiter` stand in line for so long, then answer it with `otherwise`."""
+        """Let `waiter` stand in line for this long, then answer it with `otherwise`."""
         if self._stopping:
             waiter.gone = True
             waiter.take(otherwise)
             return
-        self._lines.join(waiter, self._queues.known)
-        waiter.timer = self._loop.call_later(seconds, self._deal, waiter, otherwise)
+        self._lines.join(waiter)
+        waiter.otherwise = otherwise
+        waiter.timer = self._loop.call_later(seconds, self._time_is_up, waiter)
+
+    def _time_is_up(self, waiter: Waiter) -> None:
+        """Answer a waiter, but not before its first look has come back: however slow the store is, a job that
+        was there from the beginning is found, as without waiting."""
+        waiter.late = True
+        if not waiter.looks:
+            self._deal(waiter, waiter.otherwise)
 
     def _deal(self, waiter: Waiter, found: Any) -> bool:
         """Give a waiter its answer and take it out of the line. False if it has disconnected."""
@@ -323,20 +378,24 @@ class Taking:
         self._lines.leave(waiter)
         return waiter.take(found)
 
-    def _hear(self, queue: str) -> None:
-        """Somebody begins to wait for a queue."""
-        woken, missed = functools.partial(self._woken, queue), functools.partial(self._serve, queue)
-        self._hearings[queue] = self._channels.hear(self._keys.wake(queue), woken, missed)
+    def _hear(self, queue: str | None) -> None:
+        """Somebody begins to wait for a queue, or for the first pattern."""
+        if queue is None:
+            hearing = self._channels.hear(self._keys.wake_any(), self._woken_any, self._look_for_patterns)
+        else:
+            woken, missed = functools.partial(self._woken, queue), functools.partial(self._serve, queue)
+            hearing = self._channels.hear(self._keys.wake(queue), woken, missed)
+        self._hearings[queue] = hearing
 
-    def _rest(self, queue: str) -> None:
-        """Nobody waits for a queue any more."""
+    def _rest(self, queue: str | None) -> None:
+        """Nobody waits for a queue any more, or for any pattern."""
         self._hearings.pop(queue).end()
 
     async def _heard(self, waiter: Waiter) -> PresqueError | None:
-        """Return when all is heard of that this waiter, who stands in line, would take; if the store refuses
+        """Return once every channel is heard that matters to this waiter in line; if the store refuses
         that or is away, with the reason."""
         reason: PresqueError | None = None
-        for queue in list(self._lines.queues_of(waiter)):
+        for queue in dict.fromkeys(None if has_glob(item) else item for item in waiter.queues.items):
             try:
                 await self._hearings[queue].begun()
             except PresqueError as error:
@@ -347,25 +406,67 @@ class Taking:
 
     def _woken(self, queue: str, payload: bytes) -> None:
         """Jobs of a queue became ready, or will be due."""
+        if not self._lines.find(queue, CHECKS_A_TURN):
+            self._loop.call_soon(self._woken, queue, payload)
+            return
         ready, _, due = payload.partition(b" ")
         if ready != b"0":
             self._serve(queue)
         if due:
             self._due_in(queue, int(due))
 
+    def _woken_any(self, payload: bytes) -> None:
+        """The same on the channel of all queues. Waiters that name a queue hear that queue's own channel."""
+        name, _, said = payload.partition(b" ")
+        queue = name.decode()
+        own = self._hearings.get(queue)
+        if own is None or not own.on:
+            self._woken(queue, said)
+
     def connected(self) -> None:
         """Messages may have been missed: look again wherever somebody waits."""
         for queue in self._lines.queues():
             self._serve(queue)
+        if self._lines.patterns:
+            self._look_for_patterns()
+
+    async def moved(self, seconds: float) -> None:
+        """The store's clock was moved for a test: let those who wait have what became ready, and end the
+        waits that would be over by now."""
+        await self._channels.caught_up()
+        self.connected()  # what was to come in an hour may come in a minute
+        until = self._loop.time() + MOVED_S
+        while (self._serving or not self.at_rest) and self._loop.time() < until:
+            await asyncio.sleep(0.001)
+        for waiter in self._lines.everybody():
+            if waiter.timer is None or seconds <= 0:
+                continue
+            ends = waiter.timer.when() - seconds
+            waiter.timer.cancel()
+            if ends <= self._loop.time():
+                self._time_is_up(waiter)
+            else:
+                waiter.timer = self._loop.call_at(ends, self._time_is_up, waiter)
+
+    def _look_for_patterns(self) -> None:
+        """Messages may have been missed: look again for all who wait for patterns."""
+        self._spawn(self._serve_busy)
+
+    async def _serve_busy(self) -> None:
+        index = self._queues.index
+        with contextlib.suppress(PresqueError):  # the next connection looks again
+            async with self._looks, contextlib.aclosing(index.all(index.busy)) as pages:
+                async for page in pages:
+                    for queue in page:
+                        while not self._lines.find(queue, CHECKS_A_TURN):
+                            await asyncio.sleep(0)
+                        self._serve(queue)
+                    if not self._lines.patterns:
+                        return
 
     def forget(self, queue: str) -> None:
-        """A queue is no more: nobody waits for it by a pattern. A waiter that names it goes on waiting."""
+        """A queue was forgotten. A waiter that names it keeps waiting."""
         self._lines.forget(queue)
-
-    def new_queue(self, queue: str) -> None:
-        """Let those whose globs match a queue that may not have been known before have its jobs."""
-        if self._lines.new_queue(queue):
-            self._hearings[queue].then(lambda _: self._serve(queue))
 
     def _note_due(self, taken: Taken[Any]) -> None:
         for queue, due in taken.due_ms.items():
@@ -390,6 +491,9 @@ class Taking:
 
     def _serve(self, queue: str) -> None:
         """Take jobs for those who wait."""
+        if not self._lines.find(queue, CHECKS_A_TURN):
+            self._loop.call_soon(self._serve, queue)
+            return
         self._serve_one(queue, for_good=True)
         self._serve_one(queue, for_good=False)
 
@@ -405,7 +509,7 @@ class Taking:
         self._serving[queue, for_good] = False
         ask = waiter.ask
         if for_good:
-            ask = Ask(min(self._lines.waiting(queue), SERVE_MOST), for_good=True)
+            ask = Ask(len(self._lines.first(queue, SERVE_MOST)), for_good=True)
         receive = functools.partial(self._served, queue, ask, waiter)
         self._send(queue, ask, receive)
 
@@ -415,18 +519,15 @@ class Taking:
         again = self._serving.pop((queue, ask.for_good))
         if isinstance(reply, PresqueError):
             if isinstance(reply, StoreUnavailable) and reply.sent:
-                # Jobs may have been taken for these waiters, so they are told.
+                # Jobs may have been taken for these waiters, so they get the error.
                 self._tell(queue, ask, waiter, reply)
             return
         taken = self._taken(reply, (queue,), ask)
         if ask.for_good:
-            for position, job in enumerate(taken.jobs):
-                while (first := self._lines.next(queue, for_good=True)) is not None:
-                    if self._deal(first, job):
-                        break
-                else:
-                    self.give_back(taken.jobs[position:])
-                    return
+            dealt = self._deal_out(queue, taken.jobs)
+            if dealt < len(taken.jobs):
+                self.give_back(taken.jobs[dealt:])
+                return
         elif taken.jobs and not self._deal(waiter, taken.jobs):
             self.give_back(taken.jobs)
         self._note_due(taken)
@@ -438,10 +539,16 @@ class Taking:
         if not ask.for_good:
             self._deal(waiter, error)
             return
-        for _ in range(ask.count):
-            first = self._lines.next(queue, for_good=True)
-            if first is not None:
-                self._deal(first, error)
+        for first in self._lines.first(queue, ask.count):
+            self._deal(first, error)
+
+    def _deal_out(self, queue: str, jobs: Sequence[Any]) -> int:
+        """Give each job to the next in line. Returns how many were taken: fewer if nobody is left."""
+        dealt = 0
+        while dealt < len(jobs) and (waiters := self._lines.first(queue, len(jobs) - dealt)):
+            for waiter in waiters:
+                dealt += self._deal(waiter, jobs[dealt])
+        return dealt
 
 
 def _handed(ask: Ask, jobs: list[Any]) -> Any:

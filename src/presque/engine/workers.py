@@ -8,8 +8,13 @@ from typing import Any
 
 from presque.engine import calls, replies
 from presque.engine.keys import WORKERS, Keys
+from presque.errors import CallerError
 from presque.job import WorkerRecord, WorkerStats
 from presque.store.store import Store
+
+LISTED = 1000  # ids in one call
+RECORDS_BYTES = 1024 * 1024
+QUEUES_MOST = 256  # as in lua/workers.lua
 
 
 class Workers:
@@ -22,24 +27,63 @@ class Workers:
         self._counts: dict[str, list[int]] = {}
 
     async def register(self, worker: str, queue: str) -> None:
-        """The worker takes jobs of this queue from now on."""
-        await self._call("worker_register", worker, queue)
+        """The worker takes jobs of this queue from now on. Raises `CallerError` if it takes those of too
+        many."""
+        if await self._call("worker_register", worker, queue) < 0:
+            raise _too_many()
 
     async def unregister(self, worker: str, queue: str) -> None:
         """The worker takes no more jobs of this queue. After its last queue it is forgotten."""
         await self._call("worker_unregister", worker, queue)
 
-    async def all(self) -> dict[str, list[str]]:
+    async def all(self) -> list[str]:
+        """The ids of the registered workers, in alphabetical order."""
+        found: list[str] = []
+        while True:
+            page = [id.decode() for id in await self._call("worker_list", found[-1] if found else "", LISTED)]
+            found += page
+            if len(page) < LISTED:
+                return found
+
+    async def heard_since(self, moment: int) -> int:
+        """How many workers were heard from since then (ms)."""
+        return int(await self._store.call(WORKERS, "ZCOUNT", self._keys[4], moment, "+inf"))
+
+    async def queues_of(self, worker: str) -> list[str]:
+        """The queues that a worker takes jobs of."""
+        low, high = f"[{worker} ", f"({worker}!"
+        found = await self._store.call(WORKERS, "ZRANGEBYLEX", self._keys[0], low, high)
+        return [pair.decode().partition(" ")[2] for pair in found]
+
+    async def with_queues(self) -> dict[str, list[str]]:
         """The registered workers and the queues each of them takes jobs of."""
-        return replies.registered(await self._call("worker_list"))
+        found: dict[str, list[str]] = {}
+        low = "-"
+        while True:
+            call = ("ZRANGEBYLEX", self._keys[0], low, "+", "LIMIT", 0, LISTED)
+            pairs = [pair.decode() for pair in await self._store.call(WORKERS, *call)]
+            for id, _, queue in (pair.partition(" ") for pair in pairs):
+                found.setdefault(id, []).append(queue)
+            if len(pairs) < LISTED:
+                return found
+            low = f"({pairs[-1]}"
+
+    async def of_queue(self, queue: str) -> list[str]:
+        """The workers that take jobs of this queue."""
+        return [id.decode() for id in await self._call("worker_takers", queue)]
 
     async def show(self, worker: str) -> WorkerStats | None:
-        """What is known of one worker; None for one never heard of."""
+        """What is known of one worker; None for one never heard from."""
         return replies.worker(await self._call("worker_show", worker), worker)
 
     async def report(self, worker: str, report: bytes, queues: Iterable[str]) -> str:
-        """Keep what a worker says of itself, register it for `queues`, and return what it is asked to be."""
+        """Keep what a worker says of itself, register it for `queues`, and return what it is asked to be.
+
+        Raises `CallerError` if it would be registered for too many.
+        """
         reply = await self._call("worker_report", worker, report, *queues)
+        if not reply:
+            raise _too_many()
         return str(reply.decode())
 
     async def leave(self, worker: str) -> None:
@@ -51,8 +95,8 @@ class Workers:
         return bool(await self._call("worker_tell", worker, status))
 
     async def records(self, most: int) -> list[WorkerRecord]:
-        """The registered workers, those heard of last first, `most` of them."""
-        return replies.worker_records(await self._call("worker_records", most))
+        """The registered workers, those heard from last first, `most` of them, or 1 MiB."""
+        return replies.worker_records(await self._call("worker_records", most, RECORDS_BYTES))
 
     def count(self, worker: str, processed: int, failed: int) -> None:
         """Add to a worker's counters, a moment later. A lost store may lose the count, never a job."""
@@ -70,6 +114,10 @@ class Workers:
 
     async def _call(self, name: str, *args: str | bytes | int) -> Any:
         return await self._store.ask(WORKERS, calls.encode(name, self._keys, *args))
+
+
+def _too_many() -> CallerError:
+    return CallerError(f"a worker may register for at most {QUEUES_MOST} queues: unregister it from some")
 
 
 def _ignore(_reply: Any) -> None:

@@ -1,20 +1,25 @@
 """What a handler answers, and how an answer looks on the wire.
 
 An `Answer` is a value: status, body, headers. Its body is bytes, or an iterator of bytes for an answer that
-goes on until one side ends it. This file turns an answer, or an error, into the bytes of HTTP/1.1.
+continues until one side ends it. This file turns an answer, or an error, into the bytes of HTTP/1.1.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
+
+import msgspec
 
 from presque.errors import PresqueError
 from presque.http import problems
 
 CLOSE = b"Connection: close\r\n"
-NO_STORE = b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+# No page elsewhere may embed an answer: from whether it loads it would learn whether a queue exists.
+NO_STORE = (
+    b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+    b"Cross-Origin-Resource-Policy: same-origin\r\nX-Frame-Options: DENY\r\n"
+)
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 
@@ -22,13 +27,12 @@ _WITHOUT_BODY = (204, 304)
 _LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """One answer. `headers` are besides those that every answer has; `kind` is the media type."""
 
     body: bytes | AsyncIterator[bytes] = b""
     status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     kind: str = JSON
     sparing: bool = False
     """Whether a part that is not read is lost, so that as few as possible are on their way at once."""
@@ -58,6 +62,14 @@ def head(answer: Answer, date: bytes, *, close: bool, framing: bytes = b"") -> b
         lines.append(b"Content-Length: %d\r\n" % len(body))
     lines.append(b"\r\n")
     return b"".join(lines)
+
+
+def with_lines(message: bytes, lines: bytes) -> bytes:
+    """An answer with further lines in its head."""
+    if not lines:
+        return message
+    first = message.index(b"\r\n") + 2
+    return message[:first] + lines + message[first:]
 
 
 def of_error(error: PresqueError, *, classic: bool) -> Answer:

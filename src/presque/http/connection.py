@@ -23,36 +23,43 @@ from __future__ import annotations
 
 import abc
 import asyncio
-import errno
+import functools
 import logging
-import os
-import resource
+import re
+import secrets
 import socket
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from email.utils import formatdate
 from enum import IntEnum
+from ipaddress import ip_address
+from time import perf_counter
 from typing import Any, Protocol, cast
 
-from presque.errors import OurFault, PresqueError
+import msgspec
+
+from presque.errors import OurFault, PresqueError, Refused
 from presque.http import answers, problems
 from presque.http import head as heads
 from presque.http.answers import CLOSE, Answer
 from presque.http.chunked import Framing
+from presque.http.door import Door, Upgraded
 from presque.http.head import BadHead, Head
-from presque.http.problems import Stopping
+from presque.http.parts import Parts
+from presque.http.problems import Stopping, TooMany
+from presque.http.proxies import Client, neighbourhood, normal
+from presque.http.tallies import Tally
 
 log = logging.getLogger("presque.http")
 
-HEAD_WITHIN_S = 10.0
-BODY_WITHIN_S = 30.0
-IDLE_S = 75.0
 LINGER_S = 2.0
+TURNED_AWAY_MOST = 1000  # connections beyond the limit that get an answer; further ones are just closed
+BODY_FREE_BYTES = 16 * 1024  # as much of a body as each connection may have whatever the others have
+SLOW_S = 1.0
+REQUEST_ID_MOST = 128
+VISIBLE = re.compile(r"[!-~]+").fullmatch
+READ_LEAST_BYTES = 64 * 1024  # what a client takes of an answer in `limits.unread`
 REMEMBERED_MOST = 4096
 REMEMBERED_BYTES_MOST = 2048
 PIPELINED_BYTES_MOST = 64 * 1024
-OUT_OF_FILES_S = 60.0  # so long without trouble ends a spell
-AHEAD_BYTES = 512 * 1024
 SPARING_BYTES = 2048  # Linux doubles it and has a least of its own
 
 
@@ -75,7 +82,7 @@ class State(IntEnum):
 IDLE, HEAD, BODY, STARTING, SERVING, RECEIVING, STREAMING, HELD, REFUSED, CLOSING, LOST = State
 
 NEXT: dict[State, frozenset[State]] = {
-    IDLE: frozenset({HEAD, STARTING, CLOSING, LOST}),
+    IDLE: frozenset({HEAD, STARTING, REFUSED, CLOSING, LOST}),
     HEAD: frozenset({IDLE, BODY, STARTING, RECEIVING, REFUSED, CLOSING, LOST}),
     BODY: frozenset({STARTING, REFUSED, CLOSING, LOST}),
     STARTING: frozenset({SERVING, IDLE, HEAD, HELD, CLOSING, LOST}),
@@ -90,6 +97,7 @@ NEXT: dict[State, frozenset[State]] = {
 
 READING = (IDLE, HEAD, BODY)  # a request may be cut off
 OWING = (STARTING, SERVING, RECEIVING)  # an answer is owed and not begun
+UNDER_WAY = (*OWING, STREAMING)  # a request is counted
 
 
 class Plan(Protocol):
@@ -120,81 +128,58 @@ class Upload(abc.ABC):
         """Read the parts and answer. An answer before the last part ends the connection."""
 
 
-class Parts:
-    """The body of a request as it comes, in parts. Nothing more is read from the client while as much as
-    AHEAD_BYTES waits to be taken."""
+class Namespace(Protocol):
+    """Counts the connections of those who ask in it."""
 
-    __slots__ = ("_arrived", "_ended", "_error", "_ready", "_room")
+    def enter(self) -> None:
+        """Count one. Raises `PresqueError` if it is one too many."""
 
-    def __init__(self, room: Callable[[], None]) -> None:
-        self._ready = bytearray()
-        self._room = room  # called when there is room again
-        self._ended = False
-        self._error: PresqueError | None = None
-        self._arrived: asyncio.Future[None] | None = None
-
-    @property
-    def full(self) -> bool:
-        """Whether no more should be read."""
-        return len(self._ready) >= AHEAD_BYTES
-
-    @property
-    def cut_short(self) -> bool:
-        """Whether nothing more is wanted, since an error ended the body."""
-        return self._error is not None
-
-    def put(self, part: bytes, *, ended: bool = False, error: PresqueError | None = None) -> None:
-        """Some more has come; or the last, or nothing more will come because of an error."""
-        self._ready += part
-        self._ended = ended
-        self._error = error
-        if self._arrived is not None and not self._arrived.done():
-            self._arrived.set_result(None)
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Each part once; raises the error that cut the body short."""
-        while True:
-            if self._ready:
-                part = bytes(self._ready)
-                self._ready.clear()
-                self._room()
-                yield part
-            elif self._error is not None:
-                raise self._error
-            elif self._ended:
-                return
-            else:
-                self._arrived = asyncio.get_running_loop().create_future()
-                await self._arrived
+    def leave(self) -> None:
+        """One has ended."""
 
 
-class Upgraded(Protocol):
-    """The protocol that a connection speaks after it was handed over. It calls `lost` when it has ended."""
+class Planner(Protocol):
+    """Works out what a head asks for."""
 
-    lost: Callable[[], object]
+    def __call__(self, head: Head, client: Client, /) -> Plan:
+        """The plan of a request from this client. A `PresqueError` that it raises is the answer."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
+    def cors(self, head: Head) -> bytes:
+        """Lines for the head of each answer to this request."""
 
-    def data_received(self, data: bytes) -> None: ...
+    def namespace(self, plan: Plan) -> Namespace | None:
+        """In which namespace a plan is carried out, None for the server's own."""
 
-    def shutdown(self) -> None:
-        """The server is stopping."""
-
-
-Planner = Callable[[Head], Plan]
-"""Works out what a head asks for. A `PresqueError` that it raises is the answer."""
+    def name(self, plan: Plan) -> str:
+        """What answers of this plan are counted as."""
 
 
 class Understood:
     """A head, and what follows from it."""
 
     __slots__ = (
-        "chunked", "classic", "close", "continues", "length", "method", "plan", "raw", "route", "short_cut",
-        "size", "upload", "version_1_0",
+        "chunked", "classic", "client", "close", "continues", "cors", "length", "method", "namespace", "plan",
+        "raw", "request_id", "route", "short_cut", "size", "tally", "upload", "version_1_0",
     )  # fmt: skip
 
-    def __init__(self, raw: bytes, head: Head, plan: Plan) -> None:
+    def __init__(
+        self,
+        raw: bytes,
+        head: Head,
+        plan: Plan,
+        cors: bytes,
+        client: Client,
+        namespace: Namespace | None,
+        tally: Tally,
+    ) -> None:
+        self.namespace = namespace
+        self.client = client
+        self.tally = tally  # where its answers are counted
+        self.request_id = request_id(head.headers)
+        if self.request_id is not None:
+            cors += b"X-Request-Id: %b\r\n" % self.request_id.encode()
         self.raw = raw  # the head as it came
+        self.cors = cors  # further lines for the head of the answer
         self.size = len(raw) + head.length  # of the whole request, unless it is chunked
         self.plan = plan
         self.method = head.method
@@ -215,10 +200,10 @@ class _Refusal:
     common = True
 
     def __init__(self, error: PresqueError) -> None:
-        self._error = error
+        self.error = error
 
     def serve(self, connection: Connection, _body: bytes) -> None:
-        connection.answer_error(self._error)
+        connection.answer_error(self.error)
 
 
 class _Broken:
@@ -233,82 +218,15 @@ class _Broken:
         raise self._error
 
 
-class Door:
-    """What all connections of one server share."""
-
-    def __init__(self, planner: Planner, max_body: int) -> None:
-        self.planner = planner
-        self.max_body = max_body
-        self.understood: dict[bytes, Understood] = {}
-        self.connections: set[Connection] = set()
-        self.upgraded: set[Upgraded] = set()
-        self.now = 0.0
-        self.date = self.created = self.ok = b""
-        self.known_errors: dict[tuple[PresqueError, bool, bool], bytes] = {}
-        self.loop = asyncio.get_running_loop()
-        self._empty: asyncio.Event | None = None
-        self._out_of_files_at = -OUT_OF_FILES_S
-        self._ticker: asyncio.TimerHandle | None = None
-        self.tick()
-
-    def tick(self) -> None:
-        """Once a second: the date of the answers, and the deadlines of all connections."""
-        self._ticker = self.loop.call_later(1, self.tick)
-        self.now = self.loop.time()
-        self.date = b"Date: %b\r\n" % formatdate(time.time(), usegmt=True).encode()
-        kind = b"Content-Type: application/json\r\n"
-        self.created = answers.start(201, self.date) + kind
-        self.ok = answers.start(200, self.date) + kind + answers.NO_STORE
-        self.known_errors.clear()
-        for connection in [c for c in self.connections if 0 < c.deadline <= self.now]:
-            connection.time_is_up()
-        self._look_at_files()
-
-    def _look_at_files(self) -> None:
-        """Say once for each spell that there is no file left for another connection. The loop closes those
-        that it cannot take, and tells nobody."""
-        try:
-            os.close(os.open(os.devnull, os.O_RDONLY))
-        except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE):
-                return
-            if self.now - self._out_of_files_at >= OUT_OF_FILES_S:
-                most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-                log.error("server.out_of_files connections=%d limit=%d", len(self.connections), most)
-            self._out_of_files_at = self.now
-
-    def shutdown(self) -> None:
-        """The server is stopping: let each connection end as soon as it owes nothing."""
-        for connection in list(self.connections):
-            connection.shutdown()
-        for other in list(self.upgraded):
-            other.shutdown()
-
-    async def drained(self, within: float) -> None:
-        """Wait until all connections have ended, then cut off those that have not."""
-        self._empty = asyncio.Event()
-        self.ended()
-        try:
-            await asyncio.wait_for(self._empty.wait(), within)
-        except TimeoutError:
-            log.warning("server.cut_off connections=%d", len(self.connections))
-        for connection in list(self.connections):
-            connection.transport.abort()
-        if self._ticker is not None:
-            self._ticker.cancel()
-
-    def ended(self) -> None:
-        """A connection has ended."""
-        if self._empty is not None and not self.connections and not self.upgraded:
-            self._empty.set()
-
-
 class Connection(asyncio.Protocol):
     """One connection of a client."""
 
     __slots__ = (
-        "_again", "_awaited", "_body_at", "_buffer", "_cancel", "_deaf", "_drained", "_ended", "_framing",
-        "_left", "_parts", "_served", "_stuck", "_waits", "closing", "deadline", "door", "state", "transport",
+        "_again", "_awaited", "_began", "_body_at", "_buffer", "_cancel", "_counted", "_deaf", "_drained",
+        "_ended", "_framing", "_holds", "_known", "_left", "_namespace", "_parts", "_proxied",
+        "_requesting", "_served",
+        "_stuck", "_unread", "_waits", "closing", "deadline", "direct", "door", "pinned", "state",
+        "transport",
     )  # fmt: skip
 
     def __init__(self, door: Door) -> None:
@@ -320,6 +238,7 @@ class Connection(asyncio.Protocol):
         self._again: Understood | None = None  # of the request before, which the next one may repeat
         self._awaited: Understood | None = None  # of the request whose body is awaited
         self._served: Understood  # of the request that is being served
+        self._began = 0.0  # when it was there whole
         self._body_at = 0
         self._framing: Framing | None = None
         self._parts: Parts | None = None  # of a body that is taken as it comes
@@ -331,17 +250,62 @@ class Connection(asyncio.Protocol):
         self._cancel: Callable[[], object] | None = None  # what the end of the connection cancels
         self._waits: Callable[[], bool] | None = None
         self._drained: asyncio.Future[None] | None = None
+        self.direct: Client  # at the other end of the connection, which may be a proxy
+        self._proxied = False  # it is a proxy, and what it says of its clients is believed
+        self._known: dict[bytes, Understood]  # the heads that were understood before
+        self._counted = ""  # the address that this connection is counted for, if for any
+        self._namespace: Namespace | None = None  # in which this connection is counted
+        self._requesting = ""  # the address that its request is counted for
+        self._holds = 0  # bytes of its request that are counted
+        self._unread = 0  # bytes that the client had not taken when we looked
+        self.pinned = 0  # bytes of its answer that are counted
 
     # --- the connection -------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.door.connections.add(self)
-        self.deadline = self.door.now + HEAD_WITHIN_S
+        peer = transport.get_extra_info("peername")
+        address = normal(str(peer[0])) if isinstance(peer, tuple) else None
+        self.direct = Client(address or "", transport.get_extra_info("ssl_object") is not None)
+        self._proxied = self.door.proxies.trusts(self.direct.address)
+        self._known = self.door.understood(proxied=self._proxied)
+        local = address is None or self._proxied or ip_address(address).is_loopback
+        counted = "" if local or address is None else neighbourhood(address)
+        too_many = self.door.full(counted)
+        self.deadline = self.door.now + self.door.limits.head
+        if too_many is None:
+            self._counted = counted
+            self.door.enter(counted)
+        else:
+            self._turn_away(too_many)
+
+    def greeted(self, names: tuple[str, ...]) -> None:
+        """The client has spoken TLS, and shown a certificate with these names, if any."""
+        if names:
+            self.direct = msgspec.structs.replace(self.direct, names=names)
+            self._known = self.door.understood(proxied=self._proxied, names=names)
+
+    def _turn_away(self, error: TooMany) -> None:
+        """Tell a client that its connection is one too many, and end it."""
+        self.door.tell_turned_away(error, self.direct.address)
+        most = self.door.limits.connections
+        if most and len(self.door.connections) + len(self.door.upgraded) > most + TURNED_AWAY_MOST:
+            self._go(CLOSING)
+            self.transport.abort()
+        else:
+            self._refuse(error)
 
     def connection_lost(self, _error: Exception | None) -> None:
+        if self.state in UNDER_WAY:
+            self._end_request()
         if self.state is not LOST:
             self._go(LOST)
+        self._release()
+        self.unpin()
+        self.door.leave(self._counted)
+        if self._namespace is not None:
+            self._enter(None)
         self.deadline = 0.0
         self._buffer.clear()
         self._leave()
@@ -350,13 +314,15 @@ class Connection(asyncio.Protocol):
         self.door.ended()
 
     def eof_received(self) -> bool:
-        """The client sends nothing more. If we owe it an answer it may still be there to read it, but one
-        that waits for a job is taken to have gone: it must not be given one."""
+        """The client sends nothing more. If we owe it an answer it may still be there to read it, but a
+        client that waits for a job counts as gone: it must not be given one."""
         if self.state is HELD or (
             self.state in (STARTING, SERVING) and not (self._waits is not None and self._waits())
         ):
             self._ended = True
             return True
+        if self.state in UNDER_WAY:
+            self._end_request()
         if self.state is not CLOSING:
             self._go(CLOSING)
         self._buffer.clear()
@@ -373,6 +339,32 @@ class Connection(asyncio.Protocol):
         elif self.state is RECEIVING and self._parts is not None:
             self._parts.put(b"", error=Stopping())
 
+    def forget(self) -> None:
+        """Parse the next head again. This connection may be the last to remember the old plan."""
+        self._again = None
+        self._known.clear()
+
+    def reconsider(self) -> None:
+        """What was understood may be wrong by now: see `Door.reconsider`."""
+        if self._awaited is not None:
+            self._awaited = self._understand(self._awaited.raw)
+            return
+        waits = self.state is SERVING and self._waits is not None and self._waits()
+        if not waits and self.state not in (RECEIVING, STREAMING):
+            return
+        known = self._served = self._known.get(self._served.raw) or self._understand(self._served.raw)
+        error = known.plan.error if isinstance(known.plan, _Refusal) else None
+        if not isinstance(error, Refused):
+            return
+        if self.state is RECEIVING and self._parts is not None:
+            self._parts.put(b"", error=error)
+        elif self.state is STREAMING:
+            self.closing = CLOSE
+            self._leave()
+        else:
+            self._leave()
+            self.answer_error(error)
+
     def time_is_up(self) -> None:
         """The client did not send in time what it began, was silent for too long, or does not read."""
         if self.state in (HEAD, BODY) and not self.transport.get_write_buffer_size():
@@ -383,14 +375,37 @@ class Connection(asyncio.Protocol):
             self.deadline = 0.0
         elif self.state is IDLE and not self.transport.get_write_buffer_size():
             self._close()
+        elif self.state in (HELD, STREAMING) and self._takes():
+            self.deadline = self.door.now + self.door.limits.unread
         else:
             self.transport.abort()
 
+    def _takes(self) -> bool:
+        """Whether the client has taken enough of its answer since we looked before."""
+        left = self.transport.get_write_buffer_size()
+        taken, self._unread = self._unread - left, left
+        return taken >= READ_LEAST_BYTES
+
+    def unpin(self) -> None:
+        """The client has taken its answer, or will not."""
+        if self.door.stuck.pop(self, None) is not None:
+            self.door.pinned -= self.pinned
+            self.pinned = 0
+
     def pause_writing(self) -> None:
         self._stuck = True
+        self._unread = self.transport.get_write_buffer_size()
+        self.unpin()
+        self.pinned = self._unread
+        self.door.pin(self, self.pinned)
+        if self.state is STREAMING:
+            self.deadline = self.door.now + self.door.limits.unread
 
     def resume_writing(self) -> None:
         self._stuck = False
+        self.unpin()
+        if self.state is STREAMING:
+            self.deadline = 0.0
         self._wake()
         if self.state is HELD:
             self._go_on()
@@ -402,7 +417,7 @@ class Connection(asyncio.Protocol):
     def _close(self) -> None:
         """Close once all that was written has been sent."""
         self._go(CLOSING)
-        self.deadline = self.door.now + IDLE_S
+        self.deadline = self.door.now + self.door.idle_s
         self._buffer.clear()
         self.transport.close()
 
@@ -424,12 +439,21 @@ class Connection(asyncio.Protocol):
             # often it is the head of the request before.
             known = self._again
             if known is None or not data.startswith(known.raw):
-                known = self._again = self.door.understood.get(data[: data.find(b"\r\n\r\n") + 4])
+                known = self._again = self._known.get(data[: data.find(b"\r\n\r\n") + 4])
             if known is not None and known.short_cut and len(data) == known.size:
                 self._served = known
                 self.state = STARTING
                 self.deadline = 0.0
+                self._began = perf_counter()
+                door = self.door
+                door.under_way += 1
                 try:
+                    if (
+                        self._proxied
+                        or known.namespace is not self._namespace
+                        or door.under_way > door.requests_most
+                    ):
+                        self._admit(known)
                     known.plan.serve(self, data[known.size - known.length :])
                 except PresqueError as error:
                     self.answer_error(error)
@@ -439,7 +463,7 @@ class Connection(asyncio.Protocol):
                     self.state = SERVING
                 return
             self._go(HEAD)
-            self.deadline = min(self.deadline, self.door.now + HEAD_WITHIN_S)
+            self.deadline = min(self.deadline, self.door.now + self.door.limits.head)
         elif self.state in (REFUSED, CLOSING, LOST):
             return
         self._buffer += data
@@ -456,7 +480,7 @@ class Connection(asyncio.Protocol):
             while self.state in READING and self._buffer and not self.transport.is_closing():
                 if not self._serve_next():
                     break
-        except BadHead as error:
+        except (BadHead, TooMany) as error:
             self._refuse(error)
             return
         if self.state in READING:
@@ -507,9 +531,16 @@ class Connection(asyncio.Protocol):
         plan = cast(Upload, known.plan)
         del self._buffer[: self._body_at]
         self._served = known
+        self._began = perf_counter()
         self._go(RECEIVING)
+        self.door.under_way += 1
         if known.close:
             self.closing = CLOSE
+        try:
+            self._admit(known)
+        except PresqueError as error:
+            self.answer_error(error)
+            return
         self._left = known.length
         self._framing = Framing(0) if known.chunked else None
         self._parts = Parts(self._receive_soon)
@@ -546,10 +577,9 @@ class Connection(asyncio.Protocol):
             self._go(SERVING)
             self._parts = self._framing = None
             self.deadline = 0.0
-            if len(buffer) > PIPELINED_BYTES_MOST:
-                self._listen(False)
+            self._listen(len(buffer) <= PIPELINED_BYTES_MOST)
         else:
-            self.deadline = self.door.now + BODY_WITHIN_S
+            self.deadline = self.door.now + self.door.limits.body
             self._listen(True)
         parts.put(part, ended=ended)
 
@@ -560,11 +590,14 @@ class Connection(asyncio.Protocol):
 
     def _serve(self, known: Understood, body: bytes) -> None:
         self._served = known
+        self._began = perf_counter()
         self._go(STARTING)
         self.deadline = 0.0
+        self.door.under_way += 1
         if known.close:
             self.closing = CLOSE
         try:
+            self._admit(known)
             known.plan.serve(self, body)
         except PresqueError as error:
             self.answer_error(error)
@@ -572,6 +605,54 @@ class Connection(asyncio.Protocol):
             self.broken()
         if self.state is STARTING:
             self._go(SERVING)
+
+    def _admit(self, known: Understood) -> None:
+        """Let a request begin that is counted already. Raises `TooMany`."""
+        door = self.door
+        if known.namespace is not self._namespace:
+            self._enter(known.namespace)
+        if door.under_way > door.requests_most:
+            raise TooMany(
+                f"this server has {door.requests_most} requests under way, the most that are allowed", 503
+            )
+        if self._proxied and known.client.address != self.direct.address:
+            address = neighbourhood(known.client.address)
+            too_many = door.crowded(address)
+            if too_many is not None:
+                raise too_many
+            self._requesting = address
+            door.enter(address)
+
+    def _enter(self, namespace: Namespace | None) -> None:
+        """Count this connection in the namespace of its request. Raises `PresqueError` if it is one too
+        many."""
+        if self._namespace is not None:
+            self._namespace.leave()
+            self._namespace = None
+        if namespace is not None:
+            namespace.enter()
+            self._namespace = namespace
+
+    def _end_request(self) -> None:
+        """A request that was counted is over."""
+        self.door.under_way -= 1
+        if self._requesting:
+            self.door.leave(self._requesting)
+            self._requesting = ""
+        if self._holds:
+            self._release()
+
+    def _hold(self) -> None:
+        """Count what has come of a body. Raises `TooMany` if there is too much of all of them."""
+        door, size = self.door, len(self._buffer)
+        door.held += size - self._holds
+        self._holds = size
+        if door.limits.bodies and door.held > door.limits.bodies and size > BODY_FREE_BYTES:
+            raise TooMany("this server is receiving as many bytes as it allows; try again later", 503)
+
+    def _release(self) -> None:
+        self.door.held -= self._holds
+        self._holds = 0
 
     def _next_head(self) -> Understood | None:
         buffer = self._buffer
@@ -589,15 +670,16 @@ class Connection(asyncio.Protocol):
             return None
         self._body_at = end + 4
         head = bytes(buffer[: end + 4])
-        return self.door.understood.get(head) or self._understand(head)
+        return self._known.get(head) or self._understand(head)
 
     def _await_body(self, known: Understood) -> bool:
         if self.state is HEAD:
             self._awaited = known
             self._go(BODY)
-            self.deadline = self.door.now + BODY_WITHIN_S
+            self.deadline = self.door.now + self.door.limits.body
             if known.continues and len(self._buffer) == self._body_at:
                 self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._hold()
         return False
 
     def _understand(self, raw: bytes) -> Understood:
@@ -607,33 +689,47 @@ class Connection(asyncio.Protocol):
             raise BadHead(f"the head of the request is larger than {heads.MOST_BYTES} bytes", 431)
         head = heads.read(raw)
         plan: Plan
+        client = self.direct
         try:
-            plan = self.door.planner(head)
+            if self._proxied:
+                client = self.door.proxies.client(client, head.headers)
+            plan = self.door.planner(head, client)
         except PresqueError as error:
             plan = _Refusal(error)
         except Exception as error:  # noqa: BLE001  (the last resort)
             plan = _Broken(error)
+        cors = self.door.planner.cors(head)
         if head.length > self.door.max_body and not isinstance(plan, Upload):
-            raise BadHead(f"the body is larger than {self.door.max_body} bytes", 413)
-        known = Understood(raw, head, plan)
-        remembered = self.door.understood
-        if len(raw) <= REMEMBERED_BYTES_MOST and plan.common:
+            raise BadHead(f"the body is larger than {self.door.max_body} bytes", 413, cors)
+        planner = self.door.planner
+        tally = self.door.tallies.of(planner.name(plan))
+        if self.door.traced is not None:
+            tally = self.door.traced(tally, head)
+        known = Understood(raw, head, plan, cors, client, planner.namespace(plan), tally)
+        remembered = self._known
+        if len(raw) <= REMEMBERED_BYTES_MOST and plan.common and not is_named(head.headers):
             if len(remembered) >= REMEMBERED_MOST:
                 remembered.clear()
             remembered[raw] = known
         return known
 
-    def _refuse(self, error: BadHead) -> None:
+    def _refuse(self, error: BadHead | TooMany) -> None:
         """Answer a request whose end cannot be known, then close. What the client still sends is read and
         thrown away for a moment, since a reset could destroy the answer on its way."""
         self._go(REFUSED)
         answer = answers.of_error(error, classic=True)
-        self.transport.write(answers.head(answer, self.door.date, close=True) + cast(bytes, answer.body))
+        message = answers.head(answer, self.door.date, close=True) + cast(bytes, answer.body)
+        self.door.unread.add(message[9:12], 0.0)
+        cors = error.cors if isinstance(error, BadHead) else b""
+        if self._awaited is not None:
+            cors = self._awaited.cors
+        self.transport.write(answers.with_lines(message, cors))
         self._linger()
 
     def _linger(self) -> None:
         self.closing = CLOSE
         self._buffer.clear()
+        self._release()
         self._awaited = self._framing = self._parts = None
         self.deadline = self.door.now + LINGER_S
         self._listen(True)
@@ -643,8 +739,17 @@ class Connection(asyncio.Protocol):
     # --- for plans ------------------------------------------------------------------------------
 
     @property
+    def address(self) -> str:
+        """The address of the client that sent the request that is being served; "" if it has none.
+
+        Clients that send the same head share what was understood of it, so that does not know the address;
+        but for those of a proxy, whose heads name it.
+        """
+        return self._served.client.address if self._proxied else self.direct.address
+
+    @property
     def gone(self) -> bool:
-        """Whether nobody is there any more who could be given anything."""
+        """Whether the client has gone, so that nothing can be given to it."""
         return self.transport.is_closing()
 
     def until_left(self, cancel: Callable[[], object], waits: Callable[[], bool] | None = None) -> None:
@@ -675,13 +780,31 @@ class Connection(asyncio.Protocol):
         transport = self.transport
         if transport.is_closing():
             return
+        served = self._served
+        took = perf_counter() - self._began
+        served.tally.add(message[9:12], took)
+        if took > SLOW_S:
+            self._tell_slow(served, took)
+        if served.cors:
+            message = answers.with_lines(message, served.cors)
         transport.write(message)
         if self.closing or self._stuck or self._buffer or self._ended or self.state is RECEIVING:
             self.finish()
         else:  # the usual case, as a short cut
             self._cancel = self._waits = None
             self.state = IDLE
-            self.deadline = self.door.now + IDLE_S
+            door = self.door
+            if self._requesting or self._holds:
+                self._end_request()
+            else:
+                door.under_way -= 1
+            self.deadline = door.now + door.idle_s
+
+    def _tell_slow(self, served: Understood, took: float) -> None:
+        """Log a request that took long though it waited for nothing; thousands of them as sums."""
+        if not served.upload and not (self._waits is not None and self._waits()):
+            verb = served.tally.verb
+            self.door.sums.tell(f"slow {verb}", functools.partial(_tell_slow, verb, took, served.request_id))
 
     def answer(self, answer: Answer) -> None:
         """Answer, with a body of known length."""
@@ -692,9 +815,16 @@ class Connection(asyncio.Protocol):
 
     def answer_error(self, error: PresqueError) -> None:
         """Answer with an error, written as the route writes them."""
+        if isinstance(error, Refused) and self.door.refused is not None:
+            self.door.refused(error, self.address)
+        answer = answers.of_error(error, classic=self._served.classic)
         if isinstance(error, OurFault):
-            problems.note(error, self._served.method, self._served.route)
-        self.answer(answers.of_error(error, classic=self._served.classic))
+            name, served = self._served.request_id, self._served
+            if name is None:  # one by which it is found in the log
+                name = secrets.token_hex(8)
+                answer = msgspec.structs.replace(answer, headers={**answer.headers, "X-Request-Id": name})
+            problems.note(error, served.method, served.route, name)
+        self.answer(answer)
 
     def answer_known_error(self, error: PresqueError) -> None:
         """The same for one error that is always the same and comes often: written once a second."""
@@ -707,11 +837,11 @@ class Connection(asyncio.Protocol):
         self.answer_bytes(message)
 
     def broken(self) -> None:
-        """Something happened that nobody has thought of. To be called where it is caught, for the log.
+        """An unexpected error. Call this where the error is caught, for the log.
 
         Nobody knows how far the request came, so nothing more is served on this connection.
         """
-        log.exception("request.broken method=%s", self._served.method)
+        log.exception("request.broken method=%s request=%s", self._served.method, self._served.request_id)
         self.closing = CLOSE
         self._cancel = self._waits = None
         if self.state in OWING:
@@ -732,7 +862,9 @@ class Connection(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=0)
         if answer.sparing:
             self._spare()
-        self.transport.write(answers.head(answer, self.door.date, close=bool(self.closing), framing=framing))
+        head = answers.head(answer, self.door.date, close=bool(self.closing), framing=framing)
+        self._served.tally.add(head[9:12], perf_counter() - self._began)
+        self.transport.write(answers.with_lines(head, self._served.cors))
         self._waits = _always
         try:
             async for part in parts:
@@ -763,11 +895,14 @@ class Connection(asyncio.Protocol):
 
     def upgrade(self, headers: Mapping[str, str], protocol: Upgraded) -> None:
         """Switch protocols: the connection is ours no more."""
+        self._served.tally.add(b"101", perf_counter() - self._began)
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self.transport.write(b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n" % lines.encode())
         rest = bytes(self._buffer)
         self._buffer.clear()
         self._listen(True)
+        self._end_request()
+        self.unpin()
         self._go(LOST)
         door = self.door
         door.connections.discard(self)
@@ -775,6 +910,9 @@ class Connection(asyncio.Protocol):
 
         def lost() -> None:
             door.upgraded.discard(protocol)
+            door.leave(self._counted)
+            if self._namespace is not None:
+                self._enter(None)
             door.ended()
 
         protocol.lost = lost
@@ -786,6 +924,7 @@ class Connection(asyncio.Protocol):
     def finish(self) -> None:
         """The current request is answered; go on with the next."""
         self._cancel = self._waits = None
+        self._end_request()
         if self.state is RECEIVING:  # answered before the request was there whole
             self._go(REFUSED)
             self._linger()
@@ -793,12 +932,13 @@ class Connection(asyncio.Protocol):
             self._close()
         elif self._stuck:
             self._go(HELD)
-            self.deadline = self.door.now + IDLE_S
+            self._unread = self.transport.get_write_buffer_size()
+            self.deadline = self.door.now + self.door.limits.unread
         elif self._buffer:
             self._go_on()
         else:
             self.state = IDLE
-            self.deadline = self.door.now + IDLE_S
+            self.deadline = self.door.now + self.door.idle_s
 
     def _go_on(self) -> None:
         starting = self.state is STARTING
@@ -807,14 +947,29 @@ class Connection(asyncio.Protocol):
                 self._close()
                 return
             self._go(IDLE)
-            self.deadline = self.door.now + IDLE_S
+            self.deadline = self.door.now + self.door.idle_s
             self._listen(True)
             return
         self._go(HEAD)
-        self.deadline = self.door.now + HEAD_WITHIN_S
+        self.deadline = self.door.now + self.door.limits.head
         if not starting:  # otherwise `_advance` is at work
             self._advance()
 
 
 def _always() -> bool:
     return True
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """What the client calls its request, in 1 to 128 visible characters of ASCII; None otherwise."""
+    found = headers.get("x-request-id", "")
+    return found if 0 < len(found) <= REQUEST_ID_MOST and VISIBLE(found) else None
+
+
+def is_named(headers: Mapping[str, str]) -> bool:
+    """Whether a head names its own request, so that no other one will be the same."""
+    return "traceparent" in headers or request_id(headers) is not None
+
+
+def _tell_slow(verb: str, seconds: float, request: str | None, count: int) -> None:
+    log.warning("request.slow verb=%s seconds=%.1f request=%s count=%d", verb, seconds, request, count)

@@ -3,19 +3,38 @@
 A browser on this machine can be made to talk to a server on 127.0.0.1 by any page it visits, and here a
 plain link can eat a job. So: the Host must be one we answer to (against DNS rebinding), an Origin must be
 our own, and what the browser says of the request (Fetch Metadata) must not be cross-site or a prefetch.
+
+Over plain HTTP, except to this machine itself, a browser says nothing of a GET: neither `Origin` nor Fetch
+Metadata. Then an image on a hostile page looks like our own page. What remains is that it is a browser, which
+a page cannot hide: a browser that does not say for whom it asks may look but change nothing (`check_change`).
+
+Pages of an origin in the setting `origins` may do all that a program may: they get CORS headers, on refusals
+too. They never get cookies: they say in `Authorization` who they are.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from presque.errors import CallerError, shown
+from presque.http.proxies import Client
+from presque.verbs import VERBS
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::[0-9]*)?\Z").match
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+# What a page of a configured origin may read of an answer's head, and send in one of a request.
+EXPOSED = (
+    "Location, Link, Retry-After, Allow, ETag, Preference-Applied, Idempotent-Replayed, traceparent, "
+    "Presque-Error, X-Request-Id, Presque-Queue, Presque-Job-Id, Presque-Paused, Presque-Paused-More"
+)
+_OF_VERBS = sorted({one.header for verb in VERBS.values() for one in verb.fields.values() if one.header})
+_OURS = "Authorization", "Content-Type", "Prefer", "X-Request-Id", "X-presque-workerid", "Presque-Namespace"
+SENT = ", ".join((*_OURS, *_OF_VERBS))
 
 
 class NotAllowed(CallerError):
@@ -28,8 +47,7 @@ class NotAllowed(CallerError):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
+class Gate(msgspec.Struct, frozen=True):
     """The Host names this server answers to, and the web origins that may call it besides its own."""
 
     hosts: frozenset[str]
@@ -41,9 +59,9 @@ class Gate:
         names = (f"[{host}]" if ":" in host else host for host in hosts)
         return cls(frozenset((*LOOPBACK, *map(str.lower, names))), frozenset(map(str.lower, origins)))
 
-    def check(self, method: str, path: str, headers: Mapping[str, str]) -> None:
+    def check(self, method: str, path: str, headers: Mapping[str, str], client: Client) -> None:
         """Raise `NotAllowed`, with a sentence that says what to change, unless the request may pass."""
-        host = headers["host"].lower()
+        host = (client.host or headers["host"]).lower()
         if _without_port(host) not in self.hosts:
             raise NotAllowed(
                 f"this server does not answer to the host `{shown(host)}`; add it with --allow-host", 421
@@ -51,7 +69,7 @@ class Gate:
         origin = headers.get("origin")
         site = headers.get("sec-fetch-site", "none")
         if origin is not None:
-            if not self._own(origin.lower(), host):
+            if not self._own(origin.lower(), host, client):
                 raise NotAllowed(
                     f"requests from pages of `{shown(origin)}` are refused; list it in `origins` if wanted"
                 )
@@ -60,10 +78,49 @@ class Gate:
         if "prefetch" in headers.get("sec-purpose", "") + headers.get("purpose", ""):
             raise NotAllowed("prefetching is refused: a fetch takes a job")
         if headers.get("content-encoding", "identity").lower() != "identity":
-            raise NotAllowed("compressed bodies are not taken; send the JSON as it is", 415)
+            raise NotAllowed("compressed bodies are not supported; send the JSON as it is", 415)
 
-    def _own(self, origin: str, host: str) -> bool:
-        return origin in self.origins or origin in (f"http://{host}", f"https://{host}")
+    def check_change(self, headers: Mapping[str, str]) -> None:
+        """Raise `NotAllowed` for a browser that does not say for which page it wants to change something."""
+        if "origin" in headers or "sec-fetch-site" in headers or "authorization" in headers:
+            return  # `check` has looked at the first two; a page elsewhere cannot send the third
+        agent = headers.get("user-agent", "")
+        if agent.startswith("Mozilla/") and "PowerShell" not in agent:
+            raise NotAllowed(
+                "a browser that does not say which page it acts for may take and change nothing here; "
+                "use HTTPS, or send a token in `Authorization`"
+            )
+
+    def cors(self, headers: Mapping[str, str]) -> bytes:
+        """The headers that let a page of a configured origin read an answer; nothing for any other."""
+        origin = headers.get("origin", "")
+        if not origin or origin.lower() not in self.origins:
+            return b""
+        return (
+            f"Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n"
+            f"Access-Control-Expose-Headers: {EXPOSED}\r\n"
+        ).encode()
+
+    def preflight(self, method: str, headers: Mapping[str, str]) -> dict[str, str] | None:
+        """The answer to a browser that asks whether a page of a configured origin may send this; None for
+        anything else. The answer is the same whatever the route: what does not exist says so itself."""
+        asks = method == "OPTIONS" and "access-control-request-method" in headers
+        if not asks or headers.get("origin", "").lower() not in self.origins:
+            return None
+        allowed = {
+            "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
+            "Access-Control-Allow-Headers": SENT,
+            "Access-Control-Max-Age": "600",
+        }
+        if headers.get("access-control-request-private-network") == "true":
+            allowed["Access-Control-Allow-Private-Network"] = "true"
+        return allowed
+
+    def _own(self, origin: str, host: str, client: Client) -> bool:
+        # Without TLS of ours a proxy that says nothing may have spoken it.
+        return origin in self.origins or origin in (
+            f"https://{host}", *([] if client.secure else [f"http://{host}"])
+        )  # fmt: skip
 
 
 def _opens_page(method: str, path: str, headers: Mapping[str, str]) -> bool:

@@ -8,10 +8,10 @@ nothing reliable about where the request ends, so the connection is closed after
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 import httptools
+import msgspec
 
 from presque.errors import CallerError
 
@@ -25,20 +25,20 @@ _ABSOLUTE = re.compile(r"https?://([^/?#@]+)(/[^?#]*)?\Z", re.IGNORECASE).match
 
 
 class BadHead(CallerError):
-    """The head cannot be understood, or must not be. `status` is the answer's status."""
+    """The head cannot be understood, or must not be. `status` and the lines `cors` are for the answer."""
 
     code = "bad-request"
 
-    def __init__(self, message: str, status: int = 400) -> None:
+    def __init__(self, message: str, status: int = 400, cors: bytes = b"") -> None:
         super().__init__(message)
         self.status = status
+        self.cors = cors
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """One request without its body. Header names are in lower case, values as they came.
 
-    A target in absolute form has been taken apart: `path` is its path, and its host stands in place of `Host`
+    A target in absolute form has been taken apart: `path` is its path, and its host takes the place of `Host`
     (RFC 9112, section 3.2.2).
     """
 
@@ -120,7 +120,7 @@ def read(head: bytes) -> Head:
     if encodings and (lengths or version == "1.0"):
         raise BadHead("the request has a Transfer-Encoding that its Content-Length or version forbids")
     if encodings and [e.strip().lower() for e in encodings] != [b"chunked"]:
-        raise BadHead("the only Transfer-Encoding taken is chunked", 501)
+        raise BadHead("the only Transfer-Encoding supported is chunked", 501)
     if len(lengths) > 1:
         raise BadHead("the request has more than one Content-Length")
     if parser.get_method() == b"CONNECT":

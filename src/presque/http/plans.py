@@ -4,7 +4,7 @@ What a client does thousands of times a second does not pay for a task of its ow
 head (routes.py makes it) and serves each request that has it: it calls the verb with a function that writes
 the answer. Only what needs several steps starts a task. Plans see a `Connection`, and no bytes that come in.
 
-A push or a fetch is let in when its plan is made, since what its client may do follows from the head; each
+A push or a fetch is admitted when its plan is made, since what its client may do follows from the head; each
 request is counted. What the engine calls with a result must harm nobody else, whatever happens in it. So each
 of those functions has its last resort.
 """
@@ -16,13 +16,16 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from presque import codec
 from presque.commands import jobs, leases, lines
-from presque.commands.carrying import admit
-from presque.engine.replies import traceparent_of
+from presque.commands.call import Taker, Waiter
+from presque.commands.carrying import admit, decide
 from presque.errors import CallerError, NoJob, PresqueError
 from presque.http.answers import Answer
-from presque.http.connection import Connection, Parts, Upload
+from presque.http.connection import Connection, Upload
+from presque.http.parts import Parts
 from presque.http.request import Request
 from presque.job import Ask, Fetched, Leased, PushOptions, Settle, Settled
 from presque.names import QueueList
@@ -33,27 +36,29 @@ PAUSED_MOST = 32  # names of up to 128 bytes: 4 KiB of a head, where many client
 GET_TAKES = "a GET takes a job; push with POST"
 
 
-@dataclass(frozen=True, slots=True)
-class Push:
+class Push(msgspec.Struct, frozen=True):
     """POST /q/{queue}"""
 
     request: Request
     options: PushOptions
     queue: str
     name: bytes
+    place: bytes
+    """Where jobs of the queue are found."""
     common: bool
 
     @classmethod
     def of(cls, request: Request) -> Push:
         """The plan of a push that says this. Raises the refusal of one that may not push."""
         options, queue = jobs.push_options(request.fields), request.fields["queue"]
-        request.who.may(request.verb.scope, queue)
+        decide(request.verb, request.who, request.fields)
         once = options.idempotency is not None or options.traceparent is not None
-        return cls(request, options, queue, queue.encode(), not once)
+        name, place = queue.encode(), f"{request.prefix}/j/{queue}/".encode()
+        return cls(request, options, queue, name, place, not once)
 
     def serve(self, connection: Connection, body: bytes) -> None:
         request = self.request
-        request.service.counts[request.verb.name] += 1
+        request.count()
         done = functools.partial(self.pushed, connection)
         jobs.push(request.service.engine, self.queue, body, self.options, done)
 
@@ -66,8 +71,8 @@ class Push:
             length = len(name) + len(job_id) + 21
             extra = connection.closing if type(result) is int else connection.closing + REPLAYED
             connection.answer_bytes(
-                b'%b%bLocation: /j/%b/%b\r\nContent-Length: %d\r\n\r\n{"id":"%b","queue":"%b"}\n'
-                % (connection.door.created, extra, name, job_id, length, job_id, name)
+                b'%b%bLocation: %b%b\r\nContent-Length: %d\r\n\r\n{"id":"%b","queue":"%b"}\n'
+                % (connection.door.created, extra, self.place, job_id, length, job_id, name)
             )
         except Exception:  # noqa: BLE001  (the last resort)
             connection.broken()
@@ -79,6 +84,7 @@ class PushLines(Upload):
 
     request: Request
     line_most: int
+    common: bool = True
 
     async def receive(self, connection: Connection, parts: Parts) -> None:
         request = self.request
@@ -90,8 +96,7 @@ class PushLines(Upload):
         connection.answer(Answer(codec.encode(told) + b"\n", 201))
 
 
-@dataclass(frozen=True, slots=True)
-class Fetch:
+class Fetch(msgspec.Struct, frozen=True):
     """GET /q/{queues}"""
 
     request: Request
@@ -103,17 +108,17 @@ class Fetch:
     @classmethod
     def of(cls, request: Request, wished: float | None) -> Fetch:
         """The plan of a fetch that says this; `wished` is how long a `Prefer` header would like to wait."""
-        request.who.may(request.verb.scope, request.fields["queues"])
-        wait, extra = request.fields.get("wait"), b""
+        fields = decide(request.verb, request.who, request.fields)
+        wait, extra = fields.get("wait"), b""
         if wait is None and wished is not None:
             wait, extra = int(wished * 1000), b"Preference-Applied: wait=%d\r\n" % wished
-        return cls(request, request.fields["queues"], (wait or 0) / 1000, extra)
+        return cls(request, fields["queues"], (wait or 0) / 1000, extra)
 
     def serve(self, connection: Connection, body: bytes) -> None:
         if body:
             raise CallerError(GET_TAKES)
         request = self.request
-        request.service.counts[request.verb.name] += 1
+        request.count()
         take = functools.partial(self.take, connection)
         engine = request.service.engine
         waiter = jobs.fetch(engine, self.queues, self.wait, request.worker, take)
@@ -132,7 +137,7 @@ class Fetch:
                 return True
             queue, job_id, body, record = found
             extra = self.extra
-            if trace := traceparent_of(record):
+            if trace := jobs.traceparent_of(record):
                 extra = b"%btraceparent: %b\r\n" % (extra, trace.encode())
             connection.answer_bytes(
                 b"%b%b%bPresque-Queue: %b\r\nPresque-Job-Id: %b\r\nContent-Length: %d\r\n\r\n%b"
@@ -147,8 +152,7 @@ class Fetch:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Browsed:
+class Browsed(msgspec.Struct, frozen=True):
     """What a browser gets that opens an address where a GET takes a job: a link, restored or typed, is not
     meant to take one. `look` is the address that shows the same without taking."""
 
@@ -171,8 +175,7 @@ class Browsed:
         connection.answer(Answer(page.encode(), 403, headers, "text/html; charset=utf-8"))
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True):
     """POST /q/{queues}/lease"""
 
     request: Request
@@ -180,30 +183,33 @@ class Lease:
 
     def serve(self, connection: Connection, body: bytes) -> None:
         call = self.request.call(body)
-        admit(call.service, call.verb, call.who, call.fields)
+        call.fields = admit(call.service, call.verb, call.who, call.fields)
         ask, wait = leases.lease_ask(call.fields, call.worker), call.get("wait", 0) / 1000
         if "settle" not in call.fields:
-            self.lease(connection, ask, wait, b"")
+            take = functools.partial(self.take, connection, call.queues, b"")
+            self.lease(connection, call.queues, ask, wait, take)
             return
         first = leases.settles(codec.decode_request(call.fields["settle"], leases.SettleRequest))
-        connection.spawn(self.settle_and_lease(connection, first, ask, wait), lambda: wait > 0)
+        both = SettleAndLease(self, connection, call.queues)
+        leases.settle_all(call.engine, first, call.worker, call.who, functools.partial(both.settled, first))
+        if not both.over:
+            both.waiter = self.lease(connection, call.queues, ask, wait, both.take)
 
-    async def settle_and_lease(
-        self, connection: Connection, first: Sequence[Settle], ask: Ask, wait: float
-    ) -> None:
-        request = self.request
-        settled = await leases.settle(request.service.engine, first, request.worker)
-        self.lease(connection, ask, wait, leases.settled_answer(first, settled))
-
-    def lease(self, connection: Connection, ask: Ask, wait: float, settled: bytes) -> None:
-        take = functools.partial(self.take, connection, settled)
+    def lease(
+        self, connection: Connection, queues: QueueList, ask: Ask, wait: float, take: Taker
+    ) -> Waiter | None:
         engine = self.request.service.engine
-        waiter = leases.lease(engine, self.request.fields["queues"], ask, wait, take)
+        waiter = leases.lease(engine, queues, ask, wait, take)
         if waiter is not None and not waiter.gone:
             connection.until_left(functools.partial(engine.leave, waiter), _always)
+        return waiter
 
     def take(
-        self, connection: Connection, settled: bytes, found: Sequence[Leased] | PresqueError | None
+        self,
+        connection: Connection,
+        queues: QueueList,
+        settled: bytes,
+        found: Sequence[Leased] | PresqueError | None,
     ) -> bool:
         if connection.gone:
             return False
@@ -213,20 +219,65 @@ class Lease:
             elif found or settled:
                 answer_json(connection, leases.lease_answer(found or (), settled))
             else:
-                connection.spawn(self.answer_nothing(connection))
+                connection.spawn(self.answer_nothing(connection, queues))
         except Exception:  # noqa: BLE001  (the last resort)
             connection.broken()
             return False
         return True
 
-    async def answer_nothing(self, connection: Connection) -> None:
-        request = self.request
-        stopped = await request.service.engine.stopped(request.fields["queues"])
+    async def answer_nothing(self, connection: Connection, queues: QueueList) -> None:
+        stopped = await self.request.service.engine.stopped(queues)
         connection.answer(Answer(status=204, headers=paused(stopped)))
 
 
-@dataclass(frozen=True, slots=True)
-class SettleOne:
+class SettleAndLease(msgspec.Struct):
+    """A lease that settles others first.
+
+    Both calls go to the store at once, which carries them out in their order: waiting for the one before
+    asking the other would be a turn more for the store and for this process (bench/lease_cpu.py). The answer
+    needs both.
+    """
+
+    plan: Lease
+    connection: Connection
+    queues: QueueList
+    waiter: Waiter | None = None
+    over: bool = False
+    """Whether the request is answered: nothing may be given to it any more."""
+    answer: bytes | None = None
+    """What became of the settles, once that is known."""
+    found: tuple[Sequence[Leased] | PresqueError | None] | None = None
+    """What the lease brought, if that is known before."""
+
+    def settled(self, first: Sequence[Settle], results: list[Settled] | PresqueError) -> None:
+        engine = self.plan.request.service.engine
+        try:
+            if isinstance(results, PresqueError):
+                self.over = True
+                if self.waiter is not None:
+                    engine.leave(self.waiter)
+                self.connection.answer_error(results)
+            else:
+                self.answer = leases.settled_answer(first, results)
+        except Exception:  # noqa: BLE001  (the last resort)
+            self.over = True
+            self.connection.broken()
+        if self.found is not None:
+            [found] = self.found
+            if not self.take(found) and found and not isinstance(found, PresqueError):
+                engine.give_back(found)
+
+    def take(self, found: Sequence[Leased] | PresqueError | None) -> bool:
+        if self.over or self.connection.gone:
+            return False
+        if self.answer is None:
+            self.found = (found,)
+            return True
+        self.over = True
+        return self.plan.take(self.connection, self.queues, self.answer, found)
+
+
+class SettleOne(msgspec.Struct, frozen=True):
     """POST /j/{queue}/{id}/ack, /fail, /release, /extend"""
 
     request: Request
@@ -246,7 +297,7 @@ class SettleOne:
             if self.request.worker is not None:
                 leases.count(self.request.service.engine, self.request.worker, [one], [result])
             if result.status != 200:
-                connection.answer_error(leases.refusal(result.status))
+                connection.answer_error(leases.refusal(result.status, one.queue))
                 return
             answer_json(connection, codec.encode(leases.told(one, result)))
         except Exception:  # noqa: BLE001  (the last resort)

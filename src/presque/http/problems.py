@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 
@@ -20,14 +21,22 @@ from presque.errors import (
     JobExists,
     JobGone,
     KeyReused,
+    NamespaceFull,
+    NoNamespace,
     NotFound,
+    NotReady,
     OurFault,
     PresqueError,
     QueueClosed,
     QueueFull,
+    Refused,
     StateError,
     StoreFull,
     StoreUnavailable,
+    TokenExpired,
+    TokenMissing,
+    TokenUnknown,
+    TooManyRequests,
 )
 from presque.http.gate import NotAllowed
 from presque.http.head import BadHead
@@ -40,17 +49,28 @@ class NoRoute(CallerError):
 
     code = "no-such-route"
 
-    def __init__(self, method: str, path: str) -> None:
-        super().__init__(f"there is no route {method} {path[:200]}")
+    def __init__(self, method: str, path: str, meant: str | None = None) -> None:
+        guess = "" if meant is None else f", did you mean `{meant}`?"
+        super().__init__(f"there is no route {method} {path[:200]}{guess}")
 
 
 class NoName(CallerError):
-    """The path stops where the name of a queue should stand."""
+    """The path stops where the name of a queue should be."""
 
     code = "name-missing"
 
     def __init__(self) -> None:
         super().__init__("queue name is missing")
+
+
+class NotStarted(OurFault):
+    """The server has not reached its store yet."""
+
+    code = "starting"
+    retry_after = 1
+
+    def __init__(self) -> None:
+        super().__init__("the server is starting: its store is not ready yet; try again later")
 
 
 class Stopping(OurFault):
@@ -62,6 +82,16 @@ class Stopping(OurFault):
         super().__init__("the server is stopping")
 
 
+class TooMany(PresqueError):
+    """There are as many connections or requests as there may be. `status` is that of the answer."""
+
+    code = "too-many"
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class MethodNotAllowed(CallerError):
     """The route does not take this method; `allowed` are those that it takes."""
 
@@ -69,7 +99,7 @@ class MethodNotAllowed(CallerError):
 
     def __init__(self, method: str, allowed: Iterable[str]) -> None:
         self.allowed = ", ".join(sorted(allowed))
-        super().__init__(f"{method} is not for this route; it takes {self.allowed}")
+        super().__init__(f"{method} is not allowed on this route; it takes {self.allowed}")
 
 
 # The first class that fits decides, so the special ones stand before their families.
@@ -82,13 +112,22 @@ _STATUS: tuple[tuple[type[PresqueError], int], ...] = (
     (NotFound, 404),
     (JobGone, 410),
     (QueueFull, 429),
+    (NamespaceFull, 507),
+    (NoNamespace, 404),
     (KeyReused, 422),
     (JobExists, 400),  # presque has always answered so
     (StateError, 409),
+    (TokenMissing, 401),
+    (TokenUnknown, 401),
+    (TokenExpired, 401),
+    (Refused, 403),
+    (TooManyRequests, 429),
     (CallerError, 400),
     (StoreFull, 507),
     (DiskFull, 507),
     (StoreUnavailable, 503),
+    (NotReady, 503),
+    (NotStarted, 503),
     (Stopping, 503),
     (OurFault, 500),
 )
@@ -96,15 +135,38 @@ _STATUS: tuple[tuple[type[PresqueError], int], ...] = (
 
 def status_of(error: PresqueError) -> int:
     """The status that says what `error` says."""
-    if isinstance(error, (BadHead, NotAllowed)):
+    if isinstance(error, (BadHead, NotAllowed, TooMany)):
         return error.status
+    if isinstance(error, NamespaceFull) and error.kind in ("connections", "requests"):
+        return 429
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+NOT_CLASSIC = frozenset(
+    (
+        "settle",
+        "p",
+        "cron",
+        "clock",
+        "search",
+        "failures",
+        "export",
+        "import",
+        "tasks",
+        "tokens",
+        "namespaces",
+        "audit",
+        "login",
+        "logout",
+    )
+)
+"""First words of paths."""
 
 
 def is_classic(path: str) -> bool:
     """Whether errors on this path are written as presque has always written them."""
     _, first, *rest = [*path.split("/"), ""]
-    if first in ("settle", "p", "cron"):
+    if first in NOT_CLASSIC:
         return False
     return not (first == "j" and len(rest) > 2) and not (first == "q" and rest[1:2] == ["lease"])
 
@@ -121,7 +183,7 @@ def problem_of(error: PresqueError) -> bytes:
 
 
 def problem(status: int, code: str, text: str) -> bytes:
-    """The same for what is no error of ours, such as a route that does not exist."""
+    """The same for errors outside errors.py, such as a route that does not exist."""
     return codec.encode(
         {
             "type": f"urn:presque:problem:{code}",
@@ -137,17 +199,23 @@ def problem(status: int, code: str, text: str) -> bytes:
 def headers_of(error: PresqueError) -> dict[str, str]:
     """Headers that go with the error: its code, on every route, and what else its status asks for."""
     headers = {"Presque-Error": error.code}
-    if isinstance(error, StoreUnavailable):
+    if isinstance(error, (StoreUnavailable, NotStarted)):
         headers["Retry-After"] = str(error.retry_after)
-    if isinstance(error, QueueFull):
-        headers["Retry-After"] = "1"
+    if isinstance(error, (TooManyRequests, NamespaceFull)):
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
+    if isinstance(error, QueueFull) or status_of(error) in (429, 503):
+        headers.setdefault("Retry-After", "1")
+    if isinstance(error, TokenMissing):
+        headers["WWW-Authenticate"] = 'Bearer realm="presque"'
+    elif isinstance(error, (TokenUnknown, TokenExpired)):
+        headers["WWW-Authenticate"] = 'Bearer realm="presque", error="invalid_token"'
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = error.allowed
     return headers
 
 
 class Sums:
-    """Lines of which there may be thousands a second: of each kind the first is told at once, then at most
+    """Lines of which there may be thousands a second: of each kind the first is logged at once, then at most
     one in `every_s`, with how many it stands for."""
 
     def __init__(self, every_s: float = 10.0) -> None:
@@ -155,7 +223,7 @@ class Sums:
         self._waiting: dict[str, tuple[int, Callable[[int], None]]] = {}
 
     def tell(self, kind: str, line: Callable[[int], None]) -> None:
-        """Have a line told; `line` gets the count. Of those summed up the last one is told. There
+        """Have a line logged; `line` gets the count. Of those summed up the last one is logged. There
         should be few kinds. Needs a running event loop."""
         if kind in self._waiting:
             count, _ = self._waiting[kind]
@@ -178,14 +246,15 @@ class Sums:
 _sums = Sums()
 
 
-def note(error: PresqueError, method: str, route: str) -> None:
+def note(error: PresqueError, method: str, route: str, request: str | None = None) -> None:
     """Log what is our fault; what is the caller's fault they know from the answer. When the store is full or
-    away that may be every request, so only the first of each code is told at once, the others as a sum."""
+    away that may be every request, so only the first of each code is logged at once, the others as a sum."""
     if isinstance(error, OurFault):
-        _sums.tell(error.code, functools.partial(_tell, method, route, error.code, str(error)))
+        _sums.tell(error.code, functools.partial(_tell, method, route, error.code, str(error), request))
 
 
-def _tell(method: str, route: str, code: str, reason: str, count: int) -> None:
+def _tell(method: str, route: str, code: str, reason: str, request: str | None, count: int) -> None:
     log.warning(
-        "request.failed method=%s route=%s code=%s reason=%r count=%d", method, route, code, reason, count
-    )
+        "request.failed method=%s route=%s code=%s reason=%r request=%s count=%d",
+        method, route, code, reason, request, count,
+    )  # fmt: skip

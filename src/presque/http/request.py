@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from presque import codec
-from presque.commands.call import Call, Service, Who
+from presque.commands.call import Call, Service
+from presque.commands.who import Who
 from presque.errors import CallerError
 from presque.fields import Fields, check_together, read_values
-from presque.verbs import Verb
+from presque.verbs.verb import Verb
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """The verb, who asks, the fields that the head holds, typed, and the worker's id."""
+class Request(msgspec.Struct, frozen=True):
+    """The verb, the caller, the fields that the head holds, typed, and the worker's id."""
 
     service: Service
     verb: Verb
     who: Who
     fields: Mapping[str, Any]
     worker: str | None
+    prefix: str = ""
+    """What links in the answer begin with, as a proxy has taken it off the path."""
 
-    def call(self, body: bytes) -> Call:
-        """The call, once the body is there. Raises `CallerError` if the body is wrong."""
+    def count(self) -> None:
+        """Count a request that was let in when its plan was made. Raises `TooManyRequests`."""
+        if self.who.meter is not None:
+            self.who.meter.spend()
+        self.service.counts[self.verb.name] += 1
+
+    def call(self, body: bytes, source: str = "") -> Call:
+        """The call, once the body is there; `source` is the client's address. Raises `CallerError` if the
+        body is wrong."""
         verb, fields = self.verb, self.fields
         if verb.body == "job":
             fields = {**fields, "job": body}
         elif verb.body == "fields":
             fields = {**fields, **self.members(body)}
             check_together(verb.fields, fields)
-        return Call(self.service, verb, fields, body if verb.body == "raw" else b"", self.worker, self.who)
+        raw = body if verb.body == "raw" else b""
+        return Call(self.service, verb, fields, raw, self.worker, self.who, source, self.prefix, timed=True)
 
     def members(self, body: bytes) -> dict[str, Any]:
         """The fields that the body holds, typed. Raises `CallerError`."""

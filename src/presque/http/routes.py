@@ -1,4 +1,4 @@
-"""From the head of a request to its plan: routes, methods and fields come from the rows of verbs.py.
+"""From the head of a request to its plan: routes, methods and fields come from the rows in verbs/.
 
 A route is matched on the raw path: split at `/`, and each part decoded once, so `%2F` is part of a name (and
 refused there) and never a second route to the same queue. The fields that the head holds are read here, once
@@ -9,35 +9,46 @@ from __future__ import annotations
 
 import functools
 import re
+import weakref
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from difflib import get_close_matches
+from typing import Any, Protocol, cast
+
+import msgspec
 
 from presque import codec, names
-from presque.commands import feed, messages
-from presque.commands.call import ANYBODY, Reply, Service
+from presque.commands import exporting, feed, messages
+from presque.commands.call import Reply, Service
 from presque.commands.carrying import admit, carry_out
-from presque.commands.messages import Asker
-from presque.errors import CallerError, PresqueError
+from presque.commands.messages import Asker, Handshake
+from presque.commands.times import moment
+from presque.commands.tokens import session
+from presque.commands.who import ANYBODY, NOBODY, OF_LINKS, Who
+from presque.errors import CallerError, PresqueError, Refused
 from presque.fields import check_together, read_texts
+from presque.http import credentials, plans, streams
 from presque.http import head as heads
-from presque.http import plans, streams
 from presque.http.answers import Answer
-from presque.http.connection import Connection, Plan, Upgraded
+from presque.http.connection import Connection, Namespace, Plan, Upload
+from presque.http.door import Upgraded
 from presque.http.gate import Gate
 from presque.http.head import Head
 from presque.http.problems import MethodNotAllowed, NoName, NoRoute
+from presque.http.proxies import Client
 from presque.http.request import Request
 from presque.openapi import document
-from presque.verbs import VERBS, WAIT_MOST, Verb
+from presque.verbs import VERBS
+from presque.verbs.bounds import WAIT_MOST
+from presque.verbs.verb import Verb
 
 WORKER = "x-presque-workerid"
+NAMESPACE = "presque-namespace"
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?\Z").match
 NAMELESS = ("/q", "/qb", "/j", "/control")
 
-Upgrade = Callable[[str, str | None, Mapping[str, str], Mapping[str, str]], tuple[dict[str, str], Upgraded]]
-"""Checks a handshake: from its method, queue list, headers and fields to the headers of the answer, and the
-protocol that the connection speaks from then on. Raises `CallerError`."""
+Upgrade = Callable[[Handshake], tuple[dict[str, str], Upgraded]]
+"""Checks a handshake: the headers of the answer, and the protocol that the connection speaks from then on.
+Raises `CallerError`."""
 
 
 Found = tuple[Verb, tuple[str, ...]]
@@ -76,9 +87,11 @@ def _tree() -> _Node:
 
 
 _ROOT = _tree()
+_OPEN = frozenset(verb.path for verb in VERBS.values() if verb.open)
 
 
-Handler = Callable[[Request, bytes], Awaitable[Answer]]
+Handler = Callable[[Request, bytes, str], Awaitable[Answer]]
+"""Answers a request with this body from this address."""
 
 
 class Page(Protocol):
@@ -91,10 +104,15 @@ class Page(Protocol):
     def content(self) -> bytes: ...
 
     @property
+    def packed(self) -> bytes: ...
+
+    @property
     def tag(self) -> str: ...
 
     @property
     def headers(self) -> Mapping[str, str]: ...
+
+    def under(self, prefix: str) -> Page: ...
 
 
 class Planner:
@@ -109,65 +127,195 @@ class Planner:
         upgrade: Upgrade | None = None,
     ) -> None:
         self._service = service
-        self._feed = feed.Feed(service.engine)
+        self._feeds: weakref.WeakKeyDictionary[Service, feed.Feed] = weakref.WeakKeyDictionary()
         self._gate = gate
         self._pages = pages
         self._max_body = max_body
         self._upgrade = upgrade
-        self._openapi = codec.encode(document()) + b"\n"
 
-    def __call__(self, head: Head) -> Plan:
-        """The plan of a request. Raises `PresqueError` for one that is wrong."""
-        self._gate.check(head.method, head.path, head.headers)
+    def __call__(self, head: Head, client: Client) -> Plan:
+        """The plan of a request from this client. Raises `PresqueError` for one that is wrong."""
+        if head.path not in _OPEN:
+            self._gate.check(head.method, head.path, head.headers, client)
+        allowed = self._gate.preflight(head.method, head.headers)
+        if allowed is not None:
+            return Allowed(allowed)
         page = self._pages.get(head.path)
         if page is not None:
-            return _of_page(page, head)
+            return _of_page(page.under(client.prefix), head)
         raw = head.path.split("/")
+        query: Mapping[str, str] = heads.fields(head.query)
+        credentials.refuse_in_query(query)
         if raw[1:2] == ["ws"] and self._upgrade is not None and len(raw) <= 3:
-            if not head.upgrade:
-                raise CallerError("this needs a WebSocket: does the proxy pass Upgrade?")
-            name = heads.segment(raw[2]) if raw[2:] and raw[2] else None
-            return Switch(functools.partial(self._upgrade, head.method, name, head.headers), head.query)
-        query = heads.fields(head.query)
+            return self._switch(self._upgrade, head, raw, query, client)
         verb, path = _find(head, raw, query)
+        if not verb.reads:
+            self._gate.check_change(head.headers)
+        who, query = self._who(verb, head, query, client)
+        service = self._service.of(who)
         if verb.takes and head.headers.get("sec-fetch-mode") == "navigate":
             html = "text/html" in head.headers.get("accept", "")
-            return plans.Browsed(_shown_at(next(iter(path.values()))), html)
+            return plans.Browsed(client.prefix + _shown_at(next(iter(path.values()))), html)
         fields = _fields_of_head(verb, path, query, head.headers)
         worker = head.headers.get(WORKER)
-        request = Request(self._service, verb, ANYBODY, fields, names.worker(worker) if worker else None)
+        named = names.worker(worker) if worker else None
+        request = Request(service, verb, who, fields, named, client.prefix)
+        plan = self._plan(request, head, client)
+        return _of_one_address(plan) if who.bound_to_networks else plan
+
+    def _plan(self, request: Request, head: Head, client: Client) -> Plan:
+        verb = request.verb
         if verb.name == "push_many" and _kind_of(head) == streams.LINES:
             return plans.PushLines(request, self._max_body)
         hot = _HOT.get(verb.name)
         if hot is not None:
             return hot(request, head)
         if verb.body != "fields" and verb.body != "raw":
-            check_together(verb.fields, fields)
+            check_together(verb.fields, request.fields)
         special: dict[str, Handler] = {
             "commands": _commands,
             "stream": self._stream,
             "events": self._events,
+            "export": self._export,
             "openapi": self._describe,
+            "login": functools.partial(self._login, client.secure),
+            "logout": functools.partial(self._logout, client.secure),
         }
         return Slow(request, special.get(verb.name, _carry))
 
-    async def _stream(self, request: Request, _body: bytes) -> Answer:
+    def namespace(self, plan: Plan) -> Namespace | None:
+        """In which namespace a plan is carried out."""
+        asked: Any = getattr(plan, "plan", plan)
+        asked = getattr(asked, "request", None) or getattr(asked, "handshake", None)
+        return None if asked is None else cast(Who, asked.who).namespace
+
+    def cors(self, head: Head) -> bytes:
+        """Headers for each answer to this request, refusals included."""
+        return self._gate.cors(head.headers)
+
+    def name(self, plan: Plan) -> str:
+        """The verb that a plan carries out. `page` for files of the dashboard, `ws` for the handshake of a
+        WebSocket, `refused` for what was refused before it was carried out."""
+        plan = plan.plan if isinstance(plan, OfOneAddress) else plan
+        request = getattr(plan, "request", None)
+        if isinstance(request, Request):
+            return request.verb.name
+        return "page" if isinstance(plan, OfPage) else "ws" if isinstance(plan, Switch) else "refused"
+
+    def _who(
+        self, verb: Verb, head: Head, query: Mapping[str, str], client: Client
+    ) -> tuple[Who, Mapping[str, str]]:
+        """The caller, and the query without the caller's credentials. Raises `Refused`."""
+        if verb.public or verb.open:
+            return ANYBODY, query
+        try:
+            if "link" in query and verb.name in OF_LINKS.values():
+                left = {name: value for name, value in query.items() if name != "link"}
+                return self._service.guard.who(query["link"], client.address, "link"), left
+            return self._shown(head, client), query
+        except Refused as error:
+            error.verb = verb.name
+            raise
+
+    def _shown(self, head: Head, client: Client, *, live: bool = False) -> Who:
+        """The caller that a head names: by a token; else by the certificate of the connection, if its
+        name stands for a token; else by a cookie; and in which namespace. Raises `Refused`."""
+        who, inside = self._shown_by(head, client, live=live), head.headers.get(NAMESPACE)
+        return who if inside is None else self._service.guard.inside(who, inside)
+
+    def _shown_by(self, head: Head, client: Client, *, live: bool) -> Who:
+        guard = self._service.guard
+        shown = credentials.shown(head.method, head.headers, live=live)
+        if shown.text is None or shown.door == "cookie":
+            known = guard.of_certificate(client.names, client.address)
+            if known is not None:
+                return known
+        if shown.text is None and live and guard.required:
+            return NOBODY  # who says in the first message who it is
+        return guard.who(shown.text, client.address, shown.door)
+
+    def _switch(
+        self, upgrade: Upgrade, head: Head, raw: list[str], query: Mapping[str, str], client: Client
+    ) -> Plan:
+        """The plan of a handshake. A client may say who it is in its first message, if it does not here."""
+        if not head.upgrade:
+            raise CallerError("this needs a WebSocket: does the proxy pass Upgrade?")
+        name = heads.segment(raw[2]) if raw[2:] and raw[2] else None
+        who = self._shown(head, client, live=True)
+        spoken = credentials.subprotocol(head.headers)
+        return Switch(upgrade, Handshake(head.method, name, head.headers, query, who, client.address), spoken)
+
+    async def _stream(self, request: Request, _body: bytes, _source: str) -> Answer:
         """GET /c/{queues}"""
-        admit(request.service, request.verb, request.who, request.fields)
-        wait = request.fields.get("wait")
+        fields = admit(request.service, request.verb, request.who, request.fields)
+        wait = fields.get("wait")
         life = None if wait is None else wait / 1000
         engine = request.service.engine
-        return streams.lines(feed.lines(engine, request.fields["queues"], life, request.worker))
+        return streams.lines(feed.lines(engine, fields["queues"], life, request.worker))
 
-    async def _events(self, request: Request, _body: bytes) -> Answer:
+    def _feed_of(self, service: Service) -> feed.Feed:
+        """The events of a namespace, told to all who listen here."""
+        found = self._feeds.get(service)
+        if found is None or found.engine is not service.engine:
+            found = self._feeds[service] = feed.Feed(service.engine)
+        return found
+
+    async def _events(self, request: Request, _body: bytes, _source: str) -> Answer:
         """GET /events"""
-        admit(request.service, request.verb, request.who, request.fields)
-        wanted, jobs = request.fields.get("queues"), request.fields.get("jobs", False)
-        return await streams.events(self._feed.events(wanted, request.fields.get("last_event_id"), jobs=jobs))
+        fields = admit(request.service, request.verb, request.who, request.fields)
+        wanted, jobs = fields.get("queues"), fields.get("jobs", False)
+        if wanted is None and not request.who.sees_all:
+            wanted = request.who.within("read", names.queue_list("*"))
+        told = self._feed_of(request.service)
+        return await streams.events(told.events(wanted, fields.get("last_event_id"), jobs=jobs))
 
-    async def _describe(self, _request: Request, _body: bytes) -> Answer:
+    async def _export(self, request: Request, _body: bytes, _source: str) -> Answer:
+        """GET /export"""
+        fields = admit(request.service, request.verb, request.who, request.fields)
+        begin = exporting.place_of(request.who, fields)
+        return streams.exported(exporting.lines(request.service.engine, request.who, fields, begin))
+
+    async def _describe(self, _request: Request, _body: bytes, _source: str) -> Answer:
         """GET /openapi.json"""
-        return Answer(self._openapi)
+        return Answer(_openapi())
+
+    async def _login(self, secure: bool, request: Request, body: bytes, source: str) -> Answer:
+        """POST /login"""
+        request.count()
+        asked = codec.decode_request(body, _Login)
+        value, who, seconds = session(self._service.guard, asked.token, source, asked.namespace)
+        record = who.record
+        told = {
+            "name": who.name,
+            "namespace": None if who.namespace is None else who.namespace.name,
+            "expires": moment(who.ends_at or 0),
+            "allow": list(record.layer.allow.texts) if record is not None and record.layer.allow else [],
+            "deny": list(record.layer.deny.texts) if record is not None else [],
+        }
+        cookie = credentials.set_cookie(value, seconds, secure=secure)
+        return Answer(codec.encode(told) + b"\n", 200, {"Set-Cookie": cookie})
+
+    async def _logout(self, secure: bool, request: Request, _body: bytes, _source: str) -> Answer:
+        """POST /logout"""
+        request.count()
+        return Answer(status=204, headers={"Set-Cookie": credentials.set_cookie("", 0, secure=secure)})
+
+
+@functools.cache
+def _openapi() -> bytes:
+    return codec.encode(document()) + b"\n"
+
+
+class _Login(codec.Struct, forbid_unknown_fields=True):
+    token: str
+    namespace: str | None = None
+
+
+def _of_one_address(plan: Plan) -> Plan:
+    """The same plan, which is not remembered: a token of it is good from some addresses only."""
+    if isinstance(plan, Upload):
+        return cast(Plan, msgspec.structs.replace(cast(Any, plan), common=False))
+    return OfOneAddress(plan)
 
 
 def _find(head: Head, raw: list[str], query: Mapping[str, str]) -> tuple[Verb, dict[str, str]]:
@@ -175,14 +323,14 @@ def _find(head: Head, raw: list[str], query: Mapping[str, str]) -> tuple[Verb, d
     if head.path.rstrip("/") in NAMELESS:
         raise NoName
     node, found = _ROOT, []
-    for part in raw[1:]:
+    for at, part in enumerate(raw[1:], 1):
         if (fixed := node.fixed.get(part)) is not None:
             node = fixed
         elif node.named is not None and part:
             node = node.named
             found.append(part)
         else:
-            raise NoRoute(head.method, head.path)
+            raise NoRoute(head.method, head.path, _meant(node, raw, at))
     if not node.methods:
         raise NoRoute(head.method, head.path)
     if head.method not in node.methods:
@@ -192,6 +340,12 @@ def _find(head: Head, raw: list[str], query: Mapping[str, str]) -> tuple[Verb, d
     candidates = node.methods[head.method]
     verb, called = next(one for one in candidates if one[0].when is None or one[0].when in query)
     return verb, {name: heads.segment(part) for name, part in zip(called, found, strict=True)}
+
+
+def _meant(node: _Node, raw: list[str], at: int) -> str | None:
+    """The path with the known word that looks most like its part `at`, if one does."""
+    close = get_close_matches(raw[at].lower(), node.fixed, n=1)
+    return "/".join([*raw[:at], close[0], *raw[at + 1 :]])[:200] if close else None
 
 
 def _fields_of_head(
@@ -211,8 +365,7 @@ def _fields_of_head(
 # --- what is not hot
 
 
-@dataclass(frozen=True, slots=True)
-class Slow:
+class Slow(msgspec.Struct, frozen=True):
     """The plan of every verb that is not hot: a task carries it out."""
 
     request: Request
@@ -228,21 +381,26 @@ class Slow:
         connection.spawn(self.answer(connection, body), functools.partial(_waits, self.request, body))
 
     async def answer(self, connection: Connection, body: bytes) -> None:
-        answer = await self.handler(self.request, body)
+        answer = await self.handler(self.request, body, connection.address)
         if isinstance(answer.body, bytes):
             connection.answer(answer)
         else:
             await connection.stream(answer)
 
 
-async def _carry(request: Request, body: bytes) -> Answer:
-    return answer_of(request.verb, await carry_out(request.call(body)))
+async def _carry(request: Request, body: bytes, source: str) -> Answer:
+    answer = answer_of(request.verb, await carry_out(request.call(body, source)))
+    if request.prefix and "Location" in answer.headers:
+        headers = {**answer.headers, "Location": request.prefix + answer.headers["Location"]}
+        return msgspec.structs.replace(answer, headers=headers)
+    return answer
 
 
-async def _commands(request: Request, body: bytes) -> Answer:
+async def _commands(request: Request, body: bytes, source: str) -> Answer:
     """POST /queue"""
     request.service.counts[request.verb.name] += 1
-    answers = await messages.run_all(Asker(request.service, request.who, request.worker), body)
+    asker = Asker(request.service, request.who, request.worker, source=source)
+    answers = await messages.run_all(asker, body)
     return Answer(answers + b"\n")
 
 
@@ -251,6 +409,8 @@ def answer_of(verb: Verb, reply: Reply) -> Answer:
     status = reply.status or verb.status
     if verb.answers == "nothing" or status == 204:
         return Answer(status=status, headers=reply.headers)
+    if reply.kind:
+        return Answer(reply.body, status, reply.headers, reply.kind)
     body = reply.body if reply.classic is None else reply.classic
     return Answer(body + b"\n", status, reply.headers)
 
@@ -271,31 +431,57 @@ def _waits(request: Request, body: bytes) -> bool:
     return any(one.wait for one in (found if isinstance(found, list) else [found]))
 
 
-@dataclass(frozen=True, slots=True)
-class Switch:
+class Switch(msgspec.Struct, frozen=True):
     """The plan of a handshake: from then on the connection speaks WebSocket."""
 
-    upgrade: Callable[[Mapping[str, str]], tuple[dict[str, str], Upgraded]]
-    query: str
+    upgrade: Upgrade
+    handshake: Handshake
+    spoken: str | None
     common: bool = False
 
     def serve(self, connection: Connection, _body: bytes) -> None:
-        headers, protocol = self.upgrade(heads.fields(self.query))
+        headers, protocol = self.upgrade(self.handshake)
+        if self.spoken is not None:
+            headers["Sec-WebSocket-Protocol"] = self.spoken
         connection.upgrade(headers, protocol)
 
 
-@dataclass(frozen=True, slots=True)
-class OfPage:
+class Allowed(msgspec.Struct, frozen=True):
+    """The plan of a browser's question whether a page may send a request. It carries nothing out."""
+
+    headers: Mapping[str, str]
+    common: bool = True
+
+    def serve(self, connection: Connection, _body: bytes) -> None:
+        connection.answer(Answer(status=204, headers=self.headers))
+
+
+class OfOneAddress(msgspec.Struct, frozen=True):
+    """A plan that is good for clients at one address."""
+
+    plan: Plan
+    common: bool = False
+
+    def serve(self, connection: Connection, body: bytes) -> None:
+        self.plan.serve(connection, body)
+
+
+class OfPage(msgspec.Struct, frozen=True):
     """The plan of a file for browsers."""
 
     page: Page
     known: bool
+    packed: bool
     common: bool = True
 
     def serve(self, connection: Connection, _body: bytes) -> None:
         page = self.page
         if self.known:
             connection.answer(Answer(status=304, headers=page.headers))
+        elif self.packed:
+            # The tag is weak: it names what is inside, packed or not.
+            headers = {**page.headers, "ETag": f"W/{page.tag}", "Content-Encoding": "gzip"}
+            connection.answer(Answer(page.packed, headers=headers, kind=page.kind))
         else:
             connection.answer(Answer(page.content, headers=page.headers, kind=page.kind))
 
@@ -304,7 +490,17 @@ def _of_page(page: Page, head: Head) -> Plan:
     if head.method not in ("GET", "HEAD"):
         raise MethodNotAllowed(head.method, ("GET", "HEAD"))
     read_texts({}, heads.fields(head.query))  # a page takes no parameters
-    return OfPage(page, head.headers.get("if-none-match") == page.tag)
+    known = head.headers.get("if-none-match", "").removeprefix("W/") == page.tag
+    return OfPage(page, known, _takes_gzip(head.headers.get("accept-encoding", "")))
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """Whether a client reads gzip: it names it, and not with the weight 0 (RFC 9110, 12.5.3)."""
+    for part in accepted.lower().split(","):
+        coding, _, weight = part.partition(";")
+        if coding.strip() == "gzip":
+            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
 
 
 def _kind_of(head: Head) -> str:

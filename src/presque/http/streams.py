@@ -19,6 +19,11 @@ def lines(parts: AsyncIterator[bytes]) -> Answer:
     return Answer(parts, headers=UNBUFFERED, kind=LINES, sparing=True)
 
 
+def exported(parts: AsyncIterator[bytes]) -> Answer:
+    """Jobs that are shown and not taken, one a line (NDJSON)."""
+    return Answer(parts, headers=UNBUFFERED, kind=LINES)
+
+
 async def events(parts: AsyncGenerator[bytes, None]) -> Answer:
     """Server-sent events, as `EventSource` reads them.
 

@@ -16,6 +16,13 @@ class Address:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: bool = False
+    ca: str | None = None
+    """A file with the authorities that may vouch for the store; None means those that the system knows."""
+    cert: str | None = None
+    """A file with the certificate that presque shows; `key` is one with its key, if not the same."""
+    key: str | None = None
+    server_name: str | None = None
+    """The name that the store's certificate must be valid for, if it is not `host`."""
 
     def __str__(self) -> str:
         """The address as it may be shown and logged: without the password."""

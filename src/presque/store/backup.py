@@ -1,4 +1,4 @@
-"""Backups of the embedded store, taken while it runs, and their way back.
+"""Backups of the embedded store, taken while it runs, and how they are restored.
 
 The store sends a snapshot of one moment over a connection, as it does for a replica: it forks, so it goes on
 meanwhile, and needs no room on its own disk. The snapshot ends with a checksum, and the store's own checker
@@ -19,9 +19,11 @@ import shutil
 import socket
 import subprocess
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
+
+import msgspec
+from msgspec.structs import asdict
 
 from presque.errors import SetupError
 from presque.store.data_files import (
@@ -42,8 +44,7 @@ MARK = 40
 PIECE = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backup:
+class Backup(msgspec.Struct, frozen=True, kw_only=True):
     """What the page of a backup says. `at` is epoch seconds; `jobs` and `queues` were counted just before."""
 
     at: int
@@ -61,7 +62,7 @@ def take(
 ) -> Backup:
     """Make the directory `target`, a backup of the store that listens at a socket, as it is now.
 
-    `target` must not exist or be empty. Raises `SetupError`, and then there is no backup.
+    `target` must not exist or be empty. Raises `SetupError` and leaves no backup behind.
     """
     new = target.parent / f".{target.name}.partial"
     try:
@@ -133,7 +134,7 @@ def _copy_to_mark(answers: IO[bytes], mark: bytes, file: IO[bytes], digest: Any)
     while True:
         part = answers.read1(PIECE)  # type: ignore[attr-defined]  # a BufferedReader
         if not part:
-            raise ConnectionResetError("the store closed the connection in the midst of its snapshot")
+            raise ConnectionResetError("the store closed the connection in the middle of its snapshot")
         held += part
         done = held.endswith(mark)
         ready, held = held[:-MARK], held[-MARK:]
@@ -147,7 +148,7 @@ def _copy(answers: IO[bytes], left: int, file: IO[bytes], digest: Any) -> None:
     while left:
         part = answers.read(min(left, PIECE))
         if not part:
-            raise ConnectionResetError("the store closed the connection in the midst of its snapshot")
+            raise ConnectionResetError("the store closed the connection in the middle of its snapshot")
         digest.update(part)
         file.write(part)
         left -= len(part)
@@ -192,7 +193,7 @@ def read(backup: Path) -> Backup:
     except (ValueError, TypeError, RecursionError):
         raise SetupError(f"{backup / PAGE} is damaged: use another backup") from None
     if digest.hexdigest() != page.sha256:
-        raise SetupError(f"the backup {backup} is damaged: {FOLDER}/{BASE} is not what it was; use another")
+        raise SetupError(f"the backup {backup} is damaged: {FOLDER}/{BASE} has changed; use another")
     return page
 
 

@@ -2,8 +2,8 @@
 
 The store keeps an answer in its memory until it is read, and all answers come over one connection, in the
 order of the calls: a large one holds up those behind it. So calls with large answers say how large, and only
-so many bytes are asked for at once. Calls take turns, first come first served. Small ones have room of their
-own and never stand behind large ones: what is under way makes them late, by some milliseconds.
+a bounded number of bytes is asked for at once. Calls take turns, first come first served. Small ones have
+room of their own and never stand behind large ones: what is under way makes them late, by some milliseconds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LARGE_MOST = 16 * 1024 * 1024
 
 
 class Budget:
-    """The calls whose answers are counted: what is under way, and who waits for room."""
+    """The calls whose answers are counted: those under way, and those that wait for room."""
 
     def __init__(self) -> None:
         self._small = _Room(SMALL_MOST)

@@ -1,4 +1,4 @@
-"""Messages of the store, on a connection of their own, and who wants to hear which channel.
+"""Messages of the store, on a connection of their own, and who listens to which channel.
 
 Calls and messages have separate connections. The store counts a connection that listens to channels as a
 pub/sub client and cuts it when its unread output passes a limit (32 MB unless set otherwise), so answers
@@ -8,7 +8,7 @@ To look and not to miss anything: hear, wait until that has begun (`Hearing.begu
 be read before the answer of a look that was asked before it, since the two come over two connections;
 `Hearing.count` shows that there was one.
 
-Nothing is lost in silence: when the connection was gone, each hearer is told that it may have missed
+Nothing is lost silently: after a lost connection, each hearer learns that it may have missed
 something as soon as its channel is heard again.
 """
 
@@ -136,6 +136,16 @@ class Channels(Link):
         self._subscribe(found)
         return hearing
 
+    def lingers(self, channel: str) -> bool:
+        """Whether nobody hears this channel any more, and the store still counts us as a listener."""
+        found = self._channels.get(channel.encode())
+        return found is not None and found in self._idle
+
+    def hears(self, channel: str) -> bool:
+        """Whether messages of a channel come at this moment."""
+        found = self._channels.get(channel.encode())
+        return found is not None and found.on
+
     async def caught_up(self) -> None:
         """Return when all messages have been heard that the store had for us before this was called."""
         if self._wire is not None:
@@ -157,7 +167,7 @@ class Channels(Link):
             self._idle[channel] = self._clock()
 
     async def close(self) -> None:
-        """End the connection. Who still waits to hear gets an error."""
+        """End the connection. Those still waiting to hear get an error."""
         await super().close()
         for channel in list(self._beginning):
             self._tell(channel, StoreUnavailable(self._why))
@@ -248,7 +258,7 @@ class Channels(Link):
             self._subscribe(found)
 
     def _watch(self, now: float) -> None:
-        """Let go what nobody hears any more, ask again for what was refused, give up who waits too long."""
+        """Unsubscribe what nobody hears, ask again for what was refused, give up on what takes too long."""
         for channel in _older(self._idle, now - LINGER_S):
             self._forget(channel)
             if self._wire is not None and channel.asked:

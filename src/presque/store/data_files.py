@@ -6,8 +6,8 @@ that breaks off for a complete one. So presque looks first:
 
 - `check` compares what is there with the manifest and with a note of its own (`presque.json`), which holds
   how long each file was known to be. Whatever is missing or shorter is refused, with a sentence.
-- The store itself refuses files that it cannot read to their end. `mend_end` then tells a torn end, which
-  a crash leaves in the midst of a write, from damage. Only a torn end is cut off, and what is cut off is
+- The store itself refuses files that it cannot read to their end. `mend_end` then tells a torn end, which a
+crash leaves in the middle of a write, from damage. Only a torn end is cut off, and what is cut off is
   kept.
 """
 
@@ -19,9 +19,10 @@ import os
 import re
 import subprocess
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from presque.errors import SetupError, shown
 from presque.store.directory import open_private, reason_of
@@ -42,8 +43,7 @@ _length = re.compile(rb"\$([0-9]{1,10})\r\n")
 _hidden_command = re.compile(rb"\r\n\*[0-9]{1,9}\r\n\$[0-9]{1,10}\r\n").search
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(msgspec.Struct, frozen=True):
     """What presque wrote down about its data: who wrote it last, and how long each file was known to be."""
 
     layout: int
@@ -51,8 +51,7 @@ class Note:
     files: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(msgspec.Struct, frozen=True):
     """An end that was cut off: of which file, how many bytes, and where they are now."""
 
     file: str
@@ -259,7 +258,7 @@ def is_torn(tail: bytes) -> bool:
     """Whether this is what a crash leaves of a write: the beginning of commands, then perhaps zeros.
 
     A length that was altered makes one argument swallow all that follows; the commands inside it give it
-    away. A transaction that came to its end is no part of a torn end: the checker would have taken it.
+    away. A complete transaction is not part of a torn end: the checker would have taken it.
     """
     rest = tail.rstrip(b"\0")
     return _breaks_off(tail) or (len(rest) < len(tail) and (not rest or _breaks_off(rest)))

@@ -32,6 +32,19 @@ def prepare(directory: Path) -> None:
     except OSError as error:
         reason = "not a directory" if isinstance(error, FileExistsError) else reason_of(error)
         raise SetupError(f"cannot keep data in {directory}: {reason}; choose with --data") from None
+    _check(directory, facts)
+
+
+def check_owner(directory: Path) -> None:
+    """The same about a directory that is there. Nothing is made. Raises `SetupError`."""
+    try:
+        facts = directory.stat()
+    except OSError as error:
+        raise SetupError(f"cannot look at {directory}: {reason_of(error)}") from None
+    _check(directory, facts)
+
+
+def _check(directory: Path, facts: os.stat_result) -> None:
     shared = _is_volume(facts)
     if facts.st_uid != os.geteuid() and not shared:
         raise SetupError(f"{directory} belongs to another user; choose a directory of your own with --data")
@@ -108,7 +121,7 @@ def private_directory() -> Path:
     usual = tempfile.gettempdir()
     fits = len(os.fsencode(usual)) + len(f"/{PRIVATE_PREFIX}12345678/store.sock") <= SOCKET_MOST
     try:
-        return Path(tempfile.mkdtemp(prefix=PRIVATE_PREFIX, dir=usual if fits else "/tmp"))  # noqa: S108
+        return Path(tempfile.mkdtemp(prefix=PRIVATE_PREFIX, dir=usual if fits else "/tmp"))  # noqa: S108  # nosec B108
     except OSError as error:
         raise SetupError(f"cannot make a directory for the store's socket: {reason_of(error)}") from None
 
@@ -175,6 +188,6 @@ def _said(log_file: Path, said_before: int, most: int) -> Iterator[str]:
 
 
 def reason_of(error: Exception) -> str:
-    """What the system says, to stand inside a sentence."""
+    """What the system says, as part of a sentence."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text[:1].lower() + text[1:]

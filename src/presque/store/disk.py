@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import tempfile
+import time
 from pathlib import Path
 
 from presque.errors import DiskFull
@@ -19,6 +22,7 @@ from presque.store.directory import free_bytes
 log = logging.getLogger("presque.store")
 
 LOOK_EVERY_S = 1.0
+FSYNC_PATIENCE_S = 2.0
 OF_A_JOB = 256
 """Bytes that the store writes for a job beside its body, roughly."""
 
@@ -39,6 +43,7 @@ class Disk:
         self._writers = writers
         self._tell = tell
         self._room = 0
+        self._syncing: tuple[float, asyncio.Future[float | None]] | None = None
 
     def look(self) -> None:
         """Look at once."""
@@ -71,8 +76,34 @@ class Disk:
         """Why nothing may grow now."""
         return DiskFull(self.free or 0, self.least)
 
+    async def fsync_seconds(self) -> float | None:
+        """How long an fsync of a small new file takes on this disk now; None if it cannot be told.
+
+        One at a time: while an earlier one has not come back, it tells how long that has taken so far.
+        """
+        if self.directory is None:
+            return None
+        if self._syncing is None or self._syncing[1].done():
+            self._syncing = time.monotonic(), asyncio.ensure_future(asyncio.to_thread(_fsync, self.directory))
+        began, task = self._syncing
+        done, _ = await asyncio.wait([task], timeout=FSYNC_PATIENCE_S)
+        if not done:
+            return time.monotonic() - began
+        return task.result()
+
     async def watch(self) -> None:
         """Look every second, until cancelled."""
         while self.directory is not None:
             self.look()
             await asyncio.sleep(LOOK_EVERY_S)
+
+
+def _fsync(directory: Path) -> float | None:
+    try:
+        with tempfile.TemporaryFile(dir=directory, buffering=0) as file:  # has no name that anybody could see
+            file.write(bytes(512))
+            began = time.perf_counter()
+            os.fsync(file.fileno())
+            return time.perf_counter() - began
+    except OSError:
+        return None

@@ -29,11 +29,11 @@ import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
 import hiredis
+import msgspec
 
 from presque.errors import SetupError
 from presque.store.asking import Call, connected, is_busy
@@ -69,8 +69,7 @@ NOTE_EVERY_S = 10.0
 FULL_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmbeddedSettings:
+class EmbeddedSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How to run the store. Without a `directory` it keeps everything in memory and nothing afterwards.
     `maxmemory` and `min_free_disk` are in bytes, 0 for no limit. `binary` overrides the search for one.
     `layout` is the number of the newest layout of keys that our functions read."""
@@ -216,7 +215,7 @@ class EmbeddedStore:
                 except SetupError as error:
                     log.error("store.not_started retry_in_s=%.1f reason=%s", pause, error)
             if self._on_restart is not None:
-                loop.call_soon(self._on_restart)  # what it raises is the loop's affair, and never ends us
+                loop.call_soon(self._on_restart)  # whatever it raises is left to the loop, and never ends us
 
     async def _see_that_it_answers(self) -> None:
         """End a store that nobody can reach any more: `_watch` starts it again."""
@@ -253,7 +252,7 @@ class EmbeddedStore:
         return last_warnings(self._directory / "store.log", self._said_before)
 
     async def _watch_disk(self) -> None:
-        """Keep an eye on the disk, and on whether the store may write its log anew."""
+        """Watch the disk, and decide whether the store may rewrite its log."""
         while True:
             self.disk.look()
             if self.pid is not None:
@@ -321,7 +320,7 @@ class EmbeddedStore:
         except (OSError, subprocess.SubprocessError) as error:
             raise SetupError(f"cannot run {binary} on {self._directory}: {reason_of(error)}") from None
         await self._answers(self._process, log_file)
-        with contextlib.suppress(OSError):  # so that its warnings about the machine are no reason to die
+        with contextlib.suppress(OSError):  # so that its warnings about the machine do not end it
             self._said_before = log_file.stat().st_size
         log.info(
             "store.started pid=%d dir=%s fsync=%s ready_ms=%d",
@@ -350,9 +349,9 @@ class EmbeddedStore:
         with process.stdin as told:
             try:
                 if self.settings.directory is not None:
-                    (self._directory / "store.address").write_bytes(
-                        b"%d %s\n" % (process.pid, os.fsencode(self.socket))
-                    )
+                    path = self._directory / "store.address"
+                    with open_private(path, os.O_WRONLY | os.O_TRUNC, "wb") as file:
+                        file.write(b"%d %s\n" % (process.pid, os.fsencode(self.socket)))
                 with contextlib.suppress(BrokenPipeError):  # it has ended, and its log says why
                     told.write(self._configuration())
             except BaseException:
@@ -399,8 +398,10 @@ class EmbeddedStore:
             "aof-load-truncated": "no",  # it would cut off whatever follows a damaged byte; see mend_end
             "maxmemory": str(self.settings.maxmemory),
             "maxmemory-policy": "noeviction",
-            # Answers are bounded by presque; messages are small, but for broadcast jobs.
+            # Answers are bounded by presque; messages are small, except for broadcast jobs.
             "client-output-buffer-limit": "normal 0 0 0 pubsub 1gb 256mb 60",
+            # Each field of a listpack is searched for from its beginning: see bench/workers.py.
+            "hash-max-listpack-entries": "64",
             "loglevel": "notice",
         }
         return "".join(f"{name} {value}\n" for name, value in lines.items()).encode("ascii")
@@ -476,7 +477,7 @@ async def _stop_orphan(directory: Path) -> None:
 
 
 async def _wake_and_shut_down(socket: Path, directory: Path, pid: int) -> None:
-    """The same for a store that does not answer: it may have been stopped (SIGSTOP), so it is told to go on.
+    """The same for a store that does not answer: it may have been stopped (SIGSTOP), so it gets a SIGCONT.
 
     One that does not end within a minute is killed, if the kernel says that it works in this directory.
     """
@@ -517,8 +518,8 @@ async def _end(process: subprocess.Popen[bytes]) -> bool:
 
 
 async def _shut_down(call: Call, directory: Path, pid: int, patience: float) -> None:
-    """Return if the store that answers here runs on another directory. Otherwise end it, which shows in
-    the `OSError` that its connection ends with. Raises `TimeoutError` if it does not answer for `patience`
+    """Return if the store that answers here runs on another directory. Otherwise shut it down; the caller
+    sees the connection fail with `OSError`. Raises `TimeoutError` if it does not answer for `patience`
     seconds, or has not ended END_S after it was told to."""
     while is_busy(found := await asyncio.wait_for(call("CONFIG GET dir"), patience)):
         await asyncio.sleep(POLL_S)

@@ -1,4 +1,4 @@
-"""What a store says of itself when somebody looks, without being used: for `presque doctor`."""
+"""What a store says about itself when somebody looks, without being used: for `presque doctor`."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import contextlib
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import hiredis
+import msgspec
 
 from presque.errors import SetupError
 from presque.store.address import Address
 from presque.store.asking import Call
 from presque.store.directory import reason_of
 from presque.store.greeting import refusal
+from presque.store.trust import context_of, sentence
 
 PATIENCE_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """`info` is what INFO says; `skew_s` by how many seconds the store's clock is ahead of ours; `fsync` how
     soon it writes to its disk, empty if it does not tell."""
 
@@ -49,9 +49,7 @@ def look(address: Address) -> Facts:
     except (TimeoutError, asyncio.IncompleteReadError):
         raise SetupError(f"the store at {address} does not answer within {PATIENCE_S:.0f} s") from None
     except ssl.SSLError as error:
-        raise SetupError(
-            f"the store at {address} cannot be reached over TLS: {error.reason or error}"
-        ) from None
+        raise SetupError(f"the store at {address} cannot be reached over TLS: {sentence(error)}") from None
     except OSError as error:
         raise SetupError(
             f"no store at {address}: {reason_of(error)}; start it, or correct the settings"
@@ -63,8 +61,11 @@ async def _look(address: Address) -> Facts:
         if address.unix is not None:
             reader, writer = await asyncio.open_unix_connection(address.unix)
         else:
-            context = ssl.create_default_context() if address.tls else None
-            reader, writer = await asyncio.open_connection(address.host, address.port, ssl=context)
+            context = context_of(address)
+            name = address.server_name if context is not None else None
+            reader, writer = await asyncio.open_connection(
+                address.host, address.port, ssl=context, server_hostname=name
+            )
         try:
             call = Call(reader, writer)
             hello = ["HELLO", "2"]

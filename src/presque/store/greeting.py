@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from presque.errors import SetupError, StoreError, StoreLoading, StoreUnavailable
 from presque.store.address import Address
@@ -13,8 +14,7 @@ from presque.store.wire import Wire
 LIMITS = "client-output-buffer-limit"
 
 
-@dataclass(frozen=True, slots=True)
-class StoreInfo:
+class StoreInfo(msgspec.Struct, frozen=True):
     """What the store says of itself."""
 
     product: str
@@ -30,8 +30,7 @@ class StoreInfo:
         return f"{self.product} {'.'.join(map(str, self.version))}"
 
 
-@dataclass(frozen=True, slots=True)
-class Functions:
+class Functions(msgspec.Struct, frozen=True):
     """What is to be loaded into the store: the name of the library and its text."""
 
     name: str
@@ -135,7 +134,7 @@ async def load(wire: Wire, functions: Functions) -> None:
             return
         await wire.ask("FUNCTION", "LOAD", "REPLACE", functions.source)
     except StoreError as error:
-        raise SetupError(f"the store does not take presque's functions: {error}") from None
+        raise SetupError(f"the store does not accept presque's functions: {error}") from None
 
 
 def _code(entry: Any) -> bytes:

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import logging
 import random
-import ssl
 
 from presque.errors import PresqueError, SetupError, StoreLoading, StoreUnavailable
 from presque.store.address import Address
+from presque.store.trust import context_of, sentence
 from presque.store.wire import PATIENCE, Nobody, Wire
 
 log = logging.getLogger("presque.store")
@@ -20,7 +20,7 @@ BACKOFF_FIRST, BACKOFF_MOST = 0.02, 0.5
 
 
 class Link(Nobody):
-    """Keeps one `Wire` to the store. What it is for is said by those who derive from it."""
+    """Keeps one `Wire` to the store. Subclasses say what it is for."""
 
     carries = "calls"
     """What the log calls it."""
@@ -36,6 +36,8 @@ class Link(Nobody):
         self._held_up = 0.0
         self._closed = False
         self._why = "the store has not been reached yet"
+        self.loading = False
+        """Whether the store was still reading its data when it was last tried."""
 
     async def connect(self) -> None:
         """Reach the store for the first time and keep the connection from now on.
@@ -52,7 +54,7 @@ class Link(Nobody):
                 await asyncio.sleep(BACKOFF_MOST)
             except (OSError, StoreUnavailable) as error:
                 raise SetupError(
-                    f"no store at {self.address}: {_sentence(error)}; start it, or correct --redis"
+                    f"no store at {self.address}: {sentence(error)}; start it, or correct --redis"
                 ) from None
             else:
                 break
@@ -100,18 +102,19 @@ class Link(Nobody):
                 await self._open()
             except (OSError, PresqueError) as error:
                 self._away(error)
-                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 (jitter, no secret)
+                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 (jitter, no secret)  # nosec B311
                 pause = min(pause * 2, BACKOFF_MOST)
             else:
                 pause = BACKOFF_FIRST
                 log.info("store.back address=%s carries=%s", self.address, self.carries)
 
     def _away(self, error: Exception) -> None:
-        """Note why there is no connection, and say it once."""
-        reason = f"the store at {self.address} is away: {_sentence(error)}"
+        """Note why there is no connection, and log it once."""
+        reason = f"the store at {self.address} is away: {sentence(error)}"
         if reason != self._why:
-            log.warning("store.away reason=%r carries=%s", _sentence(error), self.carries)
+            log.warning("store.away reason=%r carries=%s", sentence(error), self.carries)
         self._why = reason
+        self.loading = isinstance(error, StoreLoading)
 
     async def _open(self) -> None:
         wire = await self._dial()
@@ -121,12 +124,14 @@ class Link(Nobody):
             wire.abort("the handshake failed")
             if isinstance(error, TimeoutError):
                 raise StoreUnavailable("it does not answer") from None
+            if isinstance(error, StoreUnavailable) and error.sent:  # nothing was asked that has an effect
+                raise StoreUnavailable(wire.reason) from None
             raise
         if wire.lost:
             raise StoreUnavailable("it closed the connection")
         self._lost.clear()
         wire.owner = self
-        self._wire = wire
+        self._wire, self.loading = wire, False
         self._up()
 
     async def _dial(self) -> Wire:
@@ -136,15 +141,18 @@ class Link(Nobody):
                 if where.unix is not None:
                     _, wire = await self._loop.create_unix_connection(Wire, where.unix)
                 else:
-                    context = ssl.create_default_context() if where.tls else None
-                    _, wire = await self._loop.create_connection(Wire, where.host, where.port, ssl=context)
+                    context = context_of(where)
+                    name = where.server_name if context is not None else None
+                    _, wire = await self._loop.create_connection(
+                        Wire, where.host, where.port, ssl=context, server_hostname=name
+                    )
         except TimeoutError:
             asked = "it does not answer in TLS" if where.tls else "it does not answer"
             raise StoreUnavailable(asked) from None
         return wire
 
     def wire_lost(self, wire: Wire, reason: str) -> None:
-        """The wire is gone. Its callers are told after this."""
+        """The wire is gone. Its callers get the error after this."""
         if wire is self._wire:
             self._wire = None
             self._why = f"the store at {self.address} is away: {reason}"
@@ -170,15 +178,3 @@ class Link(Nobody):
         if self._wire is not None:
             self._wire.watch(self._loop.time())
         self._watch(self._clock())
-
-
-def _sentence(error: BaseException) -> str:
-    """An error of the network without its numbers."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not valid here ({error.verify_message})"
-    if isinstance(error, ssl.SSLError):
-        reason = (error.reason or "no reason given").replace("_", " ").lower()
-        return f"it does not speak TLS as presque does ({reason})"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return str(error) or type(error).__name__

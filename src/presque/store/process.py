@@ -35,7 +35,7 @@ async def end(process: subprocess.Popen[bytes]) -> bool:
     """End a process: politely, then awake, then hard. Returns whether it had to be killed.
 
     It gets a TERM and END_S to write what it has. One that was stopped (SIGSTOP) cannot hear the TERM, so it
-    is told to go on after WAKE_S. Killing is the last resort: what a store has acknowledged is in its files.
+    gets a SIGCONT after WAKE_S. Killing is the last resort: what a store has acknowledged is in its files.
     """
     process.terminate()
     for seconds, then in ((WAKE_S, signal.SIGCONT), (END_S - WAKE_S, signal.SIGKILL)):

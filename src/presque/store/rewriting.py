@@ -1,8 +1,8 @@
-"""When the store may write its log anew, which needs room on the disk before it gives some back.
+"""When the store may rewrite its log, which needs room on the disk before it frees some.
 
 The store does it by itself when its log has doubled. On a disk with little room that would fill the disk,
 and a store that finds its disk full ends itself. So it is forbidden there. A log of jobs that are gone may
-be the very reason why there is little room: it is written anew as soon as what is left of the data fits.
+be the very reason why there is little room: it is rewritten as soon as the remaining data fits.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ class Store(Link):
                 with contextlib.suppress(StoreError):
                     settings = await self.call("", "CONFIG", "GET", *ASKED)
             except PresqueError:
-                continue  # it is away, which is told elsewhere
+                continue  # it is away, which is logged elsewhere
             before, self.info = self.info, info_of(raw, settings)
             now = self.info
             if before is None or (now.eviction, now.persistent) == (before.eviction, before.persistent):

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import hiredis
 
 from presque.errors import PresqueError, StoreError, StoreFull, StoreLoading, StoreUnavailable
+from presque.store.trust import sentence
 
 log = logging.getLogger("presque.store")
 
@@ -28,7 +29,7 @@ UNUSABLE = "presque could not use what the store answered; see the log of presqu
 
 Receiver = Callable[[Any], None]
 """Called once, with the reply or with a `PresqueError`. If it raises, that is logged and it is called once
-more, with an error, so that whoever waits for it gets an answer."""
+more, with an error, so that its waiter gets an answer."""
 
 
 class Call(NamedTuple):
@@ -52,10 +53,10 @@ class _Subscription(NamedTuple):
 
 
 class Owner(Protocol):
-    """Whoever keeps a wire and wants to know what happens on it."""
+    """The owner of a wire, which is told what happens on it."""
 
     def wire_lost(self, wire: Wire, reason: str) -> None:
-        """The wire is gone. Its callers are told after this."""
+        """The wire is gone. Its callers get the error after this."""
 
     def answered(self, size: int) -> None:
         """A call with an `answer` of this size has its reply."""
@@ -71,7 +72,7 @@ class Owner(Protocol):
 
 
 class Nobody:
-    """An owner who wants to know nothing, as while the first words are exchanged."""
+    """An owner that ignores everything, as during the greeting."""
 
     def wire_lost(self, wire: Wire, reason: str) -> None:
         """Do nothing."""
@@ -126,7 +127,7 @@ class Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._heard = 0.0
         self._asked = 0.0
-        self._reason = "the connection was closed"
+        self.reason = "the connection was closed"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports share no base class
@@ -136,7 +137,7 @@ class Wire(asyncio.Protocol):
         if self.lost:
             return
         self.lost = True
-        reason = str(exc) if exc else self._reason
+        reason = self.reason = sentence(exc) if exc else self.reason
         self.owner.wire_lost(self, reason)
         calls, self.calls = self.calls, deque()
         error = StoreUnavailable(
@@ -147,7 +148,9 @@ class Wire(asyncio.Protocol):
 
     def abort(self, reason: str) -> None:
         """Drop the connection now and fail every call on it."""
-        self._reason = reason
+        if self.lost:
+            return
+        self.reason = reason
         if self._transport is not None:
             self._transport.abort()
         self.connection_lost(None)
@@ -160,7 +163,7 @@ class Wire(asyncio.Protocol):
     def send(self, call: Call) -> None:
         """Write a command whose reply is for the receiver of `call`."""
         if self.lost:
-            _give(call.receiver, StoreUnavailable(self._reason))
+            _give(call.receiver, StoreUnavailable(self.reason))
             return
         self.calls.append(call)
         self._write(call.command)
@@ -181,7 +184,7 @@ class Wire(asyncio.Protocol):
 
     def _change(self, kind: bytes, channel: bytes, receiver: Receiver) -> None:
         if self.lost:
-            _give(receiver, StoreUnavailable(self._reason))
+            _give(receiver, StoreUnavailable(self.reason))
             return
         self.calls.append(_Subscription(kind, channel, receiver))
         self._write(command(kind, channel))
@@ -209,7 +212,7 @@ class Wire(asyncio.Protocol):
             try:
                 call = calls.popleft()
             except IndexError:
-                self.abort("it answered what nobody had asked")
+                self.abort("it sent an answer that nobody had asked for")
                 return
             if call.answer:
                 self.owner.answered(call.answer)
@@ -289,7 +292,7 @@ def error_of(text: str) -> PresqueError:
 
 _AWAY = {
     "BUSY": "the store is busy with a long call",
-    "READONLY": "the store is a replica that takes no writes",
+    "READONLY": "the store is a replica that accepts no writes",
     "MASTERDOWN": "the store is a replica without its primary",
     "MISCONF": "the store cannot write to its disk; see whether it is full",
     "CLUSTERDOWN": "the store's cluster is down",

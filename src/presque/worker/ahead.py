@@ -17,8 +17,13 @@ class Ahead:
         self._count = 0
         self._pace: float | None = None
 
+    @property
+    def some(self) -> bool:
+        """Whether any are held ahead."""
+        return self._count > 0
+
     def learn(self, busy_s: float, count: int) -> None:
-        """So many jobs took so long, all together."""
+        """This many jobs took this long, all together."""
         pace = busy_s / count
         self._pace = pace if self._pace is None else 0.7 * self._pace + 0.3 * pace
         wanted = int(self._slots * AHEAD_S / max(self._pace, 1e-6))
@@ -29,7 +34,10 @@ class Ahead:
         self._count, self._pace = 0, None
 
     def room(self, held: int) -> int:
-        """How many jobs to ask for: none until half of those held ahead are under way."""
-        if held - self._slots > self._count // 2:
+        """How many jobs to ask for: none until a quarter of those held ahead are under way.
+
+        The others are worked on until the answer comes.
+        """
+        if held - self._slots > self._count * 3 // 4:
             return 0
         return max(0, min(self._slots + self._count - held, ROOM_MOST))

@@ -16,7 +16,7 @@ class Backoff:
         """How long to wait now."""
         wait = self._next
         self._next = min(self._most, self._next * 2)
-        return wait * random.uniform(0.8, 1.2)  # noqa: S311
+        return wait * random.uniform(0.8, 1.2)  # noqa: S311  # nosec B311
 
     def reset(self) -> None:
         """It worked."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from presque.client.calls import seconds_within
 from presque.client.options import Duration
@@ -22,6 +22,27 @@ class Retry(Exception):
     def __init__(self, reason: str = "", *, in_: Duration | None = None) -> None:
         self.in_ = seconds_within(0, RETRY_MOST, "a job is tried again after", in_)
         super().__init__(reason)
+
+
+class Snooze(Exception):
+    """Raise it in `work`: not now, do this job again after `in_`. The attempt does not count, nothing has
+    failed.
+
+    `in_` is seconds, a `timedelta` or a text such as "5m". Raises `ValueError` when it is less than 0 or more
+    than ten years.
+    """
+
+    def __init__(self, in_: Duration, reason: str = "") -> None:
+        seconds = seconds_within(0, RETRY_MOST, "a job can be put off for", in_)
+        if seconds is None:
+            raise ValueError("give how long the job is put off, such as 300 or `5m`")
+        self.in_ = seconds
+        self.reason = reason
+        super().__init__(reason)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As a pool of processes sends it."""
+        return type(self), (self.in_, self.reason)
 
 
 class Dead(Exception):

@@ -7,13 +7,24 @@ that job.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from presque.traces import tracing
 from presque.worker import reasons
-from presque.worker.errors import Dead, Interrupted, JobCancelled, JobKilled, JobStopped, NotDone, Retry
+from presque.worker.errors import (
+    Dead,
+    Interrupted,
+    JobCancelled,
+    JobKilled,
+    JobStopped,
+    NotDone,
+    Retry,
+    Snooze,
+)
 from presque.worker.interrupts import is_theirs, theirs
 from presque.worker.job import TEXT_MOST, Job, current
 from presque.worker.logger import log
@@ -25,8 +36,9 @@ from presque.worker.work import Work
 class Outcome:
     """How a job went: the verb that settles it, the fields that go with it, and a sentence for the log.
 
-    `decided` is true when the job itself said what is to become of it, by `Retry` or `Dead`, `out_of_memory`
-    when it raised a `MemoryError`, its own or that of a library.
+    `decided` is true when the job itself said what is to become of it, by `Retry`, `Snooze` or `Dead`,
+    `out_of_memory` when it raised a `MemoryError`, its own or that of a library. `raised` is the
+    class of what it raised, for traces.
     """
 
     verb: Literal["ack", "fail", "release"]
@@ -34,6 +46,7 @@ class Outcome:
     error: str = ""
     decided: bool = False
     out_of_memory: bool = False
+    raised: str = ""
 
 
 DONE = Outcome("ack")
@@ -42,6 +55,8 @@ DONE = Outcome("ack")
 def perform(work: Work, job: Job) -> Outcome:
     """Let `work` do the job. Never raises: whatever happens is the outcome."""
     token = current.set(job)
+    if job.span is not None:
+        enter(job)
     try:
         try:
             result = ran(theirs(work.call, job), "work")
@@ -55,6 +70,8 @@ def perform(work: Work, job: Job) -> Outcome:
 async def perform_async(work: Work, job: Job) -> Outcome:
     """The same for a `work` that is `async def`. Raises nothing but what cancels the task."""
     token = current.set(job)
+    if job.span is not None:
+        enter(job)
     try:
         try:
             result = await awaited(work.call(job), "work")
@@ -73,10 +90,16 @@ async def perform_async(work: Work, job: Job) -> Outcome:
 is_theirs(perform_async)
 
 
+def enter(job: Job) -> None:
+    """What the job traces belongs to this attempt. Its thread or task has a context of its own."""
+    if (traced := tracing()) is not None:
+        traced.enter(job.span)
+
+
 def done(result: Any, job: Job) -> Outcome:
     """The job is done, and its result is kept with it.
 
-    A result that cannot be sent is dropped with a warning: the work is done, so doing it again is no help.
+    A result that cannot be sent is dropped with a warning: the work is done, so doing it again does not help.
     """
     try:
         text = theirs(_encoded, result)
@@ -98,30 +121,50 @@ def _encoded(result: Any) -> bytes:
 
 def failed(work: Work, job: Job, error: BaseException) -> Outcome:
     """Tell the worker's `fail` and its failure back-ends, and make the outcome of what was raised."""
-    if reasons.is_a(error, JobStopped) or reasons.is_a(error, JobCancelled):
+    if _was_told(job, error):
         return given_back(error)
     outcome = outcome_of(error)
-    tell_failure(work, job, error)
+    if outcome.verb == "fail":
+        tell_failure(work, job, error)
     return outcome
 
 
 async def failed_async(work: Work, job: Job, error: BaseException) -> Outcome:
     """The same in an async worker, where `fail` and the back-ends may be `async def`."""
-    if reasons.is_a(error, JobStopped) or reasons.is_a(error, JobCancelled):
+    if _was_told(job, error):
         return given_back(error)
     outcome = outcome_of(error)
-    await tell_failure_async(work, job, error)
+    if outcome.verb == "fail":
+        await tell_failure_async(work, job, error)
+    await _delivered()
     return outcome
+
+
+async def _delivered() -> None:
+    """A cancel that `fail` has asked for its own task comes here, and not in place of the outcome."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+
+
+def _was_told(job: Job, error: BaseException) -> bool:
+    """Whether a job stops because it was told to. One that claims so by itself would come again for ever."""
+    told_of = reasons.is_a(error, JobStopped) or reasons.is_a(error, JobCancelled)
+    return told_of and job.cancelled
 
 
 def given_back(reason: BaseException) -> Outcome:
     """The job goes back to its queue, and this attempt does not count."""
-    return Outcome("release", {}, str(reason) or "stopped")
+    said = reasons.said(reason)
+    return Outcome("release", {}, "stopped" if said in ("", reasons.UNPRINTABLE) else said)
 
 
 def outcome_of(error: BaseException) -> Outcome:
     """What becomes of a job whose `work` raised this. Never raises."""
     told = reasons.find(error, Dead) or reasons.find(error, Retry)
+    if told is None and (later := reasons.find(error, Snooze)) is not None:
+        return put_off(later)
     speaks = told if told is not None else error
     said = reasons.said(speaks)
     ours = issubclass(type(speaks), Retry | Dead | JobKilled | NotDone)
@@ -136,11 +179,22 @@ def outcome_of(error: BaseException) -> Outcome:
     elif (seconds := _seconds_of(told)) is not None:
         fields["retry_in"] = seconds
     memory = reasons.find(error, MemoryError) is not None
-    return Outcome("fail", fields, text, decided=told is not None, out_of_memory=memory)
+    kind = reasons.sendable(reasons.kind(speaks))
+    return Outcome("fail", fields, text, decided=told is not None, out_of_memory=memory, raised=kind)
+
+
+def put_off(later: BaseException) -> Outcome:
+    """The job is to be done at another time, and this attempt does not count."""
+    seconds, said = _seconds_of(later) or 0.0, reasons.said(later)
+    why = "" if said in ("", reasons.UNPRINTABLE) else f": {said}"
+    return Outcome(
+        "release", {"delay": seconds} if seconds else {}, f"snoozed for {seconds:g} s{why}", decided=True
+    )
 
 
 def _seconds_of(told: BaseException) -> float | None:
-    """What a `Retry` says, unless a class of the job's own has left it out or made something else of it."""
+    """What a `Retry` or a `Snooze` says, unless a class of the job's own has left it out or made something
+    else of it."""
     try:
         seconds = float(told.in_)  # type: ignore[attr-defined]
     except BaseException:  # noqa: BLE001
@@ -160,7 +214,7 @@ def overruled(outcome: Outcome, reason: Interrupted) -> Outcome | None:
     if outcome.verb != "fail":
         return None
     text = str(reason)
-    return Outcome("fail", {**outcome.fields, "error": text}, text)
+    return Outcome("fail", {**outcome.fields, "error": text}, text, raised=reasons.kind(reason))
 
 
 def tell_failure(work: Work, job: Job, error: BaseException) -> None:

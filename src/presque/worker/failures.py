@@ -1,4 +1,4 @@
-"""Failure back-ends: where failed jobs are told, besides the server, which keeps their last errors.
+"""Failure back-ends: where failed jobs are reported, besides the server, which keeps their last errors.
 
 A back-end is anything that can be called with the job and the exception:
 

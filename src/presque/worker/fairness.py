@@ -1,4 +1,5 @@
-"""The order of queues for a worker that is to be fair: each time it begins with the next one."""
+"""The order of queues for a worker that is to be fair: each time it begins with the next one that holds
+jobs."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import contextlib
 import time
 
 from presque import names
+from presque.client import calls
 from presque.client.async_client import AsyncClient
 from presque.client.errors import ClientError
 
@@ -13,7 +15,8 @@ LOOK_S = 5.0
 
 
 class Fair:
-    """Turns a queue list by one place each time. What its patterns stand for is looked up every 5 s."""
+    """Turns a queue list by one place each time. Which busy queues its patterns stand for is looked up every
+    5 s: a page of them, since a request names but a few."""
 
     def __init__(self, client: AsyncClient, queues: str) -> None:
         self._client = client
@@ -28,7 +31,8 @@ class Fair:
         if self._wanted.globs and time.monotonic() - self._looked_at > LOOK_S:
             self._looked_at = time.monotonic()
             with contextlib.suppress(ClientError):  # the lease itself will say so
-                self._names = self._wanted.expand(await self._client.queues())
+                busy, _ = await self._client.perform(calls.queues(self._text, busy=True))
+                self._names = self._wanted.expand(busy)
         if not self._names:
             return self._text
         self._turn = (self._turn + 1) % len(self._names)

@@ -19,19 +19,20 @@ import json
 import mmap
 import os
 import signal
+import struct
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from presque.client.async_client import AsyncClient
 from presque.worker import execution, forked, loops, signals, surroundings
 from presque.worker.errors import Interrupted, JobCancelled, JobKilled, JobStopped, JobTimeout
 from presque.worker.execution import Outcome
-from presque.worker.executors import Finished, log_start
+from presque.worker.executors import Finished, begin, log_start
 from presque.worker.guard import guard
 from presque.worker.held import Held
 from presque.worker.interrupts import theirs
-from presque.worker.job import Job
+from presque.worker.job import Job, Stored
 from presque.worker.logger import log
 from presque.worker.results import ran
 from presque.worker.signals import Signals
@@ -45,6 +46,39 @@ DONE_UNSAID, FAILED_UNSAID = 117, 118
 _CODES: dict[type[Interrupted], int] = {JobTimeout: forked.LATE, JobStopped: forked.STOPPED}
 
 
+_COUNT = struct.Struct("=Q")
+_COUNT_AT, _SHARED_BYTES = 8, 16
+
+
+class StoredShared(Stored):
+    """The same for a job in a child: the parent writes it into the memory that they share."""
+
+    __slots__ = ("_shared",)
+
+    def __init__(self, shared: mmap.mmap) -> None:
+        self._shared = shared
+
+    @property
+    def count(self) -> int:
+        """How many."""
+        found: int = _COUNT.unpack_from(self._shared, _COUNT_AT)[0]
+        return found
+
+    @count.setter
+    def count(self, count: int) -> None:
+        _COUNT.pack_into(self._shared, _COUNT_AT, count)
+
+
+class Groups(Protocol):
+    """Hears which process groups there are, to end them when the worker is killed: the guard."""
+
+    def add(self, group: int) -> None:
+        """A job runs in this process group."""
+
+    def remove(self, group: int) -> None:
+        """It has ended."""
+
+
 class Child:
     """One forked process and what it has said. `held` is None for one that only tells of a failure."""
 
@@ -55,18 +89,24 @@ class Child:
         self.reason: Interrupted | None = None
         self.give_up_at: float | None = None
         self.told: mmap.mmap | None = None
+        self.words = -1
+        """A pipe for what a program tells, beside what it writes to standard error."""
+        self.words_said = b""
+        self.told_so_far: dict[str, Any] = {}
 
 
 class Forks:
     """Runs each job in a child of its own, `slots` at once."""
 
     mode = "fork"
-    leads = False
     wants_texts = False
 
-    def __init__(self, work: Work, slots: int, client: AsyncClient | None = None) -> None:
-        self.slots = slots
-        self.client = client
+    def __init__(
+        self, work: Work, slots: int, *, groups: Groups = guard, private: Sequence[int] = ()
+    ) -> None:
+        self.slots = self.ahead_most = slots  # so that no process waits for the answer of the server
+        self.client: AsyncClient | None = None
+        self._groups, self._private = groups, private
         self._work = work
         self._timeout = work.settings.timeout
         self._late = f"took longer than its time limit of {self._timeout or 0:g} s"
@@ -135,7 +175,7 @@ class Forks:
         running = sum(1 for child in self._children.values() if child.held is not None)
         while self._waiting and running < self.slots:
             held = self._waiting.pop(0)
-            held.started_at = time.monotonic()
+            begin(held, self._work.settings.worker_id)
             outcome = contextvars.copy_context().run(self._begin, held)
             if outcome is None:
                 running += 1
@@ -163,14 +203,18 @@ class Forks:
             gc.collect()
             gc.freeze()
         forked.flush()
-        told = mmap.mmap(-1, 1) if held is not None else None
+        told = None
+        if held is not None:
+            told = mmap.mmap(-1, _SHARED_BYTES)
+            job.stored = StoredShared(told)
         reading, writing = os.pipe()
+        words = self.pipe_for_words()
         parent = os.getpid()
         try:
             pid = signals.fork()
         except BaseException:
-            os.close(reading)
-            os.close(writing)
+            for one in (reading, writing, *words):
+                os.close(one)
             raise
         if pid == 0:
             os.close(reading)
@@ -181,13 +225,24 @@ class Forks:
         os.set_blocking(reading, False)
         child = self._children[pid] = Child(pid, reading, job, held)
         child.told = told
-        guard.add(pid)
+        self.hear_words(child, words)
+        self._groups.add(pid)
         if held is not None:
             log_start(held, pid)
         else:
             child.give_up_at = time.monotonic() + FAIL_WITHIN_S
             self._loop.call_later(FAIL_WITHIN_S, kill_group_if, self._children, pid)
         self._loop.add_reader(reading, self._hear, child)
+
+    def pipe_for_words(self) -> tuple[int, ...]:
+        """A further pipe to the child, if it needs one: where it is read, and where it is written to."""
+        return ()
+
+    def hear_words(self, child: Child, words: tuple[int, ...]) -> None:
+        """Hear what comes through it, in the parent."""
+
+    def hear_the_last_words(self, child: Child) -> None:
+        """Hear what is left in it, and close it: the child has ended."""
 
     def _hear(self, child: Child) -> None:
         """Read what the child has written so far."""
@@ -220,9 +275,9 @@ class Forks:
                 if child.held is not None:
                     child.job.tell(child.job, dict(said["wish"]))
             else:
-                verb, fields, error = said["outcome"]
+                verb, fields, error, raised = said["outcome"]
                 if verb in ("ack", "fail", "release"):
-                    child.outcome = Outcome(verb, dict(fields), str(error))
+                    child.outcome = Outcome(verb, dict(fields), str(error), raised=str(raised))
                     child.give_up_at = time.monotonic() + self._grace_s  # for its exit handlers and threads
         except (ValueError, KeyError, TypeError, RecursionError):
             log.warning("job.said_nonsense queue=%s id=%s", child.job.queue, child.job.id)
@@ -255,16 +310,18 @@ class Forks:
             os.kill(child.pid, signal.SIGURG)
 
     def _ended(self, child: Child, status: int, usage: Any) -> None:
-        """The child is no more: hear its last words, and settle its job."""
+        """The child has ended: hear its last words, and settle its job."""
         self._hear(child)
         self._deafen(child)
+        self.hear_the_last_words(child)
         with contextlib.suppress(OSError):
             os.killpg(child.pid, signal.SIGKILL)  # what it left behind
         del self._children[child.pid]
-        guard.remove(child.pid)
-        if child.told is not None:
-            child.told.close()
+        self._groups.remove(child.pid)
         held = child.held
+        if child.told is not None:
+            child.job.stored = Stored()
+            child.told.close()
         if held is None:
             return
         held.ended_at = time.monotonic()
@@ -338,7 +395,8 @@ class Forks:
     def _ours(self) -> list[int]:
         """The descriptors that are for the parent alone."""
         own = [] if self.client is None else self.client.transport.sockets()
-        return own + [child.pipe for child in self._children.values() if child.pipe >= 0]
+        pipes = [pipe for child in self._children.values() for pipe in (child.pipe, child.words)]
+        return [*own, *self._private, *(pipe for pipe in pipes if pipe >= 0)]
 
     def live(self, job: Job, writing: int, told: mmap.mmap) -> int:
         """Do the job and say how it went. Returns the exit code."""
@@ -361,7 +419,7 @@ class Forks:
         if interrupting.raised is not None:
             counts = execution.overruled(outcome, interrupting.raised)
             outcome = counts or self._failed(job, interrupting.raised)
-        if tell({"outcome": [outcome.verb, outcome.fields, outcome.error]}):
+        if tell({"outcome": [outcome.verb, outcome.fields, outcome.error, outcome.raised]}):
             return 0
         return DONE_UNSAID if outcome.verb == "ack" else FAILED_UNSAID
 
@@ -379,7 +437,7 @@ class Forks:
                 ran(theirs(work.after_fork, job), "after_fork")
         except BaseException as error:  # noqa: BLE001
             return self._failed(job, error)
-        if work.is_async:
+        if work.awaits(job):
             try:
                 outcome = loops.run_alone(work, job, interrupting.on_task, lambda: interrupting.raised)
             except BaseException as error:  # noqa: BLE001  (it has closed the descriptors of its loop)
@@ -388,11 +446,11 @@ class Forks:
             outcome = execution.perform(work, job)
         if self._memory is not None and outcome.out_of_memory:
             text = f"over its memory limit of {self._memory >> 20} MiB (MemoryError)"
-            return Outcome("fail", {**outcome.fields, "error": text}, text)
+            return Outcome("fail", {**outcome.fields, "error": text}, text, raised=outcome.raised)
         return outcome
 
     def _failed(self, job: Job, error: BaseException) -> Outcome:
-        if self._work.is_async:
+        if self._work.awaits(job):
             return loops.run(execution.failed_async(self._work, job, error))
         return execution.failed(self._work, job, error)
 

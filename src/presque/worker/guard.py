@@ -12,13 +12,15 @@ What it does not find is a program that was started with a cleaned environment a
 
 It is not a child of the worker, so a job that waits for any child does not wait for it, and it has a session
 of its own, so that a signal to the worker's group does not reach it. A worker that ends as it should says so,
-and what its jobs left running on purpose is left alone.
+and what its jobs left running on purpose is left alone. One whose jobs were cut off says so last of all: at
+the end of a program Python waits for threads and children that those jobs have left, and may be killed there.
 
 This file is run by its path, without `site` and without the rest of presque.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import secrets
@@ -49,17 +51,33 @@ class Guard:
             return None
         if sys.platform != "linux" or os.getpid() == 1:
             return None  # with process 1 all others of its container end
-        self.mark = secrets.token_hex(8)
-        trouble = self._start()
+        trouble = None
+        if self._pipe < 0:
+            self.mark = secrets.token_hex(8)
+            trouble = self._start()
         os.environ[MARK] = self.mark
         return trouble
 
-    def end(self) -> None:
-        """The worker ends as it should."""
+    def end(self, *, stopped: bool) -> None:
+        """The worker ends as it should. If its jobs were `stopped`, it says so when Python ends."""
         self._users -= 1
         if self._users:
             return
         os.environ.pop(MARK, None)
+        if not stopped:
+            self._leave()
+
+    def at_exit(self) -> None:
+        """Python ends. It may yet wait for children that jobs have started, so that is awaited here."""
+        if self._pipe < 0:
+            return
+        if "multiprocessing" in sys.modules:
+            for child in sys.modules["multiprocessing"].active_children():
+                if not child.daemon:
+                    child.join()
+        self._leave()
+
+    def _leave(self) -> None:
         self._say("bye")
         self._close()
 
@@ -69,7 +87,7 @@ class Guard:
         self._say(f"g{group}")
 
     def remove(self, group: int) -> None:
-        """It runs no more, and all that was in its group has been killed."""
+        """It has ended, and all that was in its group has been killed."""
         self._groups.discard(group)
         self._say(f"-{group}")
 
@@ -124,6 +142,7 @@ class Guard:
 
 
 guard = Guard()
+atexit.register(guard.at_exit)  # as early as can be, so that it is called late
 
 
 # --- the guard's own process
@@ -207,7 +226,7 @@ def left(worker: int, needle: bytes, groups: set[int], forked: dict[int, str]) -
 def stat(pid: int) -> tuple[str, str, str] | None:
     """The parent of a process, its group, and when it was started; None if it has ended."""
     try:
-        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+        with open(f"/proc/{pid}/stat", errors="replace") as file:  # noqa: PTH123  (a name may be no text)
             fields = file.read().rpartition(")")[2].split()
     except OSError:
         return None

@@ -4,7 +4,7 @@ A time limit, an operator and a stopping worker make a job stop by a signal whos
 that handler between any two instructions. Two things would go wrong if it always raised: the exception could
 get lost, or get out, in code of presque; and a lock that code of others holds would never be released. The
 locks of `logging` are those that a worker itself needs, so nothing is raised where a log line is written, nor
-in the import machinery. The handler tries again a moment later.
+in the import machinery, nor where another signal is noted. The handler tries again a moment later.
 
 The signal is SIGURG: by default it is ignored, so a program that a job starts is not hurt by it, and jobs use
 it for nothing, unlike SIGALRM. Go's runtime interrupts its threads with it for the same reasons.
@@ -24,6 +24,7 @@ SIGNAL: int | None = getattr(signal, "SIGURG", None)
 TIMER: int | None = getattr(signal, "SIGVTALRM", None)
 """What comes when the handler is to try again."""
 AGAIN_S = 0.001
+_NOTES_SIGNALS = "presque.worker.signals"
 
 
 def theirs(call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
@@ -47,7 +48,7 @@ def may_raise(frame: FrameType | None) -> bool:
         if frame.f_code in _entries:
             return True
         module = _module(frame)
-        if module == "logging" or module.startswith("logging."):
+        if module == "logging" or module.startswith("logging.") or module == _NOTES_SIGNALS:
             return False
         frame = frame.f_back
     return False

@@ -1,8 +1,8 @@
-"""Gives jobs back after the process that ran them is no more, in its place.
+"""Gives jobs back in place of the process that ran them, after its end.
 
 A thread cannot be ended, and what runs in it would go on while the next worker begins the same job. So a
 worker whose jobs would not stop replaces itself with this program (`exec`), which ends all its threads, and
-keeps the process id, so that whoever watches over the worker waits for this, too.
+keeps the process id, so that a supervisor of the worker waits for this, too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def replace_process(settings: Settings, letters: Sequence[Letter]) -> None:
         file.seek(0)
         os.dup2(file.fileno(), 0)
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)  # it would outlive what comes next
-        os.execve(sys.executable, [sys.executable, "-I", "-S", "-c", f"{start}; it.main()"], dict(os.environ))  # noqa: S606
+        os.execve(sys.executable, [sys.executable, "-I", "-S", "-c", f"{start}; it.main()"], dict(os.environ))  # noqa: S606  # nosec
 
 
 def main() -> None:

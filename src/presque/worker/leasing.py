@@ -36,6 +36,8 @@ POLICY_S = 60.0
 LOOK_BEHIND_S = 5.0
 LIMITED_S = 2.0
 """How long a worker that is to end when the queues are empty waits for a limit, before it looks again."""
+OTHERS_S = 0.1
+"""How long it waits for the other runners of its process, whose jobs may push some for it."""
 
 Taken = Callable[[list[Held]], None]
 Begin = Callable[[Coroutine[Any, Any, None]], object]
@@ -49,7 +51,7 @@ class Leasing:
         self._settings, self._client = desk.settings, desk.client
         self._wants_texts = executor.wants_texts
         self._fair = Fair(desk.client, desk.settings.queues) if desk.settings.fair else None
-        self.ahead = Ahead(executor.slots, desk.settings.prefetch if executor.leads else 0)
+        self.ahead = Ahead(executor.slots, min(desk.settings.prefetch, executor.ahead_most))
         self._leases: dict[str, tuple[float, float]] = {}
         self._attempt: _Attempt | None = None
         self._poll: asyncio.Future[Leased] | None = None
@@ -80,7 +82,7 @@ class Leasing:
         while not desk.stopping:
             room = self._attempt.count if self._attempt is not None else self.room()
             if room == 0 or desk.quiet:
-                await self._idle()
+                await self._wait_for_room()
                 continue
             letters = telling.carry()
             wait = self._wait_s(letters)
@@ -107,6 +109,10 @@ class Leasing:
             if not answer.jobs and self._settings.burst and not letters:
                 if desk.held or len(telling):
                     await self._idle(within=1.0)
+                    continue
+                desk.found_empty_at = asked_at
+                if not desk.all_empty:
+                    await self._rest(OTHERS_S)
                 elif not await self._is_limited():
                     desk.stopping = True
                 elif time.monotonic() - asked_at < LIMITED_S / 2:
@@ -179,16 +185,18 @@ class Leasing:
         self._telling.let_go()
 
     def _take(self, jobs: Sequence[LeasedJob]) -> None:
-        now = time.monotonic()
+        desk, now = self._desk, time.monotonic()
+        queues = dict.fromkeys([one.queue for one in jobs])
+        lease_s = {queue: self._settings.lease or self._lease_of(queue, now) for queue in queues}
         taken = []
         for leased in jobs:
             if self._telling.done_before(leased):
                 continue
-            lease_s = self._settings.lease or self._lease_of(leased.queue, now)
-            held = Held(leased, self._desk.wish, now, lease_s)
-            self._desk.held[held.job.key] = held
+            held = Held(leased, desk.wish, now, lease_s[leased.queue])
+            desk.held[held.key] = held
             taken.append(held)
         if taken:
+            self._desk.found_empty_at = -1.0
             self._taken(taken)
 
     def _lease_of(self, queue: str, now: float) -> float:
@@ -209,13 +217,22 @@ class Leasing:
             if held.job.queue == queue:
                 held.lease_s = float(policy["lease"])
 
+    async def _wait_for_room(self) -> None:
+        """While quick jobs are held ahead there is room in a moment: the letters go with that request."""
+        patience = self._telling.patience()
+        if (patience is None or patience > 0) and self.ahead.some and not self._desk.quiet:
+            self._telling.carries = True
+            await self._desk.wait(patience)
+        else:
+            await self._idle()
+
     async def _idle(self, within: float | None = None) -> None:
         """Wait until something has changed; others carry the letters meanwhile."""
         self._telling.let_go()
         await self._desk.wait(within)
 
     async def _rest(self, seconds: float) -> None:
-        """Wait so long, or until told to stop."""
+        """Wait this long, or until told to stop."""
         self._telling.let_go()
         until = time.monotonic() + seconds
         while not self._desk.stopping and (left := until - time.monotonic()) > 0:

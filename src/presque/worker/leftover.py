@@ -39,8 +39,10 @@ async def left_in(client: AsyncClient, queues: str) -> Left:
         for name in known:
             left.add(await client.stats(name))
         return left
-    stats = (await client.all_stats())["by_queue"]
-    for name in wanted.expand(sorted(stats)):
-        if name in stats:
-            left.add(stats[name])
-    return left
+    page = await client.all_stats(queues, busy=True)
+    while True:
+        for counts in page["by_queue"].values():
+            left.add(counts)
+        if "cursor" not in page:
+            return left
+        page = await client.all_stats(queues, busy=True, cursor=page["cursor"])

@@ -18,7 +18,7 @@ class Log:
         return self._logger.isEnabledFor(level)
 
     def debug(self, line: str, *values: Any) -> None:
-        """For whoever looks for a fault."""
+        """For finding faults."""
         self._say(logging.DEBUG, line, values)
 
     def info(self, line: str, *values: Any) -> None:

@@ -23,8 +23,40 @@ def go_on(loop: asyncio.AbstractEventLoop) -> None:
     """Run a loop until it is stopped, or until a task that a job has started raises what ends it."""
     try:
         loop.run_forever()
-    except (SystemExit, KeyboardInterrupt) as error:
+    except Exception:
+        raise  # the loop itself is broken
+    except BaseException as error:  # noqa: BLE001
         log.warning("job.task_raised error=%s", reasons.named(error), extra={"trace": reasons.trace(error)})
+
+
+_SHUT_DOWN = (("_executor_shutdown_called", "_default_executor"), ("_asyncgens_shutdown_called", None))
+
+
+class SettingsOf:
+    """How a loop was set up, put back as it was after jobs that have changed it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._debug = loop.get_debug()
+
+    def changed(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether something had changed. Also what a job has shut down is opened again."""
+        found = False
+        if loop.get_debug() is not self._debug:
+            loop.set_debug(self._debug)
+            found = True
+        if loop.get_exception_handler() is not None:
+            loop.set_exception_handler(None)
+            found = True
+        if loop.get_task_factory() is not None:
+            loop.set_task_factory(None)
+            found = True
+        for name, also in _SHUT_DOWN:  # those of asyncio's own loops; others have other names
+            if getattr(loop, name, False):
+                setattr(loop, name, False)
+                if also is not None:
+                    setattr(loop, also, None)
+                found = True
+        return found
 
 
 def run(step: Coroutine[Any, Any, Outcome]) -> Outcome:
@@ -32,7 +64,7 @@ def run(step: Coroutine[Any, Any, Outcome]) -> Outcome:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        return _result(loop, loop.create_task(step))
+        return _result(loop, asyncio.Task(step, loop=loop))
     finally:
         close(loop)
 
@@ -47,12 +79,12 @@ def run_alone(
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        task = loop.create_task(execution.perform_async(work, job))
+        task = asyncio.Task(execution.perform_async(work, job), loop=loop)
         on_task(task)
         try:
             return _result(loop, task)
         except asyncio.CancelledError as error:
-            return _result(loop, loop.create_task(execution.failed_async(work, job, why() or error)))
+            return _result(loop, asyncio.Task(execution.failed_async(work, job, why() or error), loop=loop))
     finally:
         close(loop)
 
@@ -92,7 +124,7 @@ def close(loop: asyncio.AbstractEventLoop) -> None:
         go_on(loop)
         left = [task for task in left if not task.done()]
     with contextlib.suppress(Exception):
-        closing = loop.create_task(loop.shutdown_asyncgens())
+        closing = asyncio.Task(loop.shutdown_asyncgens(), loop=loop)
         closing.add_done_callback(_stop)
         late = loop.call_later(LEFT_TASKS_S, loop.stop)
         go_on(loop)

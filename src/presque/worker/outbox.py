@@ -1,4 +1,4 @@
-"""What is to be told to the server about leases, until it has heard it.
+"""What to tell the server about leases, until the server has confirmed it.
 
 Settling a lease twice does no harm, so whatever has not been answered is sent again.
 """
@@ -7,21 +7,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from operator import itemgetter
+from typing import Any, Literal, NamedTuple
 
 from presque.client.options import Settlements
 
 Verb = Literal["ack", "fail", "release", "extend"]
 VERBS: tuple[Verb, ...] = ("ack", "fail", "release", "extend")
 BYTES_MOST = 512 * 1024
-"""Of one request: half of what a server takes unless it was told otherwise."""
+"""Of one request: half of what a server takes by default."""
 COUNT_MOST = 500
 UNTOLD = "its error could not be told"
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
+class Letter(NamedTuple):
     """One lease to settle. `bytes` is about how long it is in a request.
 
     `pushed_at` is given when the job ran to its end: with queue and id it tells the job when it comes again.
@@ -69,13 +68,24 @@ class Outbox:
     def take(self) -> list[Letter]:
         """As many as fit into one request, in the order in which the server answers them."""
         taken: list[Letter] = []
+        letters = self._letters
         size = 0
-        while self._letters and len(taken) < self.most:
-            size += self._letters[0].bytes
+        while letters and len(taken) < self.most:
+            size += letters[0].bytes
             if taken and size > BYTES_MOST:
                 break
-            taken.append(self._letters.popleft())
-        return sorted(taken, key=lambda letter: VERBS.index(letter.verb))
+            taken.append(letters.popleft())
+        if any(map("ack".__ne__, map(_verb_of, taken))):
+            taken.sort(key=_order)
+        return taken
+
+
+_verb_of = itemgetter(0)
+_ORDER = {verb: number for number, verb in enumerate(VERBS)}
+
+
+def _order(letter: Letter) -> int:
+    return _ORDER[letter.verb]
 
 
 def settlements(letters: Iterable[Letter]) -> Settlements:

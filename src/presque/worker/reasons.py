@@ -9,6 +9,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 from types import TracebackType
+from typing import Any
 
 from presque.worker.interrupts import theirs
 
@@ -16,7 +17,13 @@ ERROR_MOST = 2000
 BACKTRACE_MOST = 16_000
 MESSAGE_MOST = 4000
 UNPRINTABLE = "<cannot be printed>"
+FRAMES_MOST = 1000
+EXCEPTIONS_MOST = 100
 _LEAVES_MOST = 1000
+
+
+OURS = ("presque.worker.", "presque.tasks.")
+"""What of a traceback is not the job's own."""
 
 
 def said(error: BaseException) -> str:
@@ -29,9 +36,9 @@ def said(error: BaseException) -> str:
 
 def named(error: BaseException) -> str:
     """The class of an exception and its text. A group names the first exception in it."""
-    text, name = said(error), _name(error)
+    text, name = said(error), kind(error)
     if is_a(error, BaseExceptionGroup) and (first := next(leaves(error), None)) is not None:
-        text = f"{text}; first {_name(first)}: {said(first)}"
+        text = f"{text}; first {kind(first)}: {said(first)}"
     return cut(f"{name}: {text}" if text else name, ERROR_MOST)
 
 
@@ -41,9 +48,13 @@ def trace(error: BaseException) -> str | None:
         frames = error.__traceback__
         if frames is None:
             return None
-        found = traceback.TracebackException(type(error), error, _of_the_job(frames), compact=True)
-        _shorten(found)
-        text = "".join(theirs(list, found.format()))
+        if _is_large(error):
+            told = [(error, _of_the_job(frames))]
+            if is_a(error, BaseExceptionGroup) and (first := next(leaves(error), error)) is not error:
+                told.append((first, first.__traceback__))
+            text = "".join(_formatted(one, trace, alone=True) for one, trace in told)
+        else:
+            text = _formatted(error, _of_the_job(frames), alone=False)
         return cut(text, BACKTRACE_MOST, BACKTRACE_MOST // 2)
     except BaseException:  # noqa: BLE001
         return f"{named(error)}\n(its traceback cannot be printed)\n"
@@ -57,7 +68,7 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
         one = waiting.pop()
         if is_a(one, BaseExceptionGroup):
             try:
-                waiting += reversed(BaseExceptionGroup.exceptions.__get__(one))
+                waiting += reversed(_exceptions_of(one)[:_LEAVES_MOST])
             except BaseException:  # noqa: BLE001
                 yield one
         else:
@@ -70,7 +81,7 @@ def find(error: BaseException, *kinds: type[BaseException]) -> BaseException | N
 
 
 def cut(text: str, most: int, tail: int = 0) -> str:
-    """At most so many characters of a text: its beginning, and `tail` characters of its end."""
+    """At most this many characters of a text: its beginning, and `tail` characters of its end."""
     if len(text) <= most:
         return text
     left_out = f"… {len(text) - most} characters left out …" if tail else "…"
@@ -89,7 +100,8 @@ def is_a(error: BaseException, kind: type[BaseException]) -> bool:
     return issubclass(type(error), kind)
 
 
-def _name(error: BaseException) -> str:
+def kind(error: BaseException) -> str:
+    """The name of its class."""
     try:
         name = type.__dict__["__qualname__"].__get__(type(error))
         return cut(str.__str__(name), 200)
@@ -100,11 +112,44 @@ def _name(error: BaseException) -> str:
 def _of_the_job(trace: TracebackType) -> TracebackType | None:
     """The traceback from where the job's own code begins; all of it if that never ran."""
     own = trace
-    while str(own.tb_frame.f_globals.get("__name__", "")).startswith("presque.worker."):
+    while str(own.tb_frame.f_globals.get("__name__", "")).startswith(OURS):
         if own.tb_next is None:
             return trace
         own = own.tb_next
     return own
+
+
+def _formatted(error: BaseException, frames: TracebackType | None, *, alone: bool) -> str:
+    """As Python writes it, or alone: without its causes and the exceptions in it."""
+    more: Any = {"_seen": set()} if alone else {}  # "the others have been told"
+    found: Any = traceback.TracebackException(
+        type(error), error, frames, compact=True, limit=-FRAMES_MOST, **more
+    )
+    if alone:
+        found.__cause__ = found.__context__ = found.exceptions = None
+    _shorten(found)
+    return "".join(theirs(list, found.format()))
+
+
+def _is_large(error: BaseException) -> bool:
+    """Whether more exceptions hang together than anybody reads, which takes Python seconds to write."""
+    waiting, seen = [error], {id(error)}
+    while waiting and len(seen) <= EXCEPTIONS_MOST:
+        one = waiting.pop()
+        found = [_cause_of(one), _context_of(one)]
+        if is_a(one, BaseExceptionGroup):
+            found += _exceptions_of(one)[: EXCEPTIONS_MOST + 1]
+        for other in found:
+            if other is not None and id(other) not in seen:
+                seen.add(id(other))
+                waiting.append(other)
+    return len(seen) > EXCEPTIONS_MOST
+
+
+# What a class of the job's own says in their place does not count.
+_cause_of = BaseException.__dict__["__cause__"].__get__
+_context_of = BaseException.__dict__["__context__"].__get__
+_exceptions_of = BaseExceptionGroup.__dict__["exceptions"].__get__
 
 
 def _shorten(found: traceback.TracebackException) -> None:

@@ -9,21 +9,22 @@ from typing import Any
 
 from presque.version import __version__
 from presque.worker.held import Held
-from presque.worker.settings import Settings
 
 # The server takes 16 KiB. The queue list and these bounds leave room for the rest.
 JOBS_MOST = 10
 NAMES_MOST, NAMES_BYTES_MOST = 256, 4096
+LIST_BYTES_MOST = 8448  # the longest queue list
 
 
 def report(
-    settings: Settings, *, state: str, mode: str, slots: int, queues: Iterable[str],
-    running: Sequence[Held], held: int, processed: int, failed: int, now: float,
+    *, lists: Sequence[str], state: str, mode: str, slots: int, queues: Iterable[str],
+    running: Sequence[Held], held: int, processed: int, failed: int, memory: int | None, now: float,
 ) -> dict[str, Any]:  # fmt: skip
-    """The body of `PUT /w/`. `queues` are those it has to do with, `running` the jobs that are being done."""
+    """The body of `PUT /w/`. `lists` are the queue lists that are asked for, `queues` those that it has to do
+    with, `running` the jobs that are being done, `memory` bytes."""
     return {
         "queues": some(queues),
-        "list": settings.queues,
+        "list": ",".join(dict.fromkeys(lists))[:LIST_BYTES_MOST],
         "state": state,
         "mode": mode,
         "concurrency": slots,
@@ -37,6 +38,7 @@ def report(
         "failed": failed,
         "host": socket.gethostname(),
         "pid": os.getpid(),
+        "memory": memory,
         "version": __version__,
     }
 

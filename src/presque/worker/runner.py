@@ -1,6 +1,6 @@
-"""Starts and stops what a worker does in its lease loop's thread.
+"""Takes the jobs of some queues and has them done, within one limit. A process may have several: see `crew`.
 
-Four tasks of one event loop, whatever runs the jobs:
+Three tasks of the lease loop, whatever runs the jobs:
 
 - the lease loop asks for jobs (`leasing`);
 - the settle loop tells what the lease loop cannot carry (`telling`);
@@ -14,26 +14,22 @@ A job is held from the answer that brought it until its outcome is in the outbox
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import random
+import logging
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
-from presque.client import calls
 from presque.client.async_client import AsyncClient
-from presque.client.errors import ClientError
 from presque.worker.desk import Desk
 from presque.worker.errors import Interrupted, JobKilled, JobStopped
 from presque.worker.execution import Outcome
-from presque.worker.executors import Executor
+from presque.worker.executors import Executor, end_span
 from presque.worker.held import Held
 from presque.worker.job import Job
 from presque.worker.leasing import Leasing
 from presque.worker.logger import log
 from presque.worker.outbox import Letter
-from presque.worker.report import NAMES_MOST, named, report
-from presque.worker.signals import Signals
+from presque.worker.report import NAMES_MOST, named
 from presque.worker.telling import Telling
 from presque.worker.titles import title
 from presque.worker.work import Work
@@ -41,56 +37,39 @@ from presque.worker.work import Work
 STUCK_S = 2.0
 SIGNALLED = "the job sent its own worker a signal that stopped it"
 TICK_S = 0.25
-REPORT_S = 5.0
-ANSWER_S = 10.0
-LEAVE_S = 2.0
 FLUSH_S = 10.0
 GIVEN_UP_S = 0.2
 """The executor ends what it can when the grace is over: it is given a moment for that."""
 
 
 class Runner:
-    """Runs the jobs of one worker until it is told to stop."""
+    """Runs the jobs of some queues until it is asked to stop. `mates` are all desks of this process."""
 
-    def __init__(self, work: Work, executor: Executor) -> None:
-        asked = work.settings
-        self.settings = asked
+    def __init__(self, work: Work, executor: Executor, client: AsyncClient, mates: list[Desk]) -> None:
+        self.settings = work.settings
         self.executor = executor
-        answer_s = max(1.0, min(ANSWER_S, asked.interval))
-        self.client = AsyncClient(
-            asked.base_uri, asked.token, answer_s, asked.worker_id, max_answer=asked.max_answer
-        )
-        self._desk = Desk(asked, self.client)
-        self._telling = Telling(self._desk, self._interrupt)
-        self.leasing = Leasing(self._desk, self._telling, executor, self._taken, self._task)
-        self._seen: dict[str, None] = {}
+        self.desk = Desk(work.settings, client, mates)
+        self.desk.hasten = self._hasten
+        self._telling = Telling(self.desk, self._interrupt)
+        self.leasing = Leasing(self.desk, self._telling, executor, self._taken, self._task)
         self._holding = asyncio.Event()
         self._stops_by: float | None = None
         self.left: list[Letter] = []
-        """What is to be told to the server when the jobs that would not stop run no more."""
-        self.signals: Signals | None = None
-        self._is_new = True
+        """What to tell the server once the jobs that would not stop have ended."""
         self._crash: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    # --- from other threads and from signal handlers
+    # --- what it is asked to do
 
     def ask(self, what: str) -> None:
-        """`finish`, `stop`, `kill`, `quiet` or `resume`: from any thread, also before and after the run."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._asked, what)
-        else:
-            self._asked(what)
-
-    def _asked(self, what: str) -> None:
-        desk = self._desk
+        """`finish`, `stop`, `kill`, `quiet` or `resume`: in the lease loop, or before and after the run."""
+        desk = self.desk
         if what == "kill":
             for held in desk.running():
                 self._interrupt(held, JobKilled("killed by an operator"))
             return
         if desk.stopping and what in ("quiet", "resume"):
             return
-        log.info("worker.asked what=%s", what)
         if what == "quiet":
             desk.quiet.add("signal")
         elif what == "resume":
@@ -106,15 +85,16 @@ class Runner:
 
     def _show_idle(self) -> None:
         """What `ps` shows while there is no job."""
-        if not self._desk.held:
-            title("is quiet" if self._desk.quiet else f"waits for {self.settings.queues}")
+        if not any(one.held for one in self.desk.mates):
+            lists = dict.fromkeys(one.settings.queues for one in self.desk.mates)
+            title("is quiet" if self.desk.quiet else f"waits for {','.join(lists)}")
 
     def _withdraw_if_idle(self) -> None:
         """Take no jobs from now on, if that is how things are: end the poll, give back what has not begun."""
-        if not self._desk.takes_jobs:
+        if not self.desk.takes_jobs:
             self.leasing.withdraw()
             self._give_back(self.executor.withdraw())
-        self._desk.changed.set()
+        self.desk.changed.set()
 
     # --- the whole run
 
@@ -122,14 +102,13 @@ class Runner:
         """Work until told to stop. Raises a `ClientError` when the server refuses from the start."""
         self._loop = asyncio.get_running_loop()
         self.executor.attach(self._loop, self._finished)
-        if self.signals is not None:
-            self._loop.add_reader(self.signals.fileno(), self.signals.hear)
+        self._see(named(self.settings.queues))
         log.info(
             "worker.started worker=%s queues=%s mode=%s concurrency=%d url=%s",
             self.settings.worker_id, self.settings.queues, self.executor.mode, self.executor.slots,
             self.settings.base_uri,
         )  # fmt: skip
-        tasks = [self._task(one) for one in (self._telling.settle(), self._tick(), self._report())]
+        tasks = [self._task(one) for one in (self._telling.settle(), self._tick())]
         try:
             await self.leasing.run()
             await self._drain()
@@ -137,12 +116,10 @@ class Runner:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self._leave()
-            self.client.close()
             self.executor.close()
             log.info(
                 "worker.stopped worker=%s processed=%d failed=%d",
-                self.settings.worker_id, self._desk.processed, self._desk.failed,
+                self.settings.worker_id, self.desk.processed, self.desk.failed,
             )  # fmt: skip
         if self._crash is not None:
             raise self._crash
@@ -154,7 +131,7 @@ class Runner:
         def ended(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and (error := task.exception()) is not None:
                 self._crash = error
-                self._asked("finish")
+                self.ask("finish")
 
         task.add_done_callback(ended)
         return task
@@ -163,32 +140,36 @@ class Runner:
 
     def _taken(self, jobs: list[Held]) -> None:
         """The lease loop has got jobs."""
-        self._see(one.job.queue for one in jobs)
+        self._see({one.key[0] for one in jobs})
         self._holding.set()
-        if self._desk.takes_jobs:
+        if self.desk.takes_jobs:
             self.executor.put(jobs)
         else:
             self._give_back(jobs)
 
     def _finished(self, done: list[tuple[Held, Outcome]]) -> None:
         """The executor says how jobs went."""
-        desk = self._desk
+        desk = self.desk
+        chatty = log.is_enabled_for(logging.INFO)
         busy = 0.0
         for held, outcome in done:
             job = held.job
-            if desk.held.pop(job.key, None) is None:
-                continue  # given back meanwhile
-            seconds = held.ended_at - (held.started_at or held.ended_at)
             if outcome.verb == "release" and job.signalled:  # it would stop the next worker, too
                 outcome = Outcome("fail", {"error": SIGNALLED}, SIGNALLED)
+            end_span(held, outcome)
+            if desk.held.pop(held.key, None) is None:
+                continue  # given back meanwhile
+            seconds = held.ended_at - (held.started_at or held.ended_at)
             busy += seconds
-            self._telling.post(outcome.verb, job, outcome.fields)
+            fields = _with_the_last_words(held, outcome) if held.has_told else outcome.fields
+            self._telling.post(outcome.verb, held, fields)
             if outcome.verb == "ack":
                 desk.processed += 1
-                log.info(
-                    "job.done queue=%s id=%s attempt=%d worker=%s seconds=%.3f",
-                    job.queue, job.id, job.attempt, self.settings.worker_id, seconds,
-                )  # fmt: skip
+                if chatty:
+                    log.info(
+                        "job.done queue=%s id=%s attempt=%d worker=%s seconds=%.3f",
+                        job.queue, job.id, job.attempt, self.settings.worker_id, seconds,
+                    )  # fmt: skip
             elif outcome.verb == "fail":
                 desk.failed += 1
                 self._log_failed(job, outcome, seconds)
@@ -196,8 +177,13 @@ class Runner:
                 log.info("job.given_back queue=%s id=%s reason=%s", job.queue, job.id, outcome.error)
         if done:
             self.leasing.ahead.learn(busy, len(done))
-        if self.settings.max_jobs is not None and desk.processed + desk.failed >= self.settings.max_jobs:
-            desk.stopping = True
+        if not desk.held:
+            desk.emptied_at = time.monotonic()
+        most = self.settings.max_jobs
+        if most is not None and sum(one.processed + one.failed for one in desk.mates) >= most:
+            for one in desk.mates:
+                one.stopping = True
+                one.changed.set()
         if not self._telling.carries and not self.leasing.waits and self.leasing.room():
             self._telling.carries = True  # the lease loop takes them along
         self._telling.send()
@@ -213,16 +199,16 @@ class Runner:
 
     def _give_back(self, jobs: Sequence[Held]) -> None:
         for held in jobs:
-            if self._desk.held.pop(held.job.key, None) is not None:
-                self._telling.post("release", held.job, {})
+            if self.desk.held.pop(held.key, None) is not None:
+                self._telling.post("release", held, {})
         self._telling.send()
-        self._desk.changed.set()
+        self.desk.changed.set()
 
     # --- the tick
 
     async def _tick(self) -> None:
         while True:
-            if not self._desk.held:
+            if not self.desk.held:
                 self._holding.clear()
                 self._show_idle()
                 await self._holding.wait()
@@ -231,20 +217,30 @@ class Runner:
 
     def _look_after(self, now: float) -> None:
         running = []
-        for held in self._desk.held.values():
+        for held in self.desk.held.values():
             if held.is_due(now):
-                self._telling.post("extend", held.job, held.renewal(now))
+                self._telling.post("extend", held, held.renewal(now))
             if held.started_at is not None and not held.ended_at:
                 running.append(held)
         for held in running:
             self.executor.check(held, now)
         if running:
             oldest = min(running, key=lambda held: held.started_at or 0)
-            title(f"works on {oldest.job.queue}/{oldest.job.id}, {len(self._desk.held)} held")
+            title(f"works on {oldest.job.queue}/{oldest.job.id}, {len(self.desk.held)} held")
             if len(running) == self.executor.slots and now - (oldest.started_at or now) > STUCK_S:
                 self.leasing.ahead.forget()
                 self._give_back(self.executor.withdraw())
         self._telling.send()
+
+    def _hasten(self, held: Held) -> None:
+        """A job has saved something: tell it now, and not at the next tick."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._tell_saved, held)
+
+    def _tell_saved(self, held: Held) -> None:
+        if held.hurries and held.key in self.desk.held:
+            self._telling.post("extend", held, held.renewal(time.monotonic()))
+            self._telling.let_go()
 
     # --- stopping
 
@@ -252,27 +248,29 @@ class Runner:
         return self.executor.interrupt(held, reason)
 
     @property
-    def left_running(self) -> bool:
-        """Whether jobs would not stop: the process has to end under them."""
-        return bool(self.left)
+    def was_stopped(self) -> bool:
+        """Whether it was told to stop its jobs, and not to finish them."""
+        return self._stops_by is not None
 
     def _stop_running(self) -> None:
         """Ask what runs to stop. A thread cannot be made to: it is held until it ends by itself."""
-        for held in self._desk.running():
+        for held in self.desk.running():
             self._interrupt(held, JobStopped("the worker was stopped"))
 
     async def _drain(self) -> None:
         """Wait for the jobs that run, and for the server to have heard of all."""
-        desk, telling = self._desk, self._telling
+        desk, telling = self.desk, self._telling
         telling.let_go()
         self._give_back(self.executor.withdraw())
         while desk.held:
             if self._stops_by is not None and time.monotonic() > self._stops_by + GIVEN_UP_S:
                 log.error("worker.left_running count=%d", len(desk.held))
                 self.left = [
-                    Letter("release", held.job.queue, held.job.id, held.job.lease, {})
+                    Letter("release", held.job.queue, held.job.id, held.job.lease, held.untold)
                     for held in desk.held.values()
                 ]
+                for held in desk.held.values():
+                    end_span(held, Outcome("release", {}, "the worker ended while it ran"))
                 desk.held.clear()
                 break
             telling.let_go()
@@ -286,63 +284,33 @@ class Runner:
             telling.let_go()
             await desk.wait(TICK_S)
 
-    # --- the report
-
-    async def _report(self) -> None:
-        desk = self._desk
-        self._see(named(self.settings.queues))
-        while True:
-            said = report(
-                self.settings, state=self._state(), mode=self.executor.mode, slots=self.executor.slots,
-                queues=self._seen, running=desk.running(), held=len(desk.held), processed=desk.processed,
-                failed=desk.failed, now=time.monotonic(),
-            )  # fmt: skip
-            with contextlib.suppress(ClientError):  # the lease loop tells of a server that is away
-                await self._forget_a_namesake()
-                self._told(await self.client.perform(calls.report(self.settings.worker_id, said)))
-            await asyncio.sleep(REPORT_S * random.uniform(0.9, 1.1))  # noqa: S311
-
-    async def _forget_a_namesake(self) -> None:
-        """What somebody asked of a worker of this name that is no more is not for this one."""
-        if self._is_new:
-            try:
-                await self.client.tell_worker(self.settings.worker_id, "start")
-            except ClientError as error:
-                if error.status != 404:
-                    raise
-            self._is_new = False
+    # --- what others see of it
 
     def _see(self, queues: Iterable[str]) -> None:
         """Remember that the worker has to do with these queues, as far as a report can say so."""
         for queue in queues:
-            if queue in self._seen or len(self._seen) < NAMES_MOST:
-                self._seen[queue] = None
+            if queue in self.desk.seen or len(self.desk.seen) < NAMES_MOST:
+                self.desk.seen[queue] = None
 
-    def _told(self, status: str) -> None:
-        quiet = self._desk.quiet
-        if status == "stop" and not self._desk.stopping:
-            self._asked("finish")
-        elif status == "quiet" and "server" not in quiet:
-            log.info("worker.asked what=%s", "quiet")
+    def told(self, status: str) -> bool:
+        """What somebody has asked of this worker over HTTP: `quiet` or `start`. Whether that is new."""
+        quiet = self.desk.quiet
+        if status == "quiet" and "server" not in quiet:
             quiet.add("server")
             self._show_idle()
             self._withdraw_if_idle()
-        elif status == "start" and "server" in quiet:
-            log.info("worker.asked what=%s", "resume")
+            return True
+        if status == "start" and "server" in quiet:
             quiet.discard("server")
             self._show_idle()
-            self._desk.changed.set()
+            self.desk.changed.set()
+            return True
+        return False
 
-    def _state(self) -> str:
-        if self._desk.stopping:
-            return "stopping"
-        if self._desk.quiet:
-            return "quiet"
-        return "working" if self._desk.running() else "waiting"
 
-    async def _leave(self) -> None:
-        try:
-            async with asyncio.timeout(LEAVE_S):
-                await self.client.perform(calls.leave(self.settings.worker_id))
-        except (ClientError, TimeoutError):
-            pass  # it is forgotten in an hour
+def _with_the_last_words(held: Held, outcome: Outcome) -> Mapping[str, Any]:
+    """The fields that settle a job, and what it has told that the server may not have heard yet."""
+    untold = held.untold
+    if outcome.verb == "ack":
+        untold.pop("saved", None)
+    return {**outcome.fields, **untold}

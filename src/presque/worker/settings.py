@@ -1,4 +1,4 @@
-"""What a worker may be told: by its constructor, by the environment, by its class, in this order."""
+"""The settings of a worker: from its constructor, the environment or its class, in this order."""
 
 from __future__ import annotations
 
@@ -48,27 +48,33 @@ class Option:
 # One row a setting. The constructor, the environment (PRESQUE_WORKER_…) and the command line take them all.
 OPTIONS: dict[str, Option] = {
     "queues": Option("text", None, "Names and patterns in order of preference: critical,*,!low.", "QUEUES"),
-    "concurrency": Option("count", None, "So many jobs at once: in threads, forks or tasks.", "N"),
+    "concurrency": Option("count", None, "How many jobs at once: in threads, forks or tasks.", "N"),
     "fork": Option("switch", False, "A process for each job: it may crash, hang or leak."),
     "burst": Option("switch", False, "End when the queues are empty."),
-    "fair": Option("switch", False, "Begin with another queue each time, not always with the first."),
+    "fair": Option("switch", False, "Begin with a different queue each time, not always with the first."),
     "interval": Option("seconds", 20.0, "How long one request waits for a job, 60 s at most.", "20"),
     "lease": Option(
-        "seconds", None, "How long a job is held before it is renewed; as the policy says.", "60"
+        "seconds",
+        None,
+        "How long a lease lasts before it must be renewed; the policy decides by default.",
+        "60",
     ),
-    "timeout": Option("seconds", None, "A job that takes longer is stopped and has failed.", "5m"),
+    "timeout": Option("seconds", None, "Stop and fail a job that takes longer.", "5m"),
     "max_answer": Option(
-        "bytes", ANSWER_MOST, "How long an answer of the server may be: jobs of one lease.", "64MiB"
+        "bytes", ANSWER_MOST, "The largest answer to accept from the server: the jobs of one lease.", "64MiB"
     ),
-    "max_memory": Option("bytes", None, "A job whose process takes more has failed; needs --fork.", "512M"),
-    "max_jobs": Option("count", None, "End after so many jobs, to be started afresh.", "N"),
-    "prefetch": Option("whole", 200, "So many quick jobs may be held ahead; never with --fork.", "N"),
-    "grace": Option("seconds", 5.0, "How long jobs may take to stop when the worker is told to.", "5"),
+    "max_memory": Option("bytes", None, "Fail a job whose process uses more; needs --fork.", "512M"),
+    "max_jobs": Option("count", None, "End after this many jobs, to be restarted.", "N"),
+    "prefetch": Option(
+        "whole", 500, "How many quick jobs may be held ahead; one a process with --fork.", "N"
+    ),
+    "grace": Option("seconds", 5.0, "How long jobs may take to stop when the worker is asked to.", "5"),
     "term": Option(
         "term", "stop", "What TERM means: `stop` the jobs, or `finish` them first.", "stop|finish"
     ),
-    "worker_id": Option("text", None, "Who this is; made of host and process unless given.", "ID"),
-    "pidfile": Option("text", None, "Write the process id there; also PIDFILE.", "FILE"),
+    "worker_id": Option("text", None, "The id of this worker; made of host and process by default.", "ID"),
+    "traces": Option("switch", False, "Send traces with OpenTelemetry, as the OTEL_… variables say."),
+    "pidfile": Option("text", None, "Write the process id to this file; also PIDFILE.", "FILE"),
 }
 
 
@@ -87,9 +93,10 @@ class Options(TypedDict, total=False):
     max_memory: int | str | None
     max_jobs: int | str | None
     prefetch: int | str | None
-    grace: float | str | None
+    grace: Duration | None
     term: Literal["stop", "finish"] | None
     worker_id: str | None
+    traces: bool | str | None
     pidfile: str | None
 
 
@@ -114,6 +121,7 @@ class Settings:
     grace: float
     term: str
     worker_id: str
+    traces: bool
     pidfile: str | None
 
 

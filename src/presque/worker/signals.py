@@ -23,9 +23,16 @@ from types import FrameType
 from typing import Any
 
 from presque.worker.guard import guard
+from presque.worker.interrupts import TIMER
 from presque.worker.job import current
 
 Handler = Callable[[int, FrameType | None], None]
+_CATCHABLE = sorted(
+    int(number)
+    for number in signal.valid_signals()
+    if number not in (getattr(signal, "SIGKILL", None), getattr(signal, "SIGSTOP", None))
+)
+_USED = [number for number in _CATCHABLE if number < getattr(signal, "SIGRTMIN", 1000)]
 OF_THE_JOBS_OWN = frozenset(("raise_signal", "interrupt_main"))
 
 
@@ -42,17 +49,28 @@ class Signals:
         self._raising = dict(raising)
         self._numbers = set(numbers)
         self._before: dict[int, Any] = {}
+        self._others: list[tuple[int, Any]] = []
         self._reading, self._writing = socket.socketpair()
         self._writing.setblocking(False)
         self._wakeup_before = -1
         self._thread: threading.Thread | None = None
         self._own: Handler = self._noted
+        self._handlers = [self._own] * len(self._numbers)
+        self._main = threading.main_thread().ident
+
+    @property
+    def hears_timer(self) -> bool:
+        """Whether the signal of the timer in processor time has a handler of ours."""
+        return TIMER in self._raising
 
     def begin(self) -> None:
         """Hear them from now on, in the main thread."""
         self._before = {number: signal.getsignal(number) for number in (*self._numbers, *self._raising)}
         self._wakeup_before = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
         self._set()
+        ours = (*self._numbers, *self._raising)
+        found = [(number, _signal.getsignal(number)) for number in _CATCHABLE if number not in ours]
+        self._others = [(number, handler) for number, handler in found if handler is not None]
 
     def end(self) -> None:
         """Those who heard them before do so again."""
@@ -83,23 +101,39 @@ class Signals:
 
     def were_changed(self) -> bool:
         """Whether a job has put handlers of its own in place of ours. They are set again."""
-        if threading.current_thread() is not threading.main_thread():
+        if threading.get_ident() != self._main:
             return False  # nor can others change them
-        own = self._own
-        for number in self._numbers:
-            if _signal.getsignal(number) is not own:
-                break
-        else:
+        if list(map(_signal.getsignal, self._numbers)) == self._handlers:
             return False
         signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
         self._set()
         return True
 
+    def handlers(self) -> list[Any]:
+        """The handlers of all signals that jobs use, as Python knows them."""
+        return list(map(_signal.getsignal, _USED))
+
+    def set_others_again(self) -> bool:
+        """Whether a job has changed the handlers of signals that are not ours. They are set again.
+
+        Ours are set again, too, without looking: C code may have put its own in their place.
+        """
+        if threading.get_ident() != self._main:
+            return False
+        changed = False
+        for number, before in self._others:
+            if _signal.getsignal(number) is not before:
+                _signal.signal(number, before)
+                changed = True
+        self._set()
+        signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
+        return changed
+
     def _set(self) -> None:
         for number in self._numbers:
-            signal.signal(number, self._own)
+            _signal.signal(number, self._own)
         for number, handler in self._raising.items():
-            signal.signal(number, handler)
+            _signal.signal(number, handler)
 
     def _listen(self) -> None:
         while True:
@@ -182,7 +216,7 @@ def heard(signals: Signals) -> Iterator[Signals]:
     try:
         yield signals
     finally:
-        if _heard is signals:  # and this is no child
+        if _heard is signals:  # and this is not a child
             _heard = None
             signals.end()
 

@@ -1,4 +1,4 @@
-"""Starts a worker: picks its executor, obeys signals, writes its pid file, and ends it cleanly."""
+"""Starts a worker: picks what runs its jobs, obeys signals, writes its pid file, and ends it cleanly."""
 
 from __future__ import annotations
 
@@ -8,24 +8,29 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
+from presque import traces
+from presque.errors import SetupError
 from presque.log import configure
 from presque.worker import first_process, forked, interrupts, last_words
-from presque.worker.executors import Executor, Tasks, Threads
+from presque.worker.coroutines import Tasks
+from presque.worker.crew import Crew, Errand
+from presque.worker.errors import JobStopped
+from presque.worker.forker import LOST, Forker
 from presque.worker.forks import Forks
 from presque.worker.guard import guard
 from presque.worker.logger import log
-from presque.worker.programs import Programs
-from presque.worker.runner import FLUSH_S, LEAVE_S, Runner
+from presque.worker.reporting import LEAVE_S
+from presque.worker.runner import FLUSH_S
 from presque.worker.settings import WrongSetting
 from presque.worker.signals import Handler, Signals, heard, watch_forks
+from presque.worker.stage import begin_in, executors_of, parts_of, run_here
+from presque.worker.threads import Threads
 from presque.worker.work import Work
-
-TASKS = 100
-"""How many jobs an `async def work` does at once, unless told otherwise."""
 
 # As resque's workers obey them, as far as the system has them: Windows knows INT and TERM alone.
 _MEANING = {
@@ -37,32 +42,135 @@ _MEANING = {
     "SIGUSR2": "quiet",
     "SIGCONT": "resume",
 }
+ALARMS = ("SIGALRM", "SIGPROF", "SIGXCPU")
+"""What a job may have sent to itself, to come later: it would end the worker."""
 SIGNALS = {getattr(signal, name): what for name, what in _MEANING.items() if hasattr(signal, name)}
 
 
-def start(work: Work, on_runner: Callable[[Runner], None]) -> None:
-    """Run until told to stop: see `Worker.start`. `on_runner` gets what can be asked to stop."""
+OnCrew = Callable[[Crew], None]
+
+
+def start(
+    works: Sequence[Work],
+    on_crew: OnCrew,
+    errands: Sequence[Errand] = (),
+    *,
+    handle_signals: bool = True,
+) -> None:
+    """Run until told to stop: see `Worker.start`. `on_crew` gets what can be asked to stop."""
     first_process.step_aside()
     forked.fill_standard_streams()
     if not logging.getLogger().handlers:  # nobody has said how log lines look
         configure()
     unsilence()
     in_main = threading.current_thread() is threading.main_thread()
-    executor = executor_of(work)
-    if isinstance(executor, Forks) and not in_main:
-        raise WrongSetting("a forking worker hears of its children by signals: start it in the main thread")
-    runner = Runner(work, executor)
-    on_runner(runner)
+    set_up_traces(works)
+    executors, forker = executors_of(works)
+    forks = [one for one in executors if isinstance(one, Forks)]
+    if forks and not (in_main and handle_signals):
+        raise WrongSetting(
+            "a forking worker hears of its children by signals: start it in the main thread, and let it hear"
+        )
+    if forker is not None and not in_main:
+        raise WrongSetting(
+            "a process with threads should not fork: start a forking worker in the main thread"
+        )
+    crew = Crew(works, executors, errands)
+    on_crew(crew)
     watch_forks()
-    heard_here = obeyed(runner, executor) if in_main else contextlib.nullcontext()
-    with pid_file(work.settings.pidfile), guarded(), heard_here:
-        if isinstance(executor, Forks):
-            executor.client = runner.client
-            _run_loop(runner)
+    obeys = in_main and handle_signals
+    forking_here = contextlib.nullcontext() if forker is None else forking(forker, crew)
+    heard_here = obeyed(crew) if obeys else contextlib.nullcontext()
+    with pid_file(crew.settings.pidfile), guarded(crew), forking_here, heard_here:
+        if forks:
+            for one in forks:
+                one.client = crew.client
+            _run_loop(crew)
         else:
-            run_beside(runner, executor)
-    if runner.left_running:
-        end_under(runner)
+            run_beside(crew)
+    traces.shut_down()
+    if crew.left:
+        end_under(crew)
+    if forker is not None and forker.lost:
+        raise RuntimeError(LOST)
+
+
+@contextlib.contextmanager
+def forking(forker: Forker, crew: Crew) -> Iterator[None]:
+    """Have the process beside this one that forks for jobs. When it ends, so does the worker."""
+    forker.on_lost = lambda: crew.ask("stop")
+    with forker.running():
+        yield
+
+
+async def run_within(
+    works: Sequence[Work],
+    on_crew: OnCrew,
+    errands: Sequence[Errand] = (),
+    *,
+    handle_signals: bool = False,
+) -> None:
+    """Run in the loop that runs, until told to stop: see `Worker.run`."""
+    if handle_signals and threading.current_thread() is not threading.main_thread():
+        raise WrongSetting("signals come to the main thread: leave out `handle_signals` in others")
+    set_up_traces(works)
+    executors, forker = executors_of(works)
+    if forker is not None or any(isinstance(one, Forks) for one in executors):
+        raise WrongSetting(
+            "`fork` needs a process of its own, since one with the loop and the threads of somebody else"
+            " should not fork: run `presque worker` beside this program, or use `start()` in one that does"
+            " nothing else; `app.worker(except_=QUEUES)` leaves out the queues of tasks that fork"
+        )
+    crew = Crew(works, executors, errands)
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def end(error: BaseException | None) -> None:
+        if ended.cancelled() or ended.done():
+            return
+        if error is None:
+            ended.set_result(None)
+        else:
+            ended.set_exception(error)
+
+    def hold() -> None:
+        error = None
+        try:
+            _run_loop(crew)
+        except BaseException as raised:  # noqa: BLE001  (raised again where `run` was awaited)
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(end, error)
+
+    on_crew(crew)
+    begin_in(loop, executors)
+    threading.Thread(target=hold, name="presque-leases", daemon=True).start()
+    with obeyed_within(loop, crew) if handle_signals else contextlib.nullcontext():
+        try:
+            await asyncio.shield(ended)
+        except asyncio.CancelledError:
+            for one in parts_of(executors):
+                if isinstance(one, Tasks):  # `asyncio.run` cancels the tasks of jobs, too, when it ends
+                    one.ends = JobStopped("the worker was stopped")
+            crew.ask("stop")
+            await ended
+            raise
+
+
+@contextlib.contextmanager
+def obeyed_within(loop: asyncio.AbstractEventLoop, crew: Crew) -> Iterator[None]:
+    """Obey signals in a loop of somebody else's; those who were asked before come back afterwards."""
+    orders = Orders(crew)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        loop.add_signal_handler(number, orders.obey, number)
+    try:
+        yield
+    finally:
+        orders.over()
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
 
 
 def set_up_logging(format: str, level: str) -> None:  # noqa: A002
@@ -79,6 +187,15 @@ def set_up_logging(format: str, level: str) -> None:  # noqa: A002
     root.setLevel(level.upper())
 
 
+def set_up_traces(works: Sequence[Work]) -> None:
+    """Make traces if a worker is to. Raises `WrongSetting` if that cannot be."""
+    if any(one.settings.traces for one in works):
+        try:
+            traces.set_up("presque-worker")
+        except SetupError as error:
+            raise WrongSetting(str(error)) from None
+
+
 def unsilence() -> None:
     """`logging.config` disables, by default, all loggers that were there before it."""
     for name in ("presque", *(one for one in logging.root.manager.loggerDict if one.startswith("presque."))):
@@ -86,7 +203,7 @@ def unsilence() -> None:
 
 
 @contextlib.contextmanager
-def guarded() -> Iterator[None]:
+def guarded(crew: Crew) -> Iterator[None]:
     """Have somebody at hand who ends what jobs have started, should this process be killed."""
     trouble = guard.begin()
     if trouble is not None:
@@ -94,42 +211,31 @@ def guarded() -> Iterator[None]:
     try:
         yield
     finally:
-        guard.end()
+        guard.end(stopped=crew.was_stopped)
 
 
-def executor_of(work: Work) -> Executor:
-    """What runs the jobs of this worker."""
-    asked = work.settings
-    if work.command is not None or asked.fork:
-        if not hasattr(os, "fork"):
-            raise WrongSetting("this system cannot fork: leave out `fork`, or run the worker on a Unix")
-        return (Forks if work.command is None else Programs)(work, asked.concurrency or 1)
-    if work.is_async:
-        return Tasks(work, asked.concurrency or TASKS)
-    return Threads(work, asked.concurrency or 1)
-
-
-def run_beside(runner: Runner, executor: Executor) -> None:
+def run_beside(crew: Crew) -> None:
     """The jobs run here, in the thread that was given to us; their leases are held in another one."""
     raised: list[BaseException] = []
 
     def hold() -> None:
         try:
-            _run_loop(runner)
+            _run_loop(crew)
         except BaseException as error:  # noqa: BLE001  (raised again below)
             raised.append(error)
         finally:
-            executor.close()
-        if runner.left_running:
-            end_under(runner)
+            for one in crew.executors:
+                one.close()
+        if crew.left:
+            end_under(crew)
 
     thread = threading.Thread(target=hold, name="presque-leases", daemon=True)
     thread.start()
     try:
-        executor.run()  # type: ignore[attr-defined]
+        run_here(crew.executors, crew.signals)
     except BaseException:
-        log.exception("worker.broke worker=%s", runner.settings.worker_id)
-        runner.ask("stop")  # nothing runs jobs any more, so none is to be held
+        log.exception("worker.broke worker=%s", crew.settings.worker_id)
+        crew.ask("stop")  # nothing runs jobs any more, so none is to be held
         raise
     finally:
         thread.join()
@@ -137,81 +243,121 @@ def run_beside(runner: Runner, executor: Executor) -> None:
         raise raised[0]
 
 
-def _run_loop(runner: Runner) -> None:
-    """Run the lease loop, in a kind of event loop that can watch the socket of the signals anywhere."""
+def _run_loop(crew: Crew) -> None:
+    """Run the lease loops, in a kind of event loop that can watch the socket of the signals anywhere."""
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as loop:
-        loop.run(runner.run())
+        loop.run(crew.run())
 
 
 @contextlib.contextmanager
-def obeyed(runner: Runner, executor: Executor) -> Iterator[None]:
+def obeyed(crew: Crew) -> Iterator[None]:
     """Obey signals; those who were asked before come back afterwards."""
+    [first, *others] = crew.executors
+    forks = isinstance(first, Forks)
+    alone = first if isinstance(first, Threads) and not others else None
     numbers: set[int] = set(SIGNALS)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         numbers.discard(signal.SIGHUP)  # nohup
-    if isinstance(executor, Forks):
+    if forks:
         numbers.add(signal.SIGCHLD)
     raising: dict[int, Handler] = {}
-    if isinstance(executor, Threads) and interrupts.SIGNAL is not None:
+    if alone is not None and interrupts.SIGNAL is not None:
         for number in (interrupts.SIGNAL, interrupts.TIMER):
             if number is not None:
-                raising[number] = lambda _number, frame: executor.interrupted(frame)
-    orders = Orders(runner, executor)
-    with heard(Signals(numbers, orders.obey, raising)) as signals:
-        executor.signals = signals
-        if isinstance(executor, Forks):
-            runner.signals = signals  # the lease loop has the main thread to itself
-        else:
-            signals.listen()
-        yield
+                raising[number] = lambda _number, frame: alone.interrupted(frame)
+    if not forks:
+        alarms = [getattr(signal, name) for name in ALARMS if hasattr(signal, name)]
+        for number in alarms:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                raising[number] = ignored if alone is None else alone.rung
+    orders = Orders(crew)
+    try:
+        with heard(Signals(numbers, orders.obey, raising)) as signals:
+            crew.signals = signals
+            for one in crew.executors:
+                one.signals = signals
+            if not forks:
+                signals.listen()  # else the lease loop has the main thread to itself, and hears them
+            yield
+    finally:
+        orders.over()
+
+
+def ignored(_number: int, _frame: FrameType | None) -> None:
+    """The handler of what would end the process: nobody can say which of several jobs it was for."""
 
 
 class Orders:
     """What signals ask for. The third TERM, INT or HUP, or the second in haste, ends the process at once."""
 
-    def __init__(self, runner: Runner, executor: Executor) -> None:
-        self._runner, self._executor = runner, executor
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
         self._asked: str | None = None
+        self._late: threading.Timer | None = None
+
+    def over(self) -> None:
+        """The worker has ended: a program that goes on is not ended with it."""
+        if self._late is not None:
+            self._late.cancel()
 
     def obey(self, number: int) -> None:
         """Do what a signal asks for: from any thread."""
-        if isinstance(self._executor, Forks) and number == signal.SIGCHLD:
-            self._executor.reap()
+        if hasattr(signal, "SIGCHLD") and number == signal.SIGCHLD:
+            for one in self._crew.executors:
+                if isinstance(one, Forks):
+                    one.reap()
             return
         what = SIGNALS[number]
         if number == signal.SIGTERM and self._asked is None:
-            what = self._runner.settings.term
+            what = self._crew.settings.term
         if what == "stop":
             if self._asked == "stop":
                 self._end(128 + number)
-            after = self._runner.settings.grace + FLUSH_S + LEAVE_S
-            late = threading.Timer(after, self._end, (1,))
-            late.daemon = True
-            late.start()
+            after = self._crew.settings.grace + FLUSH_S + LEAVE_S
+            if self._late is None:
+                self._late = end_after(after, self._end, 1)
         if what in ("stop", "finish"):
             self._asked = what
-        self._runner.ask(what)
+        self._crew.ask(what)
 
     def _end(self, code: int) -> NoReturn:
-        self._executor.kill()
-        end_at_once(self._runner, code)
+        self._crew.kill()
+        end_at_once(self._crew, code)
 
 
-def end_at_once(runner: Runner, code: int) -> NoReturn:
+def end_after(seconds: float, end: Callable[[int], object], code: int) -> threading.Timer:
+    """Call `end` then, if this process is still there and nobody cancels it."""
+    late = threading.Timer(seconds, end, (code,))
+    late.daemon = True
+    late.start()
+    return late
+
+
+def end_command(crew: Crew) -> None:
+    """The command that has run a worker ends: threads that jobs have left have the grace, if it was stopped.
+
+    Python waits for them at the end of a program, however long that takes.
+    """
+    if crew.was_stopped:
+        end_after(crew.settings.grace, os._exit, 0)
+
+
+def end_at_once(crew: Crew, code: int) -> NoReturn:
     """End the process where it stands."""
-    forget_pid_file(runner.settings.pidfile)
+    forget_pid_file(crew.settings.pidfile)
     os._exit(code)
 
 
-def end_under(runner: Runner) -> NoReturn:
-    """End the process under jobs that will not stop, and give them back when they do run no more.
+def end_under(crew: Crew) -> NoReturn:
+    """End the process under jobs that will not stop, and give them back once they have ended.
 
     Nothing else ends a thread; and a job that is given back while it still runs would run twice at once. So
     another program takes the place of this one, and tells the server.
     """
-    forget_pid_file(runner.settings.pidfile)
+    forget_pid_file(crew.settings.pidfile)
+    traces.shut_down()
     forked.flush()
-    last_words.replace_process(runner.settings, runner.left)
+    last_words.replace_process(crew.settings, crew.left)
     os._exit(1)
 
 

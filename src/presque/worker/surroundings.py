@@ -2,9 +2,11 @@
 
 The working directory, the environment, the import path, the standard streams, the set-up of logging, the
 filters of warnings, the locale, the file mask, timers and the handlers of signals belong to the process, not
-to a job. Where one job runs at a time they are looked at after each; where several do, as soon as none runs,
-for nobody knows whose change it was. This is on the way of every job. So the directory and the environment
-are asked of Python's audit events (PEP 578), and the locale and timers are looked at once a millisecond.
+to a job. Where one job runs at a time they are looked at after each; where several do, as soon as none
+runs, for nobody knows whose change it was. This is on the way of every job. So the directory, the environment
+and limits are asked of Python's audit events (PEP 578), and what takes long to look at (all loggers there
+are, descriptors 0 to 2, handlers of signals that C code has set) is looked at after a job that took some
+time, and every two milliseconds.
 
 The same events keep a job from sending its own worker a signal that would stop it: the call raises in the
 job. `Worker.stop` is for that.
@@ -12,7 +14,9 @@ job. `Worker.stop` is for that.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # without enums, which take longer than the call
 import contextlib
+import io
 import locale
 import logging
 import os
@@ -21,13 +25,20 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterable, Iterator
+from functools import partial
+from operator import attrgetter
 from typing import Any, TextIO
 
+from presque.worker.glance import Glance, Look, looks_at
+from presque.worker.interpreter import Interpreter, Own, time_zone
 from presque.worker.job import Job, current
 from presque.worker.logger import log
 from presque.worker.signals import Signals
 
-SLOW_S = 0.001
+SLOW_S = 0.002
+LONG_S = 0.0005
+"""Looking at everything takes less than a tenth of a job that took so long."""
 _STOPPING = frozenset(
     getattr(signal, name)
     for name in (
@@ -37,6 +48,12 @@ _STOPPING = frozenset(
     if hasattr(signal, name)
 )  # fmt: skip
 _STREAMS = ("stdin", "stdout", "stderr")
+_OF_A_LOGGER = ("disabled", "filters", "handlers", "level", "propagate")
+_TIMERS = tuple(
+    getattr(signal, name)
+    for name in ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
+    if hasattr(signal, name)
+)
 
 
 class Surroundings:
@@ -47,6 +64,7 @@ class Surroundings:
         self._signals = signals
         self._told: set[str] = set()
         self._directory = _directory()
+        self._environ = os.environ
         self._environment = dict(os.environ)
         self._path = list(sys.path)
         self._streams = [(name, getattr(sys, name), _copy(number)) for number, name in enumerate(_STREAMS)]
@@ -57,44 +75,117 @@ class Surroundings:
         self._root = logging.getLogger()
         self._handlers, self._level = list(self._root.handlers), self._root.level
         self._disabled = self._root.manager.disable
-        self._levels = [(one, one.level, one.propagate) for one in _loggers()]
+        self._levels = [(one, one.level, one.propagate, list(one.handlers)) for one in _loggers()]
+        self._interpreter = Interpreter()
+        self._own = Own()
+        self._identities = [_identity(number) for number in range(3)]
+        self._manners = [_manner(stream) for _, stream, _ in self._streams]
         self._alarm = signal.getsignal(signal.SIGALRM) if hasattr(signal, "SIGALRM") else None
+        self._harmless = signal.ITIMER_VIRTUAL if signals is not None and signals.hears_timer else None
+        """A timer whose signal does nothing: a closer look is soon enough."""
         self._looked_at = time.monotonic()
         self._timer_runs = False
+        self._lock = threading.Lock()
+        self._running = 0
+        self._glance = self._looked()
 
-    def restore(self, job: Job, now: float) -> None:
-        """Nothing runs that could have a right to what it has changed."""
-        slow = now - self._looked_at > SLOW_S
-        self.restore_shared(job, now)
-        if _watch.chdir or _watch.putenv:
-            _watch.chdir = _watch.putenv = False
-            self._restore_watched(job)
-        if sys.path != self._path:
-            sys.path[:] = self._path
-            self._tell(job, "sys.path")
-        if warnings.filters != self._filters:
-            warnings.filters[:] = self._filters  # type: ignore[index]
-            warnings._filters_mutated()  # type: ignore[attr-defined]  # noqa: SLF001
-            self._tell(job, "warnings.filters")
-        if os.umask(self._mask) != self._mask:
-            self._tell(job, "umask")
-        if slow and locale.setlocale(locale.LC_ALL) != self._locale:
-            with contextlib.suppress(locale.Error):
-                locale.setlocale(locale.LC_ALL, self._locale)
-            self._tell(job, "locale")
-        if self._timer_runs:
-            self._restore_timer(job)
+    def enter(self) -> None:
+        """Called in each thread before its first job."""
+        self._own.begin()
+
+    def began(self) -> None:
+        """A job begins beside others: from any thread."""
+        with self._lock:
+            self._running += 1
+
+    def ended(self, job: Job, now: float, took_s: float) -> None:
+        """It is over: put back what no job has a right to, and everything if no other runs. Never raises."""
+        with self._lock:
+            self._running -= 1
+            if self._running:
+                self.restore_shared(job, now)
+            else:
+                self.restore(job, now, took_s)
+
+    def restore(self, job: Job, now: float, took_s: float) -> None:
+        """Nothing runs that could have a right to what it has changed. Never raises."""
+        closely = took_s > LONG_S or now - self._looked_at > SLOW_S
+        if not closely and self._is_same():
+            return
+        try:
+            self._restore_shared(job, now)
+            if _watch.chdir or _watch.putenv or os.environ is not self._environ:
+                self._restore_watched(job)
+            if _watch.limits:
+                _watch.limits = False
+                self._tell_all(job, self._interpreter.limits())
+            if sys.path != self._path:
+                sys.path[:] = self._path
+                self.tell(job, "sys.path")
+            if warnings.filters != self._filters:
+                warnings.filters[:] = self._filters  # type: ignore[index]
+                warnings._filters_mutated()  # type: ignore[attr-defined]  # noqa: SLF001
+                self.tell(job, "warnings.filters")
+            if os.umask(self._mask) != self._mask:
+                self.tell(job, "umask")
+            self._restore_rare(job)
+            if self._timer_runs:
+                self._restore_timers(job)
+            if not closely:
+                self._glance = self._looked()  # some changes are let be
+        except BaseException:  # noqa: BLE001  (what stands in the place of something may do anything)
+            self._could_not(job)
 
     def restore_shared(self, job: Job, now: float) -> None:
-        """What no job has a right to change, though others run."""
-        if now - self._looked_at > SLOW_S:
-            self._looked_at = now
-            self._look_at_timer(job)
+        """What no job has a right to change, though others run. Never raises."""
+        closely = now - self._looked_at > SLOW_S
+        try:
+            if closely or not self._is_same():
+                self._restore_shared(job, now)
+        except BaseException:  # noqa: BLE001
+            self._could_not(job)
+
+    def _is_same(self) -> bool:
+        """Whether nothing has changed that a glance can see."""
+        try:
+            same = os.environ is self._environ  # a dict of the same variables would equal it
+            return same and not (_watch.chdir or _watch.putenv or _watch.limits) and self._glance.is_same()
+        except Exception:  # noqa: BLE001  (so it has)
+            return False
+
+    def _looked(self) -> Glance:
+        """A glance at how things are now, for `restore` and `restore_shared`."""
+        root, presques = self._root, [one for one, *_ in self._levels]
+        lists: list[list[Any]] = [sys.path, warnings.filters, root.handlers]  # type: ignore[list-item]
+        lists += [members for one in presques for members in (one.handlers, one.filters)]
+        looks: list[Look] = [
+            *self._interpreter.looks(),
+            *looks_at(sys, _STREAMS),
+            *looks_at(warnings, ["filters"]),
+            *(look for one in (root, *presques) for look in looks_at(one, _OF_A_LOGGER)),
+            *(one.copy for one in lists),
+            *(look for _, stream, _ in self._streams for look in _look_at(stream)),
+            partial(getattr, root.manager, "disable"),
+            partial(os.umask, self._mask),
+            *(partial(os.get_inheritable, number) for number in range(3) if self._identities[number]),
+            partial(getattr(locale, "_setlocale", locale.setlocale), locale.LC_ALL),
+            *(partial(_signal.getitimer, timer) for timer in _TIMERS if timer != self._harmless),
+        ]
+        if self._signals is not None:
+            looks.append(self._signals.handlers)
+        return Glance(looks)
+
+    def _restore_shared(self, job: Job, now: float) -> None:
         if self._signals is not None and self._signals.were_changed():
-            self._tell(job, "signal handlers")
+            self.tell(job, "signal handlers")
+        self._look_at_timers(job)
+        self._tell_all(job, self._own.changes())
+        if self._signals is not None and self._signals.set_others_again():
+            self.tell(job, "signal handlers")
+        self._looked_at = now
         if self._streams_changed():
             for name, stream, copy in self._streams:
-                if getattr(sys, name, None) is not stream or (stream is not None and stream.closed):
+                if getattr(sys, name, None) is not stream or _is_closed(stream):
                     self._restore_stream(job, name, stream, copy)
         root = self._root
         if (
@@ -102,24 +193,59 @@ class Surroundings:
             or root.level != self._level
             or root.manager.disable != self._disabled
         ):
-            root.handlers[:] = self._handlers
+            root.handlers = list(self._handlers)
             root.setLevel(self._level)
             logging.disable(self._disabled)
-            self._tell(job, "logging")
-        for logger, level, propagate in self._levels:
-            if logger.disabled or logger.level != level or logger.propagate is not propagate:
+            self.tell(job, "logging")
+        for logger, level, propagate, handlers in self._levels:
+            if (
+                logger.disabled
+                or logger.filters
+                or logger.level != level
+                or logger.propagate is not propagate
+                or logger.handlers != handlers
+            ):
                 logger.disabled, logger.propagate = False, propagate
+                logger.handlers, logger.filters = list(handlers), []
                 logger.setLevel(level)
-                self._tell(job, "logging")
+                self.tell(job, "logging")
+
+    def _restore_rare(self, job: Job) -> None:
+        """What jobs seldom change."""
+        self._tell_all(job, self._interpreter.changes())
+        self._tell_all(job, self._interpreter.changes_of_loggers())
+        for number, (name, stream, copy) in enumerate(self._streams):
+            if copy is not None and _identity(number) != self._identities[number]:
+                os.dup2(copy, number, inheritable=True)
+                self.tell(job, f"sys.{name}")
+            if self._manners[number] and _manner(stream) != self._manners[number]:
+                encoding, errors, buffered, through = self._manners[number]
+                stream.reconfigure(
+                    encoding=encoding, errors=errors, line_buffering=buffered, write_through=through
+                )
+                self.tell(job, f"sys.{name}")
+        if locale.setlocale(locale.LC_ALL) != self._locale:
+            with contextlib.suppress(locale.Error):
+                locale.setlocale(locale.LC_ALL, self._locale)
+            self.tell(job, "locale")
+
+    def _could_not(self, job: Job) -> None:
+        if "all" not in self._told:
+            self._told.add("all")
+            log.exception("job.not_put_back queue=%s id=%s", job.queue, job.id)
+
+    def _tell_all(self, job: Job, found: Iterable[str]) -> None:
+        for what in found:
+            self.tell(job, what)
 
     def _streams_changed(self) -> bool:
         try:
             (_, one, _), (_, out, _), (_, err, _) = self._streams
             same = sys.stdin is one and sys.stdout is out and sys.stderr is err
-        except AttributeError:  # it has deleted one
+            closed = (out is not None and out.closed) or (err is not None and err.closed)
+            return not same or closed or (one is not None and one.closed)
+        except Exception:  # noqa: BLE001  (it has deleted one, or detached its buffer)
             return True
-        closed = (out is not None and out.closed) or (err is not None and err.closed)
-        return not same or closed or (one is not None and one.closed)
 
     def close(self) -> None:
         """There are no more jobs."""
@@ -136,68 +262,106 @@ class Surroundings:
                 before = os.fstat(self._directory)
                 if not _is_here(before):
                     os.fchdir(self._directory)
-                    self._tell(job, "working directory")
-        if os.environ != self._environment:
-            for name in set(os.environ) - set(self._environment):
-                del os.environ[name]
+                    self.tell(job, "working directory")
+        os.environ = environ = self._environ
+        if environ != self._environment:
+            zone = environ.get("TZ")
+            for name in set(environ) - set(self._environment):
+                del environ[name]
             for name, value in self._environment.items():
-                if os.environ.get(name) != value:
-                    os.environ[name] = value
-            self._tell(job, "environment")
+                if environ.get(name) != value:
+                    environ[name] = value
+            if environ.get("TZ") != zone:
+                time_zone()
+            self.tell(job, "environment")
         _watch.chdir = _watch.putenv = False
 
-    def _look_at_timer(self, job: Job) -> None:
+    def _look_at_timers(self, job: Job) -> None:
         """One that nobody would hear would end the process."""
-        self._timer_runs = self._alarm is not None and bool(signal.getitimer(signal.ITIMER_REAL)[0])
-        if self._timer_runs and signal.getsignal(signal.SIGALRM) is signal.SIG_DFL:
-            self._restore_timer(job)
+        running = [signal.getitimer(timer)[0] for timer in _TIMERS]
+        self._timer_runs = any(running)
+        if running and running[0] and signal.getsignal(signal.SIGALRM) is signal.SIG_DFL:
+            self._restore_timers(job)
 
-    def _restore_timer(self, job: Job) -> None:
+    def _restore_timers(self, job: Job) -> None:
         self._timer_runs = False
-        if signal.getitimer(signal.ITIMER_REAL)[0]:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            self._tell(job, "timer")
+        for timer in _TIMERS:
+            if signal.setitimer(timer, 0)[0]:
+                self.tell(job, "timer")
         in_main = threading.current_thread() is threading.main_thread()
         if in_main and signal.getsignal(signal.SIGALRM) is not self._alarm:
             signal.signal(signal.SIGALRM, self._alarm)
-            self._tell(job, "signal handlers")
+            self.tell(job, "signal handlers")
 
     def _restore_stream(self, job: Job, name: str, stream: TextIO | None, copy: int | None) -> None:
-        if stream is not None and stream.closed and copy is not None:
+        if _is_closed(stream) and copy is not None:
             number = _STREAMS.index(name)
             with contextlib.suppress(OSError):
                 os.dup2(copy, number)
-            stream = open(number, "r" if name == "stdin" else "w", errors="backslashreplace", closefd=False)  # noqa: SIM115
-            self._follow(getattr(sys, name, None), stream)
+            stream = self._opened(number)
+            self._follow(self._streams[number][1], stream)
             self._streams[number] = (name, stream, copy)
+            self._manners[number] = _manner(stream)
         setattr(sys, name, stream)
-        self._tell(job, f"sys.{name}")
+        self.tell(job, f"sys.{name}")
+
+    def _opened(self, number: int) -> Any:
+        """A new stream for a standard descriptor, which writes as the one before did."""
+        encoding, errors, buffered, through = self._manners[number] or (
+            None,
+            "backslashreplace",
+            False,
+            False,
+        )
+        mode = "r" if number == 0 else "w"
+        stream = open(number, mode, encoding=encoding, errors=errors, closefd=False)  # noqa: SIM115
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=buffered, write_through=through)
+        return stream
 
     def _follow(self, old: Any, new: TextIO) -> None:
-        """Log handlers that wrote to the stream of before write to the new one."""
+        """What referred to the stream of before refers to the new one: log handlers, `sys.__stdout__`."""
+        self._interpreter.replaced(old, new)
         for handler in self._handlers:
-            if isinstance(handler, logging.StreamHandler):
-                with contextlib.suppress(Exception):
-                    if handler.stream is old or handler.stream.closed:
-                        handler.stream = new
+            if isinstance(handler, logging.StreamHandler) and (
+                handler.stream is old or _is_closed(handler.stream)
+            ):
+                handler.stream = new
 
-    def _tell(self, job: Job, what: str) -> None:
+    def tell(self, job: Job, what: str) -> None:
+        """Say once for each kind what a job has changed."""
         if what not in self._told:
             self._told.add(what)
             log.warning("job.left_changed queue=%s id=%s what=%s", job.queue, job.id, what)
+
+
+class NotOurs:
+    """The surroundings of jobs in a program that has more to do than these: nothing is put back."""
+
+    def enter(self) -> None:
+        """A thread begins with its jobs."""
+
+    def began(self) -> None:
+        """A job begins."""
+
+    def ended(self, job: Job, now: float, took_s: float) -> None:
+        """A job is over."""
+
+    def tell(self, job: Job, what: str) -> None:
+        """Something was changed."""
 
 
 class _Watch:
     """Hears Python's audit events as long as a worker runs jobs in this process."""
 
     def __init__(self) -> None:
-        self.chdir = self.putenv = False
+        self.chdir = self.putenv = self.limits = False
         self.worker = os.getpid()
         self._users = 0
         self._added = False
 
     def begin(self) -> None:
-        """There is no way to take a hook away again: it does nothing when nobody needs it."""
+        """A hook cannot be removed again: it does nothing when nobody needs it."""
         self.worker = os.getpid()
         self._users += 1
         if not self._added:
@@ -215,6 +379,8 @@ class _Watch:
             self.chdir = True
         elif event == "os.putenv" or event == "os.unsetenv":
             self.putenv = True
+        elif event == "resource.setrlimit" or event == "resource.prlimit":
+            self.limits = True
         elif event == "os.kill" or event == "os.killpg" or event == "signal.pthread_kill":
             self._check(event, *arguments)
 
@@ -235,6 +401,37 @@ class _Watch:
 _watch = _Watch()
 guard = _watch.begin
 """Keep forked jobs from signalling their worker."""
+
+
+def _is_closed(stream: Any) -> bool:
+    """Whether a stream is of no use any more: closed, or without its buffer."""
+    try:
+        return stream is not None and bool(stream.closed)
+    except Exception:  # noqa: BLE001
+        return True
+
+
+def _identity(number: int) -> tuple[int, int] | None:
+    try:
+        found = os.fstat(number)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _look_at(stream: Any) -> Iterator[Look]:
+    """What looks at how a stream writes, and whether it is open."""
+    if stream is not None:
+        names = ("encoding", "errors", "line_buffering", "write_through") if _manner(stream) else ()
+        yield partial(attrgetter("closed", *names), stream)
+
+
+def _manner(stream: Any) -> tuple[Any, ...]:
+    """How a stream writes: what `reconfigure` changes."""
+    try:
+        return stream.encoding, stream.errors, stream.line_buffering, stream.write_through
+    except Exception:  # noqa: BLE001  (a stream of another kind, or one that is detached)
+        return ()
 
 
 def _directory() -> int | None:

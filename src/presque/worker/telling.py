@@ -1,7 +1,6 @@
-"""Tells the server how jobs went, and that those which run go on.
-
-What is to be told waits in the outbox. The lease loop takes it along with its next request where it can: then
-it *carries* the letters. While it waits for jobs, has no room or is quiet, the settle loop sends them.
+"""Tells the server how jobs went, and which ones still run. What there is to tell waits in the outbox. The
+lease loop takes it along with its next request where it can: then it *carries* the letters. While it waits
+for jobs, has no room or is quiet, the settle loop sends them.
 
 - A letter stays in the outbox until the server has answered it. Settling twice does no harm, so nothing is
   lost by asking again.
@@ -12,17 +11,18 @@ it *carries* the letters. While it waits for jobs, has no room or is quiet, the 
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from presque.client.answers import LeasedJob, Settled
 from presque.client.errors import ClientError
+from presque.worker.ahead import AHEAD_S
 from presque.worker.backoff import Backoff
 from presque.worker.desk import Desk
 from presque.worker.errors import JobCancelled
 from presque.worker.held import Held
-from presque.worker.job import Job
 from presque.worker.logger import log
 from presque.worker.outbox import COUNT_MOST, Letter, Outbox, Verb, settlements
 
@@ -40,6 +40,8 @@ class Telling:
         self._done: dict[tuple[str, str, str], Any] = {}
         self.carries = False
         """Whether the lease loop takes the letters along."""
+        self._since: float | None = None
+        """Since when letters have waited for it."""
 
     @property
     def is_done(self) -> bool:
@@ -49,12 +51,15 @@ class Telling:
     def __len__(self) -> int:
         return len(self._outbox)
 
-    def post(self, verb: Verb, job: Job, fields: Any) -> None:
-        """To be told with the next request: what becomes of a job."""
-        size = 160 + len(job.lease) + sum(len(str(value)) for value in fields.values()) if fields else 160
+    def post(self, verb: Verb, held: Held, fields: Mapping[str, Any]) -> None:
+        """Tell with the next request what becomes of a job."""
+        size = 160
+        if fields:
+            size += sum(len(str(value)) for value in fields.values())
         # A job that was told to stop may have returned early: that is not done.
-        whole = "" if job.cancelled else job.pushed_at
-        self.put(Letter(verb, job.queue, job.id, job.lease, fields, size, whole))
+        whole = "" if held.job.cancelled else held.leased.pushed_at
+        queue, id, lease = held.key
+        self._outbox.put(_letter((verb, queue, id, lease, fields, size, whole)))
 
     def put(self, letter: Letter) -> None:
         """To be told with the next request."""
@@ -62,8 +67,7 @@ class Telling:
 
     def done_before(self, leased: LeasedJob) -> bool:
         """Whether this worker has done the job, and its lease had ended: the ack is repeated then."""
-        known = (leased.queue, leased.id, leased.pushed_at)
-        if known not in self._done:
+        if not self._done or (known := (leased.queue, leased.id, leased.pushed_at)) not in self._done:
             return False
         log.info("job.done_before queue=%s id=%s attempt=%d", leased.queue, leased.id, leased.attempt)
         fields = self._done.pop(known)
@@ -74,7 +78,7 @@ class Telling:
 
     def carry(self) -> list[Letter]:
         """What the lease loop takes along."""
-        self.carries = True
+        self.carries, self._since = True, None
         return self._outbox.take()
 
     def put_back(self, letters: Sequence[Letter], error: ClientError) -> None:
@@ -88,12 +92,21 @@ class Telling:
 
     def send(self) -> None:
         """Send what there is, unless the lease loop carries it."""
-        if self._outbox and not self.carries:
+        if not self._outbox:
+            return
+        if not self.carries:
             self._unsent.set()
+        elif self._since is None:
+            self._since = time.monotonic()
+            self._desk.changed.set()
+
+    def patience(self) -> float | None:
+        """For how long what there is may still wait for the lease loop; None if there is nothing."""
+        return None if self._since is None else AHEAD_S + self._since - time.monotonic()
 
     def let_go(self) -> None:
         """The lease loop carries no letters for now."""
-        self.carries = False
+        self.carries, self._since = False, None
         self.send()
 
     async def settle(self) -> None:
@@ -124,13 +137,19 @@ class Telling:
     def settled(self, letters: Sequence[Letter], settled: Sequence[Settled]) -> None:
         """The server says what became of each lease."""
         for letter, told in zip(letters, settled, strict=True):
-            held = self._desk.held.get(letter.key)
             status = told["status"]
+            if status == 200 and letter.verb == "ack":
+                continue  # nearly all of them
+            held = self._desk.held.get(letter.key)
             if status == 200:
+                if letter.verb == "fail":
+                    _log_what_follows(told)
                 if held is not None:
                     held.renewed(time.monotonic())
                     if told.get("cancel"):
                         self._cancel(held, JobCancelled("somebody deleted the job"))
+                    if held.hurries:
+                        self._desk.hasten(held)
                 continue
             if letter.verb == "extend":
                 if held is not None:
@@ -165,6 +184,18 @@ class Telling:
         held = self._desk.held.get(bad.key)
         if held is not None:
             held.renewed(time.monotonic())
+
+
+_letter: Callable[[tuple[Any, ...]], Letter] = functools.partial(tuple.__new__, Letter)
+
+
+def _log_what_follows(told: Settled) -> None:
+    """Of a job that failed: when it is retried, or that it is not."""
+    queue, id = told["queue"], told["id"]
+    if told.get("state") == "dead":
+        log.warning("job.dead queue=%s id=%s", queue, id)
+    elif told.get("state") in ("ready", "scheduled"):
+        log.info("job.tried_again queue=%s id=%s at=%s", queue, id, told.get("run_at", "once"))
 
 
 def check_settled(settled: Sequence[Settled], letters: Sequence[Letter]) -> None:

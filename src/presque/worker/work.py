@@ -15,7 +15,8 @@ class Work:
     """How one worker does its jobs.
 
     `call` does a job, with all hooks and middleware around it, and returns its result, or an awaitable of it
-    if `is_async`. `listeners` are told of each failure. `command` is what the shell runs instead of all that.
+    if `is_async`. Where some jobs are async and others are not, `asks` says it of each; where some fork,
+    `forks`. `listeners` hear of each failure. `command` is what the shell runs instead of all that.
     """
 
     settings: Settings
@@ -25,3 +26,9 @@ class Work:
     before_fork: Callable[[Job], None] | None = None
     after_fork: Callable[[Job], None] | None = None
     command: str | None = None
+    asks: Callable[[Job], bool] | None = None
+    forks: Callable[[Job], bool] | None = None
+
+    def awaits(self, job: Job) -> bool:
+        """Whether this job is async."""
+        return self.is_async if self.asks is None else self.asks(job)

@@ -19,11 +19,11 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, ClassVar, Self, Unpack
 
 from presque.worker import results, settings
+from presque.worker.crew import Crew
 from presque.worker.failures import Backend
 from presque.worker.job import Job, current
-from presque.worker.runner import Runner
 from presque.worker.settings import NoWork, Options, Settings, WrongSetting
-from presque.worker.starting import start
+from presque.worker.starting import end_command, run_within, start
 from presque.worker.work import Work
 
 Middleware = Callable[[Job, Callable[[], Any]], Any]
@@ -77,7 +77,7 @@ class Worker:
         self.middleware = list(self.middleware if middleware is None else middleware)
         self.failure_backends = list(self.failure_backends if failure_backends is None else failure_backends)
         self.log = _JobLog(logging.getLogger(f"presque.worker.{kind.__name__}"), {})
-        self._runner: Runner | None = None
+        self._crew: Crew | None = None
         self.is_async = results.is_async(self._work)
         _check(self)
 
@@ -114,24 +114,38 @@ class Worker:
 
     # --- running
 
-    def start(self) -> None:
+    def start(self, *, handle_signals: bool = True) -> None:
         """Work until told to stop: by a signal, over HTTP, by `stop()`, or by what the settings say.
 
-        In the main thread signals are obeyed: QUIT finishes the jobs and ends; TERM, INT and HUP stop them,
-        give them back and end; USR1 stops them, and they have failed; USR2 takes no further jobs; CONT goes
-        on. Jobs that have not stopped when the grace is over are ended, with this process if they run in it.
+        In the main thread signals are obeyed, unless `handle_signals` is false: QUIT finishes the jobs and
+        ends; TERM, INT and HUP stop them, give them back and end; USR1 stops them, and they have failed; USR2
+        takes no further jobs; CONT goes on. Jobs that have not stopped when the grace is over are ended, with
+        this process if they run in it.
 
         Raises a `ClientError` when the server refuses from the start; one that is away is waited for.
         """
-        start(self.as_work(), self._started)
+        start([self.as_work()], self._started, handle_signals=handle_signals)
+
+    async def run(self, *, handle_signals: bool = False) -> None:
+        """Work in the event loop that runs, beside whatever else does, until told to stop.
+
+        An `async def work` runs in this loop, another one in threads; leases are held in a thread of their
+        own, so that a loop which is busy loses none. Signals are left to the program, unless
+        `handle_signals` says otherwise. If what awaits this is cancelled, the jobs are stopped and given back
+        within the grace. Jobs that will not stop are not given back: their leases run out.
+
+        Raises `WrongSetting` for a worker with `fork`, which needs a process of its own, and a `ClientError`
+        when the server refuses from the start.
+        """
+        await run_within([self.as_work()], self._started, handle_signals=handle_signals)
 
     def stop(self) -> None:
-        """Finish the jobs that run, then end: `start()` returns. May be called from any thread."""
-        if self._runner is not None:
-            self._runner.ask("finish")
+        """Finish the jobs that run, then end: `start()` and `run()` return. May be called from any thread."""
+        if self._crew is not None:
+            self._crew.ask("finish")
 
-    def _started(self, runner: Runner) -> None:
-        self._runner = runner
+    def _started(self, crew: Crew) -> None:
+        self._crew = crew
 
     # --- how a job is called
 
@@ -159,33 +173,35 @@ class Worker:
         hooks = (kind.before_work is not Worker.before_work, kind.after_work is not Worker.after_work)
         if not self.middleware and not any(hooks):
             return lambda job: work(job.value)
-        inner = self._hooked_async if self.is_async else self._hooked
+        before, after = self.before_work, self.after_work  # a job may do anything to `self`
+
+        def hooked(job: Job) -> Any:
+            results.ran(before(job), "before_work")
+            result = results.ran(work(job.value), "work")
+            results.ran(after(job, result), "after_work")
+            return result
+
+        async def hooked_async(job: Job) -> Any:
+            await results.awaited(before(job), "before_work")
+            result = await results.awaited(work(job.value), "work")
+            await results.awaited(after(job, result), "after_work")
+            return result
+
+        inner, middleware = hooked_async if self.is_async else hooked, tuple(self.middleware)
 
         def call(job: Job) -> Any:
             steps: Callable[[], Any] = functools.partial(inner, job)
-            for one in reversed(self.middleware):
+            for one in reversed(middleware):
                 steps = functools.partial(one, job, steps)
             return steps()
 
         return call
 
     def _listeners(self) -> list[Backend]:
-        """What is told of a failure: `fail` if there is one, and the back-ends."""
+        """Who hears of a failure: `fail` if there is one, and the back-ends."""
         fail = getattr(self, "fail", None)
         own: list[Backend] = [] if fail is None else [lambda job, error: fail(job.value, error)]
         return [*own, *self.failure_backends]
-
-    def _hooked(self, job: Job) -> Any:
-        results.ran(self.before_work(job), "before_work")
-        result = results.ran(self._work(job.value), "work")
-        results.ran(self.after_work(job, result), "after_work")
-        return result
-
-    async def _hooked_async(self, job: Job) -> Any:
-        await results.awaited(self.before_work(job), "before_work")
-        result = await results.awaited(self._work(job.value), "work")
-        await results.awaited(self.after_work(job, result), "after_work")
-        return result
 
 
 class _JobLog(logging.LoggerAdapter[logging.Logger]):
@@ -213,6 +229,17 @@ class Program(Worker):
     def work(self, job: Any) -> None:
         """Never called: the command does the work."""
         raise NotImplementedError
+
+
+def run(worker: Worker) -> None:
+    """Start a worker as the one thing that this program does: as `start`, and nothing holds up its end.
+
+    If it was stopped, and not told to finish, threads that jobs have left running have the grace at most.
+    """
+    worker.start()
+    crew = getattr(worker, "_crew", None)  # a job may have removed it
+    if crew is not None:
+        end_command(crew)
 
 
 def from_function(function: Callable[..., Any]) -> type[Worker]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import cast
 
 from presque import frames, names
 from presque.commands.call import Service
-from presque.commands.messages import Asker
-from presque.errors import CallerError
+from presque.commands.messages import Asker, Handshake
+from presque.errors import CallerError, TokenMissing
 from presque.frames import FrameError, Message
 from presque.verbs import LIVE_COMMANDS
 from presque.ws.session import Session
 
 HEARTBEAT_S = 20.0
 GOODBYE_S = 2.0
+HELLO_WITHIN_S = 10.0
 FRAME_SPARE = 64 * 1024  # what a command may have around a job of the largest size
 
 
@@ -26,29 +27,28 @@ class Sockets:
         self._service = service
         self._most = max_body + FRAME_SPARE
 
-    def accept(
-        self, method: str, queues: str | None, headers: Mapping[str, str], fields: Mapping[str, str]
-    ) -> tuple[dict[str, str], Socket]:
+    def accept(self, asked: Handshake) -> tuple[dict[str, str], Socket]:
         """Check a handshake: the headers of its answer, and the protocol that speaks from then on.
 
         Raises `CallerError` if it is none.
         """
-        if method != "GET" or headers.get("upgrade", "").strip().lower() != "websocket":
+        headers, queues = asked.headers, asked.queues
+        if asked.method != "GET" or headers.get("upgrade", "").strip().lower() != "websocket":
             raise CallerError("this route speaks WebSocket: ask with GET and `Upgrade: websocket`")
         if headers.get("sec-websocket-version", "").strip() != "13":
-            raise CallerError("the version of WebSocket spoken here is 13: say `Sec-WebSocket-Version: 13`")
+            raise CallerError("the version of WebSocket spoken here is 13: send `Sec-WebSocket-Version: 13`")
         answer = frames.accept(headers.get("sec-websocket-key", "").strip())
         if answer is None:
             raise CallerError("`Sec-WebSocket-Key` should be 16 bytes in base64")
-        for name in fields:
+        for name in asked.fields:
             if name != "worker":
                 raise CallerError(f"unknown parameter `{name}`: a socket takes `worker`")
         if queues is not None:
             names.queue_list(queues)
-        worker = fields.get("worker") or headers.get("x-presque-workerid")
+        worker = asked.fields.get("worker") or headers.get("x-presque-workerid")
         if worker is not None:
             names.worker(worker)
-        asker = Asker(self._service, worker=worker, queues=queues, commands=LIVE_COMMANDS)
+        asker = Asker(self._service.of(asked.who), asked.who, worker, queues, LIVE_COMMANDS, asked.source)
         socket = Socket(asker, self._most)
         return {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": answer}, socket
 
@@ -65,6 +65,8 @@ class Socket(asyncio.Protocol):
         self._closing = False
         self._stuck = False  # the client does not read, so neither do we
         self._beat: asyncio.TimerHandle = self._loop.call_later(HEARTBEAT_S, self._heartbeat)
+        if self._session.anonymous:
+            self._loop.call_later(HELLO_WITHIN_S, self._anonymous)
         self._transport: asyncio.Transport
         self.lost: Callable[[], object] = list  # told when the connection has ended
 
@@ -76,6 +78,17 @@ class Socket(asyncio.Protocol):
         self._session.end(lost=not self._closing)
         self._closing = True
         self.lost()
+
+    def reconsider(self) -> None:
+        """Access tokens may have become invalid: end if ours has."""
+        error = self._session.error
+        if error is not None:
+            self._goodbye(frames.POLICY, str(error))
+
+    def _anonymous(self) -> None:
+        """The client has not said who it is in time."""
+        if self._session.anonymous:
+            self._goodbye(frames.POLICY, str(TokenMissing()))
 
     def shutdown(self) -> None:
         """The server is stopping."""
@@ -147,7 +160,7 @@ class Socket(asyncio.Protocol):
         self._goodbye(frames.TRY_LATER, "too slow: broadcasts are not buffered")
 
     def _heartbeat(self) -> None:
-        """Every HEARTBEAT_S: a ping; whoever has sent nothing since the last one has gone."""
+        """Every HEARTBEAT_S: a ping; a client that has sent nothing since the last one has gone."""
         if not self._heard:
             self._transport.abort()
             return

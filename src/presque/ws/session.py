@@ -12,16 +12,19 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
+
 from presque import codec
 from presque.commands import jobs, leases, messages
 from presque.commands.carrying import admit, carry_out
 from presque.commands.consuming import Consumer
 from presque.commands.messages import Asker, Message
-from presque.errors import PresqueError
+from presque.commands.who import NOBODY
+from presque.errors import CallerError, PresqueError, Refused
 from presque.job import Fetched, Leased, Settle, Settled
 
 PENDING_MOST = 100
-LOOKS_MOST = 4  # commands under way at once whose answers may have 8 MiB
+LOOKS_MOST = 4  # commands under way at once whose answers may have 4 MiB
 SETTLING = ("ack", "fail", "release", "extend")
 
 
@@ -31,13 +34,26 @@ class Session:
     def __init__(self, asker: Asker, send: Callable[[bytes], None], cut: Callable[[], None]) -> None:
         self._asker = asker
         self._send = send
-        self._consumer = Consumer(asker.service.engine, asker.worker, self._deliver, cut)
+        self._cut = cut
+        self._consumer = self._consumer_of(asker)
+        self._entered = False  # whether it is counted here in its namespace
         self._loop = asyncio.get_running_loop()
         self._commands: set[asyncio.Task[None]] = set()
         self._waiting: deque[bytes] = deque()
         self._looks = asyncio.Semaphore(LOOKS_MOST)
         self._readable = asyncio.Event()
         self._readable.set()
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether the client has still to say who it is."""
+        return self._asker.who is NOBODY
+
+    @property
+    def error(self) -> Refused | None:
+        """Why the session must end, now that access tokens may have become invalid."""
+        guard = self._asker.service.guard
+        return None if self.anonymous else guard.error_of(self._asker.who)
 
     @property
     def full(self) -> bool:
@@ -70,6 +86,9 @@ class Session:
     def end(self, *, lost: bool) -> None:
         """The client disconnected, or has to go: give back what it holds, and send nothing more."""
         self._consumer.end(lost=lost)
+        if self._entered and self._asker.who.namespace is not None:
+            self._entered = False
+            self._asker.who.namespace.leave()
         self._waiting.clear()
         for task in self._commands:
             task.cancel()
@@ -86,16 +105,39 @@ class Session:
             codec.check(text)
             message = messages.read(self._asker, text)
             name = message.call.verb.name
-            if name in SETTLING:
+            if name == "hello":
+                self._hello(message)
+            elif name in SETTLING:
                 self._settle(message)
             elif name == "lease":
                 self._keep(self._lease(message, text))
             else:
                 self._keep(self._run(message, text))
         except PresqueError as error:
-            self._send(messages.refusal(text, error))
+            self._refuse(text, error)
         except Exception:  # noqa: BLE001  (the last resort)
             self._send(messages.broken(text))
+
+    def _refuse(self, text: bytes, error: PresqueError) -> None:
+        if isinstance(error, Refused):
+            self._asker.service.audit.refused(error, self._asker.source)
+        self._send(messages.refusal(text, error))
+
+    def _hello(self, message: Message) -> None:
+        """The client says who it is."""
+        asker, call = self._asker, message.call
+        if not self.anonymous:
+            raise CallerError("this connection has logged in already")
+        who = asker.service.guard.who(call.fields["token"], asker.source)
+        if who.namespace is not None:
+            who.namespace.enter()
+            self._entered = True
+        self._asker = msgspec.structs.replace(asker, who=who, service=asker.service.of(who))
+        self._consumer = self._consumer_of(self._asker)
+        self._send(messages.with_ref(codec.encode({"hello": who.name}), message.ref))
+
+    def _consumer_of(self, asker: Asker) -> Consumer:
+        return Consumer(asker.service.engine, asker.worker, self._deliver, self._cut)
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -116,7 +158,7 @@ class Session:
             else:
                 reply = (await carry_out(message.call)).body
         except PresqueError as error:
-            self._send(messages.refusal(text, error))
+            self._refuse(text, error)
         except Exception:  # noqa: BLE001  (the last resort)
             self._send(messages.broken(text))
         else:
@@ -126,11 +168,11 @@ class Session:
         """Grant credits, or listen."""
         call = message.call
         try:
-            admit(call.service, call.verb, call.who, call.fields)
+            call.fields = admit(call.service, call.verb, call.who, call.fields)
             asked = leases.lease_ask(call.fields, None)
             told = await self._consumer.listen_or_grant(call.queues, asked.count, asked.ms)
         except PresqueError as error:
-            self._send(messages.refusal(text, error))
+            self._refuse(text, error)
         except Exception:  # noqa: BLE001  (the last resort)
             self._send(messages.broken(text))
         else:

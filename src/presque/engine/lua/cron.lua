@@ -68,7 +68,7 @@ local function next_of(c, name)
   return '', ''
 end
 
--- What there is to know of a recurring job but for its body: name, definition, next moment, its clock, note.
+-- What there is to know of a recurring job except its body: name, definition, next moment, its clock, note.
 local function add_cron(c, reply, name, definition)
   local moment, kind = next_of(c, name)
   add(reply, name, definition)
@@ -226,7 +226,8 @@ end
 --
 -- keys   of the recurring jobs
 -- args   for each: name, the next moment as it was ('' for none), its clock ('due' or 'steady'), the next moment
---        that it gets ('' for none), 'fired' if jobs were pushed, 'era' to begin another era, or ''
+--        that it gets ('' for none), what the clock showed (ms) if jobs were pushed, 'era' to begin another era,
+--        or ''
 -- reply  how many were changed
 local function cron_advance(keys, args)
   local c, now, changed = open_crons(keys), clock(), 0
@@ -237,7 +238,7 @@ local function cron_advance(keys, args)
     local same = found == before or (tonumber(found) and tonumber(found) == tonumber(before))
     local note = note_of(c, name)
     if same and note[3] == '-' and redis.call('HEXISTS', c.jobs, name) == 1 then
-      if why == 'fired' then note[2] = now elseif why == 'era' then note[1] = begin_era(c) end
+      if why == 'era' then note[1] = begin_era(c) elseif why ~= '' then note[2] = tonumber(why) end
       if why ~= '' then save_note(c, name, note) end
       set_next(c, name, kind, moment)
       changed = changed + 1
@@ -247,7 +248,7 @@ local function cron_advance(keys, args)
   return changed
 end
 
--- cron_pause: fire a recurring job no more until it is resumed, or go on with it.
+-- cron_pause: pause or resume a recurring job.
 --
 -- keys   of the recurring jobs
 -- args   name, then nothing to pause it, or its clock and when it is fired next, to go on with it

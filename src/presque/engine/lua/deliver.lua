@@ -58,7 +58,7 @@ local function deliver(keys, args)
   local own = {unpack(keys, 1, KEYS_OF_A_QUEUE)}
   local q = open(own, 1)
   if args[3] == '1' and redis.call('ZCARD', turns) == 0 then return {0, 0, -1} end
-  local found = hand_out({q}, clock(), math.min(tonumber(args[1]), MOST), tonumber(args[2]), for_good)
+  local found = hand_out({q}, true, {}, clock(), math.min(tonumber(args[1]), MOST), tonumber(args[2]), for_good)
   local ids, records, sent = found[4][2] or {}, found[4][3] or {}, 0
   for i, id in ipairs(ids) do
     if args[3] ~= '1' and redis.call('SPUBLISH', cast, id .. ' ' .. records[i]) > 0 then

@@ -5,9 +5,13 @@
 --                    them, with commas. The words are those of GET /events in docs/protocol.md.
 --
 -- Nearly always nobody listens, and then a queue that is not `watched` costs no more than one field of `meta`
--- more to read. Asking the store in each call who listens would be one command more. Who wants to hear sets
+-- more to read. Asking the store in each call who listens would cost one more command. A listener sets
 -- the field with `watch`, having subscribed before, and the first message that nobody hears takes it away: so a
 -- server that was killed leaves nothing behind.
+--
+-- A listener to all queues subscribes to ns:{:queues}:events, where the same message has the name of its queue in
+-- front, sets ns:{:queues}:watched with `watch_all`, and then the field in the busy queues. The others look for that
+-- key when they begin to hold jobs (`mark_busy`), so that nobody need mark a hundred thousand queues.
 
 local NAMED = 100
 
@@ -38,22 +42,38 @@ local function tell_events(q, now)
     parts[#parts + 1] = ' ' .. word .. ' ' .. said.count .. ' ' .. table.concat(said, ',')
   end
   q.events = nil
-  local heard = redis.call('SPUBLISH', string.sub(q.meta, 1, -5) .. 'events', table.concat(parts))
-  if heard == 0 then redis.call('HDEL', q.meta, 'watched') end
+  local said = table.concat(parts)
+  local heard = redis.call('SPUBLISH', string.sub(q.meta, 1, -5) .. 'events', said)
+  local anywhere = redis.call('SPUBLISH', registry_of(q) .. ':events', q.name .. ' ' .. said)
+  if anywhere == 0 then redis.call('UNLINK', q.registry .. ':watched') end
+  if heard + anywhere == 0 then redis.call('HDEL', q.meta, 'watched') end
 end
 
--- watch: let it be told what happens to jobs of some queues, to whom has subscribed to their channels.
+-- watch: publish what happens to jobs of some queues, for servers that have subscribed to their channels.
 --
 -- keys   the first key of each queue
 -- args   '1' if a queue without any key is just about to get its first job, '0' if it is to stay as it is
--- reply  the moment (ms), then for each queue the last id given out before
+-- reply  the moment (ms), then for each queue the last id given out before; -1 if it has no key, or
+--        a spoilt one
 local function watch(keys, args)
   local reply = {string.format('%.0f', clock())}
-  for _, meta in ipairs(keys) do reply[#reply + 1] = tonumber(redis.call('HGET', meta, 'seq') or 0) end
   for _, meta in ipairs(keys) do
-    if args[1] == '1' or redis.call('HLEN', meta) > 0 then redis.call('HSET', meta, 'watched', '1') end
+    local fields = redis.pcall('HLEN', meta)  -- no number if it is spoilt
+    local there = type(fields) == 'number' and fields > 0
+    reply[#reply + 1] = there and tonumber(redis.call('HGET', meta, 'seq') or 0) or -1
+    if there or (args[1] == '1' and fields == 0) then redis.call('HSET', meta, 'watched', '1') end
   end
   return reply
 end
 
+-- watch_all: publish what happens to jobs of any queue, for servers that have subscribed to the channel of all.
+--
+-- keys   the set of names
+-- reply  1
+local function watch_all(keys)
+  redis.call('SET', keys[1] .. ':watched', '1')
+  return 1
+end
+
 offer('watch', watch, {'allow-oom'})
+offer('watch_all', watch_all, {'allow-oom'})

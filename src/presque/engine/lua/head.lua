@@ -17,8 +17,16 @@
 --                           policy      what differs from the defaults, see policy.lua
 --                           more        '1' once any of the next ones is used; most queues read none of them
 --                           watched     '1' if somebody may want to hear what happens here, see events.lua
---                           rates       snapshots of the counters for the last minute, see `snapshot`
+--                           rates       notes of the counters for the last minute, see history.lua
+--                           fetched     how many of `processed` were fetched
+--                           died        jobs that died
+--                           waited, ran sums of how long jobs waited and ran (ms); w0 … w31, r0 … r31 how many
+--                                       of them so long, see history.lua
+--                           opened      how the queue was when the open bucket of its history began
+--                           counted     its part in the depth of all queues together
 --                           purges      how many purges had groups to clear away, see `purged`
+--                           busy        '1' while the name is in {:queues}:busy
+--                           bytes       how many bytes the records fill, where they are counted, see quotas.lua
 --   ns:{queue}:jobs   hash  id -> record: every job of the queue, in whatever state; see records.lua
 --   ns:{queue}:ready  list  ids in the order they are handed out, for priority 5;
 --                           ready:9 … ready:1 beside it for the others; ready:9:acme, ready::acme for groups
@@ -37,17 +45,41 @@
 --   ns:{queue}:rate   list  '<ms>:<jobs>': what was handed out within the window of the policy `rate`
 --   ns:{queue}:purged list  what is left of purges: '<number>:<priority>' or '<number>:groups', each the end of
 --                           the name of a key purged:… that names the groups whose lists are to be deleted
---   ns:{queue}:idem   hash  Idempotency-Key -> id and fingerprint; idem:old beside it holds the day before
+--   ns:{queue}:idem   hash  Idempotency-Key -> id, fingerprint and when (ms); idem:old beside it holds the day before
 --   ns:{queue}:fired  hash  recurring job -> the last of its moments that was pushed here, see engine/crons.py
+--   ns:{queue}:recurred  hash  recurring job -> how its job ended that ended last: a word, when (ms), its id, its error
+--   ns:{queue}:bulk   hash  bulk task -> how far it has come in this queue, see bulk.lua
+--   ns:{queue}:moving:… hash  the jobs that a bulk task has taken off this queue and not yet put on the other one
+--   ns:{queue}:moved  hash  bulk task -> the last batch of it that was put on this queue
+--   ns:{queue}:history:5m   hash  what happened in each of the last 10 s; :1h, :1d and :7d beside it, see history.lua
 --   ns:{queue}:wake   sharded channel: '<jobs that became ready> <ms until the soonest new scheduled one>'
 --   ns:{queue}:events sharded channel: what happened to jobs, see events.lua
 --
---   ns:{:queues}      set   the names of all queues (a queue's name cannot begin with a colon)
+--   ns:{:queues}      zset  the names of all queues (a queue's name cannot begin with a colon), all scored 0, and so
+--                           in alphabetical order: lists are read a page at a time
+--   ns:{:queues}:busy zset  the same of those in which time or a taker may find something to do: that hold jobs which
+--                           are not dead, or are to be forgotten when their policy `expires` says so. What looks
+--                           at all queues looks at these alone, and costs nothing for those used once. A name comes
+--                           in with the first job and goes when the sweep finds nothing more, see `mark_busy`
+--   ns:{:queues}:stopped  zset  the same of those that are stopped
+--   ns:{:queues}:opened, ns:{:queues}:history:…  what happened to all queues together, see history.lua
+--   ns:{:queues}:watched  string  '1' while somebody may hear of jobs of any queue, see events.lua
 --   ns:{:queues}:layout  string  the number of the layout of the data in this namespace, see library.LAYOUT
+--   ns:{:queues}:used hash  what a namespace holds and may hold, where that is counted, see quotas.lua; used:open beside
+--                           it the connections of each server
 --   ns:{:queues}:new  sharded channel: the name of a queue that was never seen before; '!' and the name of one that
 --                           was forgotten
+--   ns:{:queues}:wake sharded channel: '<queue> ' and what its own channel `wake` says; '<queue> 0 ' when something
+--                           else has changed its counts though it holds no job to take
+--   ns:{:queues}:events  sharded channel: '<queue> ' and what its own channel `events` says
 --   ns:{:workers}:…   hashes and a sorted set, see workers.lua
 --   ns:{:cron}:…      the recurring jobs, see cron.lua
+--   ns:{:tasks}:…     the bulk tasks, see tasks.lua
+--   ns:{:access}:…    the access tokens, the namespaces and the audit, see access.lua
+--   ns:{:alerts}:…    the alerts that people asked for, see alerts.lua
+--
+-- `ns` is the namespace of the settings. The namespaces that were made in it lie beside its own queues, as `ns:name`:
+-- the keys of the queue mail in the namespace acme begin with ns:acme:{mail}. In them jobs are counted, see quotas.lua.
 --
 -- Whatever comes after so much time (the end of a lease, a delay, a ttl, a retry) goes by the steady clock of its
 -- queue: the store's, but one that never goes back. When TIME does, the difference is kept as `skew`, so that a
@@ -60,12 +92,17 @@
 -- in proportion to the list.
 --
 -- The rules of every function here: read and check everything before the first write, since an error
--- after it keeps the write; read the clock once; bound every loop; never look into a body.
+-- after it keeps the write; read the clock once; bound every loop; never look into a body. While a function runs
+-- nobody else is served, so it ends within a few milliseconds whatever it is asked for and whatever it finds: counts
+-- are bounded, and so are bytes (`spare`). Who bounds its work says that there is more, and is called again.
 
 local MOST = 1000          -- jobs that one call may push or hand out
-local SWEEP = 500          -- jobs that one call may move because of the time
+local SWEEP = 500          -- entries of an index that one call may look at
 local LOOK = 64            -- records read at once: bodies may be large, and each is copied to be looked at
-local SNAPSHOT_MS = 10000  -- how often the counters are noted for the rates of the last minute
+local LOOK_BYTES = 256 * 1024  -- of records that are read at once
+local JOBS_A_CALL = 250           -- jobs that one call may move besides those that it is asked for
+local BYTES_A_CALL = 1024 * 1024  -- of their records and runs, which may be large; and of runs that it writes again
+local SNAPSHOT_MS = 10000  -- how often the counters are noted, for the rates of the last minute and the history
 local SNAPSHOTS = 7
 
 -- The store's clock in milliseconds. Called once by each function and passed on: on Redis 7.0 it moves
@@ -100,6 +137,11 @@ local STATES = {
 }
 
 local KEYS_OF_A_QUEUE = 7
+local BRACE = 123  -- {
+local insiders = {}  -- of the call under way: its queues whose jobs are counted; as `used` what their namespace held before
+-- What the call under way may still do: move so many `jobs` and `bytes` of them, see `affordable`; take so many jobs
+-- where groups take `turns`; read so many bytes to `look` how old jobs are.
+local spare = {}
 local NONE = {}  -- shared by all queues in whose calls nothing ended
 
 -- The names of the keys that only queues with leases, policies, groups or Idempotency-Keys have. A call declares
@@ -110,6 +152,8 @@ local function name_more(q)
   q.leased, q.runs, q.dead, q.done = prefix .. 'leased', prefix .. 'runs', prefix .. 'dead', prefix .. 'done'
   q.memo, q.ends, q.rate, q.idem = prefix .. 'memo', prefix .. 'ends', prefix .. 'rate', prefix .. 'idem'
   q.groups, q.ring, q.purged, q.fired = prefix .. 'groups', prefix .. 'ring', prefix .. 'purged', prefix .. 'fired'
+  q.recurred = prefix .. 'recurred'
+  q.bulk, q.moving, q.moved = prefix .. 'bulk', prefix .. 'moving:', prefix .. 'moved'
 end
 
 -- Read the keys that only queues with leases use. `open` does so once a queue has had one.
@@ -150,7 +194,7 @@ end
 -- in use once, so a key of a wrong type is an error here, before anything was written.
 local function open(keys, first)
   local meta = redis.call('HMGET', keys[first], 'seq', 'processed', 'failed', 'expired', 'stopped',
-    'priorities', 'timed', 'rates', 'more', 'watched')
+    'priorities', 'timed', 'rates', 'more', 'watched', 'busy', 'fetched', 'waited', 'ran', 'bytes')
   local q = {
     -- One constructor: a table that grows field by field is allocated four times over.
     meta = keys[first], jobs = keys[first + 1], ready = keys[first + 2], due = keys[first + 3],
@@ -160,7 +204,14 @@ local function open(keys, first)
     rates = meta[8] or '', size = redis.call('HLEN', keys[first + 1]), in_flight = 0, ended = NONE,
     tokens = 0, clock = 0, skew = 0, memo_at = 0, rated = 0, idem_at = 0, purges = 0, leftovers = 0,
     leases = false, noted = false, policy = false, grouped = false, leased = false, runs = false, watched = meta[10],
+    busy = meta[11], fetched = tonumber(meta[12] or 0), waited = tonumber(meta[13] or 0),
+    ran_ms = tonumber(meta[14] or 0), ran = false, note = false, name = false, registry = false, position = 1,
+    came = 0, grown = 0, told = 0, bytes = 0,
+    inside = string.byte(keys[first], string.find(keys[first], ':', 1, true) + 1) ~= BRACE,
   }
+  if q.inside then
+    insiders[#insiders + 1], q.bytes = q, tonumber(meta[15] or 0)
+  end
   redis.call('LLEN', q.ready)
   redis.call('HLEN', q.uniq)
   if q.priorities ~= '' then
@@ -196,6 +247,29 @@ local function add(list, one, other)
   list[#list + 1] = other
 end
 
+-- How many of these jobs, from the first on, the call under way may still read and move: at least one in a call.
+-- `hash` and `other`, if there is one, hold what has to be read and written of each.
+local function affordable(ids, hash, other)
+  for i, id in ipairs(ids) do
+    if spare.jobs <= 0 or spare.bytes <= 0 then return i - 1 end
+    spare.jobs = spare.jobs - 1
+    spare.bytes = spare.bytes - redis.call('HSTRLEN', hash, id) - (other and redis.call('HSTRLEN', other, id) or 0)
+  end
+  return #ids
+end
+
+-- The members of a sorted set that are due by its scores, and their ids: as many as the call under way may still
+-- move, and whether there are more.
+local function due_members(set, now, hash, other)
+  local members = redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, math.max(1, spare.jobs) + 1)
+  local ids, some = {}, {}
+  for i, member in ipairs(members) do ids[i] = unpadded(member) end
+  local count = affordable(ids, hash, other)
+  for i = 1, count do some[i] = members[i] end
+  for i = count + 1, #ids do ids[i] = nil end
+  return some, ids, count < #members
+end
+
 -- Every key of a state, whether it is in use or not.
 local function keys_of_states(q)
   local keys = {}
@@ -219,39 +293,121 @@ local function count_states(q, now)
   end
   counts.late = q.timed and redis.call('ZCOUNT', q.ttl, '-inf', clock) or 0
   counts.ready = rest - counts.late
+  if counts.late > 0 and counts.scheduled > 0 then
+    -- After the clock was set back a job may outlive its ttl before its named moment comes: it is late, not scheduled.
+    local late = redis.call('ZRANGEBYSCORE', q.ttl, '-inf', clock, 'LIMIT', 0, SWEEP)
+    local due, both = redis.call('ZMSCORE', q.due, unpack(late)), 0
+    for i = 1, #late do
+      if due[i] and tonumber(due[i]) > tonumber(clock) then both = both + 1 end
+    end
+    counts.scheduled, counts.ready = counts.scheduled - both, counts.ready + both
+  end
   return counts
 end
 
--- The rates of the last minute come from at most seven notes of the counters, a note being made by the
--- first call that changes a counter 10 s after the note before. So counting costs a busy queue one write
--- in 10 s, and an idle one nothing. Returns the notes to store if a new one is due, nil otherwise.
-local function snapshot(q, now)
-  local last = tonumber(string.match(q.rates, '^(%d+)') or 0)
-  if now >= last and now - last < SNAPSHOT_MS then return nil end
-  local notes = {string.format('%.0f:%.0f:%.0f:%.0f', now, q.seq, q.processed, q.failed)}
-  for note in string.gmatch(q.rates, '[^ ]+') do
-    if #notes == SNAPSHOTS then break end
-    notes[#notes + 1] = note
+-- The key of the set of names, with which the names begin of what all queues share. Sets `q.name`, too.
+local function registry_of(q)
+  if not q.registry then
+    local at = string.find(q.meta, '{', 1, true)
+    q.name, q.registry = string.sub(q.meta, at + 1, -7), string.sub(q.meta, 1, at) .. ':queues}'
   end
-  return table.concat(notes, ' ')
+  return q.registry
 end
 
--- Write what changed of `meta`: a flat list of fields and values, the rates with them when due.
-local function write_meta(q, rates, fields)
-  if rates then
-    fields[#fields + 1] = 'rates'
-    fields[#fields + 1] = rates
-  end
-  if #fields > 0 then redis.call('HSET', q.meta, unpack(fields)) end
+-- The keys of a queue of this name, from the set of names.
+local function keys_of(registry, name)
+  local prefix, keys = string.sub(registry, 1, -10) .. '{' .. name .. '}:', {}
+  for i, part in ipairs({'meta', 'jobs', 'ready', 'due', 'ttl', 'uniq', 'wake'}) do keys[i] = prefix .. part end
+  return keys
 end
 
--- Tell every server that has somebody waiting here. Costs next to nothing when nobody has subscribed.
+-- Tell every server that has somebody waiting, for this queue or for any that a pattern matches. Costs next to nothing
+-- when nobody has subscribed.
 local function wake(q, ready, due_in)
-  redis.call('SPUBLISH', q.wake, ready .. ' ' .. (due_in and string.format('%.0f', due_in) or ''))
+  local said = ready .. ' ' .. (due_in and string.format('%.0f', due_in) or '')
+  redis.call('SPUBLISH', q.wake, said)
+  redis.call('SPUBLISH', registry_of(q) .. ':wake', q.name .. ' ' .. said)
+end
+
+-- Tell those who watch the counts that those of this queue have changed.
+local function touch(q) redis.call('SPUBLISH', registry_of(q) .. ':wake', q.name .. ' 0 ') end
+
+-- Whether somebody may hear of jobs of any queue. A queue learns of it here, when it begins to hold jobs.
+local function look_who_watches(q)
+  if q.watched or redis.pcall('EXISTS', registry_of(q) .. ':watched') ~= 1 then return end
+  q.watched = '1'
+  redis.call('HSET', q.meta, 'watched', '1')
+end
+
+-- Let patterns and the sweep find a queue that has got something to do. An index that is spoilt costs no job: the
+-- queue stays unmarked, and is marked by the next call or by the sweep.
+local function mark_busy(q)
+  if q.busy then return end
+  if type(redis.pcall('ZADD', registry_of(q) .. ':busy', 0, q.name)) ~= 'number' then return end
+  q.busy = '1'
+  redis.call('HSET', q.meta, 'busy', '1')
+  look_who_watches(q)
+end
+
+-- Do something, which may fail for a queue that is spoilt. If there are other queues in the call it is passed over:
+-- `spoilt` gets its position and what is wrong. Alone it is an error.
+local function attempt(alone, spoilt, position, act, ...)
+  if alone then return act(...) end
+  local fine, wrong = pcall(act, ...)
+  if not fine then add(spoilt, position, type(wrong) == 'table' and wrong.err or tostring(wrong)) end
+end
+
+-- Do something with each queue of a call, in turn, once it is open; if `looks`, until there is no room to look at more.
+-- Returns how many they were.
+local function each_queue(keys, spoilt, act, looks)
+  local function open_and_act(first, position)
+    local q = open(keys, first)
+    q.position = position
+    act(q)
+  end
+  local alone = #keys == KEYS_OF_A_QUEUE
+  for first = 1, #keys, KEYS_OF_A_QUEUE do
+    local position = (first - 1) / KEYS_OF_A_QUEUE + 1
+    if looks and spare.look <= 0 then return position - 1 end
+    attempt(alone, spoilt, position, open_and_act, first, position)
+  end
+  return #keys / KEYS_OF_A_QUEUE
+end
+
+-- What the namespace of a queue held before this call: jobs, bytes; what it may hold: queues, jobs, bytes. Read once
+-- in a call; nil where it cannot be read.
+local function used_of(q)
+  if insiders.used == nil then
+    local found = redis.pcall('HMGET', registry_of(q) .. ':used', 'jobs', 'bytes', 'queues_most', 'jobs_most', 'bytes_most')
+    insiders.used = not found.err and found
+  end
+  return insiders.used
+end
+
+-- Add what a call did to its queues to what their namespace holds: how many jobs came or went, and bytes of their
+-- records. One write, however many there are: each is written to the disk as well.
+local function add_up()
+  local jobs, grown = 0, 0
+  for _, q in ipairs(insiders) do
+    jobs, grown = jobs + q.came, grown + q.grown
+    if q.grown ~= q.told then redis.call('HSET', q.meta, 'bytes', q.bytes + q.grown) end
+  end
+  local used = (jobs ~= 0 or grown ~= 0) and used_of(insiders[1])
+  if not used then return end
+  redis.call('HSET', registry_of(insiders[1]) .. ':used', 'jobs', (used[1] or 0) + jobs, 'bytes', (used[2] or 0) + grown)
 end
 
 -- Offer a function to the servers. `allow-oom` is on those that free memory or need none, so that a
 -- full store can still be drained; `no-writes` lets a replica answer.
+--
+-- What a call did to queues whose jobs are counted is added up when it has returned: see quotas.lua.
 local function offer(name, callback, flags)
-  redis.register_function{function_name = 'presque_@VERSION@_' .. name, callback = callback, flags = flags}
+  local function counting(keys, args)
+    if #insiders > 0 then insiders = {} end
+    spare.jobs, spare.bytes, spare.turns, spare.look = JOBS_A_CALL, BYTES_A_CALL, JOBS_A_CALL, 4 * BYTES_A_CALL
+    local reply = callback(keys, args)
+    if #insiders > 0 then add_up() end
+    return reply
+  end
+  redis.register_function{function_name = 'presque_@VERSION@_' .. name, callback = counting, flags = flags}
 end

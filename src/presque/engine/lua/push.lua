@@ -1,9 +1,9 @@
 -- What one push asks for, as engine/pushing.py packs it (MessagePack), only what was asked for: `priority`,
 -- `delayed` (a moment), `delay` and `ttl` (ms), `key` and `fingerprint` (its Idempotency-Key, and what tells the
--- request from others), `cron` and `stamp` (the recurring job that is pushed, and its moment as a text that grows
--- with it), and the extras of a record that are kept as they are: see records.lua. Returns the extras of the record,
+-- request from others), `stamp` (the moment of the recurring job `cron` that is pushed, as a text that grows with
+-- it), and the extras of a record that are kept as they are: see records.lua. Returns the extras of the record,
 -- and what else was asked for, with `due`, the place that it gets among the scheduled ones.
-local KEPT = {'attempts', 'keep', 'uniq', 'until_done', 'group', 'trace'}
+local KEPT = {'attempts', 'keep', 'uniq', 'until_done', 'group', 'trace', 'cron'}
 local function read_options(q, packed, now)
   local asked, extras = cmsgpack.unpack(packed), {}
   for _, name in ipairs(KEPT) do extras[name] = asked[name] end
@@ -19,7 +19,7 @@ local function read_options(q, packed, now)
   return extras, asked
 end
 
--- Whether a waiting job holds this uniq key. One whose ttl has run out waits no more, swept or not.
+-- Whether a waiting job holds this uniq key. One whose ttl has run out no longer waits, swept or not.
 local function held_by_waiting(q, key, now)
   local holder = redis.call('HGET', q.uniq, key)
   if not holder then return false end
@@ -28,13 +28,14 @@ local function held_by_waiting(q, key, now)
   return record and not (expires_at and expires_at <= steady(q, now) and not was_leased(q, holder))
 end
 
--- What was stored under an Idempotency-Key within the last day: {id, fingerprint}, or nil.
-local function stored_before(q, key)
-  local found = redis.call('HGET', q.idem, key) or redis.call('HGET', q.idem .. ':old', key)
-  return found and cmsgpack.unpack(found)
-end
-
 local IDEM_MS = 24 * 3600 * 1000
+
+-- What was stored under an Idempotency-Key within the last day: {id, fingerprint, when}, or nil.
+local function stored_before(q, key, now)
+  local found = redis.call('HGET', q.idem, key) or redis.call('HGET', q.idem .. ':old', key)
+  local before = found and cmsgpack.unpack(found)
+  return before and now - (before[3] or now) <= IDEM_MS and before or nil
+end
 
 -- Remember what was stored under which key: in two generations, so that each is kept for a day at least.
 local function remember_keys(q, now, entries)
@@ -54,10 +55,10 @@ local function consider(q, options, now, special)
   local job, asked = read_options(q, options, now)
   if asked.key then
     name_more(q)
-    local before = special.idem[asked.key] or stored_before(q, asked.key)
+    local before = special.idem[asked.key] or stored_before(q, asked.key, now)
     if before then return nil, before[2] == asked.fingerprint and {before[1]} or 'differs' end
   end
-  if asked.cron then
+  if asked.stamp then
     name_more(q)
     local last = special.fired[asked.cron] or redis.call('HGET', q.fired, asked.cron)
     if last and last >= asked.stamp then return nil, {0} end
@@ -92,7 +93,7 @@ local function room_of(q)
 end
 
 -- Note where a job with options goes, until `place_special`.
-local function note_special(special, job, asked, seq)
+local function note_special(special, job, asked, seq, now)
   if asked.due then
     special.soonest = math.min(special.soonest or asked.due, asked.due)
     add(special.due, asked.due, padded(seq))
@@ -107,10 +108,10 @@ local function note_special(special, job, asked, seq)
     add(special.holds, job.uniq, seq)
   end
   if asked.key then
-    special.idem[asked.key] = {seq, asked.fingerprint}
+    special.idem[asked.key] = {seq, asked.fingerprint, now}
     add(special.keys, asked.key, cmsgpack.pack(special.idem[asked.key]))
   end
-  if asked.cron then
+  if asked.stamp then
     special.fired[asked.cron] = asked.stamp
     add(special.stamps, asked.cron, asked.stamp)
   end
@@ -162,16 +163,18 @@ end
 --        'late'     its ttl would end before it is due
 --        'differs'  its Idempotency-Key was used for something else
 --        'full'     the queue is as long as its policy allows
+--        'quota …'  its namespace has as much of something as it may, see quotas.lua
 local function push(keys, args)
   local q = open(keys, 1)
   local now, failures, together = clock(), tonumber(args[1]), args[2] == '1'
-  local rates = snapshot(q, now)
+  note(q, now)
   steady_clock(q, now)
   local seq, stored, refusals, plain = q.seq, 0, 0, struct.pack('>BBI6', PLAIN, 5, now)
-  local reply, records, ready, special = {}, {}, {}, nil
+  local reply, records, ready, special, grown = {}, {}, {}, nil, 0
   if #args > 2 * MOST + 2 then return redis.error_reply('ERR too many jobs in one push') end
   local room, default_ttl = math.huge, false
   if q.policy then room, default_ttl = room_of(q), policy_of(q).ttl > 0 end
+  local quotas = quotas_of(q)
 
   for i = 3, #args, 2 do
     local options, job, asked, refused = args[i], nil, nil, nil
@@ -182,14 +185,19 @@ local function push(keys, args)
       job, asked = consider(q, options == '' and NO_OPTIONS or options, now, special)
       if not job then refused = asked end
     end
+    local record
+    if not refused then
+      record = job and record_of(job, asked.priority, now, args[i + 1]) or plain .. args[i + 1]
+      if quotas then refused = refused_by(quotas, #record) end
+    end
     if refused then
       if type(refused) == 'string' then refusals = refusals + 1 end
       reply[(i - 1) / 2] = refused
     else
       seq, stored = seq + 1, stored + 1
       records[2 * stored - 1] = seq
-      records[2 * stored] = job and record_of(job, asked.priority, now, args[i + 1]) or plain .. args[i + 1]
-      if job then note_special(special, job, asked, seq) else ready[#ready + 1] = seq end
+      records[2 * stored], grown = record, grown + #record
+      if job then note_special(special, job, asked, seq, now) else ready[#ready + 1] = seq end
       reply[(i - 1) / 2] = seq
     end
   end
@@ -200,6 +208,8 @@ local function push(keys, args)
   if stored > 0 then
     fields = {'seq', seq}
     redis.call('HSET', q.jobs, unpack(records))
+    q.came, q.grown = stored, grown
+    mark_busy(q)
     if failures > 0 then add(fields, 'failed', q.failed + failures) end
   end
   if special then
@@ -208,7 +218,7 @@ local function push(keys, args)
     put_ready(q, 5, nil, ready)
     wake(q, #ready)
   end
-  write_meta(q, rates, fields)
+  write_meta(q, fields)
   if stored > 0 and q.watched then
     local ids = {}
     for id = q.seq + 1, math.min(seq, q.seq + NAMED) do ids[#ids + 1] = id end

@@ -1,39 +1,4 @@
--- The entries of one priority that will be handed out next, from `start` on: with groups in turn, and then
--- only those of the first LOOK groups and no further than LOOK each.
-local function look_ahead(q, priority, start, count)
-  if not q.grouped then return redis.call('LRANGE', list_of(q, priority), start, start + count - 1) end
-  local entries, lists = {}, {}
-  if start > 0 then return entries end
-  for i, group in ipairs(redis.call('ZRANGE', ring_of(q, priority), 0, LOOK - 1)) do
-    lists[i] = redis.call('LRANGE', list_for(q, priority, group), 0, math.min(count, LOOK) - 1)
-  end
-  for turn = 1, LOOK do
-    for _, list in ipairs(lists) do
-      if #entries < count then entries[#entries + 1] = list[turn] end
-    end
-  end
-  return entries
-end
-
-local LOOK_BYTES = 256 * 1024
-
--- When the oldest ready job of one priority began to wait, or nil. Looks at 20 ids at most, since ids of
--- dropped jobs may lie in front, and copies no more bodies than it must: the first job that is there is the oldest,
--- but where groups take turns; there it stops after LOOK_BYTES.
-local function oldest_of(q, priority)
-  local since, bytes = nil, 0
-  for _, id in ipairs(ids_of(q, look_ahead(q, priority, 0, 20))) do
-    local record = redis.call('HGET', q.jobs, id)
-    if record then
-      local began = parse(record).run_at or pushed_at_of(record)
-      since, bytes = math.min(since or began, began), bytes + #record
-      if not q.grouped or bytes >= LOOK_BYTES then break end
-    end
-  end
-  return since
-end
-
--- What a counter was a minute ago, from the notes that `snapshot` made.
+-- What a counter was a minute ago, from the notes that `write_note` made.
 local function a_minute_ago(q, now)
   local seq, processed, failed = q.seq, q.processed, q.failed
   for note in string.gmatch(q.rates, '[^ ]+') do
@@ -47,8 +12,8 @@ end
 -- stats: what there is to know about some queues; changes nothing.
 --
 -- keys   the keys of each queue
--- reply  the names of the figures, then for each queue the figures in that order: how many jobs are in each state,
---        counters, `oldest` (ms that the oldest ready job has waited, -1 for none), `started` (1 or 0), and the
+-- reply  the names of the figures, position and reason of queues that are spoilt, how many queues were looked at, then
+--        for each of these that is not spoilt its position and the figures in that order: how many jobs are in each state, counters, `oldest` (ms that the oldest ready job has waited, -1 for none), `started` (1 or 0), and the
 --        counters of the last minute
 local function stats(keys)
   local now = clock()
@@ -59,27 +24,44 @@ local function stats(keys)
     'processed', 'failed', 'expired', 'oldest', 'started', 'pushed_last_minute', 'processed_last_minute',
     'failed_last_minute',
   }) do names[#names + 1] = name end
-  local reply = {names}
-  for first = 1, #keys, KEYS_OF_A_QUEUE do
-    local q, oldest = open(keys, first), nil
-    local counts, figures = count_states(q, now), {}
-    if q.timed then
-      local due = redis.call('ZRANGE', q.due, 0, 0, 'WITHSCORES')
-      if due[2] and tonumber(due[2]) <= steady(q, now) then oldest = tonumber(due[2]) - steady(q, now) + now end
-    end
-    if counts.ready > 0 then
-      for _, priority in ipairs(priorities_of(q)) do
-        local since = oldest_of(q, priority)
-        if since then oldest = math.min(oldest or since, since) end
-      end
-    end
+  local spoilt = {}
+  local reply = {names, spoilt, 0}
+  reply[3] = each_queue(keys, spoilt, function(q)
+    local counts, figures = count_states(q, now), {q.position}
+    local oldest = oldest_of_all(q, now, counts.ready)
     local seq, processed, failed = a_minute_ago(q, now)
-    for i = 1, states do figures[i] = counts[names[i]] end
+    for i = 1, states do figures[i + 1] = counts[names[i]] end
     for _, figure in ipairs({
-      q.processed, q.failed, q.expired + counts.late, (oldest and counts.ready > 0) and math.max(0, now - oldest) or -1,
+      q.processed, q.failed, q.expired + counts.late, oldest and math.max(0, now - oldest) or -1,
       q.stopped and 0 or 1, q.seq - seq, math.max(0, q.processed - processed), math.max(0, q.failed - failed),
     }) do figures[#figures + 1] = figure end
     reply[#reply + 1] = figures
+  end, true)
+  return reply
+end
+
+-- held: how many jobs, of every state, some queues hold; changes nothing.
+--
+-- keys   of each queue the key of its jobs
+-- reply  how many; a key of another type counts for nothing
+local function held(keys)
+  local jobs = 0
+  for _, key in ipairs(keys) do
+    local count = redis.pcall('HLEN', key)
+    if type(count) == 'number' then jobs = jobs + count end
+  end
+  return jobs
+end
+
+-- holding: which of some queues hold a job with this id; changes nothing.
+--
+-- keys   of each queue the key of its jobs
+-- args   id
+-- reply  their positions; a key of another type holds none
+local function holding(keys, args)
+  local reply = {}
+  for position, key in ipairs(keys) do
+    if redis.pcall('HEXISTS', key, args[1]) == 1 then reply[#reply + 1] = position end
   end
   return reply
 end
@@ -123,11 +105,16 @@ end
 local function control(keys, args)
   local q = open(keys, 1)
   if args[1] == 'stop' then
+    local refused = refused_new(q)
+    if refused then return refused end
+    redis.pcall('ZADD', registry_of(q) .. ':stopped', 0, q.name)
     if not q.stopped then redis.call('HSET', q.meta, 'stopped', clock()) end
+    touch(q)
     return 0
   end
   if args[1] == 'start' then
     if q.stopped then
+      redis.pcall('ZREM', registry_of(q) .. ':stopped', q.name)
       redis.call('HDEL', q.meta, 'stopped')
       wake(q, q.size)
     end
@@ -150,9 +137,11 @@ end
 -- keys   the keys of the queue
 -- reply  how many jobs went
 local function purge(keys)
-  local q = open(keys, 1)
+  local q, now = open(keys, 1), clock()
   name_more(q)
   redis.call('LLEN', q.purged)
+  leave_history(q, now)
+  look_who_watches(q)
   local lists, groups = {}, q.grouped
   if groups then
     q.purges = q.purges + 1
@@ -163,12 +152,14 @@ local function purge(keys)
     lists[#lists + 1] = list_of(q, priority)
     if groups then leave_to_sweep(q, ring_of(q, priority), priority) end
   end
-  redis.call('UNLINK', q.jobs, q.ttl, q.uniq, q.runs, q.memo, q.memo .. ':old', q.idem, q.idem .. ':old', q.fired, q.groups,
-    unpack(keys_of_states(q)))
+  redis.call('UNLINK', q.jobs, q.ttl, q.uniq, q.runs, q.memo, q.memo .. ':old', q.idem, q.idem .. ':old', q.fired, q.recurred,
+    q.groups, q.moved, unpack(keys_of_states(q)))
   redis.call('UNLINK', unpack(lists))
   redis.call('HDEL', q.meta, 'processed', 'failed', 'expired', 'priorities', 'timed', 'rates', 'leases', 'grouped')
+  q.came, q.grown = -q.size, -q.bytes
   happened(q, 'deleted', q.size, NONE)
-  tell_events(q, clock())
+  touch(q)
+  tell_events(q, now)
   return q.size
 end
 
@@ -185,13 +176,16 @@ local function forget_queue(keys)
     clear_purged(q)
     return 0
   end
+  leave_history(q, clock())
   local lists = {}
   for _, priority in ipairs(priorities_of(q)) do
     add(lists, list_of(q, priority), ring_of(q, priority))
   end
   redis.call('UNLINK', q.meta, q.jobs, q.ttl, q.uniq, q.wake, q.runs, q.memo, q.memo .. ':old', q.idem, q.idem .. ':old',
-    q.groups, q.rate, q.fired, q.purged, unpack(keys_of_states(q)))
+    q.groups, q.rate, q.fired, q.recurred, q.purged, q.bulk, q.moved, unpack(keys_of_states(q)))
   redis.call('UNLINK', string.sub(q.meta, 1, -5) .. 'turns', unpack(lists))
+  redis.pcall('ZREM', registry_of(q) .. ':busy', q.name)
+  redis.pcall('ZREM', q.registry .. ':stopped', q.name)
   return 1
 end
 
@@ -204,7 +198,7 @@ local LAYOUT = '@LAYOUT@'
 local function layout(keys)
   local found = redis.call('GET', keys[3])
   if found then return found end
-  if redis.call('SCARD', keys[1]) > 0 then return '1' end
+  if redis.call('EXISTS', keys[1]) > 0 then return '1' end
   redis.call('SET', keys[3], LAYOUT)
   return LAYOUT
 end
@@ -215,7 +209,7 @@ end
 -- args   name
 -- reply  1, or 0 if it was not there
 local function unregister(keys, args)
-  local gone = redis.call('SREM', keys[1], args[1])
+  local gone = redis.call('ZREM', keys[1], args[1])
   if gone == 1 then redis.call('SPUBLISH', keys[2], '!' .. args[1]) end
   return gone
 end
@@ -224,12 +218,13 @@ end
 --
 -- keys   the set of names, the channel of new names, the number of the layout
 -- args   names
--- reply  how many of them are new
+-- reply  how many of them are new; a namespace that has as many queues as it may takes no more
 local function register(keys, args)
-  local new = 0
-  if redis.call('SCARD', keys[1]) == 0 then redis.call('SET', keys[3], LAYOUT) end
+  local new, size = 0, redis.call('ZCARD', keys[1])
+  local most = tonumber(redis.call('HGET', keys[1] .. ':used', 'queues_most') or math.huge)
+  if size == 0 then redis.call('SET', keys[3], LAYOUT) end
   for _, name in ipairs(args) do
-    if redis.call('SADD', keys[1], name) == 1 then
+    if size + new < most and redis.call('ZADD', keys[1], 0, name) == 1 then
       new = new + 1
       redis.call('SPUBLISH', keys[2], name)
     end
@@ -238,6 +233,8 @@ local function register(keys, args)
 end
 
 offer('stats', stats, {'no-writes'})
+offer('held', held, {'no-writes'})
+offer('holding', holding, {'no-writes'})
 offer('peek', peek, {'allow-oom'})
 offer('control', control, {'allow-oom'})
 offer('purge', purge, {'allow-oom'})

@@ -71,7 +71,17 @@ local function ids_of(q, entries)
   return ids
 end
 
--- Take the first entry of a list that stands for a job, and its record: what is left of deleted jobs is no turn.
+-- Whether a job was handed out before. Its ttl means nothing then: somebody took it in time.
+local function was_leased(q, id) return q.leases and redis.call('HEXISTS', q.runs, id) == 1 end
+
+-- Whether the moment that was named for a scheduled job has not come on the wall, though its place in `due` says
+-- so: the clock was set back meanwhile. It no longer applies to a job that is retried.
+local function is_early(q, id, job, now) return job.named and job.run_at > now and not was_leased(q, id) end
+
+local weight_of, take_ready
+do  -- a library has room for 200 local names at once: those in here end with the block
+
+-- Take the first entry of a list that stands for a job, and its record: leftovers of deleted jobs do not use up a turn.
 local function pop_live(q, list)
   for _ = 1, LOOK do
     local entry = redis.call('LPOP', list)
@@ -83,13 +93,14 @@ local function pop_live(q, list)
 end
 
 -- Take up to `wanted` entries of one priority, each group in its turn, none of a group that has all the leases
--- that it may have; with `leasing`, each entry counts as one more. Returns the entries, their records and the
--- group of each. Looks at some hundred groups, and notes in `more_groups` when there are others.
-local function pop_in_turn(q, priority, wanted, leasing)
+-- that it may have; with `leasing`, each entry counts as one more, and no more once they fill `bytes`. Returns the
+-- entries, their records and the group of each. Looks at some hundred groups, and notes in `more_groups` when there are
+-- others.
+local function pop_in_turn(q, priority, wanted, leasing, bytes)
   local ring, most = ring_of(q, priority), policy_of(q).group_leased
   local entries, records, groups, back, looked, passed = {}, {}, {}, back_of(ring), 0, 0
   q.taken = q.taken or {}  -- by group, in this call
-  while #entries < wanted and looked < 4 * LOOK do
+  while #entries < wanted and looked < 4 * LOOK and bytes > 0 do
     local next_groups = redis.call('ZRANGE', ring, 0, wanted - #entries - 1)
     if #next_groups == 0 or passed >= redis.call('ZCARD', ring) then break end
     for _, group in ipairs(next_groups) do
@@ -105,7 +116,7 @@ local function pop_in_turn(q, priority, wanted, leasing)
         if entry then
           entries[#entries + 1], records[#records + 1], groups[#groups + 1] = entry, record, group
           q.taken[group] = (q.taken[group] or 0) + 1
-          passed = 0
+          passed, bytes = 0, bytes - #record
         end
         stays = redis.call('LLEN', list) > 0
       end
@@ -115,23 +126,51 @@ local function pop_in_turn(q, priority, wanted, leasing)
       else
         redis.call('ZREM', ring, group)
       end
+      if bytes <= 0 then break end
     end
   end
   q.more_groups = q.more_groups or (#entries < wanted and looked >= 4 * LOOK)
   return entries, records, groups
 end
 
--- Take up to `wanted` entries of one priority off the queue. Returns the entries, their ids, their records, and
--- the group of each if there are groups.
-local function pop(q, priority, wanted, leasing)
+-- What a run costs that is written again, in bytes of a record, which is only read.
+local OF_A_RUN = 4
+
+-- How many bytes a job counts for that is handed out.
+function weight_of(record, run, leasing)
+  return (record and #record or 0) + (run and #run * (leasing and OF_A_RUN or 1) or 0)
+end
+
+-- The runs of jobs that were leased before. Records of those that no more fit into `bytes` are dropped, from the end.
+local function read_runs(q, ids, records, leasing, bytes)
+  if not q.noted then return NONE end
+  local runs, fit = {}, 0
+  each_value(q.runs, ids, function(_, run, i)
+    if i > #records or bytes <= 0 then return true end
+    runs[i], fit = run, i
+    bytes = bytes - weight_of(records[i], run, leasing)
+  end)
+  for i = #records, fit + 1, -1 do records[i] = nil end
+  return runs
+end
+
+-- Take up to `wanted` entries of one priority off the queue. Returns the entries, their ids, the records and runs of
+-- as many of them as fill `bytes`, and the group of each if there are groups.
+local function pop(q, priority, wanted, leasing, bytes)
   if q.grouped then
-    local entries, records, groups = pop_in_turn(q, priority, wanted, leasing)
-    return entries, ids_of(q, entries), records, groups
+    local entries, records, groups = pop_in_turn(q, priority, wanted, leasing, bytes)
+    local ids = ids_of(q, entries)
+    return entries, ids, records, read_runs(q, ids, records, leasing, bytes), groups
   end
   local entries = redis.call('LPOP', list_of(q, priority), wanted)
   if not entries then return {} end
-  local ids = ids_of(q, entries)
-  return entries, ids, redis.call('HMGET', q.jobs, unpack(ids))
+  local ids, records, room = ids_of(q, entries), {}, bytes
+  each_record(q, ids, function(_, record, i)
+    if room <= 0 then return true end
+    records[i] = record
+    if record then room = room - #record end
+  end)
+  return entries, ids, records, read_runs(q, ids, records, leasing, bytes)
 end
 
 -- Put entries that were popped last back to where they came from, in their order.
@@ -141,54 +180,55 @@ local function unpop(q, priority, entries, groups, first)
   for _, list in ipairs(lists) do put_ready(q, priority, list.group, list.entries, true) end
 end
 
--- Whether a job was handed out before. Its ttl means nothing then: somebody took it in time.
-local function was_leased(q, id) return q.leases and redis.call('HEXISTS', q.runs, id) == 1 end
-
--- Whether the moment that was named for a scheduled job has not come on the wall, though its place in `due` says
--- so: the clock was set back meanwhile. It means nothing any more to a job that is tried again.
-local function is_early(q, id, job, now) return job.named and job.run_at > now and not was_leased(q, id) end
-
 -- The next ready jobs of one queue, highest priority first, taken off their lists: `count` at most, and no
--- more once they fill `bytes`. Looks at MOST ids at most. Every key was read when the queue was opened.
+-- more once they fill `bytes`, with their runs. Looks at MOST ids at most, and takes no more than `spare.turns` where
+-- groups take turns. Every key was read when the queue was opened.
 --
--- Returns {ids=, records=, special=, late=, late_jobs=, unfinished=, bytes=}: the jobs, what `parse` says of
--- those with options, by position, the jobs whose ttl has run out instead, whether it stopped before it had
--- looked at all there is, and the bytes left.
-local function take_ready(q, now, count, bytes, leasing)
-  local ids, records, special, late, late_jobs = {}, {}, {}, {}, {}
-  local found, looked, unfinished = 0, 0, false
+-- Returns {ids=, records=, runs=, special=, late=, late_jobs=, unfinished=, size=, bytes=}: the jobs, the runs of those that
+-- were leased before, what `parse` says of those with options, by position, the jobs whose ttl has run out instead,
+-- whether it stopped before it had looked at all there is, the bytes of the records, and the bytes left.
+function take_ready(q, now, count, bytes, leasing)
+  local ids, records, runs, special, late, late_jobs = {}, {}, NONE, {}, {}, {}
+  local found, looked, unfinished, late_bytes, size = 0, 0, false, BYTES_A_CALL, 0
+  local most = q.grouped and math.min(count, spare.turns) or count
+  if q.noted then runs = {} end
   for _, priority in ipairs(priorities_of(q)) do
-    while found < count and bytes > 0 and not unfinished do
-      local entries, next_ids, next_records, groups = pop(q, priority, math.min(count - found, LOOK), leasing)
+    while found < most and bytes > 0 and not unfinished do
+      local wanted = math.min(most - found, LOOK)
+      local entries, next_ids, next_records, next_runs, groups = pop(q, priority, wanted, leasing, bytes)
       if #entries == 0 then break end
       for i, record in ipairs(next_records) do
-        if bytes <= 0 then
-          unpop(q, priority, entries, groups, i)
-          break
-        end
         looked = looked + 1
         local before = found
         local job = record and parse(record)
         if job and (next_ids == entries or entry_of(next_ids[i], job) == entries[i]) then
           if job.expires_at and job.expires_at <= steady(q, now) and not was_leased(q, next_ids[i]) then
-            late[#late + 1], late_jobs[#late_jobs + 1] = next_ids[i], job
+            late[#late + 1], late_jobs[#late_jobs + 1], late_bytes = next_ids[i], job, late_bytes - #record
           else
             found = found + 1
             ids[found], records[found] = next_ids[i], record
             if job ~= NOTHING then special[found] = job end
-            bytes = bytes - #record
+            if next_runs[i] then runs[found] = next_runs[i] end
+            bytes, size = bytes - weight_of(record, next_runs[i], leasing), size + #record
           end
         end
         if groups and found == before then q.taken[groups[i]] = q.taken[groups[i]] - 1 end
       end
-      unfinished = found < count and (looked >= MOST or bytes <= 0)
+      if #next_records < #entries then
+        unpop(q, priority, entries, groups, #next_records + 1)
+        for i = #next_records + 1, groups and #entries or 0 do q.taken[groups[i]] = q.taken[groups[i]] - 1 end
+      end
+      unfinished = found < count and (looked >= MOST or bytes <= 0 or late_bytes <= 0)
     end
   end
-  unfinished = unfinished or (found < count and q.more_groups)
+  if q.grouped then spare.turns = spare.turns - found end
+  unfinished = unfinished or (found < count and (q.more_groups or (found >= most and most < count)))
   return {
-    ids = ids, records = records, special = special, late = late, late_jobs = late_jobs,
-    unfinished = unfinished, bytes = bytes,
+    ids = ids, records = records, runs = runs, special = special, late = late, late_jobs = late_jobs,
+    unfinished = unfinished, size = size, bytes = bytes,
   }
+end
+
 end
 
 -- How many of `wanted` jobs the policy `rate` lets go now; if none, in how many ms the next one may. Exact:

@@ -15,6 +15,7 @@
 --   named       true if `run_at` was asked for as a moment of the wall clock
 --   attempts, keep   instead of those of the policy   place       how often it was moved within the queue
 --   group       whose turn it shares                  trace       its traceparent
+--   cron        the recurring job that pushed it
 --
 -- A further field of a job is a further name in this map. A first byte that is none of the two says that the
 -- record is damaged, or from a presque that is not known here: the job is handed out to nobody.
@@ -57,16 +58,23 @@ local function entry_of(id, job)
   return place and id .. 'v' .. place or id
 end
 
--- Go through the records of many jobs, LOOK of them at a time. `visit` gets the id, the record (false if
--- there is none) and the position in `ids`, and may return true to stop.
-local function each_record(q, ids, visit)
-  for first = 1, #ids, LOOK do
-    local last = math.min(first + LOOK - 1, #ids)
-    for i, record in ipairs(redis.call('HMGET', q.jobs, unpack(ids, first, last))) do
-      if visit(ids[first + i - 1], record, first + i - 1) then return end
+-- Go through what a hash holds of many jobs: a few at first, then as many at a time as fill LOOK_BYTES by the size
+-- of those before, LOOK at most. `visit` gets the id, the value (false if there is none) and the position in `ids`, and
+-- may return true to stop.
+local function each_value(hash, ids, visit)
+  local first, most = 1, 4
+  while first <= #ids do
+    local last, bytes = math.min(first + most - 1, #ids), 0
+    for i, value in ipairs(redis.call('HMGET', hash, unpack(ids, first, last))) do
+      if value then bytes = bytes + #value end
+      if visit(ids[first + i - 1], value, first + i - 1) then return end
     end
+    most = math.max(1, math.min(LOOK, math.floor(LOOK_BYTES * (last - first + 1) / (bytes + 1))))
+    first = last + 1
   end
 end
+
+local function each_record(q, ids, visit) return each_value(q.jobs, ids, visit) end
 
 -- Forget that these jobs held their uniq keys, but only where they still do.
 local function release_uniq(q, keys, ids)
@@ -79,19 +87,40 @@ local function release_uniq(q, keys, ids)
   if #free > 0 then redis.call('HDEL', q.uniq, unpack(free)) end
 end
 
+-- Delete records. `bytes` is how many they have, where that is known.
+local function delete_records(q, ids, bytes)
+  if q.inside and not bytes then
+    bytes = 0
+    for _, id in ipairs(ids) do bytes = bytes + redis.call('HSTRLEN', q.jobs, id) end
+  end
+  q.came = q.came - redis.call('HDEL', q.jobs, unpack(ids))
+  if bytes then q.grown = q.grown - bytes end
+end
+
+-- Note how a job of a recurring one ended, for those who look at it. One that cannot be noted costs no job.
+local OUTCOME_BYTES = 200
+local function note_outcome(q, cron, word, now, id, text)
+  name_more(q)
+  local said = string.format('%s %.0f %s %s', word, now, id, string.sub(text or '', 1, OUTCOME_BYTES))
+  redis.pcall('HSET', q.recurred, cron, said)
+end
+
 -- Take jobs out of the queue for good: record, run, ttl and uniq key. `ids` are strings, `jobs` what `parse`
--- said of them by position, where it said anything; what lists or sets hold the ids is the caller's affair.
-local function forget(q, ids, jobs)
+-- said of them by position, where it said anything; what lists or sets hold the ids is up to the caller. `bytes` is
+-- how many the records have, where that is known. `outcome` is how they ended, `now` when; nothing where that is noted
+-- elsewhere.
+local function forget(q, ids, jobs, bytes, outcome, now)
   if #ids == 0 then return end
   local timed, uniq_keys, uniq_ids = {}, {}, {}
   for i, job in pairs(jobs) do
     if job.expires_at then timed[#timed + 1] = padded(ids[i]) end
+    if job.cron and outcome then note_outcome(q, job.cron, outcome, now, ids[i]) end
     if job.uniq then
       uniq_keys[#uniq_keys + 1] = job.uniq
       uniq_ids[#uniq_ids + 1] = ids[i]
     end
   end
-  redis.call('HDEL', q.jobs, unpack(ids))
+  delete_records(q, ids, bytes)
   if q.leases then redis.call('HDEL', q.runs, unpack(ids)) end
   if #timed > 0 then redis.call('ZREM', q.ttl, unpack(timed)) end
   release_uniq(q, uniq_keys, uniq_ids)

@@ -11,6 +11,7 @@
 --
 --   errors    the last 10: {at, worker, error, backtrace}
 --   progress, result                                as told by the worker: JSON as it came
+--   saved     what the job left for its next attempt: JSON as it came; goes when it is done
 --   told_again  true once a repeated request got the same lease
 --   cancel    true once somebody deleted it while it was leased
 --   finished  when it was done or died (ms)         reason    why it is dead
@@ -19,6 +20,7 @@
 -- which are made and read once a call. presque/engine/records.py reads the same layout.
 
 local ERRORS_MOST = 10
+local ERRORS_BYTES = 64 * 1024  -- of all but the last one
 local ATTEMPTS_MOST = 65535
 local RUN_HEADER = 23
 local MEMO_MS, MEMO_MOST = 60000, 250000
@@ -89,11 +91,23 @@ end
 
 local function max_attempts(q, job) return job.attempts or policy_of(q).max_attempts end
 
+-- Keep a failure, and of those before it, newest first, what fits into ERRORS_BYTES: a backtrace that does not is
+-- dropped, and a text is cut. Otherwise a job could carry more than a megabyte into each call that touches it.
 local function add_error(run, now, text, backtrace)
   local errors = run.more.errors or {}
   run.more.errors = errors
   errors[#errors + 1] = {at = now, worker = run.worker, error = text, backtrace = backtrace}
   if #errors > ERRORS_MOST then table.remove(errors, 1) end
+  local room = ERRORS_BYTES
+  for i = #errors - 1, 1, -1 do
+    local old = errors[i]
+    if #old.error > room then
+      old.error = string.gsub(string.sub(old.error, 1, room), '[\192-\255]?[\128-\191]*$', '') .. '…'
+    end
+    room = math.max(0, room - #old.error)
+    if old.backtrace and #old.backtrace > room then old.backtrace = nil end
+    if old.backtrace then room = room - #old.backtrace end
+  end
 end
 
 -- Leases of these jobs have ended, so their groups have room for others. `left` is group -> how many.
@@ -116,7 +130,7 @@ local function ended(q, how, ids)
   add(q.ended, how, table.concat(ids, ','))
 end
 
--- Tell who waits for the end of a job.
+-- Wake those who wait for the end of a job.
 local function tell_ends(q)
   if #q.ended == 0 then return end
   name_more(q)
@@ -128,13 +142,16 @@ end
 local function new_fates()
   return {
     members = {}, extended = {}, back = {}, later = {}, died = {}, kept = {}, gone = {}, gone_jobs = {},
-    runs = {}, left = {}, free_keys = {}, free_ids = {}, ready = 0, deleted = {}, done = {}, dead = {},
+    runs = {}, left = {}, groups_left = 0, free_keys = {}, free_ids = {}, ready = 0, deleted = {}, done = {}, dead = {},
+    outcomes = {},
   }
 end
 
 local function leave_lease(fates, id, job)
   fates.members[#fates.members + 1] = padded(id)
-  if job.group then fates.left[job.group] = (fates.left[job.group] or 0) + 1 end
+  if not job.group then return end
+  if not fates.left[job.group] then fates.groups_left = fates.groups_left + 1 end
+  fates.left[job.group] = (fates.left[job.group] or 0) + 1
 end
 
 local function free_uniq(fates, id, job)
@@ -152,6 +169,11 @@ end
 -- It will not be tried again.
 local function fate_dead(fates, id, job, run, now, reason)
   run.token, run.more.finished, run.more.reason = '', now, reason
+  if job.cron then
+    local errors = run.more.errors or NONE
+    local last = #errors > 0 and errors[#errors].error or ''
+    fates.outcomes[#fates.outcomes + 1] = {job.cron, 'dead', now, id, last ~= '' and last or reason}
+  end
   add(fates.died, now, padded(id))
   fates.dead[#fates.dead + 1], fates.runs[id] = id, run
   free_uniq(fates, id, job)
@@ -171,7 +193,7 @@ local function trim_dead(q)
   local members, ids = redis.call('ZRANGE', q.dead, 0, math.min(over, MOST) - 1), {}
   for i, member in ipairs(members) do ids[i] = unpadded(member) end
   redis.call('ZREM', q.dead, unpack(members))
-  redis.call('HDEL', q.jobs, unpack(ids))
+  delete_records(q, ids)
   redis.call('HDEL', q.runs, unpack(ids))
   happened(q, 'deleted', #ids, ids)
 end
@@ -192,10 +214,14 @@ local function write_fates(q, fates)
     end
   end
   if #fates.kept > 0 then redis.call('ZADD', q.done, unpack(fates.kept)) end
-  if #fates.died > 0 then redis.call('ZADD', q.dead, unpack(fates.died)) end
+  if #fates.died > 0 then
+    redis.call('ZADD', q.dead, unpack(fates.died))
+    redis.call('HINCRBY', q.meta, 'died', #fates.dead)
+  end
   release_uniq(q, fates.free_keys, fates.free_ids)
   forget(q, fates.gone, fates.gone_jobs)
   leave_groups(q, fates.left)
+  for _, one in ipairs(fates.outcomes) do note_outcome(q, unpack(one)) end
   ended(q, 'done', fates.done)
   ended(q, 'dead', fates.dead)
   ended(q, 'deleted', fates.deleted)
@@ -203,10 +229,11 @@ local function write_fates(q, fates)
 end
 
 -- What the records of some leased jobs say, by id: of those whose runs say that it is nothing, without reading.
--- Those whose records are gone are left out.
+-- Those whose records are gone are left out. There may be fewer runs than ids.
 local function jobs_of(q, ids, runs)
   local jobs, special = {}, {}
-  for i, id in ipairs(ids) do
+  for i = 1, #runs do
+    local id = ids[i]
     if runs[i] and string.byte(runs[i]) == PLAIN then jobs[id] = NOTHING
     elseif runs[i] then special[#special + 1] = id end
   end
@@ -214,12 +241,12 @@ local function jobs_of(q, ids, runs)
   return jobs
 end
 
--- Take back jobs whose lease has ended. Returns how many became ready, and how many were looked at.
+-- Take back jobs whose lease has ended. Returns how many became ready, and whether there are more.
 local function reclaim(q, now)
-  local members = redis.call('ZRANGEBYSCORE', q.leased, '-inf', steady_clock(q, now), 'LIMIT', 0, SWEEP)
-  if #members == 0 then return 0, 0 end
-  local ids, fates, failed = {}, new_fates(), {}
-  for i, member in ipairs(members) do ids[i] = unpadded(member) end
+  local members, ids, more = due_members(q.leased, steady_clock(q, now), q.jobs, q.runs)
+  if #members == 0 then return 0, more end
+  begin(q, now)
+  local fates, failed = new_fates(), {}
   local runs = redis.call('HMGET', q.runs, unpack(ids))
   local jobs = jobs_of(q, ids, runs)
   for i, id in ipairs(ids) do
@@ -246,16 +273,15 @@ local function reclaim(q, now)
   happened(q, 'failed', #failed, failed)
   redis.call('HSET', q.meta, 'failed', q.failed)
   q.in_flight = q.in_flight - #members
-  return fates.ready, #members
+  return fates.ready, more
 end
 
--- Drop finished jobs that were kept long enough. Returns how many.
+-- Drop finished jobs that were kept long enough. Returns whether there are more.
 local function drop_done(q, now)
-  local members, ids = redis.call('ZRANGEBYSCORE', q.done, '-inf', now, 'LIMIT', 0, SWEEP), {}
-  if #members == 0 then return 0 end
-  for i, member in ipairs(members) do ids[i] = unpadded(member) end
-  redis.call('HDEL', q.jobs, unpack(ids))
+  local members, ids, more = due_members(q.done, now, q.jobs, q.runs)
+  if #members == 0 then return more end
+  delete_records(q, ids)
   redis.call('HDEL', q.runs, unpack(ids))
   redis.call('ZREM', q.done, unpack(members))
-  return #members
+  return more
 end

@@ -15,7 +15,7 @@ local function ms_of(value)
   return math.floor(value)
 end
 
--- After how many ms a job that failed for the n-th time is tried again. `random` is from 0 to 1.
+-- After how many ms a job is retried that failed for the n-th time. `random` is from 0 to 1.
 local function backoff(q, attempt, random)
   local policy = policy_of(q)
   local delay = 0
@@ -43,6 +43,12 @@ local function again(q, fates, id, job, run, now, delay)
   return 'scheduled', now + delay
 end
 
+-- What a job shows, and what it leaves for its next attempt; null leaves nothing.
+local function note_told(run, fields)
+  if fields.progress then run.more.progress = fields.progress end
+  if fields.saved then run.more.saved = not string.find(fields.saved, '^%s*null%s*$') and fields.saved or nil end
+end
+
 local function deleted(fates, id, job)
   fates.deleted[#fates.deleted + 1] = id
   fate_gone(fates, id, job)
@@ -51,15 +57,18 @@ end
 
 function verbs.ack(q, fates, id, job, run, now, fields)
   q.processed = q.processed + 1
+  ran(q, now, run)
   leave_lease(fates, id, job)
   fates.done[#fates.done + 1] = id
+  if job.cron then fates.outcomes[#fates.outcomes + 1] = {job.cron, 'done', now, id} end
   local keep = job.keep or policy_of(q).keep
   if keep == 0 then
     fate_gone(fates, id, job)
     return 'done'
   end
   run = own_run(fates, id, run)
-  run.token, run.more.result, run.more.finished = '', fields.result, now
+  note_told(run, fields)
+  run.token, run.more.result, run.more.finished, run.more.saved = '', fields.result, now, nil
   fates.runs[id] = run
   add(fates.kept, now + keep * 1000, padded(id))
   free_uniq(fates, id, job)
@@ -68,7 +77,9 @@ end
 
 function verbs.fail(q, fates, id, job, run, now, fields, random)
   local retry_in = ms_of(fields.retry_in)
+  ran(q, now, run)
   run = own_run(fates, id, run)
+  note_told(run, fields)
   add_error(run, now, fields.error or '', fields.backtrace)
   q.failed = q.failed + 1
   leave_lease(fates, id, job)
@@ -85,9 +96,10 @@ end
 function verbs.release(q, fates, id, job, run, now, fields)
   local delay = ms_of(fields.delay) or 0
   run = own_run(fates, id, run)
+  note_told(run, fields)
   leave_lease(fates, id, job)
   if run.more.cancel then return deleted(fates, id, job) end
-  run.attempt = run.attempt - 1  -- giving back is no failure
+  run.attempt = run.attempt - 1  -- a release is not a failure
   happened_to(q, 'released', id)
   return again(q, fates, id, job, run, now, delay)
 end
@@ -98,7 +110,7 @@ function verbs.extend(q, fates, id, _, run, _, fields)
   local ms = ms_of(fields.ms)
   run = own_run(fates, id, run)
   run.ends = q.clock + (ms or run.ms)
-  if fields.progress then run.more.progress = fields.progress end
+  note_told(run, fields)
   fates.runs[id] = run
   add(fates.extended, run.ends, padded(id))
   return run.more.cancel and 'cancel' or 'leased', run.ends - q.skew
@@ -125,7 +137,7 @@ local function not_held(q, fates, id, key)
 end
 
 -- In a full store leases end as ever, and what comes with them must not make it fuller: long texts are cut, and
--- long results and progress are left out.
+-- long results, progress and what jobs save are left out.
 local lean
 do
   local MOST_OF_FULL = 200  -- bytes of a text that a full store still takes
@@ -149,14 +161,16 @@ do
 
   -- Returns whether the store is full, if it had to ask: `full` is what the call before returned.
   lean = function(fields, full)
-    local error, backtrace, result, progress = fields.error, fields.backtrace, fields.result, fields.progress
-    if not (is_long(error) or is_long(backtrace) or is_long(result) or is_long(progress)) then return full end
+    local long = false
+    for _, value in pairs(fields) do long = long or is_long(value) end
+    if not long then return full end
     if full == nil then full = is_full() or false end
     if full then
       shorten(fields, 'error')
       shorten(fields, 'backtrace')
-      if is_long(result) then fields.result = nil end
-      if is_long(progress) then fields.progress = nil end
+      for _, name in ipairs({'result', 'progress', 'saved'}) do
+        if is_long(fields[name]) then fields[name] = nil end
+      end
     end
     return full
   end
@@ -171,9 +185,30 @@ local function read_groups(args)
     if not verbs[args[at]] then error(redis.error_reply('ERR settle knows no ' .. args[at])) end
     fields = fields == '' and NONE or cmsgpack.unpack(fields)
     if fields ~= NONE then full = lean(fields, full) end
-    groups[#groups + 1] = {verb = args[at], token = args[at + 1], fields = fields, first = first, last = #ids}
+    groups[#groups + 1] = {
+      verb = args[at], token = args[at + 1], fields = fields, first = first, last = #ids, bytes = #args[at + 2],
+    }
   end
   return groups, ids
+end
+
+-- The runs of the jobs that are settled: of as many of them, from the first on, as the call may read and write.
+local function runs_to_settle(q, groups, ids)
+  local runs, at = {}, 1
+  each_value(q.runs, ids, function(id, run, n)
+    if spare.bytes <= 0 then return true end
+    while n > groups[at].last do at = at + 1 end
+    runs[n] = run
+    local bytes = groups[at].bytes + (run and #run or 0)
+    if run and string.byte(run) == EXTENDED then bytes = bytes + redis.call('HSTRLEN', q.jobs, id) end
+    spare.bytes = spare.bytes - bytes
+  end)
+  return runs
+end
+
+-- Whether so many groups lost a lease that the call should end: those with a limit may all get their turn again.
+local function many_left(q, fates)
+  return q.policy and fates.groups_left >= LOOK and policy_of(q).group_leased > 0
 end
 
 -- settle: end or extend leases of one queue.
@@ -181,34 +216,38 @@ end
 -- keys   the keys of the queue
 -- args   a random number from 0 to 1, then any number of groups: verb, token, fields (MessagePack: a map, or '' if
 --        there are none), and the ids, separated by blanks. The verbs and their fields, all of which may be left out:
---        ack      result (JSON as text)
+--        ack      result, progress (JSON as text)
 --        fail     error, backtrace, retry_in (ms; as the policy says), retry (false to try no more), reason (why
---                 it is dead then)
---        release  delay (ms)
+--                 it is dead then), progress, saved (JSON as text)
+--        release  delay (ms), progress, saved
 --        give_back  (as release, by the server that could not answer with the lease; 409 if the same lease was
 --                 told to a repeated request, whose answer may be read)
---        extend   ms (as long as it was given for), progress (JSON as text)
+--        extend   ms (as long as it was given for), progress, saved
 -- reply  for each id what its job is now: 'done', 'dead', 'deleted' or 'ready', or {'scheduled', 'leased' or
---        'cancel', until when}; or 409 the lease is another's by now, 410 the job is finished, 404 it never was
+--        'cancel', until when}; or 409 the lease is another's by now, 410 the job is finished, 404 it never was.
+--        Only once if all are the same word or number, as most are. Fewer answers if there is much to write, at least
+--        one: the other jobs are as before, to be settled by another call; then after a 0
 --
 -- A call that is repeated gets the same answer again for a minute or two, and has no further effect. In a store over
 -- its memory limit long texts are cut or left out, see `lean`.
 settle = function(keys, args)
   local q, now = open(keys, 1), clock()
   if not q.leases then check_leases(q) end
-  local rates, logical, random = snapshot(q, now), steady_clock(q, now), tonumber(args[1])
+  local logical, random = steady_clock(q, now), tonumber(args[1])
+  note(q, now)
   local groups, ids = read_groups(args)
   if #ids > MOST then return redis.error_reply('ERR too many leases in one settle') end
-  local packed = #ids > 0 and redis.call('HMGET', q.runs, unpack(ids)) or {}
+  local packed = runs_to_settle(q, groups, ids)
   local jobs, fates = jobs_of(q, ids, packed), new_fates()
-  local replies, memo = {}, {}
+  local replies, memo, alike = {}, {}, true
   local answered = {}  -- a repetition within the call
   local seen = {}      -- what each run says, by its bytes: many are the same
 
   for _, group in ipairs(groups) do
     local verb, token, fields = group.verb, group.token, group.fields
     local decide, ends = verbs[verb], verb ~= 'extend'
-    for n = group.first, group.last do
+    for n = group.first, math.min(group.last, #packed) do
+      if many_left(q, fates) then break end
       local id, bytes = ids[n], packed[n]
       local key = id .. ':' .. token
       local reply = answered[key]
@@ -234,18 +273,21 @@ settle = function(keys, args)
         end
       end
       replies[n] = reply
+      alike = alike and reply == replies[1]
     end
   end
 
   write_fates(q, fates)
   remember(q, now, memo)
-  write_meta(q, rates, {'processed', q.processed, 'failed', q.failed, 'clock', q.clock, 'skew', q.skew})
+  count_runs(q)
+  write_meta(q, {'processed', q.processed, 'failed', q.failed, 'ran', q.ran_ms, 'clock', q.clock, 'skew', q.skew})
   local freed, ready = #memo / 2, fates.ready
   if q.policy and (policy_of(q).max_leased > 0 or policy_of(q).group_leased > 0) then ready = freed end
   if ready > 0 or q.soonest then wake(q, ready, q.soonest) end
   tell_ends(q)
   tell_events(q, now)
-  return replies
+  if #replies < #ids then return {0, unpack(replies)} end
+  return alike and {replies[1]} or replies
 end
 
 end

@@ -1,10 +1,11 @@
--- Delete lists of groups that purges left behind, SWEEP groups at most. Returns whether more are left. A group
+-- Delete lists of groups that purges left behind, some groups at a time. Returns whether more are left. A group
 -- that has had jobs since keeps its lists: what the purge left in them stands for no job and is skipped.
 local function clear_purged(q)
   local name = redis.call('LINDEX', q.purged, 0)
   if not name then return false end
+  if spare.jobs <= 0 then return true end
   local key, priority = q.purged .. ':' .. name, tonumber(string.match(name, ':(%d)$'))
-  local groups, most = nil, priority and SWEEP or LOOK
+  local groups, most = nil, math.min(spare.jobs, priority and 4 * LOOK or LOOK)
   if priority then
     groups = redis.call('ZRANGE', key, 0, most - 1)
     if #groups > 0 then redis.call('ZREM', key, unpack(groups)) end
@@ -12,6 +13,7 @@ local function clear_purged(q)
     groups = redis.call('HRANDFIELD', key, most)
     if #groups > 0 then redis.call('HDEL', key, unpack(groups)) end
   end
+  spare.jobs = spare.jobs - #groups
   local held = #groups > 0 and redis.call('HMGET', q.groups, unpack(groups)) or {}
   for i, group in ipairs(groups) do
     for each = priority or 1, priority or 9 do
@@ -29,12 +31,11 @@ local function clear_purged(q)
   return q.leftovers > 0
 end
 
--- Drop jobs whose ttl has run out. Returns how many, SWEEP at most.
-local function expire(q)
-  local members = redis.call('ZRANGEBYSCORE', q.ttl, '-inf', q.clock, 'LIMIT', 0, SWEEP)
-  if #members == 0 then return 0 end
-  local ids = {}
-  for i, member in ipairs(members) do ids[i] = unpadded(member) end
+-- Drop jobs whose ttl has run out. Returns whether there are more.
+local function expire(q, now)
+  local members, ids, more = due_members(q.ttl, q.clock, q.jobs)
+  if #members == 0 then return more end
+  begin(q, now)
   local gone, jobs = {}, {}
   each_record(q, ids, function(id, record)
     if record then
@@ -44,21 +45,21 @@ local function expire(q)
   end)
   redis.call('ZREM', q.due, unpack(members))
   redis.call('ZREM', q.ttl, unpack(members))
-  forget(q, gone, jobs)
+  forget(q, gone, jobs, nil, 'expired', now)
   if #gone > 0 then
     q.expired = q.expired + #gone
     redis.call('HSET', q.meta, 'expired', q.expired)
     happened(q, 'expired', #gone, gone)
   end
-  return #members
+  return more
 end
 
--- Move scheduled jobs whose time has come behind the ready ones. Returns how many, SWEEP at most.
+-- Move scheduled jobs whose time has come behind the ready ones. Returns how many, and whether there are more.
 local function promote(q, now)
-  local members = redis.call('ZRANGEBYSCORE', q.due, '-inf', q.clock, 'LIMIT', 0, SWEEP)
-  if #members == 0 then return 0 end
-  local ids, lists, there, early = {}, {}, {}, {}
-  for i, member in ipairs(members) do ids[i] = unpadded(member) end
+  local members, ids, more = due_members(q.due, q.clock, q.jobs)
+  if #members == 0 then return 0, more end
+  begin(q, now)
+  local lists, there, early = {}, {}, {}
   each_record(q, ids, function(id, record)
     if record then
       local job = parse(record)
@@ -74,7 +75,7 @@ local function promote(q, now)
   happened(q, 'ready', #there, there)
   redis.call('ZREM', q.due, unpack(members))
   if #early > 0 then redis.call('ZADD', q.due, unpack(early)) end
-  return #members
+  return #members, more
 end
 
 -- Let time do its work on one queue, a bounded piece of it. Returns how many jobs became ready, whether
@@ -82,16 +83,17 @@ end
 local function pass_time(q, now)
   local ready, more, next_due = 0, false, nil
   if q.leases then
-    local back, ended = reclaim(q, now)
-    ready, more = back, ended == SWEEP or drop_done(q, now) == SWEEP
+    ready, more = reclaim(q, now)
+    more = drop_done(q, now) or more
     local next = redis.call('ZRANGE', q.leased, 0, 0, 'WITHSCORES')
     if next[2] then next_due = math.max(0, tonumber(next[2]) - q.clock) end
   end
   if q.leftovers > 0 then more = clear_purged(q) or more end
   if q.timed then
     steady_clock(q, now)
-    local expired, promoted = expire(q), promote(q, now)
-    ready, more = ready + promoted, more or expired == SWEEP or promoted == SWEEP
+    more = expire(q, now) or more
+    local promoted, left = promote(q, now)
+    ready, more = ready + promoted, left or more
     local next = redis.call('ZRANGE', q.due, 0, 0, 'WITHSCORES')
     if next[2] then
       next_due = math.min(next_due or math.huge, math.max(0, tonumber(next[2]) - q.clock))
@@ -110,27 +112,46 @@ local function has_expired(q, now)
   if expires == 0 or q.size > 0 or q.stopped then return false end
   local used = tonumber(string.match(q.rates, '^(%d+)'))
   if used then return now - used > expires + SNAPSHOT_MS end
-  redis.call('HSET', q.meta, 'rates', snapshot(q, now))
+  begin(q, now)
   return false
+end
+
+-- Whether time or a taker may find something to do in a queue, now or later.
+local function has_work(q)
+  if q.leftovers > 0 or (q.policy and policy_of(q).expires > 0) then return true end
+  return redis.call('HLEN', q.jobs) > (q.leases and redis.call('ZCARD', q.dead) or 0)
+end
+
+-- Have the name of a queue among the busy ones, or not, as it is. Mends what is lost or left there.
+local function note_work(q)
+  local busy = registry_of(q) .. ':busy'
+  if has_work(q) then
+    if not q.busy then mark_busy(q) else redis.pcall('ZADD', busy, 0, q.name) end
+  elseif q.busy then
+    redis.pcall('ZREM', busy, q.name)
+    redis.call('HDEL', q.meta, 'busy')
+    touch(q)
+  end
 end
 
 -- sweep: let time do its work on some queues though nobody fetches from them.
 --
 -- keys   the keys of each queue
--- reply  1 if another call would find more to do at once, else 0; then the positions of the queues that have expired
+-- reply  1 if another call would find more to do at once, else 0; the positions of the queues that have expired; then
+--        position and reason of those that are spoilt
 local function sweep(keys)
-  local now, reply = clock(), {0}
-  for first = 1, #keys, KEYS_OF_A_QUEUE do
-    local q = open(keys, first)
+  local now, more, expired, spoilt = clock(), 0, {}, {}
+  each_queue(keys, spoilt, function(q)
     local promoted, left = pass_time(q, now)
     if promoted > 0 then wake(q, promoted) end
     tell_ends(q)
     tell_events(q, now)
     if q.in_flight > 0 or q.timed then keep_clock(q) end
-    if left then reply[1] = 1 end
-    if q.policy and has_expired(q, now) then reply[#reply + 1] = (first - 1) / KEYS_OF_A_QUEUE + 1 end
-  end
-  return reply
+    if left then more = 1 end
+    if q.policy and has_expired(q, now) then expired[#expired + 1] = q.position end
+    note_work(q)
+  end)
+  return {more, expired, spoilt}
 end
 
 offer('sweep', sweep, {'allow-oom'})

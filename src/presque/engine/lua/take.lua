@@ -11,10 +11,19 @@ function for_good.room(q, now, wanted)
 end
 
 -- What becomes of the jobs that were taken. Adds to the fields of `meta`, returns what the reply says of them.
-function for_good.finish(q, _, ready, fields)
+function for_good.finish(q, now, ready, fields)
   add(fields, 'processed', q.processed + #ready.ids)
-  forget(q, ready.ids, ready.special)
+  add(fields, 'fetched', q.fetched + #ready.ids)
+  count_waits(q, now, ready, ready.runs, fields)
+  forget(q, ready.ids, ready.special, ready.size, 'fetched', now)
   return NONE
+end
+
+-- What is said of some jobs alone, and one more of them.
+local function with(saved, position, text)
+  if saved == NONE then saved = {} end
+  add(saved, position, text)
+  return saved
 end
 
 -- The ending of a lease: for `ms` (nil: as the policy says), by `worker`; the nonce makes the token hard to guess.
@@ -33,10 +42,11 @@ local function hold(ms, worker, nonce, attempt_id)
     local for_ms = ms or policy_of(q).lease
     local ends, token = steady_clock(q, now) + for_ms, string.format('%.0f-%s', q.tokens + 1, nonce)
     local held, runs, leased, timed, free_keys, free_ids = {token}, {}, {}, {}, {}, {}
-    local earlier = q.noted and redis.call('HMGET', q.runs, unpack(ready.ids)) or NONE
+    local earlier = ready.runs
+    local saved = NONE  -- position and text, of those that have saved something
     local first = {}  -- by priority: the run of a plain job that was never leased before
     local most, until_when = policy_of(q).max_attempts, ends - q.skew
-    local n = 1
+    local n, alike = 1, true
     for i, id in ipairs(ready.ids) do
       local job, priority = ready.special[i] or NOTHING, priority_of(ready.records[i])
       local packed, attempt = job == NOTHING and not earlier[i] and first[priority], 1
@@ -45,6 +55,7 @@ local function hold(ms, worker, nonce, attempt_id)
         run.plain, run.priority = job == NOTHING, priority
         run.attempt, run.token, run.ends, run.ms, run.worker, run.at = run.attempt + 1, token, ends, for_ms, worker, now
         run.more.told_again = nil
+        if run.more.saved then saved = with(saved, i, run.more.saved) end
         packed, attempt = pack_run(run), run.attempt
         if job == NOTHING and not earlier[i] then first[priority] = packed end
       end
@@ -58,8 +69,11 @@ local function hold(ms, worker, nonce, attempt_id)
         if job.group then redis.call('HINCRBY', q.groups, job.group, 1) end
       end
       held[n + 1], held[n + 2], held[n + 3] = attempt, job.attempts or most, until_when
+      alike = alike and attempt == held[2] and held[n + 2] == held[3]
       n = n + 3
     end
+    if alike then held = {token, held[2], held[3], until_when} end
+    count_waits(q, now, ready, earlier, fields)
     redis.call('HSET', q.runs, unpack(runs))
     redis.call('ZADD', q.leased, unpack(leased))
     if #timed > 0 then redis.call('ZREM', q.ttl, unpack(timed)) end
@@ -68,9 +82,9 @@ local function hold(ms, worker, nonce, attempt_id)
     add(fields, 'tokens', q.tokens + 1)
     add(fields, 'clock', q.clock)
     add(fields, 'skew', q.skew)
-    wake(q, 0, for_ms)  -- who waits here looks again when the lease ends
+    wake(q, 0, for_ms)  -- waiters look again when the lease ends
     if attempt_id ~= '' then remember(q, now, {'lease:' .. attempt_id, token .. ' ' .. table.concat(ready.ids, ' ')}) end
-    return held
+    return held, saved
   end
 
   return ending
@@ -83,50 +97,60 @@ end
 --     the positions (from 1) of the queues that are stopped,
 --     position, ms until its next job is due, … for queues that hand out nothing more now,
 --     for each queue that gave any: position, ids, records, and if they are held: their token, then for each its
---     attempt, how many attempts it has, and when the lease ends }
-local function hand_out(queues, now, count, bytes, ending)
+--     attempt, how many attempts it has, and when the lease ends; only once if that is the same for all; and the
+--     positions among them of the jobs that have saved something, with what they saved,
+--     position and reason of queues that are spoilt, and passed over since there are others }
+local function hand_out(queues, alone, spoilt, now, count, bytes, ending)
   local more, stopped, due, jobs, taken = 0, {}, {}, {}, 0
-  for position, q in ipairs(queues) do
-    if taken >= count or bytes <= 0 then break end
+  local function from(q)
     if q.stopped then
-      stopped[#stopped + 1] = position
+      stopped[#stopped + 1] = q.position
     else
-      local rates = snapshot(q, now)
+      if q.size > 0 then note(q, now) end
       local _, left, due_in = pass_time(q, now)
       local wanted, free_in = ending.room(q, now, count - taken)
       local ready = take_ready(q, now, wanted, bytes, ending.holds)
       bytes = ready.bytes
       if left or ready.unfinished then more = 1 end
       if free_in then due_in = math.min(due_in or free_in, free_in) end
-      if due_in then add(due, position, due_in) end
+      if due_in then add(due, q.position, due_in) end
       if q.policy then note_rate(q, q.clock, #ready.ids) end
       local fields = {}
       if #ready.late > 0 then
         add(fields, 'expired', q.expired + #ready.late)
-        forget(q, ready.late, ready.late_jobs)
+        forget(q, ready.late, ready.late_jobs, nil, 'expired', now)
       end
       if #ready.ids > 0 then
-        local held = ending.finish(q, now, ready, fields)
-        add(jobs, position, ready.ids)
+        local held, saved = ending.finish(q, now, ready, fields)
+        add(jobs, q.position, ready.ids)
         add(jobs, ready.records, held)
+        jobs[#jobs + 1] = saved or NONE
         taken = taken + #ready.ids
       elseif ending.holds and q.in_flight > 0 then
         keep_clock(q)
       end
-      if #fields > 0 then write_meta(q, rates, fields) end
+      if #fields > 0 then write_meta(q, fields) end
       happened(q, 'expired', #ready.late, ready.late)
       happened(q, ending.word, #ready.ids, ready.ids)
       tell_ends(q)
       tell_events(q, now)
     end
   end
-  return {more, stopped, due, jobs}
+  for _, q in ipairs(queues) do
+    if taken >= count or bytes <= 0 then break end
+    attempt(alone, spoilt, q.position, from, q)
+  end
+  return {more, stopped, due, jobs, spoilt}
 end
 
-local function open_all(keys)
-  local queues = {}
-  for first = 1, #keys, KEYS_OF_A_QUEUE do queues[#queues + 1] = open(keys, first) end
-  return queues
+-- The queues of a call that can be opened, whether it is one alone, and what is wrong with the others.
+local function open_all(keys, to_lease)
+  local queues, spoilt = {}, {}
+  each_queue(keys, spoilt, function(q)
+    if to_lease and not q.leases then check_leases(q) end
+    queues[#queues + 1] = q
+  end)
+  return queues, #keys == KEYS_OF_A_QUEUE, spoilt
 end
 
 -- fetch: take jobs off some queues for good.
@@ -135,25 +159,32 @@ end
 -- args   how many jobs at most, how many bytes they may fill
 -- reply  that of `hand_out`
 local function fetch(keys, args)
-  local queues = open_all(keys)
-  return hand_out(queues, clock(), math.min(tonumber(args[1]), MOST), tonumber(args[2]), for_good)
+  local queues, alone, spoilt = open_all(keys)
+  return hand_out(queues, alone, spoilt, clock(), math.min(tonumber(args[1]), MOST), tonumber(args[2]), for_good)
 end
 
 -- The jobs that an earlier call with this attempt_id leased and that are still held under it, as `hand_out` tells
--- them; nil if there was none. From now on two answers tell of them, and whoever loses one must not give them back.
-local function leased_before(q, attempt_id)
+-- them, as many as fill `bytes` by now; nil if there was none. From now on two answers tell of them, and whoever loses
+-- one must not give them back.
+local function leased_before(q, attempt_id, bytes)
   local memo = recall(q, 'lease:' .. attempt_id)
   if not memo then return nil end
-  local asked, ids, records, again, token = {}, {}, {}, {}, nil
+  local asked, ids, records, again, saved, token = {}, {}, {}, {}, NONE, nil
   for word in string.gmatch(memo, '[^ ]+') do
     if token then asked[#asked + 1] = word else token = word end
   end
-  local runs, held = redis.call('HMGET', q.runs, unpack(asked)), {token}
+  local runs, held = {}, {token}
+  each_value(q.runs, asked, function(id, run, i)
+    if bytes <= 0 then return true end
+    runs[i] = run
+    bytes = bytes - weight_of(nil, run, true) - redis.call('HSTRLEN', q.jobs, id)
+  end)
   local jobs = jobs_of(q, asked, runs)
   for i, id in ipairs(asked) do
     local run = jobs[id] and read_run(runs[i])
     if run and run.token == token then
       ids[#ids + 1] = id
+      if run.more.saved then saved = with(saved, #ids, run.more.saved) end
       add(held, run.attempt, max_attempts(q, jobs[id]))
       held[#held + 1] = run.ends - q.skew
       if not run.more.told_again then
@@ -163,7 +194,7 @@ local function leased_before(q, attempt_id)
     end
   end
   each_record(q, ids, function(_, record, i) records[i] = record end)
-  return ids, records, held, again
+  return ids, records, held, again, saved
 end
 
 -- lease: hand out jobs of some queues for a while.
@@ -176,25 +207,24 @@ end
 -- An attempt_id that was given a moment ago gets the same jobs again, as far as they are still held: a lost
 -- answer loses no lease. It must be used with the same queues.
 local function lease(keys, args)
-  local queues, now, attempt_id = open_all(keys), clock(), args[6]
-  for _, q in ipairs(queues) do
-    if not q.leases then check_leases(q) end
-  end
+  local queues, alone, spoilt = open_all(keys, true)
+  local now, attempt_id = clock(), args[6]
   if attempt_id ~= '' then
     local jobs, known = {}, false
-    for position, q in ipairs(queues) do
-      local ids, records, held, again = leased_before(q, attempt_id)
+    for _, q in ipairs(queues) do
+      local ids, records, held, again, saved = leased_before(q, attempt_id, tonumber(args[2]))
       known = known or ids ~= nil
       if ids and #ids > 0 then
         if #again > 0 then redis.call('HSET', q.runs, unpack(again)) end
-        add(jobs, position, ids)
+        add(jobs, q.position, ids)
         add(jobs, records, held)
+        jobs[#jobs + 1] = saved
       end
     end
-    if known then return {0, NONE, NONE, jobs} end
+    if known then return {0, NONE, NONE, jobs, spoilt} end
   end
   local ending = hold(tonumber(args[3]), args[4], args[5], attempt_id)
-  return hand_out(queues, now, math.min(tonumber(args[1]), MOST), tonumber(args[2]), ending)
+  return hand_out(queues, alone, spoilt, now, math.min(tonumber(args[1]), MOST), tonumber(args[2]), ending)
 end
 
 -- Put an entry back into a ready list before the first one that is higher, so that jobs that come back one
@@ -230,8 +260,11 @@ local function unfetch(keys, args)
   local held = job.uniq and redis.call('HGET', q.uniq, job.uniq)
   if redis.call('HEXISTS', q.jobs, id) == 1 then return 0 end
 
+  begin(q, now)
   redis.call('HSET', q.jobs, id, record)
-  local fields = {'processed', math.max(0, q.processed - 1)}
+  q.came, q.grown = q.came + 1, q.grown + #record
+  mark_busy(q)
+  local fields = {'processed', math.max(0, q.processed - 1), 'fetched', math.max(0, q.fetched - 1)}
   if reason then
     local fates = new_fates()
     fate_dead(fates, id, NOTHING, new_run(job, priority), now, reason)

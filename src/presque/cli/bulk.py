@@ -1,0 +1,235 @@
+"""What is done to many jobs: the work of a bulk task, watched from here, and move and tasks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from presque.cli.connection import QUEUES, connected, server_options
+from presque.cli.exits import DONE, FAILED, INTERRUPTED, Failure
+from presque.cli.fields import options_of
+from presque.cli.groups import NearestGroup
+from presque.cli.terminal import Counter, confirmed, counted, one_line, pairs, print_job, printable, table
+from presque.client import Client
+from presque.client.answers import DryRun, Task
+from presque.client.json_values import encoded
+from presque.verbs.bounds import STATES
+from presque.verbs.vocabulary import ANY_STATE
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FILTER = ("find", "error", "like", "text", "older", "newer", "group", "worker", "priority")
+LOOK_S = 0.25
+ENDED = ("done", "cancelled", "failed")
+DID = {"retry": "retried", "delete": "deleted", "move": "moved"}
+
+STATE = click.option(
+    "--state",
+    type=click.Choice((*STATES, ANY_STATE)),
+    metavar="STATE",
+    help=f"Jobs in this state: {', '.join((*STATES, ANY_STATE))}.",
+)
+
+
+def filter_options(command: Command) -> Command:
+    """Add options that say which jobs are meant, and how they are worked on."""
+    for option in (
+        click.option("--detach", is_flag=True, help="Print the task's id and do not wait for its end."),
+        click.option("--cancel", is_flag=True, help="Let Ctrl-C end the task, not only this command."),
+        click.option("--dry-run", is_flag=True, help="Say how many jobs match, and change nothing."),
+    ):
+        command = option(command)
+    return options_of("new_task", *FILTER, "rate", "limit", find="grep")(command)
+
+
+def only(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a task that were given."""
+    return {name: options[name] for name in (*FILTER, "rate", "limit") if options.get(name) is not None}
+
+
+def work(
+    client: Client,
+    act: str,
+    queues: str,
+    options: Mapping[str, Any],
+    *,
+    ask: Callable[[str], bool] | None = None,
+    **more: Any,
+) -> int:
+    """Begin a task and watch it, as `filter_options` says; `ask` is asked before. Returns the exit code."""
+    asked = {**only(options), **more}
+    if options["dry_run"] or ask is not None:
+        found = client.dry_run(act, queues, **asked)  # type: ignore[arg-type]
+        many = _many(found)
+        if options["dry_run"]:
+            click.echo(f"{many} would be {DID[act]}")
+            return DONE
+        if ask is not None and found["matched"] and not ask(many):
+            return FAILED
+    task = client.new_task(act, queues, **asked)  # type: ignore[arg-type]
+    if options["detach"]:
+        click.echo(task["id"])
+        return DONE
+    return watch(client, task, cancel=options["cancel"])
+
+
+def _many(found: DryRun) -> str:
+    many = counted(found["matched"], "job")
+    return many if found["complete"] else f"at least {many} ({found['looked']['jobs']} were looked at)"
+
+
+def watch(client: Client, task: Task, *, cancel: bool = False) -> int:
+    """Show how far a task is until it ends. Ctrl-C ends that, and the task too with `cancel`."""
+    counter = Counter(DID.get(task["act"], task["act"]))
+    try:
+        while task["status"] not in ENDED:
+            total = task["total"]
+            counter.show(task["done"], task["looked"] / total if total else None)
+            if task["status"] == "paused":
+                counter.clear()
+                click.echo(f"the task is paused: presque tasks resume {task['id']}", err=True)
+                return DONE
+            time.sleep(LOOK_S)
+            task = client.task(task["id"])
+    except KeyboardInterrupt:
+        counter.clear()
+        raise _interrupted(client, task, cancel=cancel) from None
+    counter.clear()
+    for problem in task["problems"]:
+        click.echo(f"presque: {printable(one_line(problem))}", err=True)
+    click.echo(_told(task))
+    return DONE if task["status"] == "done" and not task["problems"] else FAILED
+
+
+def _interrupted(client: Client, task: Task, *, cancel: bool) -> Failure:
+    """What to say when somebody leaves in the middle of it."""
+    far = f"{counted(task['done'], 'job')} {DID.get(task['act'], task['act'])}"
+    if cancel:
+        client.cancel_task(task["id"])
+        return Failure(f"cancelled: {far}; call it again for the rest", INTERRUPTED)
+    id = task["id"]
+    return Failure(
+        f"{far}, and the task continues on the server: `presque tasks show {id}` says how far it is, "
+        f"`presque tasks cancel {id}` ends it",
+        INTERRUPTED,
+    )
+
+
+def _told(task: Task) -> str:
+    """What became of a task, in a sentence."""
+    said = f"{counted(task['done'], 'job')} {DID.get(task['act'], task['act'])}"
+    if task["refused"]:
+        said += f", {counted(task['refused'], 'job')} left where they are"
+    return said if task["status"] == "done" else f"{said}; the task is {task['status']}"
+
+
+@click.command(short_help="Move jobs to another queue.")
+@QUEUES
+@click.argument("to")
+@STATE
+@filter_options
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@server_options
+def move(
+    queues: str, to: str, state: str | None, yes: bool, url: str, token: str | None, **options: Any
+) -> int:
+    """Move jobs to the queue TO, with all that is known of them.
+
+    The server does it in the background, and this command shows how far it is. Leased jobs stay where they
+    are.
+    """
+    if state is None:
+        raise click.UsageError(f"pass --state to say which jobs to move: {', '.join(STATES)} or {ANY_STATE}")
+    with connected(url, token) as client:
+
+        def ask(many: str) -> bool:
+            return yes or confirmed(f"Move {many} of {queues} to {to}?")
+
+        return work(client, "move", queues, options, ask=None if yes else ask, to=to, state=state)
+
+
+# --- tasks
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print what the server says, as JSON.")
+
+
+@click.group(cls=NearestGroup, short_help="Show and control what the server does to many jobs.")
+def tasks() -> None:
+    """List, watch, pause, resume or cancel what the server does to many jobs in the background."""
+
+
+@tasks.command("list", short_help="List the tasks.")
+@as_json
+@server_options
+def list_of_tasks(as_json: bool, url: str, token: str | None) -> None:
+    """List the tasks, the newest first: those that have not ended, and the last that ended within a week."""
+    with connected(url, token) as client:
+        found, cursor = client.tasks()
+        while cursor is not None:
+            more, cursor = client.tasks(cursor=cursor)
+            found += more
+    if as_json:
+        print_job(encoded(found))
+    elif found:
+        header = ("id", "what", "queues", "status", "done", "looked at", "began")
+        click.echo(table(header, map(_row, found), right=(0, 4, 5), elastic=(2,), first_to_go=(6, 5)))
+    else:
+        click.echo("no tasks: presque retry, delete and move begin them")
+
+
+def _row(task: Task) -> tuple[str, ...]:
+    total = task["total"]
+    looked = f"{task['looked']} of {total}" if total is not None else str(task["looked"])
+    what = task["act"] if task["to"] is None else f"{task['act']} to {task['to']}"
+    return (
+        task["id"], what, task["queues"], task["status"], str(task["done"]), looked, task["began_at"]
+    )  # fmt: skip
+
+
+@tasks.command("show", short_help="Show one task, and how far it is.")
+@click.argument("id")
+@click.option("--watch", "watches", is_flag=True, help="Go on until it ends.")
+@as_json
+@server_options
+def show(id: str, watches: bool, as_json: bool, url: str, token: str | None) -> int:
+    """Show one task, and how far it is.
+
+    With --watch until it ends; then the exit code is 1 unless it did all there was to do.
+    """
+    with connected(url, token) as client:
+        task = client.task(id)
+        if watches:
+            return watch(client, task)
+    click.echo(encoded(task) if as_json else _described(task))
+    return DONE
+
+
+def _described(task: Task) -> str:
+    rows = [
+        (name, printable(one_line(value if isinstance(value, str) else encoded(value))))
+        for name, value in task.items()
+        if value not in (None, [], {})
+    ]
+    return pairs(rows, 14)
+
+
+def _steers(word: str, said: str) -> None:
+    """A command that pauses tasks, resumes or cancels them."""
+
+    @tasks.command(word, short_help=said, help=said)
+    @click.argument("ids", nargs=-1, required=True, metavar="ID…")
+    @server_options
+    def command(ids: tuple[str, ...], url: str, token: str | None) -> None:
+        with connected(url, token) as client:
+            for id in ids:
+                task: Task = getattr(client, f"{word}_task")(id)
+                click.echo(f"task {task['id']} is {task['status']}: {_told(task).partition(';')[0]}")
+
+
+_steers("pause", "Pause tasks until they are resumed.")
+_steers("resume", "Resume tasks where they were paused.")
+_steers("cancel", "Cancel tasks. What they have done stays done.")

@@ -1,0 +1,143 @@
+"""cron: the commands about recurring jobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from presque.cli.connection import connected, server_options
+from presque.cli.fields import given, options_of
+from presque.cli.groups import NearestGroup
+from presque.cli.terminal import one_line, print_job, printable, table
+from presque.client.answers import Cron
+from presque.client.json_values import decoded, encoded
+
+OPTIONS = ("timezone", "missed", "overlap", "priority", "ttl", "attempts", "keep", "group")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print what the server says, as JSON.")
+
+
+@click.group(cls=NearestGroup, short_help="Show and control recurring jobs.")
+def cron() -> None:
+    """Define, list, run, pause or delete jobs that are pushed again and again."""
+
+
+@cron.command("list", short_help="List the recurring jobs.")
+@as_json
+@server_options
+def list_of_crons(as_json: bool, url: str, token: str | None) -> None:
+    """List the recurring jobs: when each is pushed, when next, and how its last job ended."""
+    with connected(url, token) as client:
+        found = client.crons()
+    if as_json:
+        print_job(encoded(found))
+    elif found:
+        click.echo(
+            table(
+                ("name", "queue", "schedule", "zone", "next", "last", ""),
+                map(_row, found),
+                elastic=(0, 1, 2, 5, 6),
+                first_to_go=(3, 1),
+            )
+        )
+    else:
+        click.echo("no recurring jobs: presque cron set NAME QUEUE BODY SCHEDULE makes one")
+
+
+def _row(one: Cron) -> tuple[str, ...]:
+    state = f"broken: {one['broken']}" if one["broken"] else "paused" if one["paused"] else ""
+    following = one["next"][0] if one["next"] and not one["paused"] else "-"
+    named = (one["name"], one["queue"], one["schedule"], one["timezone"], following, _last(one), state)
+    return tuple(printable(one_line(str(text or "-" if text is None else text))) for text in named)
+
+
+def _last(one: Cron) -> str:
+    """How the job ended that ended last."""
+    found = one["last_outcome"]
+    if found is None:
+        return "-"
+    error = f": {found['error']}" if "error" in found else ""
+    return f"{found['outcome']} {found['at']}{error}"
+
+
+@cron.command("show", short_help="Show one recurring job.")
+@click.argument("name")
+@server_options
+def show(name: str, url: str, token: str | None) -> None:
+    """Show one recurring job, as JSON."""
+    with connected(url, token) as client:
+        print_job(encoded(client.cron(name)))
+
+
+@cron.command("set", short_help="Define a recurring job.")
+@click.argument("name")
+@click.argument("queue")
+@click.argument("body")
+@click.argument("schedule")
+@options_of("put_cron", *OPTIONS)
+@as_json
+@server_options
+def define(
+    name: str,
+    queue: str,
+    body: str,
+    schedule: str,
+    as_json: bool,
+    url: str,
+    token: str | None,
+    **options: Any,
+) -> None:
+    """Push BODY on QUEUE again and again.
+
+    SCHEDULE is cron fields, `@daily` and the like, or `@every 5m`. One of that name is replaced.
+    """
+    try:
+        value = decoded(body)
+    except ValueError:
+        raise click.UsageError('BODY should be a JSON document, such as \'{"report": "daily"}\'') from None
+    with connected(url, token) as client:
+        made = client.put_cron(name, queue, value, schedule, **given(options))
+    if as_json:
+        print_job(encoded(made))
+    else:
+        words = made["words"] or "again and again"
+        click.echo(f"{name} is pushed {words[:1].lower()}{words[1:]}, next at {made['next'][0]}")
+
+
+@cron.command("run", short_help="Push the job of a recurring job now.")
+@click.argument("name")
+@server_options
+def run(name: str, url: str, token: str | None) -> None:
+    """Push the job of a recurring job now, and print its id. Its moments stay as they are."""
+    with connected(url, token) as client:
+        click.echo(client.run_cron(name))
+
+
+@cron.command("pause", short_help="Pause it until it is resumed.")
+@click.argument("name")
+@server_options
+def pause(name: str, url: str, token: str | None) -> None:
+    """Pause a recurring job until it is resumed."""
+    with connected(url, token) as client:
+        client.pause_cron(name)
+    click.echo(f"{name} is paused")
+
+
+@cron.command("resume", short_help="Resume it, from its next moment on.")
+@click.argument("name")
+@server_options
+def resume(name: str, url: str, token: str | None) -> None:
+    """Resume a recurring job, from its next moment on."""
+    with connected(url, token) as client:
+        found = client.resume_cron(name)
+    click.echo(f"{name} is resumed, next at {found['next'][0]}")
+
+
+@cron.command("delete", short_help="Delete it.")
+@click.argument("name")
+@server_options
+def delete(name: str, url: str, token: str | None) -> None:
+    """Delete a recurring job. The jobs that it has pushed stay."""
+    with connected(url, token) as client:
+        client.delete_cron(name)
+    click.echo(f"{name} is deleted")

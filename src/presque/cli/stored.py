@@ -1,0 +1,318 @@
+"""jobs, job, retry, delete, and the leases by hand: the commands about jobs that are in the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import click
+
+from presque.cli.bulk import STATE, filter_options, work
+from presque.cli.connection import QUEUE, QUEUES, connected, failure, server_options
+from presque.cli.exits import DONE, FAILED, INTERRUPTED, NOTHING_THERE, Failure
+from presque.cli.fields import given, options_of
+from presque.cli.remedies import for_reason
+from presque.cli.terminal import (
+    Counter,
+    confirmed,
+    counted,
+    look_before_taking,
+    one_line,
+    pairs,
+    print_job,
+    printable,
+    table,
+)
+from presque.client import Client, ClientError
+from presque.client.answers import JobRecord, Settled
+from presque.client.json_values import encoded
+from presque.verbs.bounds import PAGE_MOST, STATES
+
+SHOWN_OF_A_BODY = 60
+HEADER = ("id", "state", "attempt", "when", "job")
+WHEN = {"scheduled": "run_at", "leased": "lease_until", "done": "finished_at", "dead": "finished_at"}
+
+
+@click.command(short_help="List the jobs of a queue.")
+@QUEUE
+@click.option("--state", type=click.Choice(STATES), metavar="STATE", help=f"Only these: {', '.join(STATES)}.")
+@click.option("--grep", metavar="TEXT", help="Only those whose body or errors hold this text.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="How many."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print each job as a line of JSON.")
+@server_options
+def jobs(
+    queue: str, state: str | None, grep: str | None, limit: int, as_json: bool, url: str, token: str | None
+) -> int:
+    """List the jobs of a queue, newest first in each state, without taking them.
+
+    Exits with 7 when there is none.
+    """
+    with connected(url, token) as client:
+        wanted = found(client, queue, state, grep)
+        shown = list(islice(wanted, limit))
+        more = next(wanted, None) is not None
+    if as_json:
+        for one in shown:
+            print_job(encoded(one))
+    elif shown:
+        click.echo(table(HEADER, map(_row, shown), right=(2,), elastic=(4, 0), first_to_go=(3, 2)))
+    else:
+        click.echo("presque: no job", err=True)
+    if more:
+        click.echo(f"presque: the first {counted(limit, 'job')}; --limit shows more", err=True)
+    return DONE if shown else NOTHING_THERE
+
+
+def found(client: Client, queue: str, state: str | None, text: str | None) -> Iterator[JobRecord]:
+    """The jobs of a queue in this state, or any, that contain a text: page by page."""
+    cursor: str | None = None
+    while True:
+        page = client.search(queue, state=state, find=text, limit=PAGE_MOST, cursor=cursor)  # type: ignore[arg-type]
+        yield from page["jobs"]
+        cursor = page["cursor"]
+        if cursor is None:
+            break
+
+
+def _row(job: JobRecord) -> tuple[str, ...]:
+    errors, body = job["errors"], encoded(job["body"])
+    short = body if len(body) <= SHOWN_OF_A_BODY else f"{body[: SHOWN_OF_A_BODY - 1]}…"
+    what = f"{short}  {errors[-1]['error']}" if errors else short
+    when: Any = job.get(WHEN.get(job["state"], "pushed_at")) or job["pushed_at"]
+    attempt = f"{job['attempt']}/{job['max_attempts']}"
+    return job["id"], job["state"], attempt, str(when), printable(one_line(what))
+
+
+@click.command(short_help="Show one job, or why it does not run.")
+@QUEUE
+@click.argument("id")
+@options_of("job", "wait")
+@click.option("--explain", is_flag=True, help="Say why it does not run.")
+@click.option("--json", "as_json", is_flag=True, help="Print what the server says, as JSON.")
+@server_options
+def job(
+    queue: str, id: str, wait: float | None, explain: bool, as_json: bool, url: str, token: str | None
+) -> int:
+    """Show all that is known of one job.
+
+    With --wait once it is done or dead; then the exit code is 1 unless it is done.
+    """
+    with connected(url, token) as client:
+        if explain:
+            reasons = client.explain(queue, id)
+            if as_json:
+                click.echo(json.dumps(reasons, ensure_ascii=False))
+            else:
+                column = max(len("reason"), *(len(one["code"]) for one in reasons)) + 2
+                rows = [("reason", "")]
+                for one in reasons:
+                    rows.append((one["code"], one["text"]))
+                    if todo := for_reason(one, queue, id):
+                        rows.append(("", f"→ {todo}"))
+                click.echo(pairs(rows, column))
+            return DONE
+        record = client.job(queue, id, wait)
+    print_job(encoded(record)) if as_json else click.echo(_described(record))
+    return DONE if wait is None or record["state"] == "done" else FAILED
+
+
+def _described(job: JobRecord) -> str:
+    """One line a fact, those that there are."""
+    rows = []
+    for name, value in job.items():
+        if value is None or value == [] or name == "errors":
+            continue
+        text = value if isinstance(value, str) and name != "body" else encoded(value)
+        rows.append((name, printable(one_line(text))))
+    for one in job["errors"]:
+        by = f" ({one['worker']})" if one["worker"] else ""
+        rows.append(("error", printable(one_line(f"{one['at']}{by} {one['error']}"))))
+    return pairs(rows, 14)
+
+
+@click.command(short_help="Retry dead jobs.")
+@QUEUE
+@click.argument("ids", nargs=-1, metavar="[ID…]")
+@click.option(
+    "--all", "all_of_them", is_flag=True, help="All dead jobs, beginning with those that died first."
+)
+@filter_options
+@server_options
+def retry(
+    queue: str, ids: tuple[str, ...], all_of_them: bool, url: str, token: str | None, **options: Any
+) -> int:
+    """Let dead jobs be tried again, with all their attempts.
+
+    Give their ids; or --all, and if you like which of them. Then QUEUE may be a list such as 'mail*,video',
+    the server does it in the background, and this command shows how far it is.
+    """
+    if bool(ids) == all_of_them:
+        raise click.UsageError("give ids, or --all for every dead job of the queue")
+    if ids and any(given(options).values()):
+        raise click.UsageError("--rate, --limit and the options that choose jobs go with --all")
+    with connected(url, token) as client:
+        if ids:
+            each(ids, lambda id: client.retry(queue, id), "retried")
+            return DONE
+        return work(client, "retry", queue, options)
+
+
+@click.command(short_help="Take jobs away.")
+@QUEUE
+@click.argument("ids", nargs=-1, metavar="[ID…]")
+@STATE
+@filter_options
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@server_options
+def delete(
+    queue: str,
+    ids: tuple[str, ...],
+    state: str | None,
+    yes: bool,
+    url: str,
+    token: str | None,
+    **options: Any,
+) -> int:
+    """Take jobs away: those with these ids, or all in one state, and if you like which of them.
+
+    With --state QUEUE may be a list such as 'mail*,video', the server does it in the background, and this
+    command shows how far it is. A leased job goes when its worker lets go of it.
+    """
+    if bool(ids) == bool(state):
+        raise click.UsageError("give ids, or --state for all jobs in one state")
+    if ids and any(given(options).values()):
+        raise click.UsageError("the options that choose jobs go with --state")
+    with connected(url, token) as client:
+        if ids:
+            each(ids, lambda id: client.delete(queue, id), "deleted")
+            return DONE
+
+        def ask(many: str) -> bool:
+            return confirmed(f"Delete {many} of {queue} ({state})?")
+
+        return work(client, "delete", queue, options, ask=None if yes else ask, state=state)
+
+
+def each(ids: tuple[str, ...] | list[str], act: Callable[[str], object], what: str) -> None:
+    """Do something to each job, and say how far it came whatever stops it."""
+    counter = Counter(what, of=len(ids))
+    done = 0
+    try:
+        for id in ids:
+            act(id)
+            done += 1
+            counter.show(done)
+    except ClientError as error:
+        counter.clear()
+        raise failure(error, f"; {counted(done, 'job')} {what} before job {id}") from None
+    except KeyboardInterrupt:
+        counter.clear()
+        told = f"{counted(done, 'job')} of {len(ids)} {what}"
+        raise Failure(f"stopped: {told}; call it again for the rest", INTERRUPTED) from None
+    counter.clear()
+    click.echo(f"{counted(done, 'job')} {what}")
+
+
+# --- leases by hand
+
+
+@click.command(short_help="Take jobs for a while, to ack them later.")
+@QUEUES
+@options_of("lease", "count", "seconds", "wait")
+@click.option("--worker", metavar="ID", help="The id of the worker that takes them, shown to people.")
+@server_options
+def lease(queues: str, worker: str | None, url: str, token: str | None, **options: Any) -> int:
+    """Take jobs for a while and print each as a line of JSON, with the token of its lease in `lease`.
+
+    They come again unless `presque ack` says in time that they are done. Exits with 7 when there is no job.
+    """
+    look_before_taking()
+    with connected(url, token, worker=worker) as client:
+        taken = client.lease(queues, **given(options))
+    lines = [
+        encoded({
+            "queue": one.queue, "id": one.id, "job": one.value, "attempt": one.attempt,
+            "max_attempts": one.max_attempts, "lease": one.lease, "lease_until": one.lease_until,
+        })
+        for one in taken
+    ]  # fmt: skip
+    if taken:
+        print_job("\n".join(lines), taken=True)
+    else:
+        click.echo("presque: no job", err=True)
+    return DONE if taken else NOTHING_THERE
+
+
+def _settles(
+    name: str,
+    *fields: str,
+    more: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda command: command,
+) -> Callable[[Callable[..., Settled]], click.Command]:
+    """A command that ends or extends a lease; `more` adds options that are not fields."""
+
+    def make(act: Callable[..., Settled]) -> click.Command:
+        @options_of(name, *fields)
+        @more
+        @server_options
+        def command(queue: str, id: str, token_of: str, url: str, token: str | None, **options: Any) -> None:
+            with connected(url, token) as client:
+                held = {"queue": queue, "id": id, "lease": token_of}
+                click.echo(_state(act(client, held, given(options))))
+
+        for argument, metavar in (("token_of", "LEASE"), ("id", "ID"), ("queue", "QUEUE")):
+            command = click.argument(argument, metavar=metavar)(command)
+        short = (act.__doc__ or "").partition("\n")[0]
+        return click.command(name, help=act.__doc__, short_help=short)(command)
+
+    return make
+
+
+def _state(settled: Settled) -> str:
+    """The job's new state, and the moment that it speaks of."""
+    until = settled.get("run_at") or settled.get("lease_until")
+    cancel = "; somebody wants it to stop" if settled.get("cancel") else ""
+    return settled["state"] + (f" until {until}" if until else "") + cancel
+
+
+@_settles("ack", "result", "progress")
+def ack(client: Client, held: dict[str, str], options: dict[str, Any]) -> Settled:
+    """Report that a leased job is done.
+
+    LEASE is the token that `presque lease` printed.
+    """
+    return client.ack(held, **options)
+
+
+@_settles(
+    "fail", "error", "backtrace", "retry_in", "progress", "saved",
+    more=click.option("--dead", is_flag=True, default=None, help="Do not retry it."),
+)  # fmt: skip
+def fail(client: Client, held: dict[str, str], options: dict[str, Any]) -> Settled:
+    """Report that a leased job failed.
+
+    It is tried again as the policy of its queue says, or after --retry-in; after the last attempt it is dead.
+    """
+    retry = False if options.pop("dead", None) else None
+    return client.fail(held, options.pop("error", ""), retry=retry, **options)
+
+
+@_settles("release", "delay", "progress", "saved")
+def release(client: Client, held: dict[str, str], options: dict[str, Any]) -> Settled:
+    """Give a leased job back, which is not a failure.
+
+    It is ready again, at once or after --delay.
+    """
+    return client.release(held, **options)
+
+
+@_settles("extend", "seconds", "progress", "saved")
+def extend(client: Client, held: dict[str, str], options: dict[str, Any]) -> Settled:
+    """Hold a leased job longer.
+
+    For --seconds from now, else as long as at first.
+    """
+    return client.extend(held, **options)

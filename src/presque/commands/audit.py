@@ -1,0 +1,94 @@
+"""The audit: who changed what, and who was refused, when and from where.
+
+Each line is in the store for all servers, and in the log. It never holds a body or a secret. Somebody without
+a token can be refused as often as they like, so a second has room for a few refusals and for how many more
+there were. Holders of tokens have room of their own, and refusals push no acts out of the store: nobody can
+cover up what was done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from presque.commands.who import Who
+from presque.engine.access import Access
+from presque.engine.notes import Notes
+from presque.errors import NoNamespace, Refused, TokenMissing
+
+log = logging.getLogger("presque.audit")
+
+REFUSALS_A_SECOND = 10
+
+
+class Audit:
+    """The audit of one server, in one namespace. `of` finds that of another one by its name."""
+
+    def __init__(
+        self,
+        access: Access,
+        notes: Callable[[], Notes],
+        of: Callable[[str], Audit] | None = None,
+        namespace: str | None = None,
+    ) -> None:
+        self._access = access
+        self._notes = notes
+        self._of = of
+        self._namespace = namespace
+        self._room = {True: REFUSALS_A_SECOND, False: REFUSALS_A_SECOND}  # with a token, without one
+        self._more = 0
+        self._filling = False
+
+    def acted(self, verb: str, who: Who, about: str | None, source: str, code: str) -> None:
+        """Somebody did something, or tried to: `code` is `done` or that of the error."""
+        log.info(
+            "audit.act verb=%s about=%s token=%s name=%s from=%s outcome=%s namespace=%s",
+            verb, about, who.id or None, who.name or None, source, code, self._namespace,
+        )  # fmt: skip
+        self._note("act", verb, about, who.id, who.name, source, code)
+
+    def refused(self, error: Refused, source: str) -> None:
+        """Somebody was refused. It is kept in the audit of the namespace of their token. A page that is
+        opened asks without a token who its viewer is; that is not a refusal.
+        """
+        if isinstance(error, TokenMissing) and error.verb == "whoami":
+            return
+        record = self._access.records.get(error.who)
+        if record is not None and record.namespace is not None and self._of is not None:
+            with contextlib.suppress(NoNamespace):
+                self._of(record.namespace).refused(error, source)
+                return
+        if not self._filling:
+            self._filling = True
+            asyncio.get_running_loop().call_later(1, self._fill)
+        known = record is not None
+        if self._room[known] == 0:
+            self._more += 1
+            return
+        self._room[known] -= 1
+        name = record.name if record is not None else None
+        log.warning(
+            "audit.refused verb=%s about=%s token=%s name=%s from=%s code=%s namespace=%s",
+            error.verb or None, error.queue, error.who or None, name, source, error.code, self._namespace,
+        )  # fmt: skip
+        self._note("refused", error.verb, error.queue, error.who, name, source, error.code)
+
+    def _fill(self) -> None:
+        more, self._more, self._filling = self._more, 0, False
+        self._room = dict.fromkeys(self._room, REFUSALS_A_SECOND)
+        if more:
+            log.warning("audit.refused_more count=%d", more)
+            self._add({"kind": "refused", "count": more})
+
+    def _note(
+        self, kind: str, verb: str, about: str | None, token: str, name: str | None, source: str, code: str
+    ) -> None:
+        said: dict[str, Any] = {"kind": kind, "outcome": code, "verb": verb or None, "about": about}
+        self._add(said | {"token": token or None, "name": name or None, "from": source or None})
+
+    def _add(self, what: dict[str, Any]) -> None:
+        with contextlib.suppress(NoNamespace):  # it is about to be deleted, and its audit with it
+            self._notes().add(what)

@@ -1,0 +1,371 @@
+-- History: what happened to a queue in each stretch of time, and to all queues together.
+--
+-- The counters of a queue never go back but by a purge, and what it holds is counted at any moment. So nothing is
+-- written for the history while jobs go through, but three fields of `meta` that grow (`count_times`). The first call
+-- that changes something 10 s after the one before makes a note: it measures the queue, before the change, and adds the
+-- difference to what was measured last to a bucket of each period. Who closes the buckets of queues that nobody
+-- touches any more is `close`, which any server may call: a difference is taken once, whoever takes it.
+--
+--   ns:{queue}:history:5m   hash  slot -> bucket, see below; :1h, :1d and :7d beside it for the other periods
+--   ns:{:queues}:history:…  the same of all queues together; :all holds what happened since the first of them
+--   ns:{:queues}:opened     zset  queues whose last bucket is not closed, scored by when it began (ms)
+--
+-- A bucket is a list (MessagePack), as a measurement is: its number (of a measurement: when it was made, ms), ready,
+-- leased, scheduled and dead jobs, since when the oldest ready job waits (ms, 0 for none), pushed, fetched, done,
+-- failed, died, expired, ms waited, ms run, and a map of times: 'w<n>' -> how many jobs waited for less than 2^n ms and
+-- not less than half of that; 'r<n>' the same of runs. In a bucket of a queue the first five say how it was when
+-- the bucket began, and the others what happened in it. In a bucket of all queues together ready, leased, scheduled
+-- and dead are by how much they grew.
+--
+-- The number of a bucket is its beginning divided by its length; its slot is the number modulo how many there are.
+-- A hash is forgotten by the store when all that it holds is too old. presque/periods.py has the same table.
+local PERIODS = {
+  {name = '5m', ms = SNAPSHOT_MS, most = 30},
+  {name = '1h', ms = 60000, most = 60},
+  {name = '1d', ms = 900000, most = 96},
+  {name = '7d', ms = 7200000, most = 84},
+}
+local ALL_TIME = {name = 'all', ms = 2 ^ 53, most = 1}
+local DEPTH, OLDEST, COUNTERS, TIMES = {2, 3, 4, 5}, 6, {7, 8, 9, 10, 11, 12, 13, 14}, 15
+local TIME_MOST = 31
+local TIME_FIELDS = {}
+for n = 0, TIME_MOST do
+  TIME_FIELDS[n + 1], TIME_FIELDS[n + TIME_MOST + 2] = 'w' .. n, 'r' .. n
+end
+
+local note, write_note, write_meta, begin, leave_history, count_waits, ran, count_runs, oldest_of_all, look_ahead
+do  -- a library has room for 200 local names at once: those in here end with the block
+
+-- The entries of one priority that will be handed out next, from `start` on: with groups in turn, and then
+-- only those of the first LOOK groups and no further than LOOK each.
+function look_ahead(q, priority, start, count)
+  if not q.grouped then return redis.call('LRANGE', list_of(q, priority), start, start + count - 1) end
+  local entries, lists = {}, {}
+  if start > 0 then return entries end
+  for i, group in ipairs(redis.call('ZRANGE', ring_of(q, priority), 0, LOOK - 1)) do
+    lists[i] = redis.call('LRANGE', list_for(q, priority, group), 0, math.min(count, LOOK) - 1)
+  end
+  for turn = 1, LOOK do
+    for _, list in ipairs(lists) do
+      if #entries < count then entries[#entries + 1] = list[turn] end
+    end
+  end
+  return entries
+end
+
+local OF_A_LOOK = 32 * 1024  -- what it costs besides, in bytes of records
+
+-- When the oldest ready job of one priority began to wait, or nil. Looks at 20 ids at most, since ids of
+-- dropped jobs may lie in front, and copies no more bodies than it must: the first job that is there is the oldest,
+-- but where groups take turns; there it stops after LOOK_BYTES.
+local function oldest_of(q, priority)
+  local since, bytes = nil, 0
+  spare.look = spare.look - OF_A_LOOK
+  for _, id in ipairs(ids_of(q, look_ahead(q, priority, 0, 20))) do
+    local record = redis.call('HGET', q.jobs, id)
+    if record then
+      local began = parse(record).run_at or pushed_at_of(record)
+      since, bytes = math.min(since or began, began), bytes + #record
+      spare.look = spare.look - #record
+      if not q.grouped or bytes >= LOOK_BYTES then break end
+    end
+  end
+  return since
+end
+
+-- Since when the oldest ready job waits (ms), or nil. `ready` is how many there are. Nil, too, in a call that has looked
+-- at many large jobs of other queues.
+function oldest_of_all(q, now, ready)
+  local oldest = nil
+  if spare.look <= 0 then return nil end
+  if q.timed then
+    local due = redis.call('ZRANGE', q.due, 0, 0, 'WITHSCORES')
+    if due[2] and tonumber(due[2]) <= steady(q, now) then oldest = tonumber(due[2]) - steady(q, now) + now end
+  end
+  if ready > 0 then
+    for _, priority in ipairs(priorities_of(q)) do
+      local since = oldest_of(q, priority)
+      if since then oldest = math.min(oldest or since, since) end
+    end
+  end
+  return ready > 0 and oldest or nil
+end
+
+-- How a queue is now.
+local function measure(q, now)
+  local counts, times = count_states(q, now), {}
+  for i, count in ipairs(redis.call('HMGET', q.meta, unpack(TIME_FIELDS))) do
+    if count then times[TIME_FIELDS[i]] = tonumber(count) end
+  end
+  local died = tonumber(redis.call('HGET', q.meta, 'died') or 0)
+  return {
+    now, counts.ready, counts.leased, counts.scheduled, counts.dead, oldest_of_all(q, now, counts.ready) or 0,
+    q.seq, q.fetched, q.processed - q.fetched, q.failed, died, q.expired + counts.late, q.waited,
+    q.ran_ms, times,
+  }
+end
+
+-- What happened between two measurements, as a bucket that has no number yet; nil if nothing did.
+local function between(earlier, later)
+  local bucket, changed = {unpack(earlier, 1, OLDEST)}, false
+  for _, i in ipairs(COUNTERS) do
+    bucket[i] = later[i] - earlier[i]
+    changed = changed or bucket[i] ~= 0
+  end
+  bucket[TIMES] = {}
+  for name, count in pairs(later[TIMES]) do
+    local more = count - (earlier[TIMES][name] or 0)
+    if more ~= 0 then bucket[TIMES][name] = more end
+  end
+  for _, i in ipairs(DEPTH) do changed = changed or later[i] ~= earlier[i] end
+  return changed and bucket or nil
+end
+
+-- Add to a bucket what happened later in it. That of all queues together grows in depth as well.
+local function grow(bucket, more, together)
+  if together then
+    for _, i in ipairs(DEPTH) do bucket[i] = bucket[i] + more[i] end
+  end
+  for _, i in ipairs(COUNTERS) do bucket[i] = bucket[i] + more[i] end
+  for name, count in pairs(more[TIMES]) do bucket[TIMES][name] = (bucket[TIMES][name] or 0) + count end
+end
+
+-- Note in a period what happened at a moment.
+local function keep(prefix, period, at, bucket, together)
+  local key, number = prefix .. ':history:' .. period.name, math.floor(at / period.ms)
+  local slot = number % period.most
+  local packed = redis.call('HGET', key, slot)
+  local kept = packed and cmsgpack.unpack(packed)
+  if kept and kept[1] == number then grow(kept, bucket, together) else kept = bucket end
+  kept[1] = number
+  redis.call('HSET', key, slot, cmsgpack.pack(kept))
+  if period ~= ALL_TIME and redis.call('PTTL', key) < period.ms * period.most then
+    redis.call('PEXPIRE', key, 2 * period.ms * period.most)
+  end
+end
+
+local function copy(bucket)
+  local other, times = {unpack(bucket, 1, TIMES - 1)}, {}
+  for name, count in pairs(bucket[TIMES]) do times[name] = count end
+  other[TIMES] = times
+  return other
+end
+
+-- What the queue's part in the depth of all queues is so far; and note that it is `depth` now.
+local function counted_before(q, depth)
+  local before = redis.call('HGET', q.meta, 'counted')
+  redis.call('HSET', q.meta, 'counted', cmsgpack.pack(depth))
+  return before and cmsgpack.unpack(before) or {0, 0, 0, 0}
+end
+
+-- Note for all queues together what happened to one.
+local function keep_together(q, at, bucket, depth)
+  local before = counted_before(q, depth)
+  local together = copy(bucket)
+  for i, place in ipairs(DEPTH) do together[place] = depth[i] - before[i] end
+  together[OLDEST] = 0
+  for _, period in ipairs(PERIODS) do keep(registry_of(q), period, at, copy(together), true) end
+  keep(q.registry, ALL_TIME, at, together, true)
+end
+
+-- Close the bucket that is open, with what the queue is now.
+local function close_bucket(q, figures)
+  local packed = redis.call('HGET', q.meta, 'opened')
+  if not packed then return end
+  local opened = cmsgpack.unpack(packed)
+  local bucket = between(opened, figures)
+  if not bucket then return end
+  for _, period in ipairs(PERIODS) do keep(string.sub(q.meta, 1, -6), period, opened[1], copy(bucket)) end
+  keep_together(q, opened[1], bucket, {unpack(figures, 2, 5)})
+end
+
+-- Whether the last note is of another bucket than this moment.
+local function is_due(q, now)
+  local last = tonumber(string.match(q.rates, '^(%d+)') or 0)
+  return math.floor(last / SNAPSHOT_MS) ~= math.floor(now / SNAPSHOT_MS)
+end
+
+-- Before a call changes something: measure the queue if a note is due. Writes nothing yet.
+--
+-- The rates of the last minute come from the last seven notes. An idle queue costs nothing.
+function note(q, now)
+  if not q.note and is_due(q, now) then q.note = measure(q, now) end
+end
+
+-- Write the note that is due. History that cannot be written costs no job.
+function write_note(q)
+  local figures = q.note
+  if not figures then return end
+  q.note = false
+  local notes = {string.format('%.0f:%.0f:%.0f:%.0f', figures[1], figures[7], figures[8] + figures[9], figures[10])}
+  for one in string.gmatch(q.rates, '[^ ]+') do
+    if #notes == SNAPSHOTS then break end
+    notes[#notes + 1] = one
+  end
+  q.rates = table.concat(notes, ' ')
+  pcall(close_bucket, q, figures)
+  redis.call('HSET', q.meta, 'rates', q.rates, 'opened', cmsgpack.pack(figures))
+  redis.pcall('ZADD', registry_of(q) .. ':opened', math.floor(figures[1] / SNAPSHOT_MS) * SNAPSHOT_MS, q.name)
+end
+
+-- Both, where nothing was changed yet and nothing can fail any more.
+function begin(q, now)
+  note(q, now)
+  write_note(q)
+end
+
+-- Write what changed of `meta`: a flat list of fields and values, and the note if one is due.
+function write_meta(q, fields)
+  write_note(q)
+  if q.inside and q.grown ~= q.told then
+    fields[#fields + 1], fields[#fields + 2] = 'bytes', q.bytes + q.grown
+    q.told = q.grown
+  end
+  if #fields > 0 then redis.call('HSET', q.meta, unpack(fields)) end
+end
+
+-- Let nothing of a queue stay in the history, but what all queues together did. Before its counters go.
+function leave_history(q, now)
+  local figures = measure(q, now)
+  pcall(close_bucket, q, figures)
+  local nothing = {now, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {}}
+  pcall(keep_together, q, now, nothing, {0, 0, 0, 0})
+  for _, period in ipairs(PERIODS) do redis.call('UNLINK', string.sub(q.meta, 1, -5) .. 'history:' .. period.name) end
+  redis.call('HDEL', q.meta, 'opened', 'counted', 'died', 'waited', 'ran', 'fetched', unpack(TIME_FIELDS))
+  redis.pcall('ZREM', registry_of(q) .. ':opened', q.name)
+end
+
+-- Count times: how many in each class.
+local function count_times(q, letter, counts)
+  for n, count in pairs(counts) do redis.call('HINCRBY', q.meta, letter .. n, count) end
+end
+
+-- Count how long the jobs that are handed out waited, from when they were ready for the first time; not those that
+-- were handed out `earlier`. Adds their sum to the fields of `meta`.
+function count_waits(q, now, ready, earlier, fields)
+  local counts, sum, special, byte = {}, 0, ready.special, string.byte
+  local n, wait, alike = 0, 0, 0   -- so many, one after the other, waited so long
+  local high, middle, low = -1, 0, 0  -- the last bytes of when the job before was pushed: most come together
+  for i, record in ipairs(ready.records) do
+    if not earlier[i] then
+      local job = special[i]
+      local a, b, c = byte(record, 6, 8)
+      if c ~= low or b ~= middle or a ~= high or (job and job.run_at) then
+        if alike > 0 then counts[n], sum = (counts[n] or 0) + alike, sum + alike * wait end
+        local run_at = job and job.run_at
+        wait = math.max(0, now - (run_at or pushed_at_of(record)))
+        local _, power = math.frexp(wait)
+        n, alike = math.min(power, TIME_MOST), 0
+        high, middle, low = run_at and -1 or a, b, c
+      end
+      alike = alike + 1
+    end
+  end
+  if alike > 0 then counts[n], sum = (counts[n] or 0) + alike, sum + alike * wait end
+  count_times(q, 'w', counts)
+  if sum > 0 then add(fields, 'waited', q.waited + sum) end
+end
+
+-- Note that a job that was leased has been settled: done, or failed. `count_runs` writes it.
+function ran(q, now, run)
+  local took = math.max(0, now - run.at)
+  local _, power = math.frexp(took)
+  local n = math.min(power, TIME_MOST)
+  q.ran = q.ran or {}
+  q.ran[n], q.ran_ms = (q.ran[n] or 0) + 1, q.ran_ms + took
+end
+
+function count_runs(q)
+  if q.ran then count_times(q, 'r', q.ran) end
+end
+
+-- close: close the buckets of queues whose time is over.
+--
+-- keys   the set of names
+-- args   how many at most
+-- reply  how many were looked at; fewer if they hold large jobs
+local function close(keys, args)
+  local now, index = clock(), keys[1] .. ':opened'
+  local over = '(' .. string.format('%.0f', math.floor(now / SNAPSHOT_MS) * SNAPSHOT_MS)
+  local names = redis.call('ZRANGEBYSCORE', index, '-inf', over, 'LIMIT', 0, math.min(tonumber(args[1]), LOOK))
+  local looked = 0
+  for _, name in ipairs(names) do
+    if spare.look <= 0 then break end
+    looked = looked + 1
+    redis.call('ZREM', index, name)
+    pcall(function()
+      local q = open(keys_of(keys[1], name), 1)
+      close_bucket(q, measure(q, now))
+      redis.call('HDEL', q.meta, 'opened')
+    end)
+  end
+  return looked
+end
+
+local function period_of(name)
+  for _, period in ipairs(PERIODS) do
+    if period.name == name then return period end
+  end
+  if name == 'all' then return ALL_TIME end
+  error(redis.error_reply('ERR there is no period ' .. name))
+end
+
+-- history: what happened to some queues; changes nothing.
+--
+-- keys   the keys of each queue
+-- args   the name of a period, or 'all'
+-- reply  the moment (ms), position and reason of queues that are spoilt, how many queues were looked at, then for each
+--        of these that is not spoilt its position, how it is now, how it was when its open bucket began ('' if none is
+--        open), and its buckets; all but the position in MessagePack
+local function history(keys, args)
+  local now, period, spoilt = clock(), period_of(args[1]), {}
+  local reply = {string.format('%.0f', now), spoilt, 0}
+  reply[3] = each_queue(keys, spoilt, function(q)
+    local key = string.sub(q.meta, 1, -5) .. 'history:' .. period.name
+    local buckets = period ~= ALL_TIME and redis.call('HVALS', key) or NONE
+    for _, bucket in ipairs(buckets) do spare.look = spare.look - #bucket end
+    add(reply, q.position, cmsgpack.pack(measure(q, now)))
+    add(reply, redis.call('HGET', q.meta, 'opened') or '', buckets)
+  end, true)
+  return reply
+end
+
+-- history_of_all: what happened to all queues together; changes nothing.
+--
+-- keys   the set of names
+-- args   the name of a period, of the queues with an open bucket how many are looked at, and how many were before
+-- reply  the moment (ms), what happened since the first queue, the buckets of the period (neither of them if some queues
+--        were looked at before), how many queues were looked at now, 1 if there are more, then of each of these how it
+--        is now, how it was when its open bucket began, and its part in the depth of all queues so far, or ''. All but
+--        the numbers in MessagePack
+local function history_of_all(keys, args)
+  local now, period, from = clock(), period_of(args[1]), tonumber(args[3])
+  local reply = {string.format('%.0f', now), '', NONE, 0, 0}
+  if from == 0 then
+    reply[2] = redis.call('HGET', keys[1] .. ':history:all', 0) or ''
+    if period ~= ALL_TIME then reply[3] = redis.call('HVALS', keys[1] .. ':history:' .. period.name) end
+  end
+  local most = tonumber(args[2])
+  local names = redis.call('ZRANGE', keys[1] .. ':opened', from, from + most)
+  for _, name in ipairs(names) do
+    if reply[4] == most or spare.look <= 0 then
+      reply[5] = 1
+      break
+    end
+    reply[4] = reply[4] + 1
+    pcall(function()
+      local q = open(keys_of(keys[1], name), 1)
+      local found = redis.call('HMGET', q.meta, 'opened', 'counted')
+      if not found[1] then return end
+      add(reply, cmsgpack.pack(measure(q, now)), found[1])
+      reply[#reply + 1] = found[2] or ''
+    end)
+  end
+  return reply
+end
+
+offer('close', close, {'allow-oom'})
+offer('history', history, {'no-writes'})
+offer('history_of_all', history_of_all, {'no-writes'})
+
+end

@@ -1,0 +1,94 @@
+-- What a namespace holds, and how much it may hold: queues, jobs, and bytes of their records.
+--
+-- Jobs are counted in every namespace that was made (`ns:name`), and not in the server's own: there nothing of this costs
+-- anything. `open` notes which queues of a call are counted, whoever writes or deletes records says how many came
+-- (`q.came`) and by how many bytes (`q.grown`), and `add_up` adds it all up when the call returns. So what is counted is
+-- exact at any moment, and a push that would be one too many is refused in the same step that would have stored it.
+--
+-- A write costs most, since it goes to the disk as well. So a call writes the sums once, and the bytes of a queue with
+-- what else it writes into `meta` (`write_meta`); see bench/counting.py.
+--
+--   ns:name:{:queues}:used       hash  jobs, bytes        what there is
+--                                      queues_most, jobs_most, bytes_most  what there may be, where that is bound
+--   ns:name:{:queues}:used:open  hash  server -> '<connections> <ms>', when it said so last
+--
+-- Bytes are those of records: 12 beside a body, and what was asked for with it. What is kept of a leased or finished
+-- job beside its record, such as its result, is bound for each job and not counted.
+
+-- What there is and may be in the namespace of a queue; nil where nothing is bound.
+local function quotas_of(q)
+  if not q.inside then return nil end
+  local found = used_of(q)
+  if not found or not (found[3] or found[4] or found[5]) then return nil end
+  local quotas = {jobs = tonumber(found[1] or 0), bytes = tonumber(found[2] or 0),
+    jobs_most = tonumber(found[4] or math.huge), bytes_most = tonumber(found[5] or math.huge)}
+  if found[3] and q.seq == 0 and not redis.call('ZSCORE', q.registry, q.name) then
+    local queues = redis.call('ZCARD', q.registry)
+    if queues >= tonumber(found[3]) then quotas.refused = string.format('quota queues %d %s', queues, found[3]) end
+  end
+  return quotas
+end
+
+-- Why another job, or `grown` of one that is there, with so many bytes is too much; if it is not, it is counted.
+local function refused_by(quotas, bytes, grown)
+  if quotas.refused then return quotas.refused end
+  local jobs, size = quotas.jobs + (grown and 0 or 1), quotas.bytes + bytes
+  if jobs > quotas.jobs_most and not grown then
+    return string.format('quota jobs %.0f %.0f', quotas.jobs, quotas.jobs_most)
+  end
+  if size > quotas.bytes_most then
+    return string.format('quota bytes %.0f %.0f %d', quotas.bytes, quotas.bytes_most, bytes)
+  end
+  quotas.jobs, quotas.bytes = jobs, size
+end
+
+-- Why something may not be kept of a queue that had no job yet, if so.
+local function refused_new(q)
+  local quotas = q.seq == 0 and quotas_of(q)
+  return quotas and quotas.refused
+end
+
+-- quota: how much a namespace may hold.
+--
+-- keys   its set of names, used, used:open
+-- args   queues, jobs, bytes, '' for what is not bound
+-- reply  1
+local function quota(keys, args)
+  redis.call('HLEN', keys[2])
+  for i, name in ipairs({'queues_most', 'jobs_most', 'bytes_most'}) do
+    if args[i] == '' then redis.call('HDEL', keys[2], name) else redis.call('HSET', keys[2], name, args[i]) end
+  end
+  return 1
+end
+
+local HEARD_MS = 15000  -- a server that has said nothing for so long has no connections
+
+-- usage: what a namespace holds. A server says how many connections it has there.
+--
+-- keys   its set of names, used, used:open
+-- args   server, or '' to say nothing; how many connections
+-- reply  queues, jobs, bytes, connections of all servers
+local function usage(keys, args)
+  local now, queues, used = clock(), redis.call('ZCARD', keys[1]), redis.call('HMGET', keys[2], 'jobs', 'bytes')
+  local said, count = redis.call('HGETALL', keys[3]), tonumber(args[2])
+  local connections, known = args[1] == '' and 0 or count, false
+  for i = 1, #said, 2 do
+    local open, at = string.match(said[i + 1], '^(%d+) (%d+)$')
+    if said[i] == args[1] then
+      known = tonumber(open) == count and now - tonumber(at) < HEARD_MS / 3
+    elseif open and now - tonumber(at) <= HEARD_MS then
+      connections = connections + tonumber(open)
+    else
+      redis.call('HDEL', keys[3], said[i])
+    end
+  end
+  if args[1] ~= '' and count > 0 and not known then
+    redis.call('HSET', keys[3], args[1], string.format('%d %.0f', count, now))
+  elseif args[1] ~= '' and count == 0 then
+    redis.call('HDEL', keys[3], args[1])
+  end
+  return {queues, tonumber(used[1] or 0), tonumber(used[2] or 0), connections}
+end
+
+offer('quota', quota, {'allow-oom'})
+offer('usage', usage, {'allow-oom'})

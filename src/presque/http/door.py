@@ -1,0 +1,260 @@
+"""What all connections of a server share: who is connected, what they may hold, the clock of their deadlines.
+
+A connection asks the door whether it may come in. Once a second the door looks for connections whose deadline
+has passed. When access tokens change, and when the server stops, it tells all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import functools
+import logging
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any, Protocol
+
+from presque.config.settings import LimitSettings
+from presque.errors import PresqueError, Refused
+from presque.http import answers
+from presque.http.head import Head
+from presque.http.problems import Sums, TooMany
+from presque.http.proxies import Proxies
+from presque.http.tallies import Tallies, Tally
+
+log = logging.getLogger("presque.http")
+
+STUCK_S = 0.25  # who takes nothing for so long is a slow reader, if there are too many bytes
+CLIENTS_MOST = 64  # kinds of clients for which heads are remembered apart
+OUT_OF_FILES_S = 60.0  # so long without trouble ends a spell
+
+
+class Member(Protocol):
+    """A connection, as the door sees it."""
+
+    deadline: float
+    pinned: int
+    transport: asyncio.Transport
+
+    def forget(self) -> None:
+        """Parse the next head again."""
+
+    def time_is_up(self) -> None:
+        """The deadline has passed."""
+
+    def unpin(self) -> None:
+        """Its answer no longer counts."""
+
+    def shutdown(self) -> None:
+        """The server is stopping: end as soon as nothing is owed."""
+
+    def reconsider(self) -> None:
+        """Access tokens may have become invalid: end if its own has."""
+
+
+class Upgraded(Protocol):
+    """The protocol that a connection speaks after it was handed over. It calls `lost` when it has ended."""
+
+    lost: Callable[[], object]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
+
+    def data_received(self, data: bytes) -> None: ...
+
+    def shutdown(self) -> None:
+        """The server is stopping."""
+
+    def reconsider(self) -> None:
+        """Access tokens may have become invalid: end if ours has."""
+
+
+class Door:
+    """What all connections of one server share."""
+
+    def __init__(
+        self,
+        planner: Any,
+        max_body: int,
+        limits: LimitSettings | None = None,
+        proxies: Proxies | None = None,
+        refused: Callable[[Refused, str], None] | None = None,
+    ) -> None:
+        self.planner = planner
+        self.refused = refused  # told of each client that may not do what it asked for, with its address
+        self.max_body = max_body
+        self.limits = limits = limits or LimitSettings()
+        self.requests_most = limits.requests or sys.maxsize
+        self.idle_s = limits.idle
+        self.proxies = proxies or Proxies()
+        self.under_way = 0  # requests
+        self.held = 0  # bytes of bodies
+        self.pinned = 0  # bytes of answers that were not taken
+        self.stuck: dict[Member, float] = {}  # who has not taken an answer -> since when
+        self.by_address: dict[str, int] = {}  # connections, or requests of clients of proxies
+        self.connections: set[Member] = set()
+        self.upgraded: set[Upgraded] = set()
+        self.each_second: list[Callable[[], None]] = []
+        self.now = 0.0
+        self.date = self.created = self.ok = self.mark = b""
+        self.known_errors: dict[tuple[PresqueError, bool, bool], bytes] = {}
+        self.tallies = Tallies()
+        self.traced: Callable[[Tally, Head], Tally] | None = None  # where a request is counted that is traced
+        self.unread = self.tallies.of("unread")  # requests that could not be read
+        self.loop = asyncio.get_running_loop()
+        self._understood: dict[tuple[bool, tuple[str, ...]], dict[bytes, Any]] = {}
+        self._empty: asyncio.Event | None = None
+        self._out_of_files_at = -OUT_OF_FILES_S
+        self._ticker: asyncio.TimerHandle | None = None
+        self.sums = Sums()
+        self.tick()
+
+    def understood(self, *, proxied: bool = False, names: tuple[str, ...] = ()) -> dict[bytes, Any]:
+        """The heads that were understood before, of clients that are the same to us: what a head asks for
+        depends on whether its proxy headers are believed, and on who shows a certificate."""
+        if len(self._understood) > CLIENTS_MOST:
+            self.forget()
+            self._understood.clear()
+        return self._understood.setdefault((proxied, names), {})
+
+    def forget(self) -> None:
+        """Parse every head again."""
+        for connection in self.connections:
+            connection.forget()
+        for heads_of_some in self._understood.values():
+            heads_of_some.clear()
+
+    def full(self, address: str) -> TooMany | None:
+        """Why another connection from this address, "" for one that is not counted, is too many."""
+        limits = self.limits
+        if limits.connections and len(self.connections) + len(self.upgraded) > limits.connections:
+            return TooMany(
+                f"this server has {limits.connections} connections, the most that are allowed", 503
+            )
+        return self.crowded(address)
+
+    def crowded(self, address: str) -> TooMany | None:
+        """Why another connection, or request through a proxy, of this address is too many."""
+        most = self.limits.by_address
+        if most and address and self.by_address.get(address, 0) >= most:
+            said = f"your address has {most} connections or requests under way, the most that are allowed"
+            return TooMany(said, 429)
+        return None
+
+    def enter(self, address: str) -> None:
+        """Count a connection or request of an address."""
+        if address:
+            self.by_address[address] = self.by_address.get(address, 0) + 1
+
+    def leave(self, address: str) -> None:
+        """It has ended."""
+        if address:
+            left = self.by_address[address] - 1
+            if left:
+                self.by_address[address] = left
+            else:
+                del self.by_address[address]
+
+    def pin(self, connection: Member, size: int) -> None:
+        """A client has not taken so many bytes of an answer. If there are too many of all of them, cut off
+        those that have been stuck for a while, the largest first: a quick reader is stuck for a moment."""
+        now = self.loop.time()
+        self.pinned += size
+        self.stuck[connection] = now
+        most = self.limits.answers
+        if not most or self.pinned <= most:
+            return
+        slow = [one for one, since in self.stuck.items() if now - since >= STUCK_S]
+        slow.sort(key=lambda one: one.pinned, reverse=True)
+        cut, size = 0, self.pinned
+        for one in slow:
+            if self.pinned <= most:
+                break
+            one.unpin()
+            one.transport.abort()
+            cut += 1
+        if cut:
+            log.warning("server.slow_readers_cut connections=%d bytes=%d", cut, size)
+
+    def tell_turned_away(self, error: TooMany, address: str) -> None:
+        """Log that a client was turned away: the first at once, the others as a sum."""
+        self.sums.tell(str(error), functools.partial(_tell_turned_away, str(error), address))
+
+    def mark_answers(self, header: str) -> None:
+        """Have all answers from now on bear a header, in place of that of the call before."""
+        self.mark = f"{header}\r\n".encode()
+        self._date_answers()
+
+    def _date_answers(self) -> None:
+        """What the answers of the next second begin with."""
+        self.date = b"Date: %b\r\n%b" % (formatdate(time.time(), usegmt=True).encode(), self.mark)
+        kind = b"Content-Type: application/json\r\n"
+        self.created = answers.start(201, self.date) + kind
+        self.ok = answers.start(200, self.date) + kind + answers.NO_STORE
+        self.known_errors.clear()
+
+    def tick(self) -> None:
+        """Once a second: the date of the answers, and the deadlines of all connections."""
+        self._ticker = self.loop.call_later(1, self.tick)
+        self.now = self.loop.time()
+        self._date_answers()
+        for connection in [c for c in self.connections if 0 < c.deadline <= self.now]:
+            connection.time_is_up()
+        self._look_at_files()
+        for look in self.each_second:
+            look()
+
+    def _look_at_files(self) -> None:
+        """Log once for each spell that no descriptor is left for another connection. The loop closes those
+        that it cannot take, and tells nobody."""
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY))
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                return
+            if self.now - self._out_of_files_at >= OUT_OF_FILES_S:
+                most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+                log.error("server.out_of_files connections=%d limit=%d", len(self.connections), most)
+            self._out_of_files_at = self.now
+
+    def reconsider(self) -> None:
+        """Access tokens may have become invalid: forget what was understood, and end what only waits or
+        streams and would be refused now. A call that is already under way in the store is answered as
+        usual."""
+        self.forget()
+        for connection in list(self.connections):
+            connection.reconsider()
+        for other in list(self.upgraded):
+            other.reconsider()
+
+    def shutdown(self) -> None:
+        """The server is stopping: let each connection end as soon as it owes nothing."""
+        for connection in list(self.connections):
+            connection.shutdown()
+        for other in list(self.upgraded):
+            other.shutdown()
+
+    async def drained(self, within: float) -> None:
+        """Wait until all connections have ended, then cut off those that have not."""
+        self._empty = asyncio.Event()
+        self.ended()
+        try:
+            await asyncio.wait_for(self._empty.wait(), within)
+        except TimeoutError:
+            log.warning("server.cut_off connections=%d", len(self.connections))
+        for connection in list(self.connections):
+            connection.transport.abort()
+        if self._ticker is not None:
+            self._ticker.cancel()
+
+    def ended(self) -> None:
+        """A connection has ended."""
+        if self._empty is not None and not self.connections and not self.upgraded:
+            self._empty.set()
+
+
+def _tell_turned_away(reason: str, address: str, count: int) -> None:
+    log.warning("server.turned_away reason=%s address=%s count=%d", reason, address, count)

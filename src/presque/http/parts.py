@@ -1,0 +1,58 @@
+"""The body of a request in parts, as it arrives: for requests whose bodies need not fit into memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from presque.errors import PresqueError
+
+AHEAD_BYTES = 512 * 1024
+
+
+class Parts:
+    """The body of a request as it comes, in parts. Nothing more is read from the client while as much as
+    AHEAD_BYTES waits to be taken."""
+
+    __slots__ = ("_arrived", "_ended", "_error", "_ready", "_room")
+
+    def __init__(self, room: Callable[[], None]) -> None:
+        self._ready = bytearray()
+        self._room = room  # called when there is room again
+        self._ended = False
+        self._error: PresqueError | None = None
+        self._arrived: asyncio.Future[None] | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether no more should be read."""
+        return len(self._ready) >= AHEAD_BYTES
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether nothing more is wanted, since an error ended the body."""
+        return self._error is not None
+
+    def put(self, part: bytes, *, ended: bool = False, error: PresqueError | None = None) -> None:
+        """Some more has come; or the last, or nothing more will come because of an error."""
+        self._ready += part
+        self._ended = ended
+        self._error = error
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Each part once; raises the error that cut the body short."""
+        while True:
+            if self._ready:
+                part = bytes(self._ready)
+                self._ready.clear()
+                self._room()
+                yield part
+            elif self._error is not None:
+                raise self._error
+            elif self._ended:
+                return
+            else:
+                self._arrived = asyncio.get_running_loop().create_future()
+                await self._arrived

@@ -1,0 +1,232 @@
+"""The plugin for pytest: a throw-away server, as people use it in tests of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests import rig
+
+TESTS = """
+import time
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from presque import App, Client, Snooze, Worker, current_job
+
+
+def sign_up(name):
+    with Client() as client:  # PRESQUE_URL says where
+        client.push("mail", {"to": name})
+        client.push("reminders", {"to": name}, delay="1d")
+
+
+class Mailer(Worker):
+    def work(self, job):
+        return f"to {job['to']}"
+
+
+@pytest.mark.parametrize("turn", range(5))
+def test_each_test_finds_it_empty(presque, turn):
+    assert presque.pushed() == []
+    assert presque.client.queues() == [] and presque.client.crons() == []
+    assert abs(presque.clock.now - datetime.now(timezone.utc)) < timedelta(seconds=30)
+    sign_up("ana")
+    presque.client.put_cron("c", "q", 1, "@every 1m")
+    presque.client.change_policy("mail", max_attempts=1)
+    presque.client.stop("mail")
+    presque.clock.advance("3d")
+
+
+def test_what_was_pushed(presque):
+    sign_up("ana")
+    first, second = presque.pushed()
+    assert (first.queue, first.value, first.run_at) == ("mail", {"to": "ana"}, None)
+    assert second.run_at - second.pushed_at >= timedelta(days=1)
+    assert [job.value for job in presque.pushed("rem*")] == [{"to": "ana"}]
+    assert presque.pushed("other") == []
+
+
+def test_what_is_due(presque):
+    sign_up("ana")
+    works = {"mail": Mailer, "rem*": lambda job: 1 / 0}
+    [done] = presque.run_due(works)
+    assert (done.state, done.result, done.queue) == ("done", "to ana", "mail")
+    assert presque.run_due(works) == []
+    presque.clock.advance("1d")
+    [failed] = presque.run_due(works)
+    assert (failed.state, failed.error) == ("scheduled", "ZeroDivisionError: division by zero")
+    assert "lambda" in failed.backtrace
+    for attempt in range(2, 6):
+        presque.clock.advance("1h")
+        [failed] = presque.run_due(works)
+        assert failed.attempt == attempt
+    assert failed.state == "dead"
+
+
+def test_jobs_push_jobs_until_nothing_is_due(presque):
+    def count(n):
+        if n:
+            presque.client.push("count", n - 1)
+
+    presque.client.push("count", 7)
+    assert [run.value for run in presque.run_due({"*": count})] == list(range(7, -1, -1))
+    presque.client.push("count", 10)
+    with pytest.raises(RuntimeError, match="5 jobs were done"):
+        presque.run_due({"*": count}, most=5)
+
+
+def test_jobs_save_show_and_snooze(presque):
+    class Slow(Worker):
+        def work(self, job):
+            self.job.progress(0.5)
+            if self.job.saved is None:
+                assert self.job.save(job)
+                raise Snooze("1h")
+            return self.job.saved
+
+    presque.client.push("slow", [1], keep="1d")
+    [run] = presque.run_due({"slow": Slow})
+    assert run.state == "scheduled"
+    presque.clock.advance("1h")
+    [run] = presque.run_due({"slow": Slow})
+    assert (run.state, run.result, run.attempt) == ("done", [1], 1)
+    assert presque.client.job("slow", run.id)["progress"] == 0.5
+
+
+def test_recurring_jobs_come_at_their_moments(presque):
+    presque.client.put_cron("nightly", "reports", {}, "0 3 * * *")
+    presque.clock.advance("7d")
+    assert len(presque.run_due({"reports": lambda job: None})) == 7
+
+
+def test_async_work(presque):
+    async def double(job):
+        return 2 * job
+
+    presque.client.push("numbers", 4)
+    assert [run.result for run in presque.run_due({"numbers": double})] == [8]
+
+
+app = App(queue="calls", keep="1d")
+
+
+@app.task
+def greet(name: str, *, loud: bool = False) -> str:
+    current_job().save(name)
+    return name.upper() if loud else name
+
+
+@app.task
+async def wait_for(name: str) -> str:
+    return name
+
+
+@app.cron("0 3 * * *")
+@app.task(queue="nightly")
+def clean_up() -> None: ...
+
+
+def test_tasks(presque):
+    pushed = greet.push("ana", loud=True)
+    wait_for.options(delay="1h").push("bob")
+    [call] = presque.pushed(greet)
+    assert (call.args, call.kwargs) == (["ana"], {"loud": True})
+    assert [run.result for run in presque.run_due(app)] == ["ANA"]
+    assert pushed.result() == "ANA"
+    presque.put_crons(app)
+    presque.clock.advance("1d")
+    assert sorted(run.queue for run in presque.run_due(app)) == ["calls", "nightly"]
+    with app.inline() as ran:
+        greet.push("eve")
+    assert ran.outcomes[0].result == "eve"
+
+
+async def test_async_tests(presque):
+    await wait_for.apush("ana")
+    assert [run.result for run in await presque.run_due_async(app)] == ["ana"]
+
+
+def test_it_is_quick(presque):
+    began = time.perf_counter()
+    presque.clean()
+    print("cleaned in", time.perf_counter() - began)
+"""
+
+
+def run(directory: Path, tests: str, *flags: str, **environment: str) -> str:
+    """What pytest says of a file of tests."""
+    (directory / "test_it.py").write_text(tests)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "-o",
+            "asyncio_mode=auto",
+            "-q",
+            *flags,
+            "test_it.py",
+        ],
+        cwd=directory,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("flags", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_tests_share_a_server_and_find_it_empty(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    (tmp_path / "presque.yaml").write_text("nonsense: true\n")  # is not for the server of tests
+    said = run(tmp_path, TESTS, *flags, PRESQUE_TOKEN="not for it", PRESQUE_MEMORY="no")
+    assert "14 passed" in said, said
+
+
+def test_it_does_nothing_until_a_test_asks_for_it(tmp_path: Path) -> None:
+    tests = """
+import os, sys
+
+def test_nothing():
+    assert "presque.pytest_plugin" in sys.modules
+    assert not [name for name in sys.modules if name.startswith(("presque.client", "presque.worker"))]
+    assert "PRESQUE_URL" not in os.environ
+"""
+    assert "1 passed" in run(tmp_path, tests)
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
+    tests = """
+import presque.pytest_plugin
+
+presque.pytest_plugin.sys = type("sys", (), {"executable": "/bin/false", "platform": "linux"})
+
+def test_it(presque):
+    pass
+"""
+    said = run(tmp_path, tests)
+    assert "the server of the fixture `presque` did not start" in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: the kernel tells the server")
+def test_its_server_ends_when_pytest_is_killed(tmp_path: Path) -> None:
+    tests = """
+import os, signal
+
+def test_it(presque):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    mark = f"KILLED_WITH={uuid4().hex}"
+    name, _, value = mark.partition("=")
+    run(tmp_path, tests, **{name: value})
+    rig.eventually(lambda: not rig.processes_with(mark))
