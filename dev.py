@@ -19,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 VENV = HERE / ".venv"
 PYTHON = VENV / "bin" / "python"
 EVERY_CORE = ("-n", "auto", "--dist", "worksteal")
+AGAIN = ("--reruns", "1")  # in CI alone; the summary names what passed only then, and that is a fault to find
 AUTO = ("PYTEST_XDIST_AUTO_NUM_WORKERS", str((os.cpu_count() or 1) + 2))  # many tests wait, and use no core
 BANDIT = ["bandit", "--quiet", "--recursive", "src", "--configfile", "pyproject.toml"]
 IMPORTS = ["lint-imports", "--no-cache"]
@@ -39,7 +40,8 @@ def main(arguments: list[str]) -> int:
             print("+", *check, flush=True)
             if status := subprocess.call([str(PYTHON.with_name(check[0])), *check[1:]], cwd=HERE):
                 return status
-        return subprocess.call([str(PYTHON), "-m", "pytest", *EVERY_CORE, *rest], cwd=HERE)
+        again = AGAIN if os.environ.get("CI") else ()
+        return subprocess.call([str(PYTHON), "-m", "pytest", *EVERY_CORE, *again, *rest], cwd=HERE)
     if command == "run" and rest:
         install(".[dev]")
         paths = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
