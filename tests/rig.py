@@ -298,6 +298,13 @@ class Door:
         """Send one request as `send` does, and return its answer."""
         return self.send(method, path, body, timeout, **headers).answer()
 
+    def catch_up(self, **headers: str) -> None:
+        """Return when what was sent before has been looked at, and who waits for something stands in line:
+        calls of the store are answered in order, and the second of ours is made when the first has been
+        answered."""
+        for _ in range(2):
+            self.ask("GET", "/control/anything", None, PATIENCE, **headers)
+
     def raw(self, data: bytes, within: float = PATIENCE) -> bytes:
         """Send bytes as they are, and return all that comes until the server closes or falls silent."""
         with contextlib.closing(self.connect(within)) as connection:

@@ -70,13 +70,6 @@ def control(door: Door, queue: str, word: str) -> None:
     assert (answer.status, answer.json) == (200, {"queue": queue, "response": "updated"})
 
 
-def until_it_waits(door: Door, queue: str) -> None:
-    """Return when a request that was sent before has looked and stands in line: calls of the store are
-    answered in order, and the second of ours is made when the first has been answered."""
-    for _ in range(2):
-        door.ask("GET", f"/control/{queue}")
-
-
 def refused(answer: Answer, status: int, text: str) -> None:
     assert (answer.status, answer.json) == (status, {"error": text})
     as_json(answer)
@@ -330,23 +323,30 @@ def test_a_job_whose_ttl_has_run_out_is_never_handed_out_and_counts_as_expired(
 def test_a_delayed_job_is_never_early_and_at_most_a_second_late(
     door: Door, queue_name: str, how: str
 ) -> None:
-    now = time.time()
-    due = now + 0.4
-    written = datetime.fromtimestamp(due, UTC).isoformat()
-    query = {"delayed": f"delayed={due:.6f}", "rfc 3339": f"delayed={written}", "delay": "delay=0.4"}[how]
-    push(door, queue_name, 1, query=f"?{query}")
+    def query(seconds: float) -> str:
+        due = time.time() + seconds
+        written = datetime.fromtimestamp(due, UTC).isoformat()
+        return {
+            "delayed": f"delayed={due:.6f}",
+            "rfc 3339": f"delayed={written}",
+            "delay": f"delay={seconds}",
+        }[how]
+
+    push(door, queue_name, "far away", query=f"?{query(3600)}")
     assert (stats(door, queue_name)["scheduled"], size(door, queue_name)) == (1, 0)
     refused(door.ask("GET", f"/q/{queue_name}"), 404, "no job")
 
-    answer = door.ask("GET", f"/q/{queue_name}?wait=10")
+    due = time.time() + 0.4
+    push(door, queue_name, "soon", query=f"?{query(0.4)}")
+    answer = door.ask("GET", f"/q/{queue_name}?wait=20")
 
-    assert answer.status == 200
+    assert (answer.status, answer.json) == (200, "soon")
     assert 0 <= time.time() - due < rig.PATIENCE
 
 
 def test_a_job_scheduled_while_somebody_waits_arrives_in_time(door: Door, queue_name: str) -> None:
     sent = door.send("GET", f"/q/{queue_name}?wait=10")
-    until_it_waits(door, queue_name)
+    door.catch_up()
     push(door, queue_name, "later", query="?delay=90")
     due = time.time() + 0.3
     push(door, queue_name, "soon", query=f"?delayed={due:.6f}")
@@ -362,14 +362,8 @@ def test_a_time_with_an_offset_means_the_same_moment(door: Door, queue_name: str
         local = (moment + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%S.%f")
         push(door, queue_name, 1, query=f"?delayed={local}{offset}")
     for _ in range(4):
-        assert door.ask("GET", f"/q/{queue_name}?wait=5").status == 200
+        assert door.ask("GET", f"/q/{queue_name}?wait=20").status == 200
         assert 0 <= time.time() - moment.timestamp() < rig.PATIENCE
-
-
-def test_scheduled_jobs_come_when_due_whatever_order_they_were_pushed_in(door: Door, queue_name: str) -> None:
-    for seconds in 0.3, 0.1, 0.2:
-        push(door, queue_name, seconds, query=f"?delay={seconds}")
-    assert [door.ask("GET", f"/q/{queue_name}?wait=5").json for _ in range(3)] == [0.1, 0.2, 0.3]
 
 
 def test_a_delay_that_has_passed_is_none(door: Door, queue_name: str) -> None:
@@ -383,7 +377,7 @@ def test_a_delay_that_has_passed_is_none(door: Door, queue_name: str) -> None:
 
 def test_a_waiting_fetch_gets_the_job_that_arrives(door: Door, queue_name: str) -> None:
     sent = door.send("GET", f"/q/{queue_name}?wait=60")
-    until_it_waits(door, queue_name)
+    door.catch_up()
 
     began = time.monotonic()
     push(door, queue_name, {"a": 1})
@@ -398,7 +392,7 @@ def test_those_who_wait_are_served_in_the_order_they_came(door: Door, queue_name
     waiting = []
     for _ in range(5):
         waiting.append(door.send("GET", f"/q/{queue_name}?wait=60"))
-        until_it_waits(door, queue_name)
+        door.catch_up()
     push(door, queue_name, 0, 1, 2)
     assert [sent.answer().json for sent in waiting[:3]] == [0, 1, 2]
     push(door, queue_name, 3, 4)
@@ -478,14 +472,14 @@ def test_a_waiting_fetch_gets_its_job_when_the_queue_is_started(door: Door, queu
     push(door, queue_name, 1)
     control(door, queue_name, "stop")
     sent = door.send("GET", f"/q/{queue_name}?wait=60")
-    until_it_waits(door, queue_name)
+    door.catch_up()
     control(door, queue_name, "start")
     assert sent.answer().json == 1
 
 
 def test_a_waiting_fetch_gets_nothing_from_a_queue_stopped_meanwhile(door: Door, queue_name: str) -> None:
     sent = door.send("GET", f"/q/{queue_name}?wait=0.5")
-    until_it_waits(door, queue_name)
+    door.catch_up()
     control(door, queue_name, "stop")
     push(door, queue_name, 1)
     assert sent.answer().status == 404
@@ -495,10 +489,10 @@ def test_a_waiting_fetch_gets_nothing_from_a_queue_stopped_meanwhile(door: Door,
 def test_one_who_waits_and_leaves_takes_no_job(door: Door, queue_name: str) -> None:
     for _ in range(20):
         sent = door.send("GET", f"/q/{queue_name}?wait=60")
-        until_it_waits(door, queue_name)
+        door.catch_up()
         sent.leave()
     stays = door.send("GET", f"/q/{queue_name}?wait=60")
-    until_it_waits(door, queue_name)
+    door.catch_up()
 
     push(door, queue_name, 1, 2)
 
@@ -544,7 +538,7 @@ def test_globs_and_exclusions(door: Door, queue_name: str, wanted: str, order: s
 @pytest.mark.parametrize("wanted", ["{0}.*", "{0}.x,{0}.n%3Fw,!{0}.x*", "{0}.*,!{0}.old"])
 def test_a_glob_waits_for_queues_that_do_not_exist_yet(door: Door, queue_name: str, wanted: str) -> None:
     sent = door.send("GET", f"/q/{wanted.format(queue_name)}?wait=60")
-    until_it_waits(door, queue_name)
+    door.catch_up()
     push(door, f"{queue_name}.new", "here")
     answer = sent.answer()
     assert (answer.json, answer.headers["presque-queue"]) == ("here", f"{queue_name}.new")
@@ -767,7 +761,7 @@ def test_a_batch_takes_the_parameters_of_a_push_but_uniq(door: Door, queue_name:
 
 def test_a_batch_wakes_as_many_as_wait(door: Door, queue_name: str) -> None:
     waiting = [door.send("GET", f"/q/{queue_name}?wait=60") for _ in range(3)]
-    until_it_waits(door, queue_name)
+    door.catch_up()
     door.ask("POST", f"/qb/{queue_name}", b'{"jobs":[1,2,3,4]}')
     assert sorted(sent.answer().json for sent in waiting) == [1, 2, 3]
     assert drain(door, queue_name) == [4]
@@ -883,7 +877,7 @@ def test_the_stats_of_a_queue_count_by_state(door: Door, queue_name: str) -> Non
         "ready": 3, "scheduled": 1, "processed": 1, "failed": 1, "status": 0,
         "last_minute": {"pushed": 5, "processed": 1, "failed": 1},
     }  # fmt: skip
-    assert 0 <= oldest < 10
+    assert 0 <= oldest < rig.PATIENCE
 
 
 # --- control ----------------------------------------------------------------------------------------
@@ -962,7 +956,7 @@ def test_what_a_worker_fetches_is_counted(door: Door, queue_name: str) -> None:
     worker = f"w-{queue_name}"
     door.ask("POST", f"/w/{queue_name}", X_presque_workerid=worker)
     sent = door.send("GET", f"/q/{queue_name}?wait=60", X_presque_workerid=worker)
-    until_it_waits(door, queue_name)
+    door.catch_up()
     push(door, queue_name, 1, 2, 3, 4)
     sent.answer()
     door.ask("GET", f"/q/{queue_name}", X_presque_workerid=worker)

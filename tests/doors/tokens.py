@@ -54,6 +54,23 @@ class Guarded:
         assert answer.status == 201, answer
         return answer.json
 
+    def ending(self, *allow: str, seconds: float) -> str:
+        """A new token that is good for so long."""
+
+        def make() -> str | None:
+            fields = {"name": "test", "allow": allow, "expires": time.time() + seconds}
+            answer = self.ask(self.admin, "POST", "/tokens", fields)
+            if answer.status == 400:  # the moment was over before the server heard of it
+                assert "`expires` is in the past" in answer.json["error"]
+                return None
+            return str(answer.json["token"])
+
+        return str(rig.eventually(make))
+
+    def catch_up(self) -> None:
+        """See `rig.Door.catch_up`."""
+        self.server.catch_up(Authorization=f"Bearer {self.admin}")
+
     def revoke(self, token: str) -> None:
         """Make a token invalid."""
         assert self.ask(self.admin, "DELETE", f"/tokens/{id_of(token)}").status == 204
@@ -66,7 +83,7 @@ class Guarded:
 
     def expired(self) -> str:
         """A token that was valid."""
-        token = self.make("*:*", expires=time.time() + 0.3)
+        token = self.ending("*:*", seconds=0.3)
         rig.eventually(lambda: self.ask(token, "GET", "/openapi.json").status == 401)
         return token
 
