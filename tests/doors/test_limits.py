@@ -14,6 +14,11 @@ import pytest
 from tests import rig
 from tests.doors.test_raw_requests import HOST, MIB, get, memory, post, wire
 
+SOCKET = get("/ws").replace(
+    HOST,
+    HOST + b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n",
+)
 OTHER = "127.0.0.2"  # loopback is not counted by address, so such tests come through a proxy
 
 
@@ -89,6 +94,23 @@ def test_the_requests_of_a_client_of_a_proxy_are_counted_by_its_address() -> Non
                 assert [connection.reply().status for _ in range(3)] == [404, 404, 404]
         stack.close()
         rig.eventually(lambda: not turned_away(server, "203.0.113.9"))
+
+
+def test_the_sockets_of_a_client_of_a_proxy_are_counted_by_its_address() -> None:
+    """As long as they are open, though their request is answered at once."""
+    with running(by_address=3, proxied=True) as server, contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(wire(server)) for _ in range(3)]
+        for connection in opened:
+            connection.send(SOCKET.replace(HOST, HOST + b"X-Forwarded-For: 2001:db8::7\r\n"))
+            assert connection.reply().status == 101
+        # The owner of one address of IPv6 has all of its /64.
+        assert turned_away(server, "2001:db8::8")
+        assert not turned_away(server, "2001:db8:0:1::7")
+        assert not turned_away(server, "203.0.113.9")
+        opened[0].close()
+        rig.eventually(lambda: not turned_away(server, "2001:db8::9"))
+        stack.close()
+        rig.eventually(lambda: not turned_away(server, "2001:db8::9"))
 
 
 def turned_away(server: rig.Server, client: str) -> bool:

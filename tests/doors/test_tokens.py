@@ -9,6 +9,7 @@ import hmac
 import json
 import re
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -410,6 +411,67 @@ def test_a_session_reads_and_steers_from_our_own_page_and_takes_no_job(wanting: 
     assert ask("POST", "/logout").headers["set-cookie"].startswith("presque_session=; Path=/; Max-Age=0;")
 
 
+PLAIN, AT_THE_ROOT, UNDER_A_PATH = (
+    "presque_session", "__Host-presque_session", "__Secure-presque_session"
+)  # fmt: skip
+WAYS = {
+    "plain": ({}, PLAIN, "/"),
+    "plain, under a path": ({"X_Forwarded_Prefix": "/presque"}, PLAIN, "/presque"),
+    "TLS": ({"X_Forwarded_Proto": "https"}, AT_THE_ROOT, "/"),
+    "TLS of a socket": ({"X_Forwarded_Proto": "wss"}, AT_THE_ROOT, "/"),
+    "TLS, said by Forwarded": ({"Forwarded": "for=203.0.113.9;proto=https"}, AT_THE_ROOT, "/"),
+    "TLS, under a path": (
+        {"X_Forwarded_Proto": "https", "X_Forwarded_Prefix": "/presque"}, UNDER_A_PATH, "/presque"
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """A server that believes the proxies of this machine."""
+    with guarded(tmp_path_factory.mktemp("behind"), PRESQUE_PROXIES="127.0.0.1") as found:
+        yield found
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_cookie_of_a_session_has_one_name_for_each_way_to_the_server(behind: Guarded, way: str) -> None:
+    headers, name, path = WAYS[way]
+
+    def ask(method: str, where: str, body: Any = None, **more: str) -> rig.Answer:
+        return behind.ask(None, method, where, body, **headers, **more)
+
+    cookie = ask("POST", "/login", {"token": behind.admin}).headers["set-cookie"]
+    value = cookie.partition(";")[0].partition("=")[2]
+    secure = "" if name == PLAIN else "; Secure"
+    flags = "HttpOnly; SameSite=Strict"
+    assert re.fullmatch(rf"{name}=prq_[^;]+; Path={path}; Max-Age=43(199|200); {flags}{secure}", cookie)
+    assert ask("POST", "/logout").headers["set-cookie"] == f"{name}=; Path={path}; Max-Age=0; {flags}{secure}"
+    for one in PLAIN, AT_THE_ROOT, UNDER_A_PATH:
+        status = 200 if one == name else 401
+        assert ask("GET", "/status/", Cookie=f"{one}={value}").status == status, one
+        assert ask("GET", "/status/", Cookie=f"{one}=planted; {name}={value}").status == (
+            401 if one == name else 200
+        )
+
+
+def test_a_client_of_tls_keeps_the_cookie_that_nobody_else_can_plant(tmp_path: Path, pem: Path) -> None:
+    data, jar = str(tmp_path / "data"), tmp_path / "jar"
+    admin = first_token("--data", data)
+
+    def curl(path: str, *more: str) -> str:
+        # It keeps a cookie whose name begins with __Host- only as a browser would.
+        words = [rig.require("curl"), "-s", "--cacert", str(pem), "-b", str(jar), "-c", str(jar), *more]
+        words.append(f"https://localhost:{server.port}{path}")
+        return subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout
+
+    with rig.tls_server(pem, "--data", data) as server:
+        curl("/login", "-d", json.dumps({"token": admin}))
+        assert "__Host-presque_session" in jar.read_text()
+        assert json.loads(curl("/status/"))["size"] == 0
+        jar.write_text(jar.read_text().replace("__Host-presque_session", "presque_session"))
+        assert "token" in json.loads(curl("/status/"))["error"]
+
+
 async def test_a_socket_takes_the_cookie_from_our_own_page_alone(wanting: Guarded) -> None:
     cookie = login(wanting, wanting.admin)
     own = f"http://127.0.0.1:{wanting.server.port}"
@@ -714,6 +776,20 @@ def test_a_link_begins_with_the_path_that_a_proxy_has_taken_off(tmp_path: Path) 
             )
             assert asked.json["url"].startswith(f"{prefix}/j/a/1?link=prq_")
             assert behind.server.ask("GET", asked.json["url"].removeprefix(prefix)).status == 200
+
+
+def test_the_audit_tells_proxies_apart_that_name_no_client(tmp_path: Path) -> None:
+    """Though they send the same bytes."""
+    with guarded(tmp_path, PRESQUE_PROXIES="127.0.0.0/8") as behind:
+        for source in "127.0.0.2", "127.0.0.3", "127.0.0.2":
+            place = ("127.0.0.1", behind.server.port)
+            with socket.create_connection(place, rig.PATIENCE, source_address=(source, 0)) as from_there:
+                from_there.sendall(b"GET /status/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert b" 401 " in from_there.recv(65536)
+        notes = rig.eventually(
+            lambda: len(found := behind.ask(behind.admin, "GET", "/audit").json["audit"]) >= 3 and found
+        )
+        assert [one["from"] for one in notes[:3]] == ["127.0.0.2", "127.0.0.3", "127.0.0.2"]
 
 
 def test_the_methods_of_the_clients(wanting: Guarded, connect: Connect) -> None:

@@ -78,7 +78,10 @@ def test_a_forwarded_that_cannot_be_read_is_refused(forwarded: str) -> None:
         address("127.0.0.1", forwarded=forwarded)
 
 
-@pytest.mark.parametrize("other", [{"x-forwarded-for": "1.2.3.4"}, {"x-forwarded-proto": "https"}])
+@pytest.mark.parametrize(
+    "other",
+    [{"x-forwarded-for": "1.2.3.4"}, {"x-forwarded-proto": "https"}, {"x-forwarded-host": "q.example"}],
+)
 def test_both_kinds_at_once_are_refused(other: dict[str, str]) -> None:
     with pytest.raises(CallerError, match="has Forwarded and X-Forwarded"):
         PROXIES.client(Client("127.0.0.1"), {"forwarded": "for=1.2.3.4", **other})
@@ -98,7 +101,38 @@ def test_scheme_and_host_are_those_of_the_nearest_proxy() -> None:
         "q.example:443",
     )
     assert found(x_forwarded_for="1.2.3.4") == (False, None)
+    for scheme, secure in ("wss", True), ("WSS", True), ("ws", False), ("httpss", False), ("https,", False):
+        assert found(x_forwarded_proto=scheme) == (secure, None)
     assert PROXIES.client(Client("10.0.0.1", secure=True), {}).secure
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "client"),
+    [
+        # The second of our proxies says what the first one asked it for.
+        (
+            "for=203.0.113.9;proto=https;host=q.example, for=10.1.2.3;proto=http;host=x",
+            (True, "q.example"),
+        ),
+        ("for=203.0.113.9, for=10.1.2.3;proto=https;host=q.example", (True, "q.example")),
+        ("for=203.0.113.9;proto=https, for=10.1.2.3;proto=http;host=q.example", (True, "q.example")),
+        # What the client has made up stands before.
+        (
+            "for=10.1.2.3;proto=https;host=evil, for=203.0.113.9;proto=http;host=q.example",
+            (False, "q.example"),
+        ),
+        ("for=10.1.2.3;proto=https;host=evil, for=203.0.113.9", (False, None)),
+        ("for=10.1.2.3;proto=https;host=evil, for=unknown", (False, None)),
+        ("for=10.1.2.3;proto=https;host=evil, for=_x;host=q.example, for=10.1.2.4", (False, "q.example")),
+        # A client among our proxies.
+        ("for=10.1.2.3;proto=https, for=10.1.2.4;proto=http", (True, None)),
+    ],
+)
+def test_scheme_and_host_are_those_that_the_client_asked_for(
+    forwarded: str, client: tuple[bool, str | None]
+) -> None:
+    found = PROXIES.client(Client("127.0.0.1"), {"forwarded": forwarded})
+    assert (found.secure, found.host) == client
 
 
 def test_what_counts_as_one_address() -> None:
@@ -132,7 +166,7 @@ def test_what_proxies_took_off_the_path_is_known(text: str, prefix: str) -> None
     "text",
     [
         "presque", "//evil.example", "/a//b", "/\\evil.example", "https://evil.example", "/a b",
-        "/..", "/a/./b", "/a\tb", "/caf\u00e9", "/<b>", "/a?b", "/a#b",
+        "/..", "/a/./b", "/a\tb", "/caf\u00e9", "/<b>", "/a?b", "/a#b", "/a;Domain=b",
     ],
 )  # fmt: skip
 def test_a_prefix_that_leads_elsewhere_is_refused(text: str) -> None:

@@ -121,7 +121,7 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     connections: int = 25_000
     by_address: int = 1000
-    """Connections of one address, or requests under way of one that comes through a believed proxy."""
+    """Connections of one address, or requests and WebSockets of one that comes through a believed proxy."""
     requests: int = 25_000
     """Requests under way."""
     bodies: int = 256 * MIB

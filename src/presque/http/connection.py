@@ -269,7 +269,7 @@ class Connection(asyncio.Protocol):
         address = normal(str(peer[0])) if isinstance(peer, tuple) else None
         self.direct = Client(address or "", transport.get_extra_info("ssl_object") is not None)
         self._proxied = self.door.proxies.trusts(self.direct.address)
-        self._known = self.door.understood(proxied=self._proxied)
+        self._known = self.door.understood(proxy=self._proxy)
         local = address is None or self._proxied or ip_address(address).is_loopback
         counted = "" if local or address is None else neighbourhood(address)
         too_many = self.door.full(counted)
@@ -284,7 +284,7 @@ class Connection(asyncio.Protocol):
         """The client has spoken TLS, and shown a certificate with these names, if any."""
         if names:
             self.direct = msgspec.structs.replace(self.direct, names=names)
-            self._known = self.door.understood(proxied=self._proxied, names=names)
+            self._known = self.door.understood(proxy=self._proxy, names=names)
 
     def _turn_away(self, error: TooMany) -> None:
         """Tell a client that its connection is one too many, and end it."""
@@ -748,6 +748,11 @@ class Connection(asyncio.Protocol):
         return self._served.client.address if self._proxied else self.direct.address
 
     @property
+    def _proxy(self) -> str:
+        """The address of the proxy at the other end; "" if there is none that we believe."""
+        return self.direct.address if self._proxied else ""
+
+    @property
     def gone(self) -> bool:
         """Whether the client has gone, so that nothing can be given to it."""
         return self.transport.is_closing()
@@ -901,6 +906,7 @@ class Connection(asyncio.Protocol):
         rest = bytes(self._buffer)
         self._buffer.clear()
         self._listen(True)
+        requesting, self._requesting = self._requesting, ""  # it goes on as long as the connection
         self._end_request()
         self.unpin()
         self._go(LOST)
@@ -911,6 +917,7 @@ class Connection(asyncio.Protocol):
         def lost() -> None:
             door.upgraded.discard(protocol)
             door.leave(self._counted)
+            door.leave(requesting)
             if self._namespace is not None:
                 self._enter(None)
             door.ended()

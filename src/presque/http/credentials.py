@@ -12,6 +12,7 @@ from typing import NamedTuple
 from presque.commands.who import Door
 from presque.errors import CallerError, TokenUnknown
 from presque.http.gate import NotAllowed
+from presque.http.proxies import Client
 
 COOKIE = "presque_session"
 SUBPROTOCOL = "presque"
@@ -25,9 +26,9 @@ class Shown(NamedTuple):
     door: Door = "header"
 
 
-def shown(method: str, headers: Mapping[str, str], *, live: bool = False) -> Shown:
-    """The token that a request shows in its head. The first of these counts: the header, for a WebSocket
-    (`live`) a subprotocol, the cookie. Raises `Refused` and `NotAllowed`."""
+def shown(method: str, headers: Mapping[str, str], client: Client, *, live: bool = False) -> Shown:
+    """The token that a request of this client shows in its head. The first of these counts: the header, for a
+    WebSocket (`live`) a subprotocol, the cookie. Raises `Refused` and `NotAllowed`."""
     said = headers.get("authorization")
     if said is not None:
         scheme, _, text = said.partition(" ")
@@ -36,7 +37,7 @@ def shown(method: str, headers: Mapping[str, str], *, live: bool = False) -> Sho
         return Shown(text.strip())
     if live and (found := _in_subprotocols(headers)) is not None:
         return Shown(found)
-    cookie = _cookie(headers.get("cookie", ""))
+    cookie = _cookie(cookie_name(client), headers.get("cookie", ""))
     if cookie is None:
         return Shown(None)
     if (live or method not in ("GET", "HEAD")) and not (
@@ -69,10 +70,23 @@ def subprotocol(headers: Mapping[str, str]) -> str | None:
     return None
 
 
-def set_cookie(value: str, seconds: int, *, secure: bool) -> str:
+def cookie_name(client: Client) -> str:
+    """What the cookie of a session is called, for this client. No other name is looked at.
+
+    A browser takes a cookie whose name begins with `__Host-` only over TLS, and only from this very host, so
+    nobody else can have planted it (RFC 6265bis, section 4.1.3). It is sent with every path of the host then.
+    Under a path of a proxy it should not be, and `__Secure-` promises TLS alone.
+    """
+    if not client.secure:
+        return COOKIE
+    return f"__Secure-{COOKIE}" if client.prefix else f"__Host-{COOKIE}"
+
+
+def set_cookie(value: str, seconds: int, client: Client) -> str:
     """The header that gives a browser a session; one of 0 seconds ends it."""
-    flags = "; Secure" if secure else ""
-    return f"{COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{flags}"
+    flags = "; Secure" if client.secure else ""
+    place = f"Path={client.prefix or '/'}; Max-Age={seconds}"
+    return f"{cookie_name(client)}={value}; {place}; HttpOnly; SameSite=Strict{flags}"
 
 
 def _in_subprotocols(headers: Mapping[str, str]) -> str | None:
@@ -84,9 +98,9 @@ def _offered(headers: Mapping[str, str]) -> list[str]:
     return [one.strip() for one in headers.get("sec-websocket-protocol", "").split(",")]
 
 
-def _cookie(text: str) -> str | None:
+def _cookie(wanted: str, text: str) -> str | None:
     for part in text.split(";"):
         name, _, value = part.strip().partition("=")
-        if name == COOKIE and value:
+        if name == wanted and value:
             return value
     return None

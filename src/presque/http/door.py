@@ -105,20 +105,21 @@ class Door:
         self.traced: Callable[[Tally, Head], Tally] | None = None  # where a request is counted that is traced
         self.unread = self.tallies.of("unread")  # requests that could not be read
         self.loop = asyncio.get_running_loop()
-        self._understood: dict[tuple[bool, tuple[str, ...]], dict[bytes, Any]] = {}
+        self._understood: dict[tuple[str, tuple[str, ...]], dict[bytes, Any]] = {}
         self._empty: asyncio.Event | None = None
         self._out_of_files_at = -OUT_OF_FILES_S
         self._ticker: asyncio.TimerHandle | None = None
         self.sums = Sums()
         self.tick()
 
-    def understood(self, *, proxied: bool = False, names: tuple[str, ...] = ()) -> dict[bytes, Any]:
+    def understood(self, *, proxy: str = "", names: tuple[str, ...] = ()) -> dict[bytes, Any]:
         """The heads that were understood before, of clients that are the same to us: what a head asks for
-        depends on whether its proxy headers are believed, and on who shows a certificate."""
+        depends on who shows a certificate, and on whether its proxy headers are believed. `proxy` is the
+        address of a proxy that is believed: a head that names no client comes from there."""
         if len(self._understood) > CLIENTS_MOST:
             self.forget()
             self._understood.clear()
-        return self._understood.setdefault((proxied, names), {})
+        return self._understood.setdefault((proxy, names), {})
 
     def forget(self) -> None:
         """Parse every head again."""

@@ -13,7 +13,8 @@ of them has passed a proxy that does not know it, and nobody can tell which.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 import msgspec
@@ -22,8 +23,10 @@ from presque.errors import CallerError
 
 Network = IPv4Network | IPv6Network
 
+_INSTEAD_OF_FORWARDED = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host")
+
 _PAIR = re.compile(r'\s*([A-Za-z]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*))\s*(;|,|\Z)').match
-_PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+;=:@%-]+)+\Z").match
+_PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+=:@%-]+)+\Z").match
 _WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?\Z|([0-9.]+):[0-9]+\Z").match
 
 
@@ -64,34 +67,43 @@ class Proxies:
         if not self.trusts(direct.address):
             return direct
         chain, forwarded = headers.get("x-forwarded-for"), headers.get("forwarded")
-        if forwarded is not None and (chain is not None or "x-forwarded-proto" in headers):
+        if forwarded is not None and any(name in headers for name in _INSTEAD_OF_FORWARDED):
             raise CallerError("the request has Forwarded and X-Forwarded-…: let the proxy drop one of them")
         prefix = _prefix(headers.get("x-forwarded-prefix", ""))
         if forwarded is not None:
             return self._of_forwarded(direct, forwarded, prefix)
-        address = direct.address if chain is None else self._first(direct.address, chain.split(","))
-        scheme = headers.get("x-forwarded-proto", "").rpartition(",")[2].strip().lower()
+        address = direct.address if chain is None else self._first(direct.address, chain.split(","))[0]
+        scheme = headers.get("x-forwarded-proto", "").rpartition(",")[2].strip()
         host = headers.get("x-forwarded-host", "").rpartition(",")[2].strip() or None
-        return Client(address, scheme == "https" if scheme else direct.secure, host, prefix=prefix)
+        return Client(address, _secure(scheme, direct), host, prefix=prefix)
 
     def _of_forwarded(self, direct: Client, text: str, prefix: str) -> Client:
         hops = _hops(text)
-        address = self._first(direct.address, [hop.get("for", "") for hop in hops])
-        scheme, host = hops[-1].get("proto", "").lower(), hops[-1].get("host") or None
-        return Client(address, scheme == "https" if scheme else direct.secure, host, prefix=prefix)
+        address, at = self._first(direct.address, [hop.get("for", "") for hop in hops])
+        # The proxy that the client has reached knows best what it was asked for; those behind it are ours.
+        told = ChainMap(*hops[at:])
+        secure, host = _secure(told.get("proto", ""), direct), told.get("host") or None
+        return Client(address, secure, host, prefix=prefix)
 
-    def _first(self, nearest: str, chain: list[str]) -> str:
-        """The client of a chain of addresses: the last that is not a proxy of ours. What is not written as an
-        address ends the chain, so that it cannot be used to pass for another."""
-        found = nearest
-        for text in reversed(chain):
-            address = normal(text)
+    def _first(self, nearest: str, chain: Sequence[str]) -> tuple[str, int]:
+        """The client of a chain of addresses, the last that is not a proxy of ours, and where in the chain a
+        proxy of ours has told of it. What is not written as an address ends the chain, so that it cannot be
+        used to pass for another."""
+        found, at = nearest, len(chain)
+        while at:
+            at -= 1
+            address = normal(chain[at])
             if address is None:
-                return found
+                break
             found = address
             if not self.trusts(found):
-                return found
-        return found
+                break
+        return found, at
+
+
+def _secure(scheme: str, direct: Client) -> bool:
+    """Whether a client came over TLS, by what a proxy says. Some say `wss` of a WebSocket."""
+    return scheme.lower() in ("https", "wss") if scheme else direct.secure
 
 
 def normal(text: str) -> str | None:

@@ -178,8 +178,8 @@ class Planner:
             "events": self._events,
             "export": self._export,
             "openapi": self._describe,
-            "login": functools.partial(self._login, client.secure),
-            "logout": functools.partial(self._logout, client.secure),
+            "login": functools.partial(self._login, client),
+            "logout": functools.partial(_logout, client),
         }
         return Slow(request, special.get(verb.name, _carry))
 
@@ -225,7 +225,7 @@ class Planner:
 
     def _shown_by(self, head: Head, client: Client, *, live: bool) -> Who:
         guard = self._service.guard
-        shown = credentials.shown(head.method, head.headers, live=live)
+        shown = credentials.shown(head.method, head.headers, client, live=live)
         if shown.text is None or shown.door == "cookie":
             known = guard.of_certificate(client.names, client.address)
             if known is not None:
@@ -279,7 +279,7 @@ class Planner:
         """GET /openapi.json"""
         return Answer(_openapi())
 
-    async def _login(self, secure: bool, request: Request, body: bytes, source: str) -> Answer:
+    async def _login(self, client: Client, request: Request, body: bytes, source: str) -> Answer:
         """POST /login"""
         request.count()
         asked = codec.decode_request(body, _Login)
@@ -292,13 +292,14 @@ class Planner:
             "allow": list(record.layer.allow.texts) if record is not None and record.layer.allow else [],
             "deny": list(record.layer.deny.texts) if record is not None else [],
         }
-        cookie = credentials.set_cookie(value, seconds, secure=secure)
+        cookie = credentials.set_cookie(value, seconds, client)
         return Answer(codec.encode(told) + b"\n", 200, {"Set-Cookie": cookie})
 
-    async def _logout(self, secure: bool, request: Request, _body: bytes, _source: str) -> Answer:
-        """POST /logout"""
-        request.count()
-        return Answer(status=204, headers={"Set-Cookie": credentials.set_cookie("", 0, secure=secure)})
+
+async def _logout(client: Client, request: Request, _body: bytes, _source: str) -> Answer:
+    """POST /logout"""
+    request.count()
+    return Answer(status=204, headers={"Set-Cookie": credentials.set_cookie("", 0, client)})
 
 
 @functools.cache
