@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import queue
+import secrets
 import shutil
 import signal
 import socket
@@ -88,10 +89,13 @@ def small_disk(size: str = "32m") -> Iterator[Path]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port of 127.0.0.1 that nobody listens on. It is none of those that the kernel gives to outgoing
+    connections and to whoever asks for port 0, so nobody takes it by chance before it is used."""
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 STORES = {"valkey": lambda: str(find_binary(None)), "redis-7.0": lambda: require("redis-server")}

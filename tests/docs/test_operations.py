@@ -68,7 +68,7 @@ def in_a_namespace(server: rig.Server) -> list[rig.Answer]:
 
 
 def with_leases(server: rig.Server) -> list[rig.Answer]:
-    policy = {"max_leased": 5, "group_leased": 1, "rate": {"count": 9, "seconds": 0.001}, "keep": 60, "lease": 1}
+    policy = {"max_leased": 5, "group_leased": 1, "rate": {"count": 9, "seconds": 0.001}, "keep": 60, "lease": 60}
     asked = [server.ask("PATCH", "/p/film", json.dumps(policy))]
     asked.append(server.ask("POST", "/q/film?group=a", "1"))
     for _ in range(2):

@@ -14,7 +14,7 @@ class Events:
     """A reader of /events."""
 
     def __init__(self, server: rig.Server, query: str = "", **headers: str) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        self.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=rig.PATIENCE)
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         self.connection.request("GET", f"/events{query}", None, names)
         self.response = self.connection.getresponse()

@@ -107,8 +107,9 @@ def test_there_are_enough_of_them() -> None:
 def test_what_is_well_formed_passes(behind: rig.Server, nginx: Nginx, queue_name: str) -> None:
     large = b'"%b"' % (b"x" * 1_000_000)
     assert nginx.ask("POST", f"/q/{queue_name}", large).status == 201
-    head = b"POST /q/%b HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\n" % (queue_name.encode(), HOST)
-    assert b" 201 " in nginx.raw(head + b"1\r\n7\r\n0\r\n\r\n", within=2)
+    more = HOST + b"Connection: close\r\nTransfer-Encoding: chunked\r\n"
+    head = b"POST /q/%b HTTP/1.1\r\n%b\r\n" % (queue_name.encode(), more)
+    assert b" 201 " in nginx.raw(head + b"1\r\n7\r\n0\r\n\r\n")
     assert nginx.ask("GET", f"/q/{queue_name}").body == large
     assert nginx.ask("GET", f"/q/{queue_name}?wait=1").body == b"7"
 

@@ -230,8 +230,8 @@ def test_jobs_that_fail_again_are_not_retried_again(client: Client, queue_name: 
 
 
 def test_a_task_is_paused_resumed_and_cancelled(client: Client, queue_name: str) -> None:
-    die(client, queue_name, list(range(30)))
-    task = client.new_task("retry", queue_name, rate=10)
+    die(client, queue_name, list(range(100)))
+    task = client.new_task("retry", queue_name, rate=1)
     rig.eventually(lambda: client.task(task["id"])["done"] > 0)
     assert client.pause_task(task["id"])["status"] == "paused"
     rig.eventually(lambda: client.stats(queue_name)["ready"] == client.task(task["id"])["done"])
@@ -241,7 +241,7 @@ def test_a_task_is_paused_resumed_and_cancelled(client: Client, queue_name: str)
     client.cancel_task(task["id"])
     found = ended(client, task)
     assert found["status"] == "cancelled"
-    assert client.stats(queue_name)["ready"] == found["done"] < 30
+    assert client.stats(queue_name)["ready"] == found["done"] < 100
     assert client.cancel_task(task["id"])["status"] == "cancelled"
     assert client.resume_task(task["id"])["status"] == "cancelled"
 

@@ -126,7 +126,9 @@ def look_at_many(client: Any, q: str) -> None:
     [kind] = client.failures(q)["failures"]
     assert (kind["like"], kind["count"]) == ("no reply within # s", 2)
     assert client.dry_run("retry", q, like=kind["like"])["matched"] == 2
-    task = client.new_task("retry", q, text="ana", rate=0.5)
+    client.push(q, "ana again", attempts=1)
+    client.fail(client.lease(q)[0], "no")
+    task = client.new_task("retry", q, text="ana", rate=0.001)  # it has done one and waits for the other
     assert client.pause_task(task["id"])["status"] == "paused"
     assert client.resume_task(task["id"])["status"] == "running"
     assert client.task(task["id"])["filter"] == {"text": "ana"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -82,7 +83,7 @@ def test_everything_that_happens_to_a_job_is_told_in_its_order(server: rig.Serve
         assert events.job() == ("2", "done")
 
         push(server, q, 3, "?delay=0.1")
-        server.ask("GET", f"/q/{q}?wait=5")
+        server.ask("GET", f"/q/{q}?wait=20")
         assert [events.job() for _ in range(3)] == [("3", what) for what in ("pushed", "ready", "fetched")]
 
         push(server, q, 4)
@@ -101,7 +102,7 @@ def test_a_lease_that_ends_is_told_as_a_failure_and_the_last_one_as_a_death(
         push(server, queue_name, 1, "?attempts=2")
         for _ in range(2):
             rig.eventually(
-                lambda: server.ask("POST", f"/q/{queue_name}/lease?seconds=1&wait=5").status == 200
+                lambda: server.ask("POST", f"/q/{queue_name}/lease?seconds=1&wait=20").status == 200
             )
         told = [events.job()[1] for _ in range(5)]
         assert told == ["pushed", "leased", "failed", "leased", "dead"]
@@ -114,9 +115,11 @@ def test_what_a_listener_gets_and_what_comes_back_from_one_that_has_left_is_told
     server.ask("GET", f"/q/{queue_name}")
     server.ask("PATCH", f"/p/{queue_name}", '{"delivery": "broadcast"}')
     with reading(server, f"?jobs=1&queues={queue_name}") as events:
-        listener = server.send("GET", f"/c/{queue_name}?wait=1")
-        push(server, queue_name)
-        assert listener.answer().body.count(b"\n") == 1
+        listener = http.client.HTTPConnection("127.0.0.1", server.port, timeout=rig.PATIENCE)
+        with contextlib.closing(listener):
+            listener.request("GET", f"/c/{queue_name}?wait=60")
+            push(server, queue_name)
+            assert json.loads(listener.getresponse().readline())["id"] == "2"
         assert [events.job() for _ in range(2)] == [("2", "pushed"), ("2", "fetched")]
 
 
@@ -162,7 +165,7 @@ def test_a_flood_is_counted_to_the_last_job_and_does_not_drown_a_quiet_queue(
     assert told_of(told) == {"pushed": 20_001, "fetched": 20_001}
     quiet = [data["what"] for _, data in told if data["queue"] == f"{queue_name}-quiet"]
     assert quiet == ["pushed", "fetched"]
-    assert len(told) < 4000
+    assert len(told) < 8000  # a hundred of each batch at most, and how many more there were
 
 
 def test_a_purge_counts_the_jobs_that_went(server: rig.Server, queue_name: str) -> None:

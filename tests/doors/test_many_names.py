@@ -177,7 +177,8 @@ def arrive(server: rig.Server, queue: str, how: str) -> Callable[[], object]:
         commands(server, {"cmd": "push", "queue": queue, "job": 1}, {"cmd": "stop", "queue": queue})
         return lambda: commands(server, {"cmd": "start", "queue": queue})
     commands(server, {"cmd": "push", "queue": queue, "job": 1})
-    lease = server.ask("POST", f"/q/{queue}/lease", '{"seconds":1}').json["jobs"][0]["lease"]
+    seconds = 1 if how == "a lease that ends" else 600
+    lease = server.ask("POST", f"/q/{queue}/lease?seconds={seconds}").json["jobs"][0]["lease"]
     if how == "a lease that ends":
         return lambda: None
     if how == "a job that is given back":

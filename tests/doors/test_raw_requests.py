@@ -469,18 +469,21 @@ def test_an_upgrade_that_is_not_offered_is_passed_over(
 def test_a_waiter_that_half_closes_at_any_moment_loses_no_job(server: Server, queue_name: str) -> None:
     """It either has its job by then or is taken to have gone: each job was received or is still there."""
     chance = random.Random(7)
-    rounds = 300
+    rounds, longest = 300, 0.004
     received: list[bytes] = []
     with ThreadPoolExecutor(1) as pool:
         for number in range(rounds):
             with wire(server) as connection:
                 connection.send(get(f"/q/{queue_name}?wait=20"))
                 pushing = pool.submit(server.ask, "POST", f"/q/{queue_name}", str(number))
-                until = time.perf_counter() + chance.random() * 0.004
+                until = time.perf_counter() + chance.random() * longest
                 while time.perf_counter() < until:
                     pass
                 connection.end()
-                if not connection.left_without_answer():
+                if connection.left_without_answer():
+                    longest *= 1.1  # so that there are moments on both sides, however quick the machine is
+                else:
+                    longest /= 1.1
                     received.append(connection.reply().body)
                 assert pushing.result().status == 201
     left = server.ask("GET", f"/qb/{queue_name}?batch_size=1000")
@@ -690,8 +693,8 @@ main()
 
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[Server]:
-    """A server whose deadlines are short: head 1 s, body 2 s, idle 1.5 s. It looks at them once a second."""
-    times = {"PRESQUE_LIMITS__HEAD": "1s", "PRESQUE_LIMITS__BODY": "2s", "PRESQUE_LIMITS__IDLE": "1.5s"}
+    """A server whose deadlines are short: head 3 s, body 4 s, idle 4 s. It looks at them once a second."""
+    times = {"PRESQUE_LIMITS__HEAD": "3s", "PRESQUE_LIMITS__BODY": "4s", "PRESQUE_LIMITS__IDLE": "4s"}
     with rig.server("--memory", program=("-c", IMPATIENT), **times) as found:
         yield found
 
@@ -726,7 +729,7 @@ def test_a_head_that_trickles_in_is_cut_off(impatient: Server, queue_name: str, 
         assert reply.json == {"error": "the head of the request did not arrive in time"}
         assert reply.headers["connection"] == "close"
         assert connection.closed()
-    assert 0.5 < took < 3.5
+    assert 2.5 < took < rig.PATIENCE  # to send all of it takes longer
 
 
 @pytest.mark.parametrize(
@@ -738,42 +741,43 @@ def test_a_head_that_trickles_in_is_cut_off(impatient: Server, queue_name: str, 
     ],
 )
 def test_a_body_that_trickles_in_is_cut_off(impatient: Server, head: bytes) -> None:
+    began = time.monotonic()
     with wire(impatient) as connection:
         connection.send(head)
-        took = trickle(connection, b"1" * 900)
+        trickle(connection, b"1" * 900)
+        took = time.monotonic() - began
         reply = connection.reply()
         assert reply.status == 408
         assert reply.json == {"error": "the body of the request did not arrive in time"}
         assert connection.closed()
-    assert 1.5 < took < 4.5
+    assert 3.5 < took < rig.PATIENCE
     assert not known(impatient, "slow")
 
 
 @pytest.mark.parametrize("after", [0, 1])
 def test_a_silent_connection_is_closed(impatient: Server, queue_name: str, after: int) -> None:
+    began = time.monotonic()
     with wire(impatient) as connection:
         for _ in range(after):
             connection.send(get(f"/q/{queue_name}"))
             assert connection.reply().status == 404
-        began = time.monotonic()
         assert connection.closed()
-    assert 0.5 < time.monotonic() - began < 4
+    assert 2.5 < time.monotonic() - began < rig.PATIENCE
 
 
 def test_a_waiting_fetch_is_not_taken_for_a_silent_client(impatient: Server, queue_name: str) -> None:
     began = time.monotonic()
-    answer = impatient.ask("GET", f"/q/{queue_name}?wait=4")
+    answer = impatient.ask("GET", f"/q/{queue_name}?wait=7")
     assert answer.status == 404
-    assert time.monotonic() - began >= 4
+    assert time.monotonic() - began >= 7
 
 
 def test_who_goes_on_sending_after_a_refusal_is_cut_off(impatient: Server) -> None:
     with wire(impatient) as connection:
         connection.send(b"GET / HTTP/1.1\r\n\r\n")
         assert connection.reply().status == 400
-        connection.socket.settimeout(5)
-        took = trickle(connection, b"G" * 80)
-    assert took < 4
+        took = trickle(connection, b"G" * 900)
+    assert took < rig.PATIENCE
 
 
 SLOW = (
@@ -790,14 +794,16 @@ def test_five_hundred_slow_clients_are_cut_off_and_a_quick_one_is_served(
     with contextlib.ExitStack() as stack:
         slow = [stack.enter_context(wire(impatient)) for _ in range(500)]
         for number, one in enumerate(slow):
-            one.send(SLOW[number % len(SLOW)])
+            with contextlib.suppress(ConnectionError):  # it may have been cut off already
+                one.send(SLOW[number % len(SLOW)])
         for number in range(200):
             assert impatient.ask("POST", f"/q/{queue_name}", str(number)).status == 201
             assert impatient.ask("GET", f"/q/{queue_name}").body == b"%d" % number
         for one in slow:
             received = b""
-            while part := one.socket.recv(65536):
-                received += part
+            with contextlib.suppress(ConnectionError):
+                while part := one.socket.recv(65536):
+                    received += part
             assert received == b"" or received.startswith(b"HTTP/1.1 408 ")
     open_files = Path(f"/proc/{impatient.process.pid}/fd")
     eventually(lambda: len(list(open_files.iterdir())) < 100)

@@ -13,7 +13,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -456,9 +455,9 @@ def test_a_socket_of_a_certificate_needs_no_token(named: Named) -> None:
 
 
 def test_a_handshake_that_does_not_end_is_cut_off(pem: Path) -> None:
-    with rig.tls_server(pem, "--memory", PRESQUE_LIMITS__HEAD="1s") as server:
-        began = time.monotonic()
-        with socket.create_connection(("127.0.0.1", server.port), rig.PATIENCE) as silent:
-            silent.sendall(b"\x16\x03\x01\x02\x00\x01")
-            assert silent.recv(1) == b""
-        assert time.monotonic() - began < 5
+    with (
+        rig.tls_server(pem, "--memory", PRESQUE_LIMITS__HEAD="4s") as server,
+        socket.create_connection(("127.0.0.1", server.port), rig.PATIENCE) as silent,
+    ):
+        silent.sendall(b"\x16\x03\x01\x02\x00\x01")
+        assert silent.recv(1) == b""

@@ -10,6 +10,7 @@ from presque import names
 from presque.engine.engine import Engine
 from presque.errors import PresqueError
 from presque.job import Fetched
+from tests import rig
 
 
 async def test_one_whose_first_look_is_under_way_is_answered_and_the_store_is_kept(
@@ -21,9 +22,9 @@ async def test_one_whose_first_look_is_under_way_is_answered_and_the_store_is_ke
         answered.set_result(found)
         return True
 
-    engine.fetch(names.queue_list(queue_name), 20, take)
+    engine.fetch(names.queue_list(queue_name), 60, take)
     engine.stop_waiting()
 
-    assert await asyncio.wait_for(answered, 5) is None
+    assert await asyncio.wait_for(answered, rig.PATIENCE) is None
     assert await engine.started(queue_name)
     assert "store.lost" not in caplog.text

@@ -305,9 +305,11 @@ def test_one_call_drops_250_expired_jobs_at_most(functions: Functions) -> None:
 def test_due_jobs_become_ready_in_the_order_of_their_times_then_of_their_ids(functions: Functions) -> None:
     now = int(time.time() * 1000)
     for body, at in ((b"c", 30), (b"a", 10), (b"b1", 20), (b"b2", 20)):
-        functions.push("q", body, delayed=now + at + 50)
+        functions.push(
+            "q", body, delayed=now + 4000 + at
+        )  # all from one moment, and none before the last push
     functions.push("q", b"first", b"second")
-    wait_ms(90)
+    wait_ms(4030)
 
     assert functions.bodies("q") == [b"first", b"second", b"a", b"b1", b"b2", b"c"]
 

@@ -92,7 +92,7 @@ async def test_a_killed_store_comes_back_on_the_same_socket_with_every_acknowled
 
         os.kill(first, signal.SIGKILL)
 
-        await asyncio.wait_for(back.wait(), 5)
+        await asyncio.wait_for(back.wait(), rig.PATIENCE)
         await asyncio.to_thread(writer.join)
         assert store.pid not in (None, first)
         with client(store) as redis_:
@@ -134,7 +134,7 @@ async def test_a_store_that_cannot_be_started_again_is_tried_until_it_can(
 
         write_program(program, f'exec "{find_binary(None)}" "$@"')
 
-        await asyncio.wait_for(back.wait(), 5)
+        await asyncio.wait_for(back.wait(), rig.PATIENCE)
         with client(store) as redis_:
             assert redis_.ping()
 
@@ -154,7 +154,7 @@ async def test_no_store_runs_without_its_address_on_disk(
 
         (data / "store.address").rmdir()
 
-        await asyncio.wait_for(back.wait(), 5)
+        await asyncio.wait_for(back.wait(), rig.PATIENCE)
 
 
 async def test_stop_works_while_the_store_is_being_started_again(
@@ -186,7 +186,7 @@ async def test_stop_waits_for_a_store_that_needs_long_and_says_so(
 
         os.kill(pid, signal.SIGCONT)
 
-        await asyncio.wait_for(stopping, 5)
+        await asyncio.wait_for(stopping, rig.PATIENCE)
     assert said("store.stopped") == [f"store.stopped pid={pid}"]
 
 
@@ -198,7 +198,7 @@ async def test_a_store_that_was_stopped_is_woken_to_end_cleanly(
         pid = store.pid
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
-        await asyncio.wait_for(store.stop(), 10)
+        await asyncio.wait_for(store.stop(), rig.PATIENCE)
     assert said("store.stopped") == [f"store.stopped pid={pid}"]
     assert said("store.killed") == []
 
@@ -215,7 +215,7 @@ async def test_a_store_that_does_not_end_is_killed_and_loses_nothing(
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
         monkeypatch.setattr(process, "END_S", 0.5)
-        await asyncio.wait_for(store.stop(), 10)
+        await asyncio.wait_for(store.stop(), rig.PATIENCE)
         assert not alive(pid)
     assert len(said("store.killed")) == 1
     monkeypatch.undo()
@@ -229,7 +229,7 @@ async def test_a_store_that_nobody_can_reach_is_started_again(
     data: Path, monkeypatch: pytest.MonkeyPatch, said: Callable[[str], list[str]], how: str
 ) -> None:
     monkeypatch.setattr(embedded, "PING_EVERY_S", 0.1)
-    monkeypatch.setattr(embedded, "HUNG_S", 1.0)
+    monkeypatch.setattr(embedded, "HUNG_S", 4.0)
     monkeypatch.setattr(process, "WAKE_S", 0.2)
     back = asyncio.Event()
     async with running(data, on_restart=back.set) as store:
@@ -244,7 +244,7 @@ async def test_a_store_that_nobody_can_reach_is_started_again(
             if "directory" in how:
                 store.socket.parent.rmdir()
 
-        await asyncio.wait_for(back.wait(), 20)
+        await asyncio.wait_for(back.wait(), rig.PATIENCE)
 
         assert store.pid not in (None, pid)
         assert len(said("store.unreachable")) == 1
@@ -263,7 +263,7 @@ async def test_start_waits_until_the_data_is_read_and_says_so(
             await until(lambda: not redis_.info("persistence")["aof_rewrite_in_progress"])
     monkeypatch.setattr(embedded, "TELL_EVERY_S", 0.05)
     slow = tmp_path / "slow"
-    delays = "--key-load-delay 200 --loading-process-events-interval-bytes 1024"
+    delays = "--key-load-delay 1500 --loading-process-events-interval-bytes 1024"
     write_program(slow, f'exec "{find_binary(None)}" "$@" {delays}')
     async with running(data, binary=slow) as store:
         assert len(said("store.loading")) >= 2
@@ -310,7 +310,7 @@ async def test_a_store_that_outlived_its_presque_and_hangs_is_waited_for(
 
         orphan.send_signal(signal.SIGCONT)
 
-        await asyncio.wait_for(starting, 5)
+        await asyncio.wait_for(starting, rig.PATIENCE)
         await store.stop()
 
 
@@ -401,7 +401,7 @@ def test_it_runs_on_the_loop_of_the_standard_library(data: Path) -> None:
         async with running(data, on_restart=back.set) as store:
             assert store.pid is not None
             os.kill(store.pid, signal.SIGKILL)
-            await asyncio.wait_for(back.wait(), 5)
+            await asyncio.wait_for(back.wait(), rig.PATIENCE)
 
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
         runner.run(killed_and_back())
@@ -488,7 +488,7 @@ def push_until_cut(socket: Path, acknowledged: list[int]) -> None:
             acknowledged.append(number)
 
 
-async def until(condition: Callable[[], Any], within: float = 10) -> None:
+async def until(condition: Callable[[], Any], within: float = rig.PATIENCE) -> None:
     """Return when `condition` holds, letting the loop run meanwhile; fail when it does not in time."""
     async with asyncio.timeout(within):
         while not condition():

@@ -59,7 +59,7 @@ def on_terminal(*arguments: str, typed: str = "", **environ: str) -> tuple[int, 
                 if typed and screen.rstrip().endswith(b"[y/N]:"):
                     os.write(leader, typed.encode())
                     typed = ""
-        return process.wait(10), screen.decode()
+        return process.wait(30), screen.decode()
     finally:
         process.kill()
         process.wait()

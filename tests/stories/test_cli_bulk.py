@@ -73,7 +73,7 @@ def test_ctrl_c_leaves_the_task_and_says_how_to_go_on(
     server: rig.Server, at: dict[str, str], queue_name: str
 ) -> None:
     dead(server, queue_name, 100)
-    code, said = interrupted("retry", queue_name, "--all", "--rate", "2", until=queue_name, **at)
+    code, said = interrupted("retry", queue_name, "--all", "--rate", "0.1", until=queue_name, **at)
     assert code == 130
     found = re.search(r"and the task continues on the server: `presque tasks show (\d+)`", said)
     assert found, said
@@ -90,7 +90,7 @@ def test_ctrl_c_ends_the_task_if_that_is_wanted(
     server: rig.Server, at: dict[str, str], queue_name: str
 ) -> None:
     dead(server, queue_name, 100)
-    retry = ("retry", queue_name, "--all", "--rate", "2", "--cancel")
+    retry = ("retry", queue_name, "--all", "--rate", "0.1", "--cancel")
     code, said = interrupted(*retry, until=queue_name, **at)
     assert (code, "cancelled: " in said) == (130, True)
     with Client(server.url) as client:

@@ -55,7 +55,7 @@ def cmdline(pid: int) -> str:
 def test_why_a_job_does_not_run_says_what_to_type(url: str, queue_name: str, reason: str, todo: str) -> None:
     with Client(url) as client:
         if reason == "rate":
-            client.change_policy(queue_name, rate={"count": 1, "seconds": 60})
+            client.change_policy(queue_name, rate={"count": 1, "seconds": 3600})
             client.push(queue_name, 0)
         elif reason == "max-leased":
             client.change_policy(queue_name, max_leased=1)
@@ -107,7 +107,7 @@ def test_a_token_that_is_missing_wrong_or_expired(tmp_path: Path) -> None:
             ("none", None, "give it with --token or PRESQUE_TOKEN"),
             ("wrong", admin[:-1] + ("a" if admin[-1] != "a" else "b"), "`presque token new` makes one"),
             ("read", ("--allow", "read:*"), "`presque token list` shows what each may do"),
-            ("short", ("--allow", "*:*", "--expires", "1s"), "`presque token new` makes another"),
+            ("short", ("--allow", "*:*", "--expires", "4s"), "`presque token new` makes another"),
         ):
             token = flags
             if isinstance(flags, tuple):
@@ -125,7 +125,11 @@ def test_a_token_that_is_missing_wrong_or_expired(tmp_path: Path) -> None:
 
 def test_a_store_that_hangs(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with rig.server("--data", str(data)) as server:
+    patient = (
+        "import presque.store.embedded as embedded; embedded.HUNG_S = 3600"  # it would start another one
+    )
+    program = ("-c", f"{patient}; from presque.cli.main import main; main()")
+    with rig.server("--data", str(data), program=program) as server:
         at = {"PRESQUE_URL": server.url, "PRESQUE_DATA": str(data)}
         [store] = [pid for pid in children_of(server.process.pid) if "valkey" in cmdline(pid)]
         os.kill(store, signal.SIGSTOP)
