@@ -21,7 +21,7 @@ import rig
 import uvloop
 
 from presque.client import address
-from presque.client.calls import Call
+from presque.client.call import Call
 from presque.client.consume import _Protocol
 from presque.client.exchange import Request
 

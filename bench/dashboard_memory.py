@@ -111,7 +111,7 @@ def traffic(url: str) -> Iterator[None]:
                 if number % REPORTS == 0:
                     held = [{"queue": queue, "id": str(number), "seconds": 1}]
                     said = {"queues": [queue], "state": "working", "host": "bench", "jobs": held}
-                    client.perform(calls.report("bench:1", said))
+                    client.perform(calls.workers.report("bench:1", said))
 
     working = threading.Thread(target=work)
     working.start()

@@ -150,11 +150,12 @@ def data() -> Iterator[str]:
     """Options, answers, and what a consumer brings."""
     _, options = parsed("options.py")
     _, answers = parsed("answers.py")
-    _, jobs = parsed("calls.py")
+    _, fetched = parsed("calls/taking.py")
+    _, leased = parsed("leased.py")
     _, consuming = parsed("consume.py")
     said = "Options, given by name. All may be left out."
     yield from shapes("Options", said, classes(options).values(), all_classes(options))
-    found = [classes(jobs)["Job"], *classes(answers).values()]
+    found = [classes(fetched)["Job"], *classes(answers).values(), *classes(leased).values()]
     yield from shapes("Answers", ANSWERS, found, all_classes(answers))
     consumed = classes(consuming)
     said = "What `AsyncClient.consume` brings, over one WebSocket."

@@ -214,9 +214,10 @@ def test_every_field_of_a_verb_is_an_argument_of_its_method_and_no_other(verb: s
 
 
 def test_the_requests_go_where_the_rows_say() -> None:
-    asked = [one for name, one in vars(calls).items() if inspect.isfunction(one) and name in VERBS]
+    of_all_subjects = [one for subject in calls.__all__ for one in vars(getattr(calls, subject)).items()]
+    asked = [one for name, one in of_all_subjects if inspect.isfunction(one) and name in VERBS]
     assert len(asked) > 30
-    found = calls.push("q", b"1", {"idempotency_key": "k", "delay": 1})
+    found = calls.pushing.push("q", b"1", {"idempotency_key": "k", "delay": 1})
     assert (found.method, found.path) == ("POST", "/q/q?delay=1")
     assert found.headers == {"Idempotency-Key": "k"}
     assert found.reads is VERBS["push"].reads

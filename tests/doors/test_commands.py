@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from presque import AsyncClient, Client
 from presque.client import ClientError, calls
-from presque.client.calls import Call
+from presque.client.call import Call
 from presque.client.json_values import encoded
 from presque.verbs import COMMANDS
 from tests import rig
@@ -115,21 +115,24 @@ def call_of(cmd: str, queue: str, fields: dict[str, Any]) -> Call[Any]:
     """What the method of a client for this command sends."""
     if cmd == "push":
         job = encoded(fields.pop("job")).encode()
-        return calls.push(queue, job, fields)  # type: ignore[arg-type]
+        return calls.pushing.push(queue, job, fields)  # type: ignore[arg-type]
     if cmd == "fetch":
-        return calls.fetch(queue, None, None)
+        return calls.taking.fetch(queue, None, None)
     if cmd == "lease":
-        return calls.lease(queue, **fields)
+        return calls.taking.lease(queue, **fields)
     if cmd in ("ack", "fail", "release", "extend"):
         holder = {"queue": queue, "id": fields.pop("id"), "lease": fields.pop("lease")}
-        return calls.settle_one(cmd, holder, fields, None)
+        return calls.taking.settle_one(cmd, holder, fields, None)
     if cmd in ("start", "stop"):
-        return calls.control(queue, cmd)
-    of_one_job: dict[str, Callable[[str, str], Call[Any]]] = {"retry": calls.retry, "delete": calls.delete}
+        return calls.queues.control(queue, cmd)
+    of_one_job: dict[str, Callable[[str, str], Call[Any]]] = {
+        "retry": calls.jobs.retry,
+        "delete": calls.jobs.delete,
+    }
     if cmd in of_one_job:
         return of_one_job[cmd](queue, fields["id"])
     of_queue: dict[str, Callable[[str], Call[Any]]]
-    of_queue = {"peek": calls.peek, "stats": calls.stats, "purge": calls.purge}
+    of_queue = {"peek": calls.queues.peek, "stats": calls.queues.stats, "purge": calls.queues.purge}
     return of_queue[cmd](queue)
 
 

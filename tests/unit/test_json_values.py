@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from presque.client import Client, ClientError
-from presque.client.answers import Leased, leased
-from presque.client.calls import Answer, Call, Job
+from presque.client.call import Answer, Call
+from presque.client.calls.taking import Job
 from presque.client.json_values import DIGITS_MOST, _read_deep, checked, decoded, encoded
+from presque.client.leased import Leased, leased
 
 LONG = "9" * 5000
 DEEP = "[" * 5000 + "]" * 5000

@@ -9,9 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from presque.client.answers import LeasedJob
     from presque.client.async_client import AsyncClient
-    from presque.client.calls import Job
+    from presque.client.calls.taking import Job
     from presque.client.client import Client
     from presque.client.errors import (
         ClientError,
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
         ServerNotReached,
         Unavailable,
     )
+    from presque.client.leased import LeasedJob
     from presque.client.options import BatchOptions, PushOptions, Settlements
     from presque.client.pushing import AsyncPusher, Pusher
     from presque.tokens import narrow
@@ -59,8 +59,8 @@ _HOMES = {
     "AsyncPusher": "pushing",
     "BatchOptions": "options",
     "Client": "client",
-    "Job": "calls",
-    "LeasedJob": "answers",
+    "Job": "calls.taking",
+    "LeasedJob": "leased",
     "PushOptions": "options",
     "Pusher": "pushing",
     "Settlements": "options",

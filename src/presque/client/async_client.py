@@ -15,42 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Literal, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 
 from presque.client import calls
-from presque.client.answers import (
-    AccessToken,
-    Clock,
-    Cron,
-    DryRun,
-    Failures,
-    FoundJobs,
-    History,
-    JobPage,
-    JobRecord,
-    Leased,
-    LeasedJob,
-    Link,
-    NamespaceInfo,
-    Policy,
-    QueueInfo,
-    QueueStats,
-    QueueWorkers,
-    Reason,
-    Rights,
-    ServerFacts,
-    Settled,
-    State,
-    Stats,
-    Task,
-    WorkerInfo,
-    WorkerRecord,
-)
 from presque.client.async_transport import AsyncTransport
-from presque.client.calls import Call, Holder, Job
+from presque.client.call import Call
+from presque.client.calls.taking import Job
 from presque.client.consume import Consumer, consume  # async only
 from presque.client.exchange import ANSWER_MOST
 from presque.client.json_values import checked, encoded
+from presque.client.leased import Holder, Leased, LeasedJob
 from presque.client.options import (
     BatchOptions,
     Changes,
@@ -64,6 +38,34 @@ from presque.client.options import (
 )
 from presque.client.transport import CONNECTIONS_MOST
 from presque.traces import tracing
+
+if TYPE_CHECKING:
+    from presque.client.answers import (
+        AccessToken,
+        Clock,
+        Cron,
+        DryRun,
+        Failures,
+        FoundJobs,
+        History,
+        JobPage,
+        JobRecord,
+        Link,
+        NamespaceInfo,
+        Policy,
+        QueueInfo,
+        QueueStats,
+        QueueWorkers,
+        Reason,
+        Rights,
+        ServerFacts,
+        Settled,
+        State,
+        Stats,
+        Task,
+        WorkerInfo,
+        WorkerRecord,
+    )
 
 T = TypeVar("T")
 
@@ -128,17 +130,17 @@ class AsyncClient:
     async def push_text(self, queue: str, text: str | bytes, **options: Unpack[PushOptions]) -> str:
         """Put a JSON document on a queue, byte for byte as given, and return its id."""
         body = text.encode() if isinstance(text, str) else text
-        return await self.perform(calls.push(queue, body, options))
+        return await self.perform(calls.pushing.push(queue, body, options))
 
     async def push_many(self, queue: str, jobs: Iterable[Any], **options: Unpack[BatchOptions]) -> list[str]:
         """Put all of `jobs` on a queue, or none, and return their ids in the same order."""
-        return await self.perform(calls.push_many(queue, [encoded(job) for job in jobs], options))
+        return await self.perform(calls.pushing.push_many(queue, [encoded(job) for job in jobs], options))
 
     async def push_texts(
         self, queue: str, texts: Iterable[str], **options: Unpack[BatchOptions]
     ) -> list[str]:
         """Put JSON documents on a queue, all or none. Raises `ValueError` if a text is not one document."""
-        return await self.perform(calls.push_many(queue, [checked(text) for text in texts], options))
+        return await self.perform(calls.pushing.push_many(queue, [checked(text) for text in texts], options))
 
     async def fetch(self, queues: str, wait: Duration | None = None) -> Job | None:
         """Take a job for good, waiting up to `wait` seconds (60 at most); None when there is none.
@@ -146,18 +148,18 @@ class AsyncClient:
         Raises `QueueClosed` when the one queue named is stopped. A job whose answer is lost on the way
         is lost: fetch is at most once.
         """
-        return await self.perform(calls.fetch(queues, wait, self.worker))
+        return await self.perform(calls.taking.fetch(queues, wait, self.worker))
 
     async def fetch_many(self, queue: str, count: int = 10) -> list[str]:
         """Take up to `count` jobs (1000 at most) of one queue for good: their texts, as they were pushed."""
-        return await self.perform(calls.fetch_many(queue, count, self.worker))
+        return await self.perform(calls.taking.fetch_many(queue, count, self.worker))
 
     async def put_back(
         self, queue: str, job: Any, worker: str | None = None, **options: Unpack[PushOptions]
     ) -> str:
         """Put a job that failed back and count the failure, for `worker` too. Returns the new id."""
         return await self.perform(
-            calls.put_back(queue, encoded(job).encode(), options, worker or self.worker)
+            calls.pushing.put_back(queue, encoded(job).encode(), options, worker or self.worker)
         )
 
     # --- leases
@@ -176,7 +178,7 @@ class AsyncClient:
         Waits up to `wait` seconds for the first. Each is yours until you settle it or its lease ends; then
         it goes to somebody else. The same `attempt_id` again, within a minute, gets the same jobs.
         """
-        call = calls.lease(
+        call = calls.taking.lease(
             queues, count=count, seconds=seconds, wait=wait, attempt_id=attempt_id, worker=self.worker
         )
         return (await self.perform(call)).jobs
@@ -208,7 +210,7 @@ class AsyncClient:
     ) -> Leased:
         """Settle leases, then take jobs, in one request: what a quick worker does again and again."""
         return await self.perform(
-            calls.lease(
+            calls.taking.lease(
                 queues, count=count, seconds=seconds, wait=wait, attempt_id=attempt_id,
                 worker=self.worker, settlements=settlements,
             )
@@ -216,7 +218,7 @@ class AsyncClient:
 
     async def settle(self, settlements: Settlements) -> list[Settled]:
         """Settle up to 1000 leases: what became of each, acks first, then fails, releases, extensions."""
-        return await self.perform(calls.settle(settlements, self.worker))
+        return await self.perform(calls.taking.settle(settlements, self.worker))
 
     async def ack(self, job: Holder, result: Any = None, progress: Any = None) -> Settled:
         """The job is done. Raises `Conflict` when the lease was lost and `Gone` when the job is finished.
@@ -224,7 +226,7 @@ class AsyncClient:
         Repeated within a minute it answers the same, so it may be sent again after a lost answer.
         """
         fields = {"result": result, "progress": progress}
-        return await self.perform(calls.settle_one("ack", job, fields, self.worker))
+        return await self.perform(calls.taking.settle_one("ack", job, fields, self.worker))
 
     async def fail(
         self,
@@ -245,14 +247,14 @@ class AsyncClient:
             "error": error, "backtrace": backtrace, "retry": retry, "retry_in": retry_in,
             "progress": progress, "saved": saved,
         }  # fmt: skip
-        return await self.perform(calls.settle_one("fail", job, fields, self.worker))
+        return await self.perform(calls.taking.settle_one("fail", job, fields, self.worker))
 
     async def release(
         self, job: Holder, delay: Duration | None = None, *, progress: Any = None, saved: Any = None
     ) -> Settled:
         """Give the job back. This is not a failure, and the attempt does not count."""
         fields = {"delay": delay, "progress": progress, "saved": saved}
-        return await self.perform(calls.settle_one("release", job, fields, self.worker))
+        return await self.perform(calls.taking.settle_one("release", job, fields, self.worker))
 
     async def extend(
         self, job: Holder, seconds: Duration | None = None, progress: Any = None, saved: Any = None
@@ -264,39 +266,39 @@ class AsyncClient:
         well.
         """
         fields = {"seconds": seconds, "progress": progress, "saved": saved}
-        return await self.perform(calls.settle_one("extend", job, fields, self.worker))
+        return await self.perform(calls.taking.settle_one("extend", job, fields, self.worker))
 
     # --- single jobs
 
     async def job(self, queue: str, id: str, wait: Duration | None = None) -> JobRecord:
         """All that is known of a job. With `wait`, as soon as it is done or dead. Raises `NotFound`."""
-        return await self.perform(calls.job(queue, id, wait))
+        return await self.perform(calls.jobs.job(queue, id, wait))
 
     async def jobs(
         self, queue: str, state: State, limit: int | None = None, cursor: str | None = None
     ) -> JobPage:
         """A page of the jobs in one state, newest first. A page may be short and still have a `cursor`."""
-        return await self.perform(calls.jobs(queue, state, limit, cursor))
+        return await self.perform(calls.jobs.jobs(queue, state, limit, cursor))
 
     async def change(self, queue: str, id: str, **changes: Unpack[Changes]) -> JobRecord:
         """Change `priority`, `delay`, `delayed` or `body` of a job that waits. Raises `Conflict`."""
-        return await self.perform(calls.change(queue, id, changes))
+        return await self.perform(calls.jobs.change(queue, id, changes))
 
     async def delete(self, queue: str, id: str) -> bool:
         """Delete a job. False: it is leased; its holder is notified, and the job goes when the lease ends."""
-        return await self.perform(calls.delete(queue, id))
+        return await self.perform(calls.jobs.delete(queue, id))
 
     async def retry(self, queue: str, id: str) -> JobRecord:
         """Retry a dead job; its attempts count from 0. Raises `Conflict` if it is not dead."""
-        return await self.perform(calls.retry(queue, id))
+        return await self.perform(calls.jobs.retry(queue, id))
 
     async def retry_all(self, queue: str, limit: int | None = None, rate: float | None = None) -> int:
         """Retry all dead jobs, at most `limit`, at most `rate` a second. Returns how many."""
-        return await self.perform(calls.retry_all(queue, limit, rate))
+        return await self.perform(calls.jobs.retry_all(queue, limit, rate))
 
     async def explain(self, queue: str, id: str) -> list[Reason]:
         """Why the job does not run."""
-        return await self.perform(calls.explain(queue, id))
+        return await self.perform(calls.jobs.explain(queue, id))
 
     # --- many jobs
 
@@ -313,7 +315,7 @@ class AsyncClient:
         One answer looks at a bounded number of jobs, and says how far it came; as long as there is a `cursor`
         there is more to look at, though a page may hold no job.
         """
-        return await self.perform(calls.search(queues, limit, cursor, only))
+        return await self.perform(calls.many_jobs.search(queues, limit, cursor, only))
 
     async def failures(
         self,
@@ -323,7 +325,7 @@ class AsyncClient:
         cursor: str | None = None,
     ) -> Failures:
         """The errors of dead jobs, or of those scheduled to be tried again, grouped by their kind."""
-        return await self.perform(calls.failures(queues, state, cursor))
+        return await self.perform(calls.many_jobs.failures(queues, state, cursor))
 
     async def import_lines(
         self, lines: bytes, import_name: str | None = None, batch: int | None = None
@@ -333,42 +335,42 @@ class AsyncClient:
         With a name and a number a batch is stored once, however often it is sent; the next one has a larger
         number.
         """
-        return await self.perform(calls.import_lines(lines, import_name, batch))
+        return await self.perform(calls.many_jobs.import_lines(lines, import_name, batch))
 
     async def new_task(
         self, act: Literal["retry", "delete", "move"], queues: str, **options: Unpack[TaskOptions]
     ) -> Task:
         """Begin a bulk task: something is done to all jobs that match, in the background, whether the client
         stays or not."""
-        return await self.perform(calls.new_task(act, queues, options))
+        return await self.perform(calls.many_jobs.new_task(act, queues, options))
 
     async def dry_run(
         self, act: Literal["retry", "delete", "move"], queues: str, **options: Unpack[TaskOptions]
     ) -> DryRun:
         """How many jobs `new_task` would find, and some of them. Nothing is changed."""
-        return await self.perform(calls.dry_run(act, queues, options))
+        return await self.perform(calls.many_jobs.dry_run(act, queues, options))
 
     async def tasks(
         self, limit: int | None = None, cursor: str | None = None
     ) -> tuple[list[Task], str | None]:
         """A page of bulk tasks, the newest first, and the cursor for the next page, if any."""
-        return await self.perform(calls.tasks(limit, cursor))
+        return await self.perform(calls.many_jobs.tasks(limit, cursor))
 
     async def task(self, id: str) -> Task:
         """One bulk task, and how far it has come. Raises `NotFound`."""
-        return await self.perform(calls.task("task", id))
+        return await self.perform(calls.many_jobs.task("task", id))
 
     async def pause_task(self, id: str) -> Task:
         """Pause a bulk task until it is resumed."""
-        return await self.perform(calls.task("pause_task", id))
+        return await self.perform(calls.many_jobs.task("pause_task", id))
 
     async def resume_task(self, id: str) -> Task:
         """Resume a bulk task where it was paused."""
-        return await self.perform(calls.task("resume_task", id))
+        return await self.perform(calls.many_jobs.task("resume_task", id))
 
     async def cancel_task(self, id: str) -> Task:
         """Cancel a bulk task. What it has done stays done."""
-        return await self.perform(calls.task("cancel_task", id))
+        return await self.perform(calls.many_jobs.task("cancel_task", id))
 
     # --- queues
 
@@ -377,41 +379,41 @@ class AsyncClient:
 
         With `forget` the queue itself goes too: its name, policy and sequence of ids.
         """
-        await self.perform(calls.purge(queue, forget))
+        await self.perform(calls.queues.purge(queue, forget))
 
     async def info(self, queue: str) -> QueueInfo:
         """`queue_name`, `job_count`, `job_processed` and `job_failed`."""
-        return await self.perform(calls.info(queue))
+        return await self.perform(calls.queues.info(queue))
 
     async def queues(self, queues: str | None = None, *, busy: bool | None = None) -> list[str]:
         """The names of all queues, or of those of a queue list; with `busy` of those that hold jobs which are
         not dead."""
-        found, cursor = await self.perform(calls.queues(queues, busy))
+        found, cursor = await self.perform(calls.queues.queues(queues, busy))
         while cursor is not None:
-            more, following = await self.perform(calls.queues(queues, busy, cursor))
-            cursor = calls.onward(cursor, following)
+            more, following = await self.perform(calls.queues.queues(queues, busy, cursor))
+            cursor = calls.queues.onward(cursor, following)
             found += more
         return found
 
     async def size(self, queue: str) -> int:
         """How many jobs of a queue are ready."""
-        return await self.perform(calls.size(queue))
+        return await self.perform(calls.queues.size(queue))
 
     async def peek(self, queue: str) -> list[str]:
         """The texts of the next jobs, 1000 at most, without taking them."""
-        return await self.perform(calls.peek(queue))
+        return await self.perform(calls.queues.peek(queue))
 
     async def start(self, queue: str) -> None:
         """Let a stopped queue hand out jobs again."""
-        await self.perform(calls.control(queue, "start"))
+        await self.perform(calls.queues.control(queue, "start"))
 
     async def stop(self, queue: str) -> None:
         """Stop a queue from handing out jobs. It still accepts pushes."""
-        await self.perform(calls.control(queue, "stop"))
+        await self.perform(calls.queues.control(queue, "stop"))
 
     async def started(self, queue: str) -> bool:
         """Whether the queue is started. One that was never seen is."""
-        return await self.perform(calls.started(queue))
+        return await self.perform(calls.queues.started(queue))
 
     async def all_stats(
         self,
@@ -423,68 +425,68 @@ class AsyncClient:
     ) -> Stats:
         """All that the dashboard shows, with a page of at most 1000 queues: of all, of a queue list, or of
         those that are `busy`. If there are more the answer has a `cursor`."""
-        return await self.perform(calls.all_stats(queues, busy, limit, cursor))
+        return await self.perform(calls.queues.all_stats(queues, busy, limit, cursor))
 
     async def stats(self, queue: str) -> QueueStats:
         """All that the dashboard shows of one queue."""
-        return await self.perform(calls.stats(queue))
+        return await self.perform(calls.queues.stats(queue))
 
     async def history(self, queue: str | None = None, *, over: str | None = None) -> History:
         """What happened over `5m`, `1h`, `1d` or `7d` (an hour by default), in buckets, the oldest first: to
         a queue, or to all queues that the caller may read."""
-        return await self.perform(calls.history(queue, over))
+        return await self.perform(calls.queues.history(queue, over))
 
     async def policy(self, queue: str) -> Policy:
         """The policy of the queue."""
-        return await self.perform(calls.policy(queue))
+        return await self.perform(calls.queues.policy(queue))
 
     async def change_policy(self, queue: str, **changes: Unpack[PolicyOptions]) -> Policy:
         """Change the fields that are given; None goes back to the default. Returns the whole policy."""
-        return await self.perform(calls.change_policy(queue, changes))
+        return await self.perform(calls.queues.change_policy(queue, changes))
 
     # --- recurring jobs
 
     async def crons(self) -> list[Cron]:
         """All recurring jobs, by name."""
-        found, cursor = await self.perform(calls.crons())
+        found, cursor = await self.perform(calls.crons.crons())
         while cursor is not None:
-            more, cursor = await self.perform(calls.crons(cursor))
-            found = calls.joined(found, more)
+            more, cursor = await self.perform(calls.crons.crons(cursor))
+            found = calls.crons.joined(found, more)
         return found
 
     async def cron(self, name: str) -> Cron:
         """One recurring job. Raises `NotFound`."""
-        return await self.perform(calls.cron(name))
+        return await self.perform(calls.crons.cron(name))
 
     async def put_cron(
         self, name: str, queue: str, body: Any, schedule: str, **options: Unpack[CronOptions]
     ) -> Cron:
         """Push `body` again and again: `schedule` is five fields of cron, `@daily` or `@every 5m`."""
         fields = {"queue": queue, "body": body, "schedule": schedule, **options}
-        return await self.perform(calls.put_cron(name, fields))
+        return await self.perform(calls.crons.put_cron(name, fields))
 
     async def run_cron(self, name: str) -> str:
         """Push the job of a recurring job now, in addition to its moments. Returns the id of the job."""
-        return await self.perform(calls.run_cron(name))
+        return await self.perform(calls.crons.run_cron(name))
 
     async def pause_cron(self, name: str) -> Cron:
         """Pause a recurring job until it is resumed."""
-        return await self.perform(calls.pause_cron(name))
+        return await self.perform(calls.crons.pause_cron(name))
 
     async def resume_cron(self, name: str) -> Cron:
         """Resume a recurring job, from its next moment on."""
-        return await self.perform(calls.resume_cron(name))
+        return await self.perform(calls.crons.resume_cron(name))
 
     async def delete_cron(self, name: str) -> None:
         """Delete a recurring job. The jobs that it has pushed stay."""
-        await self.perform(calls.delete_cron(name))
+        await self.perform(calls.crons.delete_cron(name))
 
     # --- the clock of a server for tests
 
     async def clock(self) -> Clock:
         """What the clock of a server for tests (`--test-clock`) shows, and by how many seconds it is ahead.
         Raises `NotFound` (`no-test-clock`) of any other server."""
-        return await self.perform(calls.clock())
+        return await self.perform(calls.server.clock())
 
     async def move_clock(
         self, advance: Duration | None = None, *, at: datetime | float | None = None
@@ -493,7 +495,7 @@ class AsyncClient:
 
         When this returns, what has become due is ready. Raises as `clock` does.
         """
-        return await self.perform(calls.move_clock(advance, at))
+        return await self.perform(calls.server.move_clock(advance, at))
 
     # --- access tokens
 
@@ -518,19 +520,19 @@ class AsyncClient:
             "name": name, "allow": list(allow), "deny": list(deny), "sources": list(sources),
             "expires": expires, "rate": rate, "namespace": namespace,
         }  # fmt: skip
-        return await self.perform(calls.new_token(fields))
+        return await self.perform(calls.access.new_token(fields))
 
     async def tokens(self) -> list[AccessToken]:
         """All access tokens, without their secrets."""
-        found, cursor = await self.perform(calls.tokens())
+        found, cursor = await self.perform(calls.access.tokens())
         while cursor is not None:
-            more, cursor = await self.perform(calls.tokens(cursor))
-            found = calls.joined_tokens(found, more)
+            more, cursor = await self.perform(calls.access.tokens(cursor))
+            found = calls.access.joined_tokens(found, more)
         return found
 
     async def revoke_token(self, id: str) -> None:
         """Make an access token invalid, and everything that was made from it. Raises `NotFound`."""
-        await self.perform(calls.revoke_token(id))
+        await self.perform(calls.access.revoke_token(id))
 
     async def new_namespace(self, name: str, quotas: Mapping[str, int | None] | None = None) -> NamespaceInfo:
         """Make a namespace: a separate set of queues, for the holders of its tokens.
@@ -538,78 +540,78 @@ class AsyncClient:
         `quotas` bound its `queues`, `jobs`, `bytes`, `connections`, and `requests` a second. Needs a token
         that allows `admin:*` and is of no namespace. Raises `Conflict` if there is one.
         """
-        return await self.perform(calls.new_namespace(name, dict(quotas or {})))
+        return await self.perform(calls.access.new_namespace(name, dict(quotas or {})))
 
     async def namespaces(self) -> list[NamespaceInfo]:
         """All namespaces that the token may see, and their quotas."""
-        found, cursor = await self.perform(calls.namespaces())
+        found, cursor = await self.perform(calls.access.namespaces())
         while cursor is not None:
-            more, cursor = await self.perform(calls.namespaces(cursor))
-            found = calls.joined_namespaces(found, more)
+            more, cursor = await self.perform(calls.access.namespaces(cursor))
+            found = calls.access.joined_namespaces(found, more)
         return found
 
     async def namespace(self, name: str) -> NamespaceInfo:
         """One namespace: its quotas, and in `usage` what there is in it. Raises `NotFound`."""
-        return await self.perform(calls.namespace(name))
+        return await self.perform(calls.access.namespace(name))
 
     async def change_namespace(self, name: str, quotas: Mapping[str, int | None]) -> NamespaceInfo:
         """Change these quotas of a namespace, on every server at once; None removes one. Raises
         `NotFound`."""
-        return await self.perform(calls.change_namespace(name, dict(quotas)))
+        return await self.perform(calls.access.change_namespace(name, dict(quotas)))
 
     async def delete_namespace(self, name: str) -> None:
         """Delete a namespace with all that is in it, and its tokens. Raises `NotFound`."""
-        await self.perform(calls.delete_namespace(name))
+        await self.perform(calls.access.delete_namespace(name))
 
     async def audit(
         self, limit: int = 100, cursor: str | None = None
     ) -> tuple[list[dict[str, Any]], str | None]:
         """A page of what was changed and what was refused, newest first, and the cursor for the next page, if
         any."""
-        return await self.perform(calls.audit(limit, cursor))
+        return await self.perform(calls.access.audit(limit, cursor))
 
     async def link(
         self, queue: str, id: str, allow: Literal["read", "cancel"], expires: datetime | float | None = None
     ) -> Link:
         """Make a URL with which anyone who has it can read or cancel one job, until a moment."""
-        return await self.perform(calls.link(queue, id, allow, expires))
+        return await self.perform(calls.access.link(queue, id, allow, expires))
 
     async def server(self) -> ServerFacts:
         """The current state of the server process that answers, and of its store. `settings` are None unless
         the caller may do everything."""
-        return await self.perform(calls.server())
+        return await self.perform(calls.server.server())
 
     async def whoami(self) -> Rights:
         """Who this client is to the server, and what it may do."""
-        return await self.perform(calls.whoami())
+        return await self.perform(calls.access.whoami())
 
     # --- workers
 
     async def workers(self) -> list[str]:
         """The ids of the workers that are registered."""
-        return await self.perform(calls.workers())
+        return await self.perform(calls.workers.workers())
 
     async def worker_records(self) -> list[WorkerRecord]:
         """The workers, and what each of them is doing."""
-        return await self.perform(calls.worker_records())
+        return await self.perform(calls.workers.worker_records())
 
     async def tell_worker(self, worker: str, status: str) -> None:
         """Ask a worker to be `quiet`, to `stop`, or to `start` again. The worker learns of it within
         seconds."""
-        await self.perform(calls.tell_worker(worker, status))
+        await self.perform(calls.workers.tell_worker(worker, status))
 
     async def worker_info(self, worker: str) -> WorkerInfo:
         """When a worker was registered, and how many jobs it did. Raises `NotFound`."""
-        return await self.perform(calls.worker_info(worker))
+        return await self.perform(calls.workers.worker_info(worker))
 
     async def queue_workers(self, queue: str) -> QueueWorkers:
         """The workers that are registered for a queue."""
-        return await self.perform(calls.queue_workers(queue))
+        return await self.perform(calls.workers.queue_workers(queue))
 
     async def register(self, queue: str, worker: str | None = None) -> None:
         """Note that a worker, this client's unless another is named, takes jobs of the queue."""
-        await self.perform(calls.register(queue, worker or self.worker))
+        await self.perform(calls.workers.register(queue, worker or self.worker))
 
     async def unregister(self, queue: str, worker: str | None = None) -> None:
         """Note that it no longer takes jobs of the queue. Without a queue left it is forgotten."""
-        await self.perform(calls.unregister(queue, worker or self.worker))
+        await self.perform(calls.workers.unregister(queue, worker or self.worker))

@@ -24,7 +24,7 @@ from typing import Any, TypeVar, cast
 
 from presque.client import exchange
 from presque.client.address import Address, server, token_of
-from presque.client.calls import Answer, Call
+from presque.client.call import Answer, Call
 from presque.client.exchange import ANSWER_MOST, AnswerReader, Broken, Closed, Request
 from presque.client.options import Duration
 from presque.client.transport import CONNECTIONS_MOST, IDLE_MOST, checked, readable

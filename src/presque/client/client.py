@@ -16,40 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Literal, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 
 from presque.client import calls
-from presque.client.answers import (
-    AccessToken,
-    Clock,
-    Cron,
-    DryRun,
-    Failures,
-    FoundJobs,
-    History,
-    JobPage,
-    JobRecord,
-    Leased,
-    LeasedJob,
-    Link,
-    NamespaceInfo,
-    Policy,
-    QueueInfo,
-    QueueStats,
-    QueueWorkers,
-    Reason,
-    Rights,
-    ServerFacts,
-    Settled,
-    State,
-    Stats,
-    Task,
-    WorkerInfo,
-    WorkerRecord,
-)
-from presque.client.calls import Call, Holder, Job
+from presque.client.call import Call
+from presque.client.calls.taking import Job
 from presque.client.exchange import ANSWER_MOST
 from presque.client.json_values import checked, encoded
+from presque.client.leased import Holder, Leased, LeasedJob
 from presque.client.options import (
     BatchOptions,
     Changes,
@@ -63,6 +37,34 @@ from presque.client.options import (
 )
 from presque.client.transport import CONNECTIONS_MOST, Transport
 from presque.traces import tracing
+
+if TYPE_CHECKING:
+    from presque.client.answers import (
+        AccessToken,
+        Clock,
+        Cron,
+        DryRun,
+        Failures,
+        FoundJobs,
+        History,
+        JobPage,
+        JobRecord,
+        Link,
+        NamespaceInfo,
+        Policy,
+        QueueInfo,
+        QueueStats,
+        QueueWorkers,
+        Reason,
+        Rights,
+        ServerFacts,
+        Settled,
+        State,
+        Stats,
+        Task,
+        WorkerInfo,
+        WorkerRecord,
+    )
 
 T = TypeVar("T")
 
@@ -125,15 +127,15 @@ class Client:
     def push_text(self, queue: str, text: str | bytes, **options: Unpack[PushOptions]) -> str:
         """Put a JSON document on a queue, byte for byte as given, and return its id."""
         body = text.encode() if isinstance(text, str) else text
-        return self.perform(calls.push(queue, body, options))
+        return self.perform(calls.pushing.push(queue, body, options))
 
     def push_many(self, queue: str, jobs: Iterable[Any], **options: Unpack[BatchOptions]) -> list[str]:
         """Put all of `jobs` on a queue, or none, and return their ids in the same order."""
-        return self.perform(calls.push_many(queue, [encoded(job) for job in jobs], options))
+        return self.perform(calls.pushing.push_many(queue, [encoded(job) for job in jobs], options))
 
     def push_texts(self, queue: str, texts: Iterable[str], **options: Unpack[BatchOptions]) -> list[str]:
         """Put JSON documents on a queue, all or none. Raises `ValueError` if a text is not one document."""
-        return self.perform(calls.push_many(queue, [checked(text) for text in texts], options))
+        return self.perform(calls.pushing.push_many(queue, [checked(text) for text in texts], options))
 
     def fetch(self, queues: str, wait: Duration | None = None) -> Job | None:
         """Take a job for good, waiting up to `wait` seconds (60 at most); None when there is none.
@@ -141,17 +143,19 @@ class Client:
         Raises `QueueClosed` when the one queue named is stopped. A job whose answer is lost on the way
         is lost: fetch is at most once.
         """
-        return self.perform(calls.fetch(queues, wait, self.worker))
+        return self.perform(calls.taking.fetch(queues, wait, self.worker))
 
     def fetch_many(self, queue: str, count: int = 10) -> list[str]:
         """Take up to `count` jobs (1000 at most) of one queue for good: their texts, as they were pushed."""
-        return self.perform(calls.fetch_many(queue, count, self.worker))
+        return self.perform(calls.taking.fetch_many(queue, count, self.worker))
 
     def put_back(
         self, queue: str, job: Any, worker: str | None = None, **options: Unpack[PushOptions]
     ) -> str:
         """Put a job that failed back and count the failure, for `worker` too. Returns the new id."""
-        return self.perform(calls.put_back(queue, encoded(job).encode(), options, worker or self.worker))
+        return self.perform(
+            calls.pushing.put_back(queue, encoded(job).encode(), options, worker or self.worker)
+        )
 
     # --- leases
 
@@ -169,7 +173,7 @@ class Client:
         Waits up to `wait` seconds for the first. Each is yours until you settle it or its lease ends; then
         it goes to somebody else. The same `attempt_id` again, within a minute, gets the same jobs.
         """
-        call = calls.lease(
+        call = calls.taking.lease(
             queues, count=count, seconds=seconds, wait=wait, attempt_id=attempt_id, worker=self.worker
         )
         return self.perform(call).jobs
@@ -186,7 +190,7 @@ class Client:
     ) -> Leased:
         """Settle leases, then take jobs, in one request: what a quick worker does again and again."""
         return self.perform(
-            calls.lease(
+            calls.taking.lease(
                 queues, count=count, seconds=seconds, wait=wait, attempt_id=attempt_id,
                 worker=self.worker, settlements=settlements,
             )
@@ -194,7 +198,7 @@ class Client:
 
     def settle(self, settlements: Settlements) -> list[Settled]:
         """Settle up to 1000 leases: what became of each, acks first, then fails, releases, extensions."""
-        return self.perform(calls.settle(settlements, self.worker))
+        return self.perform(calls.taking.settle(settlements, self.worker))
 
     def ack(self, job: Holder, result: Any = None, progress: Any = None) -> Settled:
         """The job is done. Raises `Conflict` when the lease was lost and `Gone` when the job is finished.
@@ -202,7 +206,7 @@ class Client:
         Repeated within a minute it answers the same, so it may be sent again after a lost answer.
         """
         fields = {"result": result, "progress": progress}
-        return self.perform(calls.settle_one("ack", job, fields, self.worker))
+        return self.perform(calls.taking.settle_one("ack", job, fields, self.worker))
 
     def fail(
         self,
@@ -223,14 +227,14 @@ class Client:
             "error": error, "backtrace": backtrace, "retry": retry, "retry_in": retry_in,
             "progress": progress, "saved": saved,
         }  # fmt: skip
-        return self.perform(calls.settle_one("fail", job, fields, self.worker))
+        return self.perform(calls.taking.settle_one("fail", job, fields, self.worker))
 
     def release(
         self, job: Holder, delay: Duration | None = None, *, progress: Any = None, saved: Any = None
     ) -> Settled:
         """Give the job back. This is not a failure, and the attempt does not count."""
         fields = {"delay": delay, "progress": progress, "saved": saved}
-        return self.perform(calls.settle_one("release", job, fields, self.worker))
+        return self.perform(calls.taking.settle_one("release", job, fields, self.worker))
 
     def extend(
         self, job: Holder, seconds: Duration | None = None, progress: Any = None, saved: Any = None
@@ -242,37 +246,37 @@ class Client:
         well.
         """
         fields = {"seconds": seconds, "progress": progress, "saved": saved}
-        return self.perform(calls.settle_one("extend", job, fields, self.worker))
+        return self.perform(calls.taking.settle_one("extend", job, fields, self.worker))
 
     # --- single jobs
 
     def job(self, queue: str, id: str, wait: Duration | None = None) -> JobRecord:
         """All that is known of a job. With `wait`, as soon as it is done or dead. Raises `NotFound`."""
-        return self.perform(calls.job(queue, id, wait))
+        return self.perform(calls.jobs.job(queue, id, wait))
 
     def jobs(self, queue: str, state: State, limit: int | None = None, cursor: str | None = None) -> JobPage:
         """A page of the jobs in one state, newest first. A page may be short and still have a `cursor`."""
-        return self.perform(calls.jobs(queue, state, limit, cursor))
+        return self.perform(calls.jobs.jobs(queue, state, limit, cursor))
 
     def change(self, queue: str, id: str, **changes: Unpack[Changes]) -> JobRecord:
         """Change `priority`, `delay`, `delayed` or `body` of a job that waits. Raises `Conflict`."""
-        return self.perform(calls.change(queue, id, changes))
+        return self.perform(calls.jobs.change(queue, id, changes))
 
     def delete(self, queue: str, id: str) -> bool:
         """Delete a job. False: it is leased; its holder is notified, and the job goes when the lease ends."""
-        return self.perform(calls.delete(queue, id))
+        return self.perform(calls.jobs.delete(queue, id))
 
     def retry(self, queue: str, id: str) -> JobRecord:
         """Retry a dead job; its attempts count from 0. Raises `Conflict` if it is not dead."""
-        return self.perform(calls.retry(queue, id))
+        return self.perform(calls.jobs.retry(queue, id))
 
     def retry_all(self, queue: str, limit: int | None = None, rate: float | None = None) -> int:
         """Retry all dead jobs, at most `limit`, at most `rate` a second. Returns how many."""
-        return self.perform(calls.retry_all(queue, limit, rate))
+        return self.perform(calls.jobs.retry_all(queue, limit, rate))
 
     def explain(self, queue: str, id: str) -> list[Reason]:
         """Why the job does not run."""
-        return self.perform(calls.explain(queue, id))
+        return self.perform(calls.jobs.explain(queue, id))
 
     # --- many jobs
 
@@ -289,7 +293,7 @@ class Client:
         One answer looks at a bounded number of jobs, and says how far it came; as long as there is a `cursor`
         there is more to look at, though a page may hold no job.
         """
-        return self.perform(calls.search(queues, limit, cursor, only))
+        return self.perform(calls.many_jobs.search(queues, limit, cursor, only))
 
     def failures(
         self,
@@ -299,7 +303,7 @@ class Client:
         cursor: str | None = None,
     ) -> Failures:
         """The errors of dead jobs, or of those scheduled to be tried again, grouped by their kind."""
-        return self.perform(calls.failures(queues, state, cursor))
+        return self.perform(calls.many_jobs.failures(queues, state, cursor))
 
     def import_lines(self, lines: bytes, import_name: str | None = None, batch: int | None = None) -> int:
         """Store jobs, 1000 at most, that were exported: a JSON object a line. Returns how many were stored.
@@ -307,40 +311,40 @@ class Client:
         With a name and a number a batch is stored once, however often it is sent; the next one has a larger
         number.
         """
-        return self.perform(calls.import_lines(lines, import_name, batch))
+        return self.perform(calls.many_jobs.import_lines(lines, import_name, batch))
 
     def new_task(
         self, act: Literal["retry", "delete", "move"], queues: str, **options: Unpack[TaskOptions]
     ) -> Task:
         """Begin a bulk task: something is done to all jobs that match, in the background, whether the client
         stays or not."""
-        return self.perform(calls.new_task(act, queues, options))
+        return self.perform(calls.many_jobs.new_task(act, queues, options))
 
     def dry_run(
         self, act: Literal["retry", "delete", "move"], queues: str, **options: Unpack[TaskOptions]
     ) -> DryRun:
         """How many jobs `new_task` would find, and some of them. Nothing is changed."""
-        return self.perform(calls.dry_run(act, queues, options))
+        return self.perform(calls.many_jobs.dry_run(act, queues, options))
 
     def tasks(self, limit: int | None = None, cursor: str | None = None) -> tuple[list[Task], str | None]:
         """A page of bulk tasks, the newest first, and the cursor for the next page, if any."""
-        return self.perform(calls.tasks(limit, cursor))
+        return self.perform(calls.many_jobs.tasks(limit, cursor))
 
     def task(self, id: str) -> Task:
         """One bulk task, and how far it has come. Raises `NotFound`."""
-        return self.perform(calls.task("task", id))
+        return self.perform(calls.many_jobs.task("task", id))
 
     def pause_task(self, id: str) -> Task:
         """Pause a bulk task until it is resumed."""
-        return self.perform(calls.task("pause_task", id))
+        return self.perform(calls.many_jobs.task("pause_task", id))
 
     def resume_task(self, id: str) -> Task:
         """Resume a bulk task where it was paused."""
-        return self.perform(calls.task("resume_task", id))
+        return self.perform(calls.many_jobs.task("resume_task", id))
 
     def cancel_task(self, id: str) -> Task:
         """Cancel a bulk task. What it has done stays done."""
-        return self.perform(calls.task("cancel_task", id))
+        return self.perform(calls.many_jobs.task("cancel_task", id))
 
     # --- queues
 
@@ -349,41 +353,41 @@ class Client:
 
         With `forget` the queue itself goes too: its name, policy and sequence of ids.
         """
-        self.perform(calls.purge(queue, forget))
+        self.perform(calls.queues.purge(queue, forget))
 
     def info(self, queue: str) -> QueueInfo:
         """`queue_name`, `job_count`, `job_processed` and `job_failed`."""
-        return self.perform(calls.info(queue))
+        return self.perform(calls.queues.info(queue))
 
     def queues(self, queues: str | None = None, *, busy: bool | None = None) -> list[str]:
         """The names of all queues, or of those of a queue list; with `busy` of those that hold jobs which are
         not dead."""
-        found, cursor = self.perform(calls.queues(queues, busy))
+        found, cursor = self.perform(calls.queues.queues(queues, busy))
         while cursor is not None:
-            more, following = self.perform(calls.queues(queues, busy, cursor))
-            cursor = calls.onward(cursor, following)
+            more, following = self.perform(calls.queues.queues(queues, busy, cursor))
+            cursor = calls.queues.onward(cursor, following)
             found += more
         return found
 
     def size(self, queue: str) -> int:
         """How many jobs of a queue are ready."""
-        return self.perform(calls.size(queue))
+        return self.perform(calls.queues.size(queue))
 
     def peek(self, queue: str) -> list[str]:
         """The texts of the next jobs, 1000 at most, without taking them."""
-        return self.perform(calls.peek(queue))
+        return self.perform(calls.queues.peek(queue))
 
     def start(self, queue: str) -> None:
         """Let a stopped queue hand out jobs again."""
-        self.perform(calls.control(queue, "start"))
+        self.perform(calls.queues.control(queue, "start"))
 
     def stop(self, queue: str) -> None:
         """Stop a queue from handing out jobs. It still accepts pushes."""
-        self.perform(calls.control(queue, "stop"))
+        self.perform(calls.queues.control(queue, "stop"))
 
     def started(self, queue: str) -> bool:
         """Whether the queue is started. One that was never seen is."""
-        return self.perform(calls.started(queue))
+        return self.perform(calls.queues.started(queue))
 
     def all_stats(
         self,
@@ -395,75 +399,75 @@ class Client:
     ) -> Stats:
         """All that the dashboard shows, with a page of at most 1000 queues: of all, of a queue list, or of
         those that are `busy`. If there are more the answer has a `cursor`."""
-        return self.perform(calls.all_stats(queues, busy, limit, cursor))
+        return self.perform(calls.queues.all_stats(queues, busy, limit, cursor))
 
     def stats(self, queue: str) -> QueueStats:
         """All that the dashboard shows of one queue."""
-        return self.perform(calls.stats(queue))
+        return self.perform(calls.queues.stats(queue))
 
     def history(self, queue: str | None = None, *, over: str | None = None) -> History:
         """What happened over `5m`, `1h`, `1d` or `7d` (an hour by default), in buckets, the oldest first: to
         a queue, or to all queues that the caller may read."""
-        return self.perform(calls.history(queue, over))
+        return self.perform(calls.queues.history(queue, over))
 
     def policy(self, queue: str) -> Policy:
         """The policy of the queue."""
-        return self.perform(calls.policy(queue))
+        return self.perform(calls.queues.policy(queue))
 
     def change_policy(self, queue: str, **changes: Unpack[PolicyOptions]) -> Policy:
         """Change the fields that are given; None goes back to the default. Returns the whole policy."""
-        return self.perform(calls.change_policy(queue, changes))
+        return self.perform(calls.queues.change_policy(queue, changes))
 
     # --- recurring jobs
 
     def crons(self) -> list[Cron]:
         """All recurring jobs, by name."""
-        found, cursor = self.perform(calls.crons())
+        found, cursor = self.perform(calls.crons.crons())
         while cursor is not None:
-            more, cursor = self.perform(calls.crons(cursor))
-            found = calls.joined(found, more)
+            more, cursor = self.perform(calls.crons.crons(cursor))
+            found = calls.crons.joined(found, more)
         return found
 
     def cron(self, name: str) -> Cron:
         """One recurring job. Raises `NotFound`."""
-        return self.perform(calls.cron(name))
+        return self.perform(calls.crons.cron(name))
 
     def put_cron(
         self, name: str, queue: str, body: Any, schedule: str, **options: Unpack[CronOptions]
     ) -> Cron:
         """Push `body` again and again: `schedule` is five fields of cron, `@daily` or `@every 5m`."""
         fields = {"queue": queue, "body": body, "schedule": schedule, **options}
-        return self.perform(calls.put_cron(name, fields))
+        return self.perform(calls.crons.put_cron(name, fields))
 
     def run_cron(self, name: str) -> str:
         """Push the job of a recurring job now, in addition to its moments. Returns the id of the job."""
-        return self.perform(calls.run_cron(name))
+        return self.perform(calls.crons.run_cron(name))
 
     def pause_cron(self, name: str) -> Cron:
         """Pause a recurring job until it is resumed."""
-        return self.perform(calls.pause_cron(name))
+        return self.perform(calls.crons.pause_cron(name))
 
     def resume_cron(self, name: str) -> Cron:
         """Resume a recurring job, from its next moment on."""
-        return self.perform(calls.resume_cron(name))
+        return self.perform(calls.crons.resume_cron(name))
 
     def delete_cron(self, name: str) -> None:
         """Delete a recurring job. The jobs that it has pushed stay."""
-        self.perform(calls.delete_cron(name))
+        self.perform(calls.crons.delete_cron(name))
 
     # --- the clock of a server for tests
 
     def clock(self) -> Clock:
         """What the clock of a server for tests (`--test-clock`) shows, and by how many seconds it is ahead.
         Raises `NotFound` (`no-test-clock`) of any other server."""
-        return self.perform(calls.clock())
+        return self.perform(calls.server.clock())
 
     def move_clock(self, advance: Duration | None = None, *, at: datetime | float | None = None) -> Clock:
         """Move the clock of such a server: forward by `advance`, or to the moment `at`.
 
         When this returns, what has become due is ready. Raises as `clock` does.
         """
-        return self.perform(calls.move_clock(advance, at))
+        return self.perform(calls.server.move_clock(advance, at))
 
     # --- access tokens
 
@@ -488,19 +492,19 @@ class Client:
             "name": name, "allow": list(allow), "deny": list(deny), "sources": list(sources),
             "expires": expires, "rate": rate, "namespace": namespace,
         }  # fmt: skip
-        return self.perform(calls.new_token(fields))
+        return self.perform(calls.access.new_token(fields))
 
     def tokens(self) -> list[AccessToken]:
         """All access tokens, without their secrets."""
-        found, cursor = self.perform(calls.tokens())
+        found, cursor = self.perform(calls.access.tokens())
         while cursor is not None:
-            more, cursor = self.perform(calls.tokens(cursor))
-            found = calls.joined_tokens(found, more)
+            more, cursor = self.perform(calls.access.tokens(cursor))
+            found = calls.access.joined_tokens(found, more)
         return found
 
     def revoke_token(self, id: str) -> None:
         """Make an access token invalid, and everything that was made from it. Raises `NotFound`."""
-        self.perform(calls.revoke_token(id))
+        self.perform(calls.access.revoke_token(id))
 
     def new_namespace(self, name: str, quotas: Mapping[str, int | None] | None = None) -> NamespaceInfo:
         """Make a namespace: a separate set of queues, for the holders of its tokens.
@@ -508,76 +512,76 @@ class Client:
         `quotas` bound its `queues`, `jobs`, `bytes`, `connections`, and `requests` a second. Needs a token
         that allows `admin:*` and is of no namespace. Raises `Conflict` if there is one.
         """
-        return self.perform(calls.new_namespace(name, dict(quotas or {})))
+        return self.perform(calls.access.new_namespace(name, dict(quotas or {})))
 
     def namespaces(self) -> list[NamespaceInfo]:
         """All namespaces that the token may see, and their quotas."""
-        found, cursor = self.perform(calls.namespaces())
+        found, cursor = self.perform(calls.access.namespaces())
         while cursor is not None:
-            more, cursor = self.perform(calls.namespaces(cursor))
-            found = calls.joined_namespaces(found, more)
+            more, cursor = self.perform(calls.access.namespaces(cursor))
+            found = calls.access.joined_namespaces(found, more)
         return found
 
     def namespace(self, name: str) -> NamespaceInfo:
         """One namespace: its quotas, and in `usage` what there is in it. Raises `NotFound`."""
-        return self.perform(calls.namespace(name))
+        return self.perform(calls.access.namespace(name))
 
     def change_namespace(self, name: str, quotas: Mapping[str, int | None]) -> NamespaceInfo:
         """Change these quotas of a namespace, on every server at once; None removes one. Raises
         `NotFound`."""
-        return self.perform(calls.change_namespace(name, dict(quotas)))
+        return self.perform(calls.access.change_namespace(name, dict(quotas)))
 
     def delete_namespace(self, name: str) -> None:
         """Delete a namespace with all that is in it, and its tokens. Raises `NotFound`."""
-        self.perform(calls.delete_namespace(name))
+        self.perform(calls.access.delete_namespace(name))
 
     def audit(self, limit: int = 100, cursor: str | None = None) -> tuple[list[dict[str, Any]], str | None]:
         """A page of what was changed and what was refused, newest first, and the cursor for the next page, if
         any."""
-        return self.perform(calls.audit(limit, cursor))
+        return self.perform(calls.access.audit(limit, cursor))
 
     def link(
         self, queue: str, id: str, allow: Literal["read", "cancel"], expires: datetime | float | None = None
     ) -> Link:
         """Make a URL with which anyone who has it can read or cancel one job, until a moment."""
-        return self.perform(calls.link(queue, id, allow, expires))
+        return self.perform(calls.access.link(queue, id, allow, expires))
 
     def server(self) -> ServerFacts:
         """The current state of the server process that answers, and of its store. `settings` are None unless
         the caller may do everything."""
-        return self.perform(calls.server())
+        return self.perform(calls.server.server())
 
     def whoami(self) -> Rights:
         """Who this client is to the server, and what it may do."""
-        return self.perform(calls.whoami())
+        return self.perform(calls.access.whoami())
 
     # --- workers
 
     def workers(self) -> list[str]:
         """The ids of the workers that are registered."""
-        return self.perform(calls.workers())
+        return self.perform(calls.workers.workers())
 
     def worker_records(self) -> list[WorkerRecord]:
         """The workers, and what each of them is doing."""
-        return self.perform(calls.worker_records())
+        return self.perform(calls.workers.worker_records())
 
     def tell_worker(self, worker: str, status: str) -> None:
         """Ask a worker to be `quiet`, to `stop`, or to `start` again. The worker learns of it within
         seconds."""
-        self.perform(calls.tell_worker(worker, status))
+        self.perform(calls.workers.tell_worker(worker, status))
 
     def worker_info(self, worker: str) -> WorkerInfo:
         """When a worker was registered, and how many jobs it did. Raises `NotFound`."""
-        return self.perform(calls.worker_info(worker))
+        return self.perform(calls.workers.worker_info(worker))
 
     def queue_workers(self, queue: str) -> QueueWorkers:
         """The workers that are registered for a queue."""
-        return self.perform(calls.queue_workers(queue))
+        return self.perform(calls.workers.queue_workers(queue))
 
     def register(self, queue: str, worker: str | None = None) -> None:
         """Note that a worker, this client's unless another is named, takes jobs of the queue."""
-        self.perform(calls.register(queue, worker or self.worker))
+        self.perform(calls.workers.register(queue, worker or self.worker))
 
     def unregister(self, queue: str, worker: str | None = None) -> None:
         """Note that it no longer takes jobs of the queue. Without a queue left it is forgotten."""
-        self.perform(calls.unregister(queue, worker or self.worker))
+        self.perform(calls.workers.unregister(queue, worker or self.worker))

@@ -26,7 +26,7 @@ from urllib.parse import quote
 from presque import frames
 from presque.client import exchange
 from presque.client.address import server, token_of
-from presque.client.calls import Answer, Call, seconds_of
+from presque.client.call import Answer, Call, seconds_of
 from presque.client.errors import ClientError, ServerNotReached, one_line, refusal
 from presque.client.exchange import HEAD_MOST, AnswerReader, Broken, Request
 from presque.client.json_values import decoded, encoded

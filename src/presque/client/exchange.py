@@ -14,7 +14,7 @@ from enum import Enum, auto
 from typing import Any
 
 from presque.client.address import Address, own_headers
-from presque.client.calls import Answer, Call
+from presque.client.call import Answer, Call
 from presque.client.errors import ServerNotReached, one_line
 from presque.traces import tracing
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from presque import quantities
 from presque.client import exchange
 from presque.client.address import Address, server, token_of
-from presque.client.calls import Answer, Call, seconds_of
+from presque.client.call import Answer, Call, seconds_of
 from presque.client.exchange import ANSWER_MOST, AnswerReader, Broken, Request
 from presque.client.options import Duration
 from presque.client.trust import context_for

@@ -21,7 +21,6 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from presque.client.answers import JobRecord
 from presque.client.client import Client
 from presque.client.options import Duration
 from presque.errors import shown
@@ -35,6 +34,7 @@ from presque.tasks.signature import Signature
 from presque.tasks.task import AsyncTask, Definition, PlainTask, Task
 
 if TYPE_CHECKING:
+    from presque.client.answers import JobRecord
     from presque.client.async_client import AsyncClient
     from presque.tasks.inline import Inline
     from presque.tasks.worker import AppWorker

@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from presque.client.answers import JobFailure, JobRecord, LeasedJob
 from presque.client.errors import NotFound
 from presque.client.json_values import decoded, encoded
+from presque.client.leased import LeasedJob
 from presque.tasks.calling import Handlers
 from presque.tasks.task import Task
 from presque.worker import execution
@@ -18,6 +18,9 @@ from presque.worker.alone import Turns, done, done_async
 from presque.worker.job import Job
 from presque.worker.settings import read
 from presque.worker.work import Work
+
+if TYPE_CHECKING:
+    from presque.client.answers import JobFailure, JobRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from presque import names, quantities
-from presque.client.calls import parameters_of, seconds_of
+from presque.client.call import parameters_of, seconds_of
 from presque.client.json_values import encoded
 from presque.client.options import Duration, Moment
 from presque.errors import PresqueError, nearest

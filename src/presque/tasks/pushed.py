@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from presque.client.answers import JobRecord
-from presque.client.calls import seconds_of
+from presque.client.call import seconds_of
 from presque.client.errors import NotFound
 from presque.client.options import Duration
 from presque.tasks.errors import NoResult, TaskFailed
 from presque.tasks.signature import Signature
+
+if TYPE_CHECKING:
+    from presque.client.answers import JobRecord
 
 R = TypeVar("R")
 WAIT_MOST_S = 60.0

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from presque.client.answers import Cron
 from presque.client.async_client import AsyncClient
 from presque.client.errors import ClientError, ServerNotReached, Unavailable
 from presque.tasks.recurring import Recurring
+
+if TYPE_CHECKING:
+    from presque.client.answers import Cron
 
 log = logging.getLogger("presque.tasks")
 

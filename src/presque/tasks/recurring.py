@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
 from presque import names
-from presque.client.calls import seconds_of
+from presque.client.call import seconds_of
 from presque.client.options import Duration
 from presque.errors import InvalidName, nearest
 from presque.quantities import quoted

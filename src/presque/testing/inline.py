@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar, Unpack
 
 from presque import names
 from presque.client import AsyncClient, Client, ClientError
-from presque.client.calls import Call, parameters_of
+from presque.client.call import Call, parameters_of
 from presque.client.json_values import checked, decoded, encoded
 from presque.client.options import BatchOptions, PushOptions
 from presque.errors import CallerError, PresqueError

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from presque.client.answers import LeasedJob
 from presque.client.json_values import decoded, encoded
+from presque.client.leased import LeasedJob
 from presque.worker import execution
 from presque.worker.alone import done, done_async
 from presque.worker.job import Job

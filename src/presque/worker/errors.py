@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from presque.client.calls import seconds_within
+from presque.client.call import seconds_within
 from presque.client.options import Duration
 
 RETRY_MOST = 10 * 365 * 86_400

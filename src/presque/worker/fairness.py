@@ -7,8 +7,8 @@ import contextlib
 import time
 
 from presque import names
-from presque.client import calls
 from presque.client.async_client import AsyncClient
+from presque.client.calls import queues
 from presque.client.errors import ClientError
 
 LOOK_S = 5.0
@@ -31,7 +31,7 @@ class Fair:
         if self._wanted.globs and time.monotonic() - self._looked_at > LOOK_S:
             self._looked_at = time.monotonic()
             with contextlib.suppress(ClientError):  # the lease itself will say so
-                busy, _ = await self._client.perform(calls.queues(self._text, busy=True))
+                busy, _ = await self._client.perform(queues.queues(self._text, busy=True))
                 self._names = self._wanted.expand(busy)
         if not self._names:
             return self._text

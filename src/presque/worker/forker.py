@@ -26,8 +26,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
-from presque.client.answers import LeasedJob
 from presque.client.json_values import decoded, encoded
+from presque.client.leased import LeasedJob
 from presque.traces import tracing
 from presque.worker import forked
 from presque.worker.errors import Interrupted, JobCancelled, JobKilled, JobStopped, JobTimeout

@@ -7,7 +7,7 @@ from asyncio import TimerHandle
 from collections.abc import Mapping
 from typing import Any
 
-from presque.client.answers import LeasedJob
+from presque.client.leased import LeasedJob
 from presque.worker.errors import Interrupted
 from presque.worker.job import LEASE_MOST, Job, Tell
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
-from presque.client.answers import LeasedJob
-from presque.client.calls import seconds_within
+from presque.client.call import seconds_within
 from presque.client.json_values import decoded, encoded
+from presque.client.leased import LeasedJob
 from presque.client.options import Duration
 
 TEXT_MOST = 64 * 1024

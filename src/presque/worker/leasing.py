@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from presque.client import calls
-from presque.client.answers import Leased, LeasedJob
+from presque.client.calls import taking
 from presque.client.errors import ClientError
+from presque.client.leased import Leased, LeasedJob
 from presque.worker.ahead import Ahead
 from presque.worker.backoff import Backoff
 from presque.worker.desk import Desk
@@ -151,7 +151,7 @@ class Leasing:
         """Ask for jobs. None: it was interrupted, and what the server did is not known."""
         attempt = self._attempt
         assert attempt is not None
-        call = calls.lease(
+        call = taking.lease(
             attempt.queues, count=attempt.count, seconds=self._settings.lease, wait=wait or None,
             attempt_id=attempt.id, worker=self._settings.worker_id, settlements=settlements(letters),
             texts=self._wants_texts,
@@ -174,7 +174,7 @@ class Leasing:
         """After a poll that was cut off, an answer may have been on its way: give its jobs back."""
         attempt, self._attempt = self._attempt, None
         assert attempt is not None
-        call = calls.lease(attempt.queues, count=1, attempt_id=attempt.id, worker=self._settings.worker_id)
+        call = taking.lease(attempt.queues, count=1, attempt_id=attempt.id, worker=self._settings.worker_id)
         try:
             async with asyncio.timeout(LOOK_BEHIND_S):
                 found = await self._client.perform(call)

@@ -11,8 +11,8 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
-from presque.client import calls
 from presque.client.async_client import AsyncClient
+from presque.client.calls import workers
 from presque.client.errors import ClientError
 from presque.worker.memory import resident
 from presque.worker.report import report
@@ -41,14 +41,14 @@ class Reporting:
         while True:
             with contextlib.suppress(ClientError):  # the lease loop tells of a server that is away
                 await self._forget_a_namesake()
-                self._told(await self._client.perform(calls.report(self._settings.worker_id, self._said())))
+                self._told(await self._client.perform(workers.report(self._settings.worker_id, self._said())))
             await asyncio.sleep(REPORT_S * random.uniform(0.9, 1.1))  # noqa: S311  # nosec B311
 
     async def leave(self) -> None:
         """The worker has ended."""
         try:
             async with asyncio.timeout(LEAVE_S):
-                await self._client.perform(calls.leave(self._settings.worker_id))
+                await self._client.perform(workers.leave(self._settings.worker_id))
         except (ClientError, TimeoutError):
             pass  # it is forgotten in an hour
 

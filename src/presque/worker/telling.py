@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from presque.client.answers import LeasedJob, Settled
+from presque.client.answers import Settled
 from presque.client.errors import ClientError
+from presque.client.leased import LeasedJob
 from presque.worker.ahead import AHEAD_S
 from presque.worker.backoff import Backoff
 from presque.worker.desk import Desk
