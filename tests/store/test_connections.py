@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -240,6 +242,33 @@ async def test_a_call_on_a_lost_connection_is_answered(store: Store) -> None:
     wire.send(Call(echo("1"), found.append))
 
     assert [type(one).__name__ for one in found] == ["StoreUnavailable"]
+
+
+async def test_a_large_call_over_a_slow_link_is_waited_for_while_the_store_reads(
+    own: rig.Store, tmp_path: Path
+) -> None:
+    """It takes longer than a silent store is waited for."""
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pause: float) -> None:
+        with contextlib.closing(writer):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+                await asyncio.sleep(pause if len(data) > 60_000 else 0)
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_store, to_store = await asyncio.open_unix_connection(own.socket)
+        await asyncio.gather(carry(reader, to_store, 0.05), carry(from_store, writer, 0))
+
+    slow = tmp_path / "slow"
+    server = await asyncio.start_unix_server(relay, slow)
+    found = Store(Address(unix=str(slow)), FUNCTIONS, on_connected=lambda: None)
+    try:
+        await found.connect()
+        assert len(await found.ask("q", echo("x" * 6_500_000))) == 6_500_000
+    finally:
+        await found.close()
+        server.close()
 
 
 # --- pauses -------------------------------------------------------------------------------------

@@ -127,6 +127,9 @@ class Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._heard = 0.0
         self._asked = 0.0
+        self._written = 0
+        self._taken = 0  # by the kernel, as `watch` saw it last
+        self._backed_up = False  # the kernel did not take everything then
         self.reason = "the connection was closed"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -192,6 +195,7 @@ class Wire(asyncio.Protocol):
     def _write(self, data: bytes) -> None:
         """uvloop joins what is written to one connection during a turn of the loop."""
         if self._transport is not None:
+            self._written += len(data)
             self._transport.write(data)
 
     def data_received(self, data: bytes) -> None:
@@ -251,7 +255,16 @@ class Wire(asyncio.Protocol):
             self.owner.dropped(channel)
 
     def watch(self, now: float) -> None:
-        """Take the connection down if an answer is owed for too long; ask something if it is quiet."""
+        """Take the connection down if an answer is owed for too long; ask something if it is quiet.
+
+        A store that goes on reading what is sent is alive: a large call over a slow link has no answer before
+        it is there. Only where the kernel holds something back does it show that the store reads.
+        """
+        unwritten = self.unwritten()
+        taken = self._written - unwritten
+        if self._backed_up and taken > self._taken:
+            self._heard = now
+        self._taken, self._backed_up = taken, unwritten > 0
         if self.calls:
             if now - max(self._heard, self._asked) > PATIENCE:
                 # Timers come before the socket in a turn of the loop, so an answer may be there unread.
