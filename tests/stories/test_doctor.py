@@ -169,7 +169,7 @@ def test_queues_workers_and_recurring_jobs_in_trouble_are_named(tmp_path: Path) 
             env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "PRESQUE_MEMORY": "yes"},
         )  # fmt: skip
     assert code == 0  # nothing of the installation must be mended
-    assert "late: no worker, 1 ready, the oldest for 1m0" in done.stdout
+    assert "late: no worker, 1 ready, the oldest for 1m" in done.stdout
     assert "start a worker, or see why none asks for it: presque workers" in done.stdout
     assert "held: stopped, 1 ready" in done.stdout
     assert "`presque start held`, unless somebody stopped it on purpose" in done.stdout

@@ -180,7 +180,7 @@ def run(directory: Path, tests: str, *flags: str, **environment: str) -> str:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=170,
         check=False,
     )
     return done.stdout + done.stderr
