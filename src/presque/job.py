@@ -33,7 +33,8 @@ class PushOptions(msgspec.Struct, frozen=True):
     policy of the queue. Jobs of different `group`s are handed out in turn. `traceparent` (W3C Trace Context)
     is kept for whoever takes the job. Of all pushes with one `idempotency` key within a day only the first
     stores anything; `fingerprint` tells whether the others ask for the same. What is pushed for a moment of
-    the recurring job `cron` has a `stamp` that grows: one up to the last that its queue took stores nothing.
+    the recurring job `cron` has a `stamp` that grows: one up to the last that its queue took stores nothing,
+    unless that one lies in the future by a clock that is `ahead` of the store's.
     """
 
     priority: int = PRIORITY
@@ -50,6 +51,7 @@ class PushOptions(msgspec.Struct, frozen=True):
     fingerprint: str | None = None
     cron: str | None = None
     stamp: str | None = None
+    ahead: int | None = None
 
 
 PLAIN = PushOptions()

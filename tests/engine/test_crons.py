@@ -482,6 +482,47 @@ async def test_a_moment_comes_once_though_the_clock_was_set_back_a_little_while_
     assert await pushed(timed) == 7
 
 
+@pytest.mark.parametrize("schedule", ["* * * * *", "*/5 * * * * *", "@every 5s"])
+@pytest.mark.parametrize("ahead", [90 * SECOND, 400 * DAY])
+@pytest.mark.parametrize("missed", ["once", "all"])
+@pytest.mark.parametrize("server", ["dies", "goes on"])
+async def test_a_moment_that_a_wrong_clock_brought_and_nobody_noted_silences_nothing(
+    timed: Engine, clock: Turned, schedule: str, ahead: int, missed: str, server: str
+) -> None:
+    await put(timed, schedule=schedule, missed=missed)
+    await look_for(timed, clock, 10)
+    clock.turn(clock.now + ahead + MINUTE)
+    timed.crons._looked = None
+    await die_between(timed)
+    clock.turn(clock.now - ahead - MINUTE)
+    if server == "dies":  # the next one knows nothing of what it saw
+        timed.crons._seen, timed.crons._looked = 0, None
+    before = await pushed(timed)
+    await look_for(timed, clock, 60)
+    gained = await pushed(timed) - before
+    expected = 1 if schedule == "* * * * *" else 12
+    # A fixed interval follows the clock that went ahead, so that its moments were missed.
+    caught_up = missed == "all" and schedule.startswith("@every") and server == "goes on"
+    assert expected - 1 <= gained <= (1000 if caught_up else expected) + 1
+
+
+@pytest.mark.parametrize("schedule", ["* * * * *", "@every 1m"])
+async def test_a_server_that_was_held_up_between_its_look_and_its_push_repeats_no_moment(
+    timed: Engine, clock: Turned, schedule: str
+) -> None:
+    await put(timed, schedule=schedule)
+    clock.turn(clock.now + DAY)  # the two clocks differ from here on
+    await timed.crons.fire_due()
+    clock.turn(clock.now - DAY)
+    await look_for(timed, clock, 61)
+    clock.passes(60 * SECOND)
+    look = await timed.crons._look()
+    await look_for(timed, clock, 300)
+    before = await pushed(timed)
+    await timed.crons._fire(look)
+    assert await pushed(timed) == before
+
+
 async def test_named_moments_come_again_when_the_clock_was_set_back_for_good(
     timed: Engine, clock: Turned
 ) -> None:

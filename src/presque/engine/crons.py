@@ -9,7 +9,7 @@ moment, kept for a day, would take some 300 MB for a thousand recurring jobs of 
 Much work at once, such as a thousand jobs of the same minute, is done in bundles: the pushes of many
 recurring jobs are under way together, and one call notes all of their next moments. Long work, such as a
 thousand missed moments of one job, is done in pieces, and jobs that are late wait for those on time. Between
-the pieces the event loop serves its other callers; see `SLICE_S`.
+the pieces the event loop serves its other callers; see slices.py.
 
 Clocks. Schedules that name moments follow the store's clock. A next moment that is later than the schedule's
 next moment from now on can only come from a clock that was wrong, so each look also examines some recurring
@@ -25,7 +25,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -35,6 +34,7 @@ import msgspec
 from presque import codec, names, schedule
 from presque.engine import calls
 from presque.engine.keys import CRONS, Keys
+from presque.engine.slices import Slice
 from presque.errors import (
     CallerError,
     JobExists,
@@ -54,7 +54,6 @@ from presque.verbs.bounds import OUTCOMES, PRIORITY_MOST
 log = logging.getLogger("presque.engine")
 
 LOOK_S = 1.0
-SLICE_S = 0.005  # after which other callers have their turn
 FIRE_MOST = 1000  # moments that one recurring job catches up with
 PUSHED_AT_ONCE = 200
 PIECE = 20  # moments of one recurring job that are pushed at once
@@ -252,7 +251,7 @@ class Crons:
         A page may hold fewer than `limit`: 2 MiB of bodies are the most.
         """
         reply = await self._call("cron_list", after, limit, LIST_BYTES)
-        found, clock = [], _Slice()
+        found, clock = [], Slice()
         for at in range(3, len(reply), 6):
             found.append(self._show([*reply[:2], *reply[at : at + 6]]))
             await clock.breathe()
@@ -272,7 +271,7 @@ class Crons:
             if broken.cron is None or not body:
                 raise _broken(name, broken) from None
             cron = broken.cron
-        result = await self._send(cron.queue, body, _options(name, cron, None))
+        result = await self._send(cron.queue, body, _options(name, cron))
         if isinstance(result, PresqueError):
             raise result
         return cron.queue, result
@@ -401,7 +400,7 @@ class Crons:
         """Set right the next moments that only a clock that was wrong can have brought about."""
         wrong: list[str | bytes | int] = []
         names_of: list[str] = []
-        clock = _Slice()
+        clock = Slice()
         for record in look.others:
             await clock.breathe()
             understood = self._understood(record)
@@ -433,7 +432,7 @@ class Crons:
         while waiting:
             left: list[Record] = []
             bundle: list[Due] = []
-            clock = _Slice()
+            clock = Slice()
             for record in waiting:
                 await clock.breathe()
                 due = self._prepare(record, look, since)
@@ -503,10 +502,11 @@ class Crons:
             some, bundle = bundle[: len(bodies)], bundle[len(bodies) :]
             sent: list[tuple[Due, asyncio.Future[list[int | PresqueError]]]] = []
             for due, body in zip(some, bodies, strict=True):
+                ahead = look.time(due.kind == "steady") - look.now
                 if body is None:
                     self._tell_broken(due.record.name, LOST_BODY)
                     continue
-                sent.append((due, asyncio.ensure_future(self._push_in_order(due, body))))
+                sent.append((due, asyncio.ensure_future(self._push_in_order(due, body, ahead))))
             trouble: StoreUnavailable | None = None
             notes: list[str | bytes | int] = []
             for due, pushed in sent:
@@ -529,12 +529,12 @@ class Crons:
                 await self._call("cron_advance", *notes)
         return left
 
-    async def _push_in_order(self, due: Due, body: bytes) -> list[int | PresqueError]:
+    async def _push_in_order(self, due: Due, body: bytes, ahead: int) -> list[int | PresqueError]:
         """Push the moments of one recurring job one after the other: a moment that the store did not get must
         not be overtaken, since it would count as pushed."""
         found: list[int | PresqueError] = []
         for moment in due.moments:
-            options = _options(due.record.name, due.cron, _stamp(due.record.era, moment))
+            options = _options(due.record.name, due.cron, _stamp(due.record.era, moment), ahead)
             found.append(await self._send(due.cron.queue, body, options))
             if isinstance(found[-1], StoreUnavailable):
                 break
@@ -574,25 +574,12 @@ class Crons:
         return await self._store.ask(CRONS, calls.encode(name, self._keys, *args))
 
 
-class _Slice:
-    """Gives other callers their turn during long work."""
-
-    def __init__(self) -> None:
-        self._until = time.perf_counter() + SLICE_S
-
-    async def breathe(self) -> None:
-        """Let the others go on if this has taken long enough."""
-        if time.perf_counter() > self._until:
-            await asyncio.sleep(0)
-            self._until = time.perf_counter() + SLICE_S
-
-
 def _stamp(era: str, moment: int) -> str:
     """A text that grows with the era and, within it, with the moment."""
     return f"{int(era) if era.isdecimal() else 0:015d}:{moment:015d}"
 
 
-def _options(name: str, cron: Cron, stamp: str | None) -> PushOptions:
+def _options(name: str, cron: Cron, stamp: str | None = None, ahead: int | None = None) -> PushOptions:
     """How the job is pushed, for a moment or at once."""
     skip = cron.overlap == "skip"
     return PushOptions(
@@ -605,6 +592,7 @@ def _options(name: str, cron: Cron, stamp: str | None) -> PushOptions:
         group=cron.group,
         cron=name,
         stamp=stamp,
+        ahead=ahead,
     )
 
 

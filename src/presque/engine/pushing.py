@@ -137,5 +137,6 @@ def pack(options: PushOptions) -> bytes:
         "fingerprint": options.fingerprint,
         "cron": options.cron,
         "stamp": options.stamp,
+        "ahead": options.ahead,
     }
     return codec.pack({name: value for name, value in asked.items() if value is not None})

@@ -1,7 +1,7 @@
 -- What one push asks for, as engine/pushing.py packs it (MessagePack), only what was asked for: `priority`,
 -- `delayed` (a moment), `delay` and `ttl` (ms), `key` and `fingerprint` (its Idempotency-Key, and what tells the
--- request from others), `stamp` (the moment of the recurring job `cron` that is pushed, as a text that grows with
--- it), and the extras of a record that are kept as they are: see records.lua. Returns the extras of the record,
+-- request from others), `stamp` (era and moment of the recurring job `cron` that is pushed, as a text that grows with
+-- them), `ahead` (ms that the clock of its schedule is ahead of the store's), and the extras of a record that are kept as they are: see records.lua. Returns the extras of the record,
 -- and what else was asked for, with `due`, the place that it gets among the scheduled ones.
 local KEPT = {'attempts', 'keep', 'uniq', 'until_done', 'group', 'trace', 'cron'}
 local function read_options(q, packed, now)
@@ -48,6 +48,17 @@ local function remember_keys(q, now, entries)
   redis.call('HSET', q.idem, unpack(entries))
 end
 
+local SET_BACK_MS = 60000  -- as in engine/crons.py
+
+-- Whether the last moment that was pushed of a recurring job is reason to refuse another one. A moment of the same era
+-- that is yet to come is not: a clock that was wrong brought it, and whoever pushed it died before that was noted.
+local function was_pushed(last, asked, now)
+  if not last or last < asked.stamp then return false end
+  local era, moment = string.match(last, '^(%d+):(%d+)$')
+  local same_era = era and string.sub(asked.stamp, 1, #era) == era
+  return not (same_era and tonumber(moment) - asked.ahead > now + SET_BACK_MS)
+end
+
 -- The extras of a job and what else is asked for; or nil and the answer instead: why it is refused, or {id} of the
 -- job that an earlier push with its Idempotency-Key stored. `special` knows those of the same call.
 -- Writes nothing, and reads each key that will be written.
@@ -61,7 +72,7 @@ local function consider(q, options, now, special)
   if asked.stamp then
     name_more(q)
     local last = special.fired[asked.cron] or redis.call('HGET', q.fired, asked.cron)
-    if last and last >= asked.stamp then return nil, {0} end
+    if was_pushed(last, asked, now) then return nil, {0} end
   end
   local ttl = q.policy and policy_of(q).ttl or 0
   if ttl > 0 and not job.expires_at then job.expires_at = (asked.due or q.clock) + ttl end
