@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Protocol
 
+from presque import globs
 from presque.errors import InvalidName, shown
 
 QUEUE_RULE = "1 to 128 letters, digits and . _ : @ ~ + -, beginning with a letter or digit"
@@ -66,6 +66,10 @@ class Excluding(Protocol):
     def excludes(self, queue: str) -> bool:
         """Whether it leaves this queue out."""
 
+    @property
+    def weight(self) -> int:
+        """How many patterns that compares it with."""
+
 
 @dataclass(frozen=True, slots=True)
 class QueueList:
@@ -82,6 +86,18 @@ class QueueList:
     """The name of the queue if exactly one is asked for by name, as most callers do."""
     text: str = field(default="", compare=False)
     """The list as it was written."""
+    excluding: int = field(init=False, compare=False, default=0)
+    """With how many patterns a name is compared to see whether it is left out."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "excluding", sum(1 if isinstance(one, str) else one.weight for one in self.excluded)
+        )
+
+    @property
+    def weight(self) -> int:
+        """With how many patterns a name is compared."""
+        return len(self.items) + self.excluding
 
     @property
     def globs(self) -> bool:
@@ -92,7 +108,7 @@ class QueueList:
         """Whether the queue `name` belongs to this list."""
         if name in self.items:
             return True
-        return any(has_glob(item) and fnmatchcase(name, item) for item in self.items) and not any(
+        return any(has_glob(item) and globs.fits(name, item) for item in self.items) and not any(
             _leaves_out(one, name) for one in self.excluded
         )
 
@@ -111,11 +127,11 @@ class QueueList:
 
     def picks(self, glob: str, name: str) -> bool:
         """Whether `glob`, which is one of this list, stands for the queue `name`."""
-        return fnmatchcase(name, glob) and not any(_leaves_out(out, name) for out in self.excluded)
+        return globs.fits(name, glob) and not any(_leaves_out(out, name) for out in self.excluded)
 
 
 def _leaves_out(one: str | Excluding, name: str) -> bool:
-    return fnmatchcase(name, one) if isinstance(one, str) else one.excludes(name)
+    return globs.fits(name, one) if isinstance(one, str) else one.excludes(name)
 
 
 def has_glob(item: str) -> bool:

@@ -26,13 +26,12 @@ import re
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import translate
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import get_args
 
 from presque import names
 from presque.errors import InvalidName, shown
+from presque.globs import Patterns
 from presque.verbs.bounds import RULES_MOST, SOURCES_MOST, TOKEN_MOST
 from presque.verbs.verb import Scope
 
@@ -200,7 +199,7 @@ class Rules:
             kind, _, pattern = rule(text).partition(":")
             for one in CLASSES if kind == "*" else (kind,):
                 found.setdefault(one, []).append(pattern)
-        self._by_class = {kind: _Patterns(tuple(patterns)) for kind, patterns in found.items()}
+        self._by_class = {kind: Patterns(patterns) for kind, patterns in found.items()}
 
     def cover(self, scope: str, queue: str) -> bool:
         """Whether a rule of this class matches the queue."""
@@ -221,24 +220,6 @@ class Rules:
 
     def __hash__(self) -> int:
         return hash(self.texts)
-
-
-class _Patterns:
-    """Patterns as one expression."""
-
-    __slots__ = ("_match", "all")
-
-    def __init__(self, patterns: tuple[str, ...]) -> None:
-        self.all = any(not pattern.strip("*") for pattern in patterns)
-        self._match = _compiled(patterns)
-
-    def match(self, queue: str) -> bool:
-        return self.all or self._match.match(queue) is not None
-
-
-@lru_cache(maxsize=4096)
-def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(translate(pattern) for pattern in patterns))
 
 
 NO_RULES = Rules(())

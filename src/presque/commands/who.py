@@ -57,6 +57,12 @@ class Outside(msgspec.Struct, frozen=True):
         """Whether the queue is one of them."""
         return not all(layer.allows(self.scope, queue) for layer in self.layers)
 
+    @property
+    def weight(self) -> int:
+        """How many patterns that compares it with."""
+        rules = (rules for layer in self.layers for rules in (layer.allow, layer.deny) if rules is not None)
+        return sum(len(one.texts) for one in rules)
+
 
 class Spending(Protocol):
     """Counts requests."""

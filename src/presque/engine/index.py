@@ -26,7 +26,7 @@ from presque.store.store import Store
 log = logging.getLogger("presque.engine")
 
 PAGE = 500
-CHECKS_A_TURN = 1000
+CHECKS_A_TURN = 250
 LOOKED_MOST = 10_000  # names that are looked at for one page of those that match
 AFTER_ALL = "\x7f"  # stands behind every character of a name
 
@@ -74,7 +74,7 @@ class Index:
         while True:
             page = await self.page(of, after, begins, limit + 1 if wanted is None else PAGE)
             proper = [name for name in page if names.is_queue(name)]
-            found += proper if wanted is None else await _in_pieces(proper, wanted.matches, _weight(wanted))
+            found += proper if wanted is None else await _in_pieces(proper, wanted.matches, wanted.weight)
             if len(found) > limit:
                 return found[:limit], found[limit - 1]
             if len(page) < (limit + 1 if wanted is None else PAGE):
@@ -95,7 +95,7 @@ class Index:
             first_here = functools.partial(_picked, queues, number)
             async with contextlib.aclosing(self._busy(names.beginning(item))) as pages:
                 async for page in pages:
-                    piece += await _in_pieces(page, first_here, _weight(queues))
+                    piece += await _in_pieces(page, first_here, queues.weight)
                     while len(piece) >= QUEUES_A_CALL:
                         yield piece[:QUEUES_A_CALL]
                         piece = piece[QUEUES_A_CALL:]
@@ -131,11 +131,6 @@ def _before(queues: QueueList, number: int, name: str) -> bool:
     return any(
         queues.picks(one, name) if names.has_glob(one) else one == name for one in queues.items[:number]
     )
-
-
-def _weight(queues: QueueList) -> int:
-    """How many patterns a name is compared with."""
-    return len(queues.items) + len(queues.excluded)
 
 
 async def _in_pieces(page: Iterable[str], matches: Callable[[str], bool], weight: int) -> list[str]:

@@ -144,7 +144,7 @@ class Lines:
                 return False
             line = self._in_order[found.looked]
             found.looked += 1
-            checks -= 1 + len(line.stands_for.excluded)
+            checks -= 1 + line.stands_for.excluding
             if line.stands_for.picks(line.item, queue):
                 found.lines.append(line)
                 self._remembered += 1

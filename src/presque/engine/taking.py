@@ -49,7 +49,7 @@ SERVE_MOST = 500
 TIMER_MOST_S = 3600.0
 MOVED_S = 1.0  # how long a moved clock gives to the looks that are under way
 LOOKS_AT_ONCE = 8  # for patterns: each may go through many queues
-CHECKS_A_TURN = 1000  # comparisons of a queue with patterns, in a turn of the event loop
+CHECKS_A_TURN = 250  # comparisons of a queue with patterns, in a turn of the event loop
 
 DAMAGED = "the body in the store is not what was pushed: its checksum is wrong"
 
