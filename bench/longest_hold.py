@@ -26,7 +26,9 @@ import http.client
 import itertools
 import json
 import os
+import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,9 +37,12 @@ from typing import Any
 import rig
 import turns
 
+from presque import tokens
+from presque.engine.access import NewToken
 from presque.engine.importing import Arriving
 from presque.engine.keys import Keys
 from presque.engine.library import NAME
+from presque.engine.quotas import NamespaceRecord, Quotas
 from presque.job import Failure
 
 OWED_MS = 20.0
@@ -55,9 +60,12 @@ class World:
     def __init__(self, server: rig.Program, store: rig.Store) -> None:
         self.port = server.port
         self.store = store
+        self.token = ""
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> bytes:
         """One request, which must be answered well."""
+        if self.token:
+            headers = {"Authorization": f"Bearer {self.token}"} | headers
         text = body if body is None or isinstance(body, str | bytes) else json.dumps(body)
         with contextlib.closing(
             http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
@@ -573,11 +581,196 @@ _commands(
 )
 
 
-@case("openapi, server, livez, readyz, whoami, tasks, audit, tokens, namespaces")
+@case("openapi, server, livez, readyz, tasks")
 def _(world: World) -> Callable[[], object]:
     def ask() -> None:
         for path in ("/openapi.json", "/server", "/livez", "/readyz", "/tasks", "/"):
             world.ask("GET", path)
+
+    return ask
+
+
+@case("purge, forget: 20,000 jobs of 10 KiB")
+def _(world: World) -> Callable[[], object]:
+    return _emptied(world, world.jobs(20_000, body=b'"%b"' % (b"x" * 10_000)))
+
+
+@case("purge, forget: 300 jobs of 1 MiB")
+def _(world: World) -> Callable[[], object]:
+    return _emptied(world, world.jobs(300, body=b'"%b"' % (b"x" * (MIB - 100))))
+
+
+@case("purge, forget: 60 jobs of 1 MiB, few enough to be freed at once")
+def _(world: World) -> Callable[[], object]:
+    return _emptied(world, world.jobs(60, body=b'"%b"' % (b"x" * (MIB - 100))))
+
+
+@case("purge, forget: 60 dead jobs with long errors and saved texts")
+def _(world: World) -> Callable[[], object]:
+    return _emptied(world, world.jobs(60, state="dead", saved=b'"%b"' % (b"s" * (LONG - 10)), **fat()))
+
+
+def _emptied(world: World, queue: str) -> Callable[[], object]:
+    def ask() -> None:
+        world.ask("DELETE", f"/q/{queue}")
+        world.ask("DELETE", f"/q/{queue}?forget=true")
+
+    return ask
+
+
+@case("sweep: 300 done jobs of 1 MiB that were kept long enough")
+def _(world: World) -> Callable[[], object]:
+    queue = world.jobs(
+        300, body=b'"%b"' % (b"x" * (MIB - 100)), state="done", finished_at=1, kept_until=soon()
+    )
+    return lambda: _until_empty(world, queue, "done")
+
+
+@case("sweep: 20,000 jobs whose ttl has run out")
+def _(world: World) -> Callable[[], object]:
+    queue = world.jobs(20_000, expires_at=soon())
+    return lambda: _until_empty(world, queue, "ready")
+
+
+def _until_empty(world: World, queue: str, state: str) -> None:
+    deadline = time.monotonic() + 60
+    while json.loads(world.ask("GET", f"/stats/{queue}"))[state]:
+        if time.monotonic() > deadline:
+            raise rig.Broken("jobs do not expire")
+        time.sleep(0.05)
+
+
+@case("events, ws: 50 readers of each, 1,000 jobs pushed, fetched")
+def _(world: World) -> Callable[[], object]:
+    queue = next(_names)
+    streams = []
+    for _ in range(50):
+        for path in ("/events", f"/j/events?queues={queue}"):
+            streams.append(socket.create_connection(("127.0.0.1", world.port)))
+            streams[-1].sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            threading.Thread(target=_drain, args=(streams[-1],), daemon=True).start()
+
+    def ask() -> None:
+        for _ in range(3):
+            world.ask("POST", f"/qb/{queue}", {"jobs": ["x"] * JOBS})
+            world.ask("GET", f"/qb/{queue}?batch_size=1000")
+        time.sleep(1)
+        for one in streams:
+            one.close()
+
+    return ask
+
+
+def _drain(stream: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while stream.recv(65536):
+            pass
+
+
+# --- access: last, since from here on each request needs a token
+
+
+def _admitted(world: World) -> None:
+    """Have the requests of the bench show a token."""
+    if not world.token:
+        id, world.token, key = tokens.make()
+        _put_token(world, id, NewToken(name="bench", allow=["*:*"]), key)
+        time.sleep(1.5)
+
+
+def _put_token(world: World, id: str, token: NewToken, key: bytes) -> None:
+    world.call("access_put", KEYS.access(), id, token.packed(key, 1, None), 100_000, "", b"s" * 32)
+
+
+def _rules(kind: str) -> list[str]:
+    return [f"{kind}:{'a*' * 60}{number:02}" for number in range(64)]
+
+
+@case("new_token: with 128 rules")
+def _(world: World) -> Callable[[], object]:
+    _admitted(world)
+
+    def ask() -> None:
+        body = {"name": "t", "allow": _rules("*"), "deny": _rules("*")}
+        made = json.loads(world.ask("POST", "/tokens", body))
+        for number in range(10):
+            narrow = tokens.narrow(made["token"], allow=_rules("read")[number : number + 20])
+            world.ask("GET", "/login", None, Authorization=f"Bearer {narrow}")
+            with contextlib.suppress(rig.Broken):
+                world.ask("GET", "/stats/", None, Authorization=f"Bearer {narrow}")
+
+    return ask
+
+
+@case("tokens: 10,000, of which 1,000 have 128 rules")
+def _(world: World) -> Callable[[], object]:
+    _admitted(world)
+    long = NewToken(name="t" * 100, allow=_rules("push"), deny=_rules("read"), sources=["10.0.0.0/8"] * 16)
+    for number in range(9_990):
+        _put_token(
+            world,
+            f"{next(_names)}",
+            long if number % 10 == 0 else NewToken(name="t", allow=["*:*"]),
+            b"k" * 32,
+        )
+
+    def ask() -> None:
+        time.sleep(3)
+        world.ask("GET", "/tokens?limit=500")
+        made = json.loads(world.ask("POST", "/tokens", {"name": "t", "allow": ["push:*"]}))
+        world.ask("DELETE", f"/tokens/{made['id']}")
+        time.sleep(3)
+
+    return ask
+
+
+@case("audit: full, of long notes")
+def _(world: World) -> Callable[[], object]:
+    _admitted(world)
+    note = json.dumps(
+        {
+            "kind": "act",
+            "outcome": "done",
+            "verb": "purge",
+            "about": "q" * 200,
+            "token": "t" * 10,
+            "name": "n" * 128,
+            "from": "2001:db8::1",
+        }
+    )
+    for _ in range(100):
+        for kind in ("", "1"):
+            world.call("access_note", KEYS.access(), 10_000, *([kind, note] * 100))
+
+    def ask() -> None:
+        world.ask("GET", "/audit?limit=500")
+        world.ask("DELETE", f"/q/{next(_names)}")
+
+    return ask
+
+
+@case("namespaces: 10,000, of which 1,000 are used; delete one of 1,000 queues")
+def _(world: World) -> Callable[[], object]:
+    _admitted(world)
+    access = KEYS.access()
+    for number in range(9_000):
+        one = NamespaceRecord.new(f"{'n' * 50}{number}", Quotas(jobs=1000), 1, None)
+        world.call("namespace_put", access, one.name, one.packed, 100_000, "")
+        if number < 1000:
+            world.call("namespace_use", access, one.name)
+    made = f"made-{next(_names)}"
+    world.ask("POST", "/namespaces", {"namespace": made})
+    for first in range(0, 1000, 100):
+        commands = [{"cmd": "push", "queue": f"q{first + n}", "job": "x" * 1000} for n in range(100)]
+        world.ask("POST", "/queue", commands, **{"Presque-Namespace": made})
+
+    def ask() -> None:
+        time.sleep(3)
+        world.ask("GET", "/namespaces?limit=500")
+        world.ask("GET", f"/namespaces/{made}")
+        world.ask("PATCH", f"/namespaces/{made}", {"quotas": {"jobs": 5000}})
+        world.ask("DELETE", f"/namespaces/{made}")
+        time.sleep(8)
 
     return ask
 

@@ -724,6 +724,33 @@ def test_the_audit_says_who_did_what_and_who_was_refused(fresh: Guarded) -> None
     assert "secret-body" not in json.dumps(everything)
 
 
+def test_a_page_of_tokens_with_many_rules_is_short_and_the_next_goes_on(fresh: Guarded) -> None:
+    rules = [f"push:{'a*' * 60}{number:02}" for number in range(64)]
+    made = {fresh.made(*rules, deny=rules)["id"] for _ in range(50)}
+    found: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        answer = fresh.ask(fresh.admin, "GET", f"/tokens?limit=500&cursor={cursor}")
+        assert len(answer.body) < 1024 * 1024
+        found += [one["id"] for one in answer.json["tokens"]]
+        cursor = answer.json["cursor"]
+    assert len(found) == len(set(found)) == 51
+    assert made < set(found)
+
+
+def test_the_audit_cuts_what_a_long_queue_list_says(fresh: Guarded) -> None:
+    queues = ",".join(f"{'q' * 120}{number}" for number in range(60))
+    token = fresh.make("push:*", name="me")
+    assert fresh.ask(token, "GET", f"/q/{queues}").status == 403
+
+    def noted() -> list[str]:
+        notes = fresh.ask(fresh.admin, "GET", "/audit?limit=20").json["audit"]
+        return [one["about"] for one in notes if one.get("verb") == "fetch"]
+
+    rig.eventually(noted)
+    assert [(len(text), text[-1]) for text in noted()] == [(200, "…")]
+
+
 def test_to_ask_without_a_token_who_one_is_leaves_no_line(fresh: Guarded) -> None:
     wanting = fresh
     assert wanting.ask(None, "GET", "/login").status == 401

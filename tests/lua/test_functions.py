@@ -738,7 +738,9 @@ def test_a_wrong_key_of_the_recurring_jobs_leaves_everything_as_it_was(
 @pytest.mark.parametrize(
     ("name", "args"),
     [
-        ("access_look", ["0"]),
+        ("access_look", []),
+        ("access_page", ["tokens", 0, 10]),
+        ("access_page", ["names", 0, 10]),
         ("access_put", ["new", "record", 10, "", "seal"]),
         ("access_remove", ["t"]),
         ("access_note", [10, "", "{}"]),
@@ -757,7 +759,8 @@ def test_a_wrong_key_of_the_tokens_leaves_everything_as_it_was(
     keys = functions.keys.access()
     tokens, meta, acts, _, names, active, spent, refused = keys
     reads: dict[str, tuple[str, ...]] = {
-        "access_look": (tokens, meta, names),
+        "access_look": (meta,),
+        "access_page": (tokens if args[0] == "tokens" else names,) if name == "access_page" else (),
         "access_put": (tokens, meta),
         "access_remove": (tokens, meta, spent),
         "access_spend": (spent,),

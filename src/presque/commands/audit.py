@@ -22,6 +22,7 @@ from presque.errors import NoNamespace, Refused, TokenMissing
 log = logging.getLogger("presque.audit")
 
 REFUSALS_A_SECOND = 10
+ABOUT_MOST = 200  # characters of a note that say what something was done to
 
 
 class Audit:
@@ -86,6 +87,8 @@ class Audit:
     def _note(
         self, kind: str, verb: str, about: str | None, token: str, name: str | None, source: str, code: str
     ) -> None:
+        if about is not None and len(about) > ABOUT_MOST:  # a queue list
+            about = about[: ABOUT_MOST - 1] + "…"
         said: dict[str, Any] = {"kind": kind, "outcome": code, "verb": verb or None, "about": about}
         self._add(said | {"token": token or None, "name": name or None, "from": source or None})
 

@@ -13,11 +13,12 @@ from presque.commands.times import moment
 from presque.commands.who import Guard, Who, not_allowed
 from presque.engine.access import NewToken, Record
 from presque.errors import CallerError, NotFound, NotPermitted, TokenMissing, shown
-from presque.tokens import BadToken, Token
+from presque.tokens import NO_RULES, BadToken, Token
 from presque.verbs.bounds import PAGE
 
 SESSION_MS = 12 * 3600 * 1000
 LINK_MS = 24 * 3600 * 1000
+RULES_BYTES = 512 * 1024  # of the rules on a page of tokens
 NOT_BY_SESSION = "deny=fetch:*,lease:*"
 """What takes jobs takes no cookie: a browser sends one by itself."""
 
@@ -49,14 +50,21 @@ async def run_new_token(call: Call) -> Reply:
 
 
 async def run_tokens(call: Call) -> Reply:
-    """The tokens by their ids, a page of them, without their secrets."""
+    """The tokens by their ids, a page of them, without their secrets. Where they have many rules a page is
+    short."""
     after, limit = call.get("cursor", ""), call.get("limit", PAGE)
     records = call.service.guard.access.records
     ids = sorted(id for id, one in records.items() if id > after and _shows(call, one))
-    page = ids[:limit]
-    return Reply.of(
-        {"tokens": [described(records[id]) for id in page], "cursor": page[-1] if len(ids) > limit else None}
-    )
+    page: list[str] = []
+    room = RULES_BYTES
+    for id in ids[:limit]:
+        rules = (*(records[id].layer.allow or NO_RULES).texts, *records[id].layer.deny.texts)
+        room -= sum(map(len, rules))
+        if page and room < 0:
+            break
+        page.append(id)
+    cursor = page[-1] if len(ids) > len(page) else None
+    return Reply.of({"tokens": [described(records[id]) for id in page], "cursor": cursor})
 
 
 async def run_revoke_token(call: Call) -> Reply:

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -24,6 +24,7 @@ from presque.engine.background import Background
 from presque.engine.keys import ACCESS, Keys
 from presque.engine.meters import TELL_S, Meters
 from presque.engine.quotas import NamespaceRecord, Quotas, name_of
+from presque.engine.slices import Slice
 from presque.errors import CallerError, NoNamespace, PresqueError, SetupError, WrongState
 from presque.store.channels import Channels
 from presque.store.store import Store
@@ -35,6 +36,7 @@ TOKENS_MOST = 10_000
 TOKENS_INSIDE_MOST = 100
 NAMESPACES_MOST = 10_000
 LOOK_EVERY_S = 1.0
+PAGE = 100  # of tokens or namespaces that are read at once
 SEAL_BYTES = 32
 
 
@@ -137,14 +139,16 @@ class Access:
     async def look(self) -> None:
         """Read the tokens if there was a change. Raises `PresqueError`."""
         async with self._looking:
-            version, *found = await self._call("access_look", self._version)
+            version, seal = await self._call("access_look")
             if version == self._version:
                 return
+            namespaces = await self._read_namespaces()
+            read = await self._read_tokens()
             self._version = version
             self.made_once = self.made_once or not version.startswith(b"0.")
-            self.seal = found[2] or self.seal
-            self.namespaces = self._namespaces_of(found[1])
-            self.records = self._records_of(found[0])
+            self.seal = seal or self.seal
+            self.namespaces, self._tokens_read = namespaces, read
+            self.records = {one.id: one for _, one in read.values() if one is not None and self._there(one)}
             self.meters.keep(lambda id: id[1:] in self.namespaces if id[0] == ":" else id in self.records)
         for told in self.told:
             told()
@@ -153,10 +157,10 @@ class Access:
         """What time it is for tokens: milliseconds since the epoch."""
         return time.time() * 1000 + self.ahead_ms
 
-    def _namespaces_of(self, found: Sequence[bytes]) -> dict[str, NamespaceRecord]:
-        """The namespaces by name. What has not changed is not read again."""
+    async def _read_namespaces(self) -> dict[str, NamespaceRecord]:
+        """The namespaces by name. What has not changed is not decoded again."""
         namespaces = {}
-        for name, packed in zip(found[::2], found[1::2], strict=True):
+        async for name, packed in self._all("names"):
             known = self.namespaces.get(name.decode())
             if known is None or known.packed != packed:
                 known = _namespace(name.decode(), packed)
@@ -164,19 +168,24 @@ class Access:
                 namespaces[known.name] = known
         return namespaces
 
-    def _records_of(self, found: Sequence[bytes]) -> dict[str, Record]:
-        """The tokens by id, except those of namespaces that no longer exist."""
-        before, self._tokens_read = self._tokens_read, {}
-        records = {}
-        for id, packed in zip(found[::2], found[1::2], strict=True):
-            known = before.get(id)
-            if known is None or known[0] != packed:
-                known = packed, _record(id.decode(), packed)
-            self._tokens_read[id] = known
-            one = known[1]
-            if one is not None and self._there(one):
-                records[one.id] = one
-        return records
+    async def _read_tokens(self) -> dict[bytes, tuple[bytes, Record | None]]:
+        """The tokens by id, each as the store has it and as it was understood."""
+        read = {}
+        async for id, packed in self._all("tokens"):
+            known = self._tokens_read.get(id)
+            read[id] = known if known and known[0] == packed else (packed, _record(id.decode(), packed))
+        return read
+
+    async def _all(self, what: str) -> AsyncIterator[tuple[bytes, bytes]]:
+        """Ids or names, each with what the store has of it, in pieces: there may be 200 MB of them."""
+        cursor, clock = b"0", Slice()
+        while True:
+            cursor, *found = await self._call("access_page", what, cursor, PAGE)
+            for name, packed in zip(found[::2], found[1::2], strict=True):
+                yield name, packed
+                await clock.breathe()
+            if cursor == b"0":
+                return
 
     def _there(self, record: Record) -> bool:
         """Whether the namespace that a token was made for is there, and is still the same."""

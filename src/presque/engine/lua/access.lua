@@ -28,16 +28,24 @@ local function changed(keys, what)
   redis.call('SPUBLISH', keys[4], version_of(keys))
 end
 
--- access_look: all tokens and namespaces, if there was a change.
+-- access_look: whether there was a change of the tokens or the namespaces.
 --
 -- keys   of the tokens
--- args   the version that the caller knows
--- reply  the version; unless it is the one that the caller knows also id, record, … of the tokens, name, record, …
---        of the namespaces, and the seal or ''
-local function access_look(keys, args)
-  local version = version_of(keys)
-  if version == args[1] then return {version} end
-  return {version, redis.call('HGETALL', keys[1]), redis.call('HGETALL', keys[5]), redis.call('HGET', keys[2], 'seal') or ''}
+-- reply  the version, which is another one after each change, and the seal or ''
+local function access_look(keys)
+  return {version_of(keys), redis.call('HGET', keys[2], 'seal') or ''}
+end
+
+-- access_page: some of the tokens or of the namespaces.
+--
+-- keys   of the tokens
+-- args   'tokens' or 'names', where to go on ('0' to begin), how many about
+-- reply  where to go on ('0' at the end), then id, record, … or name, record, …; one may come twice
+--
+-- What is there from the first call to the last one comes. What changes meanwhile changes the version, too.
+local function access_page(keys, args)
+  local found = redis.call('HSCAN', args[1] == 'tokens' and keys[1] or keys[5], args[2], 'COUNT', args[3])
+  return {found[1], unpack(found[2])}
 end
 
 -- access_put: keep a new token.
@@ -191,6 +199,7 @@ local function access_notes(keys, args)
 end
 
 offer('access_look', access_look, {'no-writes'})
+offer('access_page', access_page, {'no-writes'})
 offer('access_put', access_put, {})
 offer('access_remove', access_remove, {'allow-oom'})
 offer('access_spend', access_spend, {'allow-oom'})
