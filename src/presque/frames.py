@@ -48,6 +48,11 @@ class Reader:
         self._parts = bytearray()  # of a message in several frames
         self._kind = CONTINUATION  # what that message is, CONTINUATION when there is none
 
+    @property
+    def kept(self) -> int:
+        """How many bytes it keeps of a message that is not whole."""
+        return len(self._buffer) + len(self._parts)
+
     def feed(self, data: bytes) -> list[Message]:
         """The messages that are whole now. Raises `FrameError`; nothing must be fed after that."""
         buffer = self._buffer

@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 
 from tests import rig
-from tests.doors.test_raw_requests import HOST, MIB, get, memory, post, wire
+from tests.doors.test_raw_requests import HOST, MIB, chunked, get, memory, post, wire
+from tests.doors.tokens import guarded
 
 SOCKET = get("/ws").replace(
     HOST,
     HOST + b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n",
 )
+TOO_MANY_BYTES = b"this server is receiving as many bytes as it allows; try again later"
 OTHER = "127.0.0.2"  # loopback is not counted by address, so such tests come through a proxy
 
 
@@ -234,6 +236,89 @@ def test_a_body_too_many_is_told_so() -> None:
         assert second.closed()
         first.send(b"1" * 10_000)
         assert first.reply().status == 201
+
+
+# What somebody sends who has no token, and does not finish. Each is much more than is counted of nobody.
+PART = b"1" * 600_000
+STRANGERS: dict[str, bytes] = {
+    "a push": b"POST /q/x HTTP/1.1\r\n%bContent-Length: %d\r\n\r\n%b" % (HOST, MIB, PART),
+    "a chunked push": b"POST /q/x HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\nfffff\r\n%b" % (HOST, PART),
+    "another host": b"POST /q/x HTTP/1.1\r\nHost: evil\r\nContent-Length: %d\r\n\r\n%b" % (MIB, PART),
+    "a login": b"POST /login HTTP/1.1\r\n%bContent-Length: %d\r\n\r\n%b" % (HOST, MIB, PART),
+    "a chunked login": b"POST /login HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\nfffff\r\n%b"
+    % (HOST, PART),
+    "a socket": SOCKET + b"\x82\xff" + MIB.to_bytes(8, "big") + bytes(4) + PART,
+}
+
+
+@pytest.mark.parametrize("way", STRANGERS)
+def test_what_somebody_without_a_token_sends_takes_no_room_from_others(way: str, tmp_path: Path) -> None:
+    with guarded(tmp_path, PRESQUE_LIMITS__BODIES="1MiB") as guarded_, contextlib.ExitStack() as stack:
+        server = guarded_.server
+        server.ask("GET", "/livez")
+        before = memory(server)
+        for _ in range(50):
+            connection = stack.enter_context(wire(server))
+            with contextlib.suppress(ConnectionError):
+                connection.send(STRANGERS[way])
+        for _ in range(3):
+            assert guarded_.ask(guarded_.admin, "POST", "/q/x", '"%s"' % ("1" * 900_000)).status == 201
+        assert memory(server) - before < 16 * MIB
+
+
+def test_who_finishes_what_is_refused_is_told_so_and_may_go_on(tmp_path: Path) -> None:
+    with guarded(tmp_path) as guarded_, wire(guarded_.server) as connection:
+        for _ in range(3):
+            connection.send(post("x", b"1" * 900_000))
+            assert connection.reply().status == 401
+            connection.send(chunked("x", b"dbba0\r\n%b\r\n0\r\n\r\n" % (b"1" * 900_000)))
+            assert connection.reply().status == 401
+        connection.send(post("x", b"1"))
+        assert connection.reply().status == 401
+        connection.send(chunked("x", b"fffff\r\n%b\r\n" % (b"1" * 0xFFFFF) * 3))
+        assert connection.reply().status == 401
+        assert connection.closed()
+        login = guarded_.ask(None, "POST", "/login", {"token": "x" * 20_000})
+        assert (login.status, login.json["error"]) == (413, "the body is larger than 16384 bytes")
+
+
+def test_what_is_refused_has_no_more_time_than_what_is_not(tmp_path: Path) -> None:
+    with guarded(tmp_path, PRESQUE_LIMITS__BODY="1s") as guarded_, wire(guarded_.server) as connection:
+        connection.send(STRANGERS["a push"])
+        connection.socket.settimeout(0.2)
+        received = b""
+        for _ in range(150):
+            with contextlib.suppress(TimeoutError):
+                received = connection.socket.recv(65536)
+                break
+            connection.send(b"1")
+        assert received.startswith(b"HTTP/1.1 408 ")
+
+
+def test_the_parts_of_messages_of_sockets_are_counted_with_the_bodies() -> None:
+    part = b"\x82\xff" + MIB.to_bytes(8, "big") + bytes(4) + b" " * 600_000
+    with running(bodies="2MiB") as server, contextlib.ExitStack() as stack:
+        server.ask("GET", "/status/")
+        before = memory(server)
+        for _ in range(50):
+            connection = stack.enter_context(wire(server))
+            with contextlib.suppress(ConnectionError):
+                connection.send(SOCKET + part)
+        with wire(server) as one_more:
+            one_more.send(SOCKET)
+            assert one_more.reply().status == 101
+            with contextlib.suppress(ConnectionError):
+                one_more.send(part)
+            assert one_more.frame() == b"\x88\x46\x03\xf5" + TOO_MANY_BYTES  # 1013: try again later
+        with wire(server) as small:
+            small.send(SOCKET)
+            assert small.reply().status == 101
+            small.send(b"\x81\xfe" + (10_000).to_bytes(2, "big") + bytes(4) + b" " * 5_000)
+            small.send(b" " * 4_980 + b'{"cmd":"queues"}    ')
+            assert b'"queues"' in small.frame()
+        assert memory(server) - before < 32 * MIB
+        stack.close()
+        rig.eventually(lambda: server.ask("POST", "/q/large", "1" * (MIB - 1)).status == 201)
 
 
 # --- slow readers

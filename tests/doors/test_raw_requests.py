@@ -66,6 +66,17 @@ class Wire:
         body, self._received = self._received[:length], self._received[length:]
         return Reply(int(status), headers, body)
 
+    def frame(self) -> bytes:
+        """The next frame of a WebSocket, of less than 64 KiB, as it came."""
+        while len(self._received) < 4:
+            self._receive()
+        length = self._received[1]
+        end = 2 + length if length < 126 else 4 + int.from_bytes(self._received[2:4], "big")
+        while len(self._received) < end:
+            self._receive()
+        found, self._received = self._received[:end], self._received[end:]
+        return found
+
     def closed(self) -> bool:
         """Whether the server closes now, without another byte."""
         try:

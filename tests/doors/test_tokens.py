@@ -23,6 +23,7 @@ from tests import rig
 from tests.clients import Connect
 from tests.doors.sockets import heard, speaking
 from tests.doors.test_openapi import check, response_of
+from tests.doors.test_raw_requests import wire
 from tests.doors.tokens import Guarded, first_token, guarded, id_of
 
 
@@ -302,6 +303,27 @@ def test_an_upload_ends_with_its_token(wanting: Guarded) -> None:
         said = on.recv(65536)
         assert b" 401 " in said
         assert b"token-unknown" in said
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_body_that_has_come_in_part_is_refused_with_its_token(wanting: Guarded, framing: str) -> None:
+    token, body = wanting.make("push:half"), b"1" * 900_000
+    head = b"POST /q/half HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %b\r\n" % token.encode()
+    if framing == "length":
+        sent = head + b"Content-Length: 900000\r\n\r\n" + body
+    else:
+        sent = head + b"Transfer-Encoding: chunked\r\n\r\n493e0\r\n%b\r\n927c0\r\n%b\r\n0\r\n\r\n" % (
+            body[:300_000], body[300_000:]
+        )  # fmt: skip
+    with wire(wanting.server) as connection:
+        connection.send(sent[:500_000])
+        wanting.revoke(token)
+        rig.eventually(lambda: wanting.ask(token, "GET", "/openapi.json").status == 401)
+        connection.send(sent[500_000:])
+        assert connection.reply().status == 401
+        connection.send(head + b"Content-Length: 1\r\n\r\n1")
+        assert connection.reply().status == 401
+    assert wanting.ask(wanting.admin, "GET", "/status/half").json["size"] == 0
 
 
 def test_the_first_token_ends_what_waits_without_one(tmp_path: Path) -> None:

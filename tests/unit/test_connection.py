@@ -114,6 +114,9 @@ class Acts:
     def cors(self, head: Head) -> bytes:
         return b""
 
+    def body_most(self, plan: Plan) -> int:
+        return 1000
+
     def name(self, plan: Plan) -> str:
         return plan.path if isinstance(plan, Act) else type(plan).__name__
 

@@ -41,7 +41,7 @@ from presque.http import answers, problems
 from presque.http import head as heads
 from presque.http.answers import CLOSE, Answer
 from presque.http.chunked import Framing
-from presque.http.door import Door, Upgraded
+from presque.http.door import BODY_FREE_BYTES, Door, Upgraded
 from presque.http.head import BadHead, Head
 from presque.http.parts import Parts
 from presque.http.problems import Stopping, TooMany
@@ -52,7 +52,6 @@ log = logging.getLogger("presque.http")
 
 LINGER_S = 2.0
 TURNED_AWAY_MOST = 1000  # connections beyond the limit that get an answer; further ones are just closed
-BODY_FREE_BYTES = 16 * 1024  # as much of a body as each connection may have whatever the others have
 SLOW_S = 1.0
 REQUEST_ID_MOST = 128
 VISIBLE = re.compile(r"[!-~]+").fullmatch
@@ -84,7 +83,7 @@ IDLE, HEAD, BODY, STARTING, SERVING, RECEIVING, STREAMING, HELD, REFUSED, CLOSIN
 NEXT: dict[State, frozenset[State]] = {
     IDLE: frozenset({HEAD, STARTING, REFUSED, CLOSING, LOST}),
     HEAD: frozenset({IDLE, BODY, STARTING, RECEIVING, REFUSED, CLOSING, LOST}),
-    BODY: frozenset({STARTING, REFUSED, CLOSING, LOST}),
+    BODY: frozenset({STARTING, RECEIVING, REFUSED, CLOSING, LOST}),
     STARTING: frozenset({SERVING, IDLE, HEAD, HELD, CLOSING, LOST}),
     SERVING: frozenset({STREAMING, IDLE, HEAD, HELD, CLOSING, LOST}),
     RECEIVING: frozenset({SERVING, REFUSED, CLOSING, LOST}),
@@ -118,6 +117,8 @@ class Upload(abc.ABC):
     """A plan that takes the body of its request as it comes, whatever its length."""
 
     common = True
+    hurried = False
+    """Whether all of the body has to come within `limits.body`, instead of each part after the one before."""
 
     def serve(self, connection: Connection, _body: bytes) -> None:
         """Never called: a body that is taken part by part is not there whole."""
@@ -150,6 +151,9 @@ class Planner(Protocol):
     def namespace(self, plan: Plan) -> Namespace | None:
         """In which namespace a plan is carried out, None for the server's own."""
 
+    def body_most(self, plan: Plan) -> int:
+        """How many bytes the body of a request with this plan may have."""
+
     def name(self, plan: Plan) -> str:
         """What answers of this plan are counted as."""
 
@@ -158,8 +162,9 @@ class Understood:
     """A head, and what follows from it."""
 
     __slots__ = (
-        "chunked", "classic", "client", "close", "continues", "cors", "length", "method", "namespace", "plan",
-        "raw", "request_id", "route", "short_cut", "size", "tally", "upload", "version_1_0",
+        "body_most", "chunked", "classic", "client", "close", "continues", "cors", "length", "method",
+        "namespace", "plan", "raw", "request_id", "route", "short_cut", "size", "tally", "upload",
+        "version_1_0",
     )  # fmt: skip
 
     def __init__(
@@ -171,8 +176,10 @@ class Understood:
         client: Client,
         namespace: Namespace | None,
         tally: Tally,
+        body_most: int,
     ) -> None:
         self.namespace = namespace
+        self.body_most = body_most
         self.client = client
         self.tally = tally  # where its answers are counted
         self.request_id = request_id(head.headers)
@@ -203,6 +210,26 @@ class _Refusal:
         self.error = error
 
     def serve(self, connection: Connection, _body: bytes) -> None:
+        connection.answer_error(self.error)
+
+
+class _RefusedBody(Upload):
+    """The same where the body is large. Nothing is kept of it, so that who is refused takes no room from
+    others; it is read, since a client may look for its answer only then."""
+
+    hurried = True
+
+    def __init__(self, error: PresqueError, most: int) -> None:
+        self.error = error
+        self._most = most
+
+    async def receive(self, connection: Connection, parts: Parts) -> None:
+        left = self._most
+        async for part in parts:
+            left -= len(part)
+            del part  # while the next one is awaited
+            if left < 0:
+                break
         connection.answer_error(self.error)
 
 
@@ -353,7 +380,7 @@ class Connection(asyncio.Protocol):
         if not waits and self.state not in (RECEIVING, STREAMING):
             return
         known = self._served = self._known.get(self._served.raw) or self._understand(self._served.raw)
-        error = known.plan.error if isinstance(known.plan, _Refusal) else None
+        error = known.plan.error if isinstance(known.plan, _Refusal | _RefusedBody) else None
         if not isinstance(error, Refused):
             return
         if self.state is RECEIVING and self._parts is not None:
@@ -513,7 +540,7 @@ class Connection(asyncio.Protocol):
         if known.chunked:
             if self._framing is None:
                 self._framing = Framing(start)
-            if not self._framing.advance(buffer, self.door.max_body):
+            if not self._framing.advance(buffer, known.body_most):
                 return self._await_body(known)
             end, body = cast(int, self._framing.end), bytes(self._framing.body)
             self._framing = None
@@ -530,6 +557,8 @@ class Connection(asyncio.Protocol):
     def _begin_upload(self, known: Understood) -> None:
         plan = cast(Upload, known.plan)
         del self._buffer[: self._body_at]
+        self._awaited = None
+        self._release()
         self._served = known
         self._began = perf_counter()
         self._go(RECEIVING)
@@ -542,6 +571,7 @@ class Connection(asyncio.Protocol):
             self.answer_error(error)
             return
         self._left = known.length
+        self.deadline = 0.0
         self._framing = Framing(0) if known.chunked else None
         self._parts = Parts(self._receive_soon)
         if known.continues and not self._buffer:
@@ -579,7 +609,8 @@ class Connection(asyncio.Protocol):
             self.deadline = 0.0
             self._listen(len(buffer) <= PIPELINED_BYTES_MOST)
         else:
-            self.deadline = self.door.now + self.door.limits.body
+            if not self.deadline or not cast(Upload, self._served.plan).hurried:
+                self.deadline = self.door.now + self.door.limits.body
             self._listen(True)
         parts.put(part, ended=ended)
 
@@ -644,14 +675,13 @@ class Connection(asyncio.Protocol):
 
     def _hold(self) -> None:
         """Count what has come of a body. Raises `TooMany` if there is too much of all of them."""
-        door, size = self.door, len(self._buffer)
-        door.held += size - self._holds
+        size, before = len(self._buffer), self._holds
         self._holds = size
-        if door.limits.bodies and door.held > door.limits.bodies and size > BODY_FREE_BYTES:
+        if not self.door.hold(size, before):
             raise TooMany("this server is receiving as many bytes as it allows; try again later", 503)
 
     def _release(self) -> None:
-        self.door.held -= self._holds
+        self.door.hold(0, self._holds)
         self._holds = 0
 
     def _next_head(self) -> Understood | None:
@@ -695,17 +725,18 @@ class Connection(asyncio.Protocol):
                 client = self.door.proxies.client(client, head.headers)
             plan = self.door.planner(head, client)
         except PresqueError as error:
-            plan = _Refusal(error)
+            large = head.chunked or BODY_FREE_BYTES < head.length <= self.door.max_body
+            plan = _RefusedBody(error, self.door.max_body) if large else _Refusal(error)
         except Exception as error:  # noqa: BLE001  (the last resort)
             plan = _Broken(error)
-        cors = self.door.planner.cors(head)
-        if head.length > self.door.max_body and not isinstance(plan, Upload):
-            raise BadHead(f"the body is larger than {self.door.max_body} bytes", 413, cors)
         planner = self.door.planner
+        cors, most = planner.cors(head), planner.body_most(plan)
+        if head.length > most and not isinstance(plan, Upload):
+            raise BadHead(f"the body is larger than {most} bytes", 413, cors)
         tally = self.door.tallies.of(planner.name(plan))
         if self.door.traced is not None:
             tally = self.door.traced(tally, head)
-        known = Understood(raw, head, plan, cors, client, planner.namespace(plan), tally)
+        known = Understood(raw, head, plan, cors, client, planner.namespace(plan), tally, most)
         remembered = self._known
         if len(raw) <= REMEMBERED_BYTES_MOST and plan.common and not is_named(head.headers):
             if len(remembered) >= REMEMBERED_MOST:
@@ -918,11 +949,19 @@ class Connection(asyncio.Protocol):
             door.upgraded.discard(protocol)
             door.leave(self._counted)
             door.leave(requesting)
+            hold(0)
             if self._namespace is not None:
                 self._enter(None)
             door.ended()
 
-        protocol.lost = lost
+        held = 0
+
+        def hold(size: int) -> bool:
+            nonlocal held
+            before, held = held, size
+            return door.hold(size, before)
+
+        protocol.lost, protocol.hold = lost, hold
         self.transport.set_protocol(cast(asyncio.BaseProtocol, protocol))
         protocol.connection_made(self.transport)
         if rest:

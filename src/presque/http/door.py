@@ -29,6 +29,7 @@ from presque.http.tallies import Tallies, Tally
 log = logging.getLogger("presque.http")
 
 STUCK_S = 0.25  # who takes nothing for so long is a slow reader, if there are too many bytes
+BODY_FREE_BYTES = 16 * 1024  # as much of a body as each connection may have whatever the others have
 CLIENTS_MOST = 64  # kinds of clients for which heads are remembered apart
 OUT_OF_FILES_S = 60.0  # so long without trouble ends a spell
 
@@ -57,9 +58,11 @@ class Member(Protocol):
 
 
 class Upgraded(Protocol):
-    """The protocol that a connection speaks after it was handed over. It calls `lost` when it has ended."""
+    """The protocol that a connection speaks after it was handed over. It calls `lost` when it has ended, and
+    `hold` with how many bytes it keeps of what has not come whole: False if they are too many."""
 
     lost: Callable[[], object]
+    hold: Callable[[int], bool]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
 
@@ -179,6 +182,12 @@ class Door:
             cut += 1
         if cut:
             log.warning("server.slow_readers_cut connections=%d bytes=%d", cut, size)
+
+    def hold(self, size: int, before: int) -> bool:
+        """Count bytes of a body that has come in part, of which there were so many before. Returns False if
+        there are too many of all bodies."""
+        self.held += size - before
+        return size <= BODY_FREE_BYTES or not 0 < self.limits.bodies < self.held
 
     def tell_turned_away(self, error: TooMany, address: str) -> None:
         """Log that a client was turned away: the first at once, the others as a sum."""

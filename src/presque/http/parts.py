@@ -41,14 +41,17 @@ class Parts:
         if self._arrived is not None and not self._arrived.done():
             self._arrived.set_result(None)
 
+    def _taken(self) -> bytes:
+        part = bytes(self._ready)
+        self._ready.clear()
+        self._room()
+        return part
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Each part once; raises the error that cut the body short."""
         while True:
             if self._ready:
-                part = bytes(self._ready)
-                self._ready.clear()
-                self._room()
-                yield part
+                yield self._taken()  # kept in no variable while the next one is awaited
             elif self._error is not None:
                 raise self._error
             elif self._ended:

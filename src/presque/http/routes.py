@@ -44,6 +44,7 @@ from presque.verbs.verb import Verb
 WORKER = "x-presque-workerid"
 NAMESPACE = "presque-namespace"
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?\Z").match
+OF_ANYBODY_BYTES = 16 * 1024
 NAMELESS = ("/q", "/qb", "/j", "/control")
 
 Upgrade = Callable[[Handshake], tuple[dict[str, str], Upgraded]]
@@ -192,6 +193,12 @@ class Planner:
     def cors(self, head: Head) -> bytes:
         """Headers for each answer to this request, refusals included."""
         return self._gate.cors(head.headers)
+
+    def body_most(self, plan: Plan) -> int:
+        """How many bytes the body of a request may have: few of those who need not say who they are."""
+        request = getattr(plan, "request", None)
+        anybody = isinstance(request, Request) and (request.verb.public or request.verb.open)
+        return min(self._max_body, OF_ANYBODY_BYTES) if anybody else self._max_body
 
     def name(self, plan: Plan) -> str:
         """The verb that a plan carries out. `page` for files of the dashboard, `ws` for the handshake of a

@@ -28,6 +28,10 @@ class Starting:
     def namespace(self, _plan: Plan) -> None:
         """Nobody is in any yet."""
 
+    def body_most(self, _plan: Plan) -> int:
+        """Nothing is asked for that has a body."""
+        return 0
+
     def name(self, _plan: Plan) -> str:
         """All answers are counted as one: nobody reads the figures of a server that starts."""
         return "starting"

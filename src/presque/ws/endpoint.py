@@ -17,6 +17,8 @@ from presque.ws.session import Session
 HEARTBEAT_S = 20.0
 GOODBYE_S = 2.0
 HELLO_WITHIN_S = 10.0
+HELLO_MOST = 16 * 1024  # bytes of a message of somebody who has not said yet who it is
+TOO_MANY_BYTES = "this server is receiving as many bytes as it allows; try again later"
 FRAME_SPARE = 64 * 1024  # what a command may have around a job of the largest size
 
 
@@ -62,6 +64,7 @@ class Socket(asyncio.Protocol):
         self._session = Session(asker, self._send, self._too_slow)
         self._out: list[bytes] = []
         self._heard = True
+        self._kept = 0  # bytes of a message that has not come whole
         self._closing = False
         self._stuck = False  # the client does not read, so neither do we
         self._beat: asyncio.TimerHandle = self._loop.call_later(HEARTBEAT_S, self._heartbeat)
@@ -69,6 +72,7 @@ class Socket(asyncio.Protocol):
             self._loop.call_later(HELLO_WITHIN_S, self._anonymous)
         self._transport: asyncio.Transport
         self.lost: Callable[[], object] = list  # told when the connection has ended
+        self.hold: Callable[[int], bool] = _any_number  # told how many bytes are kept
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -114,10 +118,28 @@ class Socket(asyncio.Protocol):
                 self._message(message)
         except FrameError as error:
             self._goodbye(error.code, str(error))
+        if self._reader.kept != self._kept:
+            self._keep(self._reader.kept)
         if self._session.full and not self._stuck and not self._closing:
             self._transport.pause_reading()
             self._loop.call_soon(self._read_again)
         return None
+
+    def _keep(self, count: int) -> None:
+        """So many bytes are kept of a message that has not come whole."""
+        self._kept = count
+        if self._session.anonymous:
+            if count > HELLO_MOST:
+                self._too_much(frames.TOO_BIG, "say who you are before you send as much")
+        elif not self.hold(count):
+            self._too_much(frames.TRY_LATER, TOO_MANY_BYTES)
+
+    def _too_much(self, code: int, reason: str) -> None:
+        """The client has sent too much: keep nothing of it, and end."""
+        self._goodbye(code, reason)
+        self._transport.pause_reading()
+        self._reader = frames.Reader(masked=True, most=0)
+        self.hold(0)
 
     def _read_again(self) -> None:
         if self._session.full:
@@ -181,3 +203,7 @@ class Socket(asyncio.Protocol):
         out, self._out = self._out, []
         if out and not self._transport.is_closing():
             self._transport.write(b"".join(out))
+
+
+def _any_number(_count: int) -> bool:
+    return True
