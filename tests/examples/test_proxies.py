@@ -15,6 +15,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from presque import Client
 from tests import rig
 from tests.dashboard.conftest import FLAGS
 from tests.doors.sockets import heard
+from tests.doors.test_raw_requests import ALL_MALFORMED, HOST, post
 
 FILES = Path(__file__).parents[2] / "examples" / "proxies"
 
@@ -84,8 +86,11 @@ def answer_of(connection: http.client.HTTPSConnection) -> rig.Answer:
     )
 
 
-def nginx(file: Path, port: int, upstream: int, pem: Path, directory: Path) -> list[str]:
-    """The command that runs nginx with a file of ours."""
+def nginx(
+    file: Path, port: int, upstream: int, pem: Path, directory: Path, *, guarding: bool = False
+) -> list[str]:
+    """The command that runs nginx with a file of ours; `guarding` adds that it lets `…-smuggled` through to
+    nobody."""
     text = file.read_text()
     for theirs, ours in (
         ("listen 443 ssl sndbuf=16k;", f"listen 127.0.0.1:{port} ssl sndbuf=16k;"),
@@ -96,6 +101,10 @@ def nginx(file: Path, port: int, upstream: int, pem: Path, directory: Path) -> l
     ):
         assert text.count(theirs) == 1, theirs
         text = text.replace(theirs, ours)
+    if guarding:
+        text = text.replace(
+            "        location ", "        location ~ smuggled { return 418; }\n        location ", 1
+        )
     temporary = "".join(
         f"{name}_temp_path {directory}/{name};"
         for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -107,8 +116,10 @@ def nginx(file: Path, port: int, upstream: int, pem: Path, directory: Path) -> l
     return [rig.require("nginx"), "-p", str(directory), "-e", "stderr", "-c", str(written), "-g", globals_]
 
 
-def caddy(file: Path, port: int, upstream: int, pem: Path, directory: Path) -> list[str]:
-    """The command that runs Caddy with a file of ours."""
+def caddy(
+    file: Path, port: int, upstream: int, pem: Path, directory: Path, *, guarding: bool = False
+) -> list[str]:
+    """The command that runs Caddy with a file of ours, as `nginx` does."""
     text = file.read_text()
     for theirs, ours in (
         ("\nqueue.example {", f"\nhttps://localhost:{port} {{\n\tbind 127.0.0.1"),
@@ -118,6 +129,8 @@ def caddy(file: Path, port: int, upstream: int, pem: Path, directory: Path) -> l
     ):
         assert text.count(theirs) == 1, theirs
         text = text.replace(theirs, ours)
+    if guarding:
+        text = text.replace("\ttls ", "\t@smuggled path_regexp smuggled\n\tredir @smuggled / 308\n\ttls ", 1)
     written = directory / "Caddyfile"
     written.write_text("{\n\tadmin off\n\tauto_https disable_redirects\n\tskip_install_trust\n}\n" + text)
     return [rig.require("caddy"), "run", "--adapter", "caddyfile", "--config", str(written)]
@@ -156,9 +169,10 @@ def server() -> Iterator[rig.Server]:
         yield found
 
 
-@pytest.fixture(
-    scope="module", params=["nginx.conf", "nginx-under-a-path.conf", "Caddyfile", "Caddyfile-under-a-path"]
-)
+NAMES = ["nginx.conf", "nginx-under-a-path.conf", "Caddyfile", "Caddyfile-under-a-path"]
+
+
+@pytest.fixture(scope="module", params=NAMES)
 def proxied(
     request: pytest.FixtureRequest, server: rig.Server, pem: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Proxied]:
@@ -174,8 +188,7 @@ def proxied(
 
 
 def test_every_file_is_tried() -> None:
-    tried = {"nginx.conf", "nginx-under-a-path.conf", "Caddyfile", "Caddyfile-under-a-path"}
-    assert {file.name for file in FILES.iterdir()} == tried
+    assert {file.name for file in FILES.iterdir()} == set(NAMES)
 
 
 def test_a_job_is_pushed_and_fetched_and_its_location_leads_back(proxied: Proxied, queue_name: str) -> None:
@@ -335,3 +348,82 @@ def test_what_is_sent_to_a_reader_that_does_not_read_comes_to_an_end(
         rig.eventually(stands_still, within=60)
     if proxied.sends_little:
         assert 3000 - left[-1] < 1000
+
+
+# --- where one request ends, and who sends it
+
+# What is well-formed, or nearly, and has led proxies and servers to disagree. FOLLOWS are further requests.
+DOUBTFUL = {
+    "chunked in capitals": b"Transfer-Encoding: cHuNkEd\r\n\r\n0\r\n\r\nFOLLOWS",
+    "a list that ends with a comma": b"Transfer-Encoding: chunked,\r\n\r\n0\r\n\r\nFOLLOWS",
+    "chunked with an underscore": b"Transfer_Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\nFOLLOWS",
+    "a length with an underscore": b"Content_Length: LENGTH\r\n\r\nFOLLOWS",
+    "a request as a body": b"Content-Length: LENGTH\r\n\r\nFOLLOWS",
+    "a request as a chunk": b"Transfer-Encoding: chunked\r\n\r\nHEX\r\nFOLLOWS\r\n0\r\n\r\n",
+    "a request as a trailer": b"Transfer-Encoding: chunked\r\n\r\n1\r\n1\r\n0\r\nFOLLOWS\r\n",
+    "a request that is expected": b"Expect: 100-continue\r\nContent-Length: LENGTH\r\n\r\nFOLLOWS",
+    "Connection names the length": b"Connection: Content-Length\r\nContent-Length: LENGTH\r\n\r\nFOLLOWS",
+    "Connection names the encoding": (
+        b"Connection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n\r\nHEX\r\nFOLLOWS\r\n0\r\n\r\n"
+    ),
+    "Connection names the host": b"Connection: Host\r\nContent-Length: LENGTH\r\n\r\nFOLLOWS",
+    "HTTP/2 in clear": (
+        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+        b"Content-Length: 1\r\n\r\n1FOLLOWS"
+    ),
+    "a WebSocket elsewhere": (
+        b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nContent-Length: LENGTH\r\n\r\nFOLLOWS"
+    ),
+}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", NAMES)
+def test_proxy_and_presque_agree_on_where_a_request_ends(
+    server: rig.Server, pem: Path, queue_name: str, tmp_path: Path, name: str
+) -> None:
+    """The proxy lets nobody ask for `…-smuggled`, and yet each message ends with two such requests."""
+    prefix, port = ("/presque" if "path" in name else "").encode(), rig.free_port()
+    command = (caddy if name.startswith("Caddy") else nginx)(
+        FILES / name, port, server.port, pem, tmp_path, guarding=True
+    )
+    door = rig.Door()
+    door.port, door.context = port, ssl.create_default_context(cafile=str(pem))
+    # Caddy answers 502 where it cannot read the body.
+    refusals = (b"501", b"505", b"502") if name.startswith("Caddy") else (b"501", b"505")
+    queue, smuggled = queue_name.encode(), f"{queue_name}-smuggled"
+    follows = post(smuggled, b"1") * 2
+    follows += follows.replace(b"/q/", prefix + b"/q/") if prefix else b""
+    messages = {what: request + follows for what, (request, _) in ALL_MALFORMED.items()}
+    for method in b"POST", b"GET", b"DELETE":
+        for what, rest in DOUBTFUL.items():
+            rest = rest.replace(b"LENGTH", b"%d" % len(follows)).replace(b"HEX", b"%x" % len(follows))
+            head = b"%b /q/QUEUE HTTP/1.1\r\n%b" % (method, HOST)
+            messages[f"{method.decode()}: {what}"] = head + rest.replace(b"FOLLOWS", follows)
+
+    def send(what: str) -> None:
+        message = messages[what].replace(b" /q/QUEUE", b" %b/q/%b" % (prefix, queue))
+        received = door.raw(message.replace(b"QUEUE", queue), within=1)
+        for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", received):
+            assert int(status) < 500 or status in refusals, (what, received[:200])
+
+    with running(command, port, tmp_path):
+        assert door.ask("POST", f"{prefix.decode()}/q/{smuggled}", "1", Host="localhost").status in (308, 418)
+        with ThreadPoolExecutor(8) as several:
+            for _ in several.map(send, messages):
+                pass
+        assert smuggled not in server.ask("GET", "/status/").json["queues"]
+        # Connections that the proxy keeps to presque give the next client its own answer.
+        for number in range(20):
+            answer = door.ask("POST", f"{prefix.decode()}/q/{queue_name}-own", str(number), Host="localhost")
+            assert (answer.status, answer.json["id"]) == (201, str(number + 1))
+
+
+@pytest.mark.parametrize(
+    "named", ["X-Forwarded-For", "X-Forwarded-Proto, X-Forwarded-Host", "Host", "Upgrade"]
+)
+def test_nobody_has_the_proxy_leave_out_who_it_is(proxied: Proxied, queue_name: str, named: str) -> None:
+    """Some proxies take the headers that `Connection` names off those that they have set themselves."""
+    cookie = proxied.ask("POST", "/logout", None, {"Connection": f"close, {named}"}).headers["set-cookie"]
+    assert cookie.startswith("__Secure-" if proxied.prefix else "__Host-")  # it has come over TLS
