@@ -24,8 +24,9 @@ class Events:
     def next(self) -> Any:
         """The data of the next event, whose name is `kind` and whose id, if it has one, `last`."""
         data = None
-        while line := self.response.readline().decode().rstrip("\n"):
-            field, _, value = line.partition(": ")
+        while (line := self.response.readline().decode()) != "\n":
+            assert line, "the stream has ended"
+            field, _, value = line.rstrip("\n").partition(": ")
             if field == "id":
                 self.last = value
             elif field == "event":

@@ -29,7 +29,7 @@ async def found(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Namespaces:
         ("TURN_S", 0.05),
         ("REST_MS", 300),
         ("IDLE_S", 0.3),
-        ("USED_S", 0.05),
+        ("USED_S", 0.2),
         ("END_S", 0.2),
     ):
         monkeypatch.setattr(module, name, value)
