@@ -155,16 +155,22 @@ class Call(msgspec.Struct):
 class Reply(msgspec.Struct, frozen=True):
     """The answer: a JSON object as bytes.
 
-    Over HTTP the status is that of the verb's row unless `status` says otherwise, `headers` go with it, and a
-    classic route that answers something else than an object has it in `classic`.
+    Over HTTP the status is that of the verb's row unless `status` says otherwise, and `headers` go with it. A
+    classic route answers some lists as they are: then `body` is the list, and `within` the object that has it
+    behind the other doors, up to where the list begins.
     """
 
     body: bytes = b"{}"
     status: int | None = None
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
-    classic: bytes | None = None
+    within: bytes = b""
     kind: str = ""
     """The media type of a body that is not JSON."""
+
+    @property
+    def object(self) -> bytes:
+        """The answer as an object, as all doors but the classic routes give it."""
+        return b"%b%b}" % (self.within, self.body) if self.within else self.body
 
     @classmethod
     def of(cls, value: Any, status: int | None = None, headers: Mapping[str, str] | None = None) -> Reply:

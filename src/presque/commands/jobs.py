@@ -63,7 +63,7 @@ async def run_fetch_many(call: Call) -> Reply:
     if not found:
         raise NoJob
     texts = [codec.text(job.body) for job in found]
-    return Reply(codec.encode({"queue": call.queue, "jobs": texts}), classic=codec.encode(texts))
+    return Reply(codec.encode(texts), within=b'{"queue":"%b","jobs":' % call.queue.encode())
 
 
 def push_options(fields: Mapping[str, Any]) -> PushOptions:

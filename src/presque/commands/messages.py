@@ -71,7 +71,7 @@ async def run_all(asker: Asker, body: bytes) -> bytes:
     codec.check(body)
     if not body.lstrip(b" \t\r\n").startswith(b"["):
         message = read(asker, body)
-        return with_ref((await carry_out(message.call)).body, message.ref)
+        return with_ref((await carry_out(message.call)).object, message.ref)
     answers: list[bytes] = []
     size = 0
     for one in split(body):
@@ -84,7 +84,7 @@ async def outcome(asker: Asker, text: bytes) -> bytes:
     """Carry out one command and return its answer, or its error as one."""
     try:
         message = read(asker, text)
-        return with_ref((await carry_out(message.call)).body, message.ref)
+        return with_ref((await carry_out(message.call)).object, message.ref)
     except PresqueError as error:
         if isinstance(error, Refused):
             asker.service.audit.refused(error, asker.source)

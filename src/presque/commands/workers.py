@@ -101,7 +101,7 @@ async def run_workers(call: Call) -> Reply:
         found = await workers.all()
     else:
         found = [id for id, queues in (await workers.with_queues()).items() if _seen(call.who, queues)]
-    return Reply(codec.encode({"workers": found}), classic=codec.encode(found))
+    return Reply(codec.encode(found), within=b'{"workers":')
 
 
 async def _allow(call: Call, worker: str) -> None:

@@ -419,8 +419,7 @@ def answer_of(verb: Verb, reply: Reply) -> Answer:
         return Answer(status=status, headers=reply.headers)
     if reply.kind:
         return Answer(reply.body, status, reply.headers, reply.kind)
-    body = reply.body if reply.classic is None else reply.classic
-    return Answer(body + b"\n", status, reply.headers)
+    return Answer(reply.body + b"\n", status, reply.headers)
 
 
 class _Wait(codec.Struct):

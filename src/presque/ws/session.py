@@ -154,9 +154,9 @@ class Session:
             if (verb.reads or verb.takes) and not verb.waits:  # its answer may be large
                 async with self._looks:
                     await self._readable.wait()
-                    reply = (await carry_out(message.call)).body
+                    reply = (await carry_out(message.call)).object
             else:
-                reply = (await carry_out(message.call)).body
+                reply = (await carry_out(message.call)).object
         except PresqueError as error:
             self._refuse(text, error)
         except Exception:  # noqa: BLE001  (the last resort)

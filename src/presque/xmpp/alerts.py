@@ -224,10 +224,10 @@ class Alerts:
         """What the queues hold; one that is named need not be there yet."""
         if queues.single is not None:
             call = Call(self._service, VERBS["stats"], {"queue": queues.single}, b"", None, who)
-            return {queues.single: codec.decode((await carry_out(call)).body)}
+            return {queues.single: codec.decode((await carry_out(call)).object)}
         fields = {"queues": queues, "limit": QUEUES_PAGE}
         call = Call(self._service, VERBS["all_stats"], fields, b"", None, who)
-        found: dict[str, dict[str, Any]] = codec.decode((await carry_out(call)).body)["by_queue"]
+        found: dict[str, dict[str, Any]] = codec.decode((await carry_out(call)).object)["by_queue"]
         return found
 
     async def _dead(self, wish: Wish, queue: str, one: dict[str, Any]) -> Any:

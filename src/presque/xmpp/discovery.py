@@ -115,7 +115,7 @@ async def items(asked: Asked) -> str:
     if asked.queue is not None:
         return _query(asked, stanzas.ITEMS)
     call = Call(asked.service, VERBS["queues"], {}, b"", None, asked.who)
-    names = codec.decode((await carry_out(call)).body)["queues"]
+    names = codec.decode((await carry_out(call)).object)["queues"]
     return _query(
         asked, stanzas.ITEMS, *(tag("item", jid=address(one, asked.domain), name=one) for one in names)
     )

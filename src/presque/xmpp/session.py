@@ -386,7 +386,7 @@ class Session:
             if name == "push" and (key := _key_of(stanza, who)) is not None:
                 fields.setdefault("idempotency_key", key)
             call = Call(self._service, verb, fields, b"", None, who, stanza.get("from", ""))
-            reply = (await carry_out(call)).body
+            reply = (await carry_out(call)).object
         except CallerError as error:
             more = f"; {words.usage(verb, queue)}" if str(error).startswith("`") else ""
             self._not_done(stanza, error, more)
@@ -475,7 +475,7 @@ class Session:
 
     async def _run(self, stanza: Element, message: Message, said: bytes) -> None:
         try:
-            reply = (await carry_out(message.call)).body
+            reply = (await carry_out(message.call)).object
         except PresqueError as error:
             self._answer_refused(stanza, said, error)
         except Exception:  # noqa: BLE001  (the last resort)
@@ -609,7 +609,7 @@ class Session:
         if verb.name != "change_policy" or queue is None or not who.sees(queue):
             return {}
         call = Call(self._service, VERBS["policy"], {"queue": queue}, b"", None, who)
-        found = forms.flat(words.opened((await carry_out(call)).body))
+        found = forms.flat(words.opened((await carry_out(call)).object))
         return {name: value for name, value in found if name != "queue" and isinstance(value, str)}
 
     async def _filled_in(
@@ -630,7 +630,7 @@ class Session:
         if verb in OF_A_CONNECTION:
             return codec.encode(await self._here(stanza, who, verb, fields))
         if verb.name not in words.OF_A_JOB_HELD:
-            return (await carry_out(Call(self._service, verb, fields, b"", None, who, sender))).body
+            return (await carry_out(Call(self._service, verb, fields, b"", None, who, sender))).object
         settled: asyncio.Future[bytes] = self._loop.create_future()
 
         def done(lease: Settle, result: Settled | PresqueError) -> None:
