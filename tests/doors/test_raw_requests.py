@@ -283,6 +283,30 @@ def test_what_cannot_be_read_is_refused_and_what_follows_is_never_a_request(
     assert not known(server, smuggled)
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"/status/\xff HTTP/1.1\r\nHost: localhost",
+        b"/status/x HTTP/9.9\r\nHost: localhost",
+        b"/status/x HTTP/1.1\r\nHost : localhost",
+        b"/status/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999",
+        b"/status/x HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 20_000,
+    ],
+)
+@pytest.mark.parametrize("before", [b"", b"\r\n", b"GET /status/x HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+def test_a_head_request_that_is_refused_gets_no_content(server: Server, rest: bytes, before: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+        client.sendall(before + b"HEAD " + rest + b"\r\n\r\n")
+        client.settimeout(10)
+        said = b""
+        while part := client.recv(65536):
+            said += part
+    head, content = said[said.rindex(b"HTTP/1.1 ") :].split(b"\r\n\r\n", 1)
+    assert head.startswith((b"HTTP/1.1 4", b"HTTP/1.1 5"))
+    assert b"\r\ncontent-length: 0" not in head.lower()
+    assert content == b""
+
+
 def test_a_request_before_the_malformed_one_is_answered(server: Server, queue_name: str) -> None:
     with wire(server) as connection:
         connection.send(post(queue_name, b"1") + b"GET / HTTP/1.1\r\n\r\n" + post(queue_name, b"2"))

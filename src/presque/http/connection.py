@@ -59,6 +59,7 @@ READ_LEAST_BYTES = 64 * 1024  # what a client takes of an answer in `limits.unre
 REMEMBERED_MOST = 4096
 REMEMBERED_BYTES_MOST = 2048
 PIPELINED_BYTES_MOST = 64 * 1024
+HEAD_METHOD, LINE_ENDS = b"HEAD ", b"\r\n"
 SPARING_BYTES = 2048  # Linux doubles it and has a least of its own
 
 
@@ -749,7 +750,9 @@ class Connection(asyncio.Protocol):
         thrown away for a moment, since a reset could destroy the answer on its way."""
         self._go(REFUSED)
         answer = answers.of_error(error, classic=True)
-        message = answers.head(answer, self.door.date, close=True) + cast(bytes, answer.body)
+        message = answers.head(answer, self.door.date, close=True)
+        if not self._buffer[: len(LINE_ENDS) + len(HEAD_METHOD)].lstrip(LINE_ENDS).startswith(HEAD_METHOD):
+            message += cast(bytes, answer.body)
         self.door.unread.add(message[9:12], 0.0)
         cors = error.cors if isinstance(error, BadHead) else b""
         if self._awaited is not None:
