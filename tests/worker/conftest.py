@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -132,6 +133,13 @@ def settled(client: Client, queue: str) -> bool:
     """Whether no job waits or is held."""
     found = counts(client, queue)
     return not (found["ready"] or found["scheduled"] or found["leased"])
+
+
+def heard(pid: int) -> bool:
+    """Whether this process hears TERM: a worker does until it has ended its work."""
+    caught = re.search(r"SigCgt:\s+(\w+)", Path(f"/proc/{pid}/status").read_text())
+    assert caught is not None
+    return bool(int(caught[1], 16) >> signal.SIGTERM - 1 & 1)
 
 
 def alive(pid: int) -> bool:

@@ -20,7 +20,7 @@ class Plain(Worker):
                 stored = self.job.save(state)
             note("saved", stored=stored, saved=self.job.saved)
         if "stay" in job and self.job.attempt == 1:
-            time.sleep(60)
+            time.sleep(600)
         return ends(self, job)
 
 
@@ -34,7 +34,7 @@ class Async(Worker):
                 stored = await self.job.asave(state)
             note("saved", stored=stored, saved=self.job.saved)
         if "stay" in job and self.job.attempt == 1:
-            await asyncio.sleep(60)
+            await asyncio.sleep(600)
         return ends(self, job)
 
     async def fail(self, job: Any, error: BaseException) -> None:

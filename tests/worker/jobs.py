@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from presque import Dead, Retry, Worker
@@ -25,6 +26,11 @@ def note(what: str, **fields: Any) -> None:
     file = os.open(os.environ["DIARY"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(file, line.encode())
     os.close(file)
+
+
+def is_there(file: str) -> bool:
+    """Whether the test has made this file."""
+    return Path(file).exists()
 
 
 class Plain(Worker):
@@ -52,11 +58,14 @@ class Plain(Worker):
             self.job.extend(job["extend"])
         if "sleep" in job:
             time.sleep(job["sleep"])
+        if "until" in job:
+            while not is_there(job["until"]):
+                time.sleep(0.02)
         while "deaf" in job:
             with contextlib.suppress(BaseException):
                 time.sleep(10)
         if "until_cancelled" in job:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while not self.job.cancelled and time.monotonic() < deadline:
                 time.sleep(0.02)
         if "raise" in job:
@@ -85,7 +94,7 @@ class Plain(Worker):
         if "progress" in job:
             self.job.progress(job["progress"])
             self.job.extend(500)
-            time.sleep(1)
+            time.sleep(60)
         if "grandchild" in job and os.fork() == 0:
             time.sleep(60)
             os._exit(0)
@@ -102,8 +111,11 @@ class Async(Worker):
         try:
             if "sleep" in job:
                 await asyncio.sleep(job["sleep"])
+            if "until" in job:
+                while not is_there(job["until"]):
+                    await asyncio.sleep(0.02)
             if "until_cancelled" in job:
-                await asyncio.sleep(10)
+                await asyncio.sleep(60)
             while "deaf" in job:
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.sleep(10)

@@ -78,21 +78,21 @@ def test_what_jobs_leave_behind_is_reaped(
 ) -> None:
     process = container("worker", "tests.worker.wild:Wild", "--queues", queue_name, *flags)
     client.push_many(queue_name, ["leaves_an_orphan"] * 6)
-    rig.eventually(lambda: counts(client, queue_name)["processed"] == 6, within=20)
+    rig.eventually(lambda: counts(client, queue_name)["processed"] == 6)
     rig.eventually(lambda: len(inside(process)) < 6 and not zombies(process))
 
 
 def test_what_programs_leave_behind_is_reaped(container: Any, client: Client, queue_name: str) -> None:
     process = container("work", queue_name, "--exec", "sleep 0.3 & sleep 0.05")
     client.push_many(queue_name, [{}] * 6)
-    rig.eventually(lambda: counts(client, queue_name)["processed"] == 6, within=20)
+    rig.eventually(lambda: counts(client, queue_name)["processed"] == 6)
     rig.eventually(lambda: len(inside(process)) < 6 and not zombies(process))
 
 
 def test_a_job_still_hears_how_its_own_child_ended(container: Any, client: Client, queue_name: str) -> None:
     container("worker", "tests.worker.wild:Wild", "--queues", queue_name)
     client.push(queue_name, "waits_for_its_child", keep=60)
-    assert client.job(queue_name, "1", wait=20)["result"] == 7
+    assert client.job(queue_name, "1", wait=rig.PATIENCE)["result"] == 7
 
 
 @pytest.mark.parametrize("flags", [(), ("--fork",)], ids=["inline", "fork"])
@@ -100,10 +100,10 @@ def test_process_1_passes_signals_on_and_ends_as_the_worker_does(
     container: Any, client: Client, queue_name: str, flags: tuple[str, ...]
 ) -> None:
     process = container("worker", "tests.worker.jobs:Plain", "--queues", queue_name, *flags)
-    client.push(queue_name, {"sleep": 30})
-    rig.eventually(lambda: counts(client, queue_name)["leased"] == 1, within=20)
+    client.push(queue_name, {"sleep": 600})
+    rig.eventually(lambda: counts(client, queue_name)["leased"] == 1)
     first = min(inside(process))
     os.kill(first, signal.SIGTERM)
-    assert process.wait(15) == 0
+    assert process.wait(rig.PATIENCE) == 0
     assert client.job(queue_name, "1")["state"] == "ready"
     assert client.job(queue_name, "1")["attempt"] == 0

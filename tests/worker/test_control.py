@@ -36,7 +36,7 @@ def known(client: Client, worker: Process) -> WorkerRecord:
 def test_a_worker_says_what_it_does_and_is_forgotten_when_it_ends(
     work: Work, client: Client, queue_name: str
 ) -> None:
-    client.push(queue_name, {"sleep": 20})
+    client.push(queue_name, {"sleep": 600})
     worker = work("Plain", "--worker-id", f"me-{queue_name}")
     worker.noted("began")
     assert known(client, worker)["worker_id"] == f"me-{queue_name}"
@@ -45,7 +45,7 @@ def test_a_worker_says_what_it_does_and_is_forgotten_when_it_ends(
     def report() -> dict[str, Any]:
         return known(client, worker)["report"] or {}
 
-    rig.eventually(lambda: report()["state"] == "working", within=12)
+    rig.eventually(lambda: report()["state"] == "working")
     [job] = report()["jobs"]
     assert (job["queue"], job["id"]) == (queue_name, "1")
     assert report()["host"] == socket.gethostname()
@@ -73,29 +73,28 @@ def test_a_worker_is_told_over_http_to_be_quiet_to_go_on_and_to_stop(
     client.push(queue_name, {"sleep": 7})
     worker.noted("began", 2)
     client.tell_worker(id, "stop")
-    assert worker.wait(15) == 0
+    assert worker.wait() == 0
     assert len(worker.notes("ended")) == 2
 
 
 def test_the_command_line_shows_and_tells_workers(
     work: Work, client: Client, queue_name: str, server: rig.Server
 ) -> None:
-    client.push(queue_name, {"sleep": 30})
+    client.push(queue_name, {"sleep": 600})
     worker = work("Plain", "--worker-id", f"w-{queue_name}")
     worker.noted("began")
     known(client, worker)
     line = rig.eventually(
         lambda: next(
             (one for one in shown(server) if f"w-{queue_name}" in one and f"{queue_name}/1" in one), None
-        ),
-        within=12,
+        )
     )
     assert line.split()[:4] == [f"w-{queue_name}", "working", queue_name, f"{queue_name}/1"]
     assert shown(server, "--quiet", f"w-{queue_name}") == [f"w-{queue_name} is asked to be quiet"]
     worker.says("worker.asked what=quiet")
     found = subprocess.run(
         [sys.executable, "-m", "presque", "workers", "--stop", "nobody", "--url", server.url],
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert (found.returncode, found.stderr) == (5, "presque: no worker that reports is called `nobody`\n")
 
@@ -103,7 +102,7 @@ def test_the_command_line_shows_and_tells_workers(
 def shown(server: rig.Server, *flags: str) -> list[str]:
     found = subprocess.run(
         [sys.executable, "-m", "presque", "workers", *flags, "--url", server.url],
-        capture_output=True, text=True, check=True,
+        capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     return found.stdout.splitlines()
 
@@ -154,7 +153,7 @@ def test_a_wrong_setting_is_one_line_that_says_what_to_do(
             sys.executable, "-m", "presque", "worker", f"tests.worker.jobs:{target}", *queues, *flags,
             "--url", server.url,
         ],
-        capture_output=True, text=True, check=False, env={**os.environ, "DIARY": "/dev/null"}, timeout=20,
+        capture_output=True, text=True, check=False, env={**os.environ, "DIARY": "/dev/null"}, timeout=60,
     )  # fmt: skip
     assert found.returncode == 2
     assert said in found.stderr
@@ -169,7 +168,7 @@ def test_an_address_that_is_none_and_a_command_that_is_empty_are_told_in_one_lin
     ):
         found = subprocess.run(
             [sys.executable, "-m", "presque", *arguments],
-            capture_output=True, text=True, check=False, timeout=20,
+            capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
         assert (found.returncode, found.stderr.count("\n")) == (2, 1), found.stderr
         assert said in found.stderr
@@ -197,7 +196,7 @@ def test_a_worker_that_the_server_refuses_from_the_start_says_so_and_ends(tmp_pa
         found = subprocess.run(
             [sys.executable, "-m", "presque", "worker", "tests.worker.jobs:Quick", "--queues", "q",
              "--url", elsewhere, "--log-level", "error"],
-            capture_output=True, text=True, check=False, timeout=20,
+            capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
     assert found.returncode == 5
     assert found.stderr.count("\n") == 1, found.stderr
@@ -231,7 +230,7 @@ def test_python_m_presque_worker_is_the_same_command(
     found = subprocess.run(
         [sys.executable, "-m", "presque.worker", "tests.worker.jobs:function", "--queues", queue_name,
          "--burst", "--url", server.url],
-        capture_output=True, text=True, check=False, timeout=20,
+        capture_output=True, text=True, check=False, timeout=60,
         env={**os.environ, "DIARY": str(tmp_path / "diary")},
     )  # fmt: skip
     assert found.returncode == 0, found.stderr

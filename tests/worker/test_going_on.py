@@ -28,7 +28,7 @@ def begin(work: Work, mode: str, *more: str) -> Any:
 def test_the_next_attempt_finds_what_was_saved_though_the_worker_was_killed(
     work: Work, client: Client, queue_name: str, mode: str
 ) -> None:
-    client.change_policy(queue_name, lease=1, keep=60)
+    client.change_policy(queue_name, lease=5, keep=60)
     states = [{"n": n} for n in range(5)]
     client.push(queue_name, {"save": states, "stay": 1})
     first = begin(work, mode)
@@ -37,7 +37,7 @@ def test_the_next_attempt_finds_what_was_saved_though_the_worker_was_killed(
     begin(work, mode)
     again = rig.eventually(lambda: [one for one in first.notes("began") if one["attempt"] == 2])
     assert again[0]["saved"] == states[-1]
-    job = client.job(queue_name, "1", wait=10)
+    job = client.job(queue_name, "1", wait=rig.PATIENCE)
     assert job["state"] == "done"
     assert "saved" not in job
 
@@ -49,7 +49,7 @@ def test_what_is_saved_as_a_job_fails_is_not_lost(
     client.change_policy(queue_name, backoff={"first": 0.1, "jitter": 0}, keep=60)
     client.push(queue_name, {"late_save": [1, {"two": None}], "raise": "later"})
     worker = begin(work, mode)
-    assert client.job(queue_name, "1", wait=10)["state"] == "done"
+    assert client.job(queue_name, "1", wait=rig.PATIENCE)["state"] == "done"
     assert [one["saved"] for one in worker.notes("began")] == [None, [1, {"two": None}]]
 
 
@@ -60,7 +60,7 @@ def test_the_last_progress_of_a_quick_job_is_kept(
     client.change_policy(queue_name, keep=60, max_attempts=1)
     client.push_many(queue_name, [{"progress": [0.1, 0.5, n]} for n in range(20)])
     dead = client.push(queue_name, {"progress": ["almost"], "raise": "no"})
-    begin(work, mode, "--burst").wait(20)
+    begin(work, mode, "--burst").wait()
     for n in range(20):
         assert client.job(queue_name, str(n + 1))["progress"] == n
     assert client.job(queue_name, dead)["progress"] == "almost"
@@ -103,7 +103,7 @@ def test_a_job_that_snoozes_comes_again_and_its_attempt_does_not_count(
     client.change_policy(queue_name, max_attempts=1, keep=60)
     client.push(queue_name, {"snooze": "300ms", **({"group": 1} if group else {})})
     worker = begin(work, mode)
-    job = client.job(queue_name, "1", wait=10)
+    job = client.job(queue_name, "1", wait=rig.PATIENCE)
     assert (job["state"], job["attempt"], job["errors"]) == ("done", 1, [])
     assert [one["attempt"] for one in worker.notes("began")] == [1, 1]
     assert worker.notes("began")[1]["saved"] == {"snoozed": 1}
@@ -179,7 +179,7 @@ def test_a_program_tells_through_its_third_descriptor(program: Work, client: Cli
         echo "{\\"result\\": $PRESQUE_JOB_SAVED, \\"progress\\": \\"whole\\"}" >&3
     """
     program(command)
-    job = client.job(queue_name, "1", wait=10)
+    job = client.job(queue_name, "1", wait=rig.PATIENCE)
     assert job["state"] == "done"
     assert (job["result"], job["progress"], job["attempt"]) == ({"line": 7}, "whole", 1)
 
@@ -205,7 +205,7 @@ def test_what_a_program_tells_and_nobody_understands_is_logged(
         head -c 70000 /dev/zero | tr '\\0' x >&3
     """
     worker = program(command)
-    assert client.job(queue_name, "1", wait=10)["result"] == 5
+    assert client.job(queue_name, "1", wait=rig.PATIENCE)["result"] == 5
     worker.says("job.told_nonsense")
     assert said in worker.said()
 
@@ -214,7 +214,7 @@ def test_programs_that_snooze_and_fail_fail(program: Work, client: Client, queue
     client.change_policy(queue_name, max_attempts=1)
     client.push(queue_name, 1)
     program("""echo '{"snooze": "1s"}' >&3; exit 3""")
-    job = client.job(queue_name, "1", wait=10)
+    job = client.job(queue_name, "1", wait=rig.PATIENCE)
     assert (job["state"], job["errors"][0]["error"]) == ("dead", "exit status 3")
 
 
@@ -224,6 +224,6 @@ def test_a_program_has_no_other_descriptor_of_the_worker(
     client.change_policy(queue_name, keep=60)
     client.push(queue_name, 1)
     worker = program("ls /proc/$$/fd >&2; true")
-    assert client.job(queue_name, "1", wait=10)["state"] == "done"
+    assert client.job(queue_name, "1", wait=rig.PATIENCE)["state"] == "done"
     found = {line for line in worker.said().splitlines() if line.isdecimal() and int(line) < 10}
     assert found == {"0", "1", "2", "3"}  # the shell's own begin with 10

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import pytest
 
 from presque import Client
 from tests import rig
-from tests.worker.conftest import Process, Work, alive
+from tests.worker.conftest import Process, Work, alive, heard
 
 STARTS = {
     "inline": ("Wild",),
@@ -38,7 +37,7 @@ def test_what_jobs_have_started_ends_with_a_worker_that_is_killed(
     rig.eventually(lambda: guards(worker))
     worker.signal(signal.SIGKILL)
     worker.wait()
-    rig.eventually(lambda: not any(alive(pid) for pid in started["pids"]), within=5)
+    rig.eventually(lambda: not any(alive(pid) for pid in started["pids"]))
     rig.eventually(lambda: not guards(worker))
 
 
@@ -61,7 +60,7 @@ def test_a_command_and_what_it_runs_end_with_a_worker_that_is_killed(
         time.sleep(0.3)
         return (tmp_path / "beats").stat().st_size == before
 
-    rig.eventually(is_still, within=5)
+    rig.eventually(is_still)
 
 
 @linux
@@ -70,13 +69,13 @@ def test_a_worker_that_is_ended_in_haste_takes_them_along_and_one_that_ends_as_i
     work: Work, client: Client, queue_name: str, mode: str
 ) -> None:
     client.push(queue_name, "starts_programs")
-    hasty = work(*STARTS[mode], "--grace", "60", module="wild")
+    hasty = work(*STARTS[mode], "--grace", "600", module="wild")
     [started] = hasty.noted("started")
     hasty.signal(signal.SIGTERM)
     hasty.says("worker.asked what=stop")
     hasty.signal(signal.SIGTERM)
     hasty.wait()
-    rig.eventually(lambda: not any(alive(pid) for pid in started["pids"]), within=5)
+    rig.eventually(lambda: not any(alive(pid) for pid in started["pids"]))
     client.delete(queue_name, "1")
     client.purge(queue_name)
     client.push(queue_name, "leaves_a_program")
@@ -111,7 +110,7 @@ def test_a_worker_takes_them_along_that_is_ended_while_python_waits_for_what_a_s
 ) -> None:
     client.push(queue_name, "starts_programs")
     if how == "command":
-        worker = work("Wild", "--grace", "60", module="wild")
+        worker = work("Wild", "--grace", "600", module="wild")
     else:
         first = "from multiprocessing import util; " if how == "script that waits last of all" else ""
         start = f"from tests.worker.wild import Wild; Wild({server.url!r}, queue={queue_name!r}).start()"
@@ -126,7 +125,7 @@ def test_a_worker_takes_them_along_that_is_ended_while_python_waits_for_what_a_s
         worker.wait()
     finally:
         worker.process.kill()
-    rig.eventually(lambda: not any(alive(pid) for pid in started["pids"]), within=5)
+    rig.eventually(lambda: not any(alive(pid) for pid in started["pids"]))
 
 
 @linux
@@ -143,7 +142,7 @@ def test_a_process_whose_name_is_no_text_keeps_no_guard_from_its_work(
         [started] = worker.noted("started")
         worker.signal(signal.SIGKILL)
         worker.wait()
-        rig.eventually(lambda: not any(alive(pid) for pid in started["pids"]), within=5)
+        rig.eventually(lambda: not any(alive(pid) for pid in started["pids"]))
 
 
 @linux
@@ -161,13 +160,6 @@ def test_a_guard_ends_with_its_worker_and_is_started_again_when_it_is_killed(
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     rig.eventually(lambda: not alive(again))
-
-
-def heard(pid: int) -> bool:
-    """Whether this process hears TERM: a worker does until it has ended its work."""
-    caught = re.search(r"SigCgt:\s+(\w+)", Path(f"/proc/{pid}/status").read_text())
-    assert caught is not None
-    return bool(int(caught[1], 16) >> signal.SIGTERM - 1 & 1)
 
 
 def guards(worker: Process) -> list[int]:

@@ -32,7 +32,7 @@ def run(
     done = subprocess.run(
         [sys.executable, "-m", *command, "tasks:work", "--queues", queue, "--burst", "--url", server.url,
          "--log-format", "plain", *flags],
-        cwd=directory, check=False, capture_output=True, text=True, timeout=30,
+        cwd=directory, check=False, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stderr
@@ -98,7 +98,7 @@ def test_a_worker_runs_without_its_standard_streams(
     command = burst("tests.worker.jobs:Plain", queue_name, server)
     done = subprocess.run(
         ["sh", "-c", f"{' '.join(command)} {flags} {closed}"],
-        check=False, timeout=30, env={**os.environ, "DIARY": str(tmp_path / "diary")},
+        check=False, timeout=60, env={**os.environ, "DIARY": str(tmp_path / "diary")},
     )  # fmt: skip
     assert done.returncode == 0
     assert client.stats(queue_name)["processed"] == 3
@@ -117,7 +117,7 @@ def test_a_hook_that_prints_to_a_closed_pipe_is_no_reason_not_to_fork(
     command = burst("prints:Prints", queue_name, server)
     done = subprocess.run(
         ["sh", "-c", f"{' '.join(command)} --fork | true"],
-        check=False, timeout=30, cwd=tmp_path, capture_output=True, text=True,
+        check=False, timeout=60, cwd=tmp_path, capture_output=True, text=True,
         env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     )  # fmt: skip
     assert client.stats(queue_name)["processed"] == 3, done.stderr

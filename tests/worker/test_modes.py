@@ -17,13 +17,15 @@ from tests import rig
 from tests.worker.conftest import MODES, Process, Work, alive, counts, settled
 
 every_mode = pytest.mark.parametrize("mode", MODES)
+LEASE_S = 5
+"""Renewed after a third of it: short enough to wait for, and long enough for a machine that stands still."""
 
 
 @every_mode
 def test_every_job_is_done_once(work: Work, client: Client, queue_name: str, mode: str) -> None:
     client.push_many(queue_name, [{"n": n} for n in range(60)])
     worker = work(*MODES[mode], "--burst")
-    assert worker.wait(20) == 0
+    assert worker.wait() == 0
     assert sorted(int(one["id"]) for one in worker.notes("ended")) == list(range(1, 61))
     assert counts(client, queue_name) == {
         "ready": 0, "scheduled": 0, "leased": 0, "dead": 0, "processed": 60, "failed": 0,
@@ -47,12 +49,16 @@ def test_jobs_that_come_one_by_one_are_done_once_each(
 
 @every_mode
 def test_a_lease_is_renewed_as_long_as_work_runs(
-    work: Work, client: Client, queue_name: str, mode: str
+    work: Work, client: Client, queue_name: str, mode: str, tmp_path: Path
 ) -> None:
-    client.change_policy(queue_name, lease=1, keep=60)
-    client.push(queue_name, {"sleep": 2.5, "return": {"n": 1}})
+    client.change_policy(queue_name, lease=LEASE_S, keep=60)
+    client.push(queue_name, {"until": str(tmp_path / "over"), "return": {"n": 1}})
     worker = work(*MODES[mode], "--burst")
-    assert worker.wait(20) == 0
+    worker.noted("began")
+    first = client.job(queue_name, "1")["lease_until"] or ""
+    rig.eventually(lambda: (client.job(queue_name, "1")["lease_until"] or "") > first)
+    (tmp_path / "over").touch()
+    assert worker.wait() == 0
     assert [one["attempt"] for one in worker.notes("began")] == [1]
     job = client.job(queue_name, "1")
     assert (job["state"], job["attempt"], job["result"]) == ("done", 1, {"n": 1})
@@ -65,7 +71,7 @@ def test_a_job_that_raises_has_failed_with_its_traceback_and_fail_is_told(
     client.change_policy(queue_name, max_attempts=2, backoff={"first": 0.1, "jitter": 0})
     client.push(queue_name, {"raise": "no such thing"})
     worker = work(*MODES[mode])
-    job = client.job(queue_name, "1", wait=20)
+    job = client.job(queue_name, "1", wait=rig.PATIENCE)
     assert (job["state"], job["attempt"]) == ("dead", 2)
     [first, _] = job["errors"]
     assert first["error"] == "ValueError: no such thing"
@@ -79,7 +85,7 @@ def test_a_job_that_raises_has_failed_with_its_traceback_and_fail_is_told(
 
 @every_mode
 def test_a_deleted_job_hears_of_it(work: Work, client: Client, queue_name: str, mode: str) -> None:
-    client.change_policy(queue_name, lease=1)
+    client.change_policy(queue_name, lease=LEASE_S)
     client.push(queue_name, {"until_cancelled": 1})
     worker = work(*MODES[mode])
     worker.noted("began")
@@ -96,7 +102,7 @@ def test_a_deleted_job_hears_of_it(work: Work, client: Client, queue_name: str, 
 
 @every_mode
 def test_a_lost_lease_is_told_to_the_job(work: Work, client: Client, queue_name: str, mode: str) -> None:
-    client.change_policy(queue_name, lease=1)
+    client.change_policy(queue_name, lease=LEASE_S)
     client.push(queue_name, {"until_cancelled": 1})
     worker = work(*MODES[mode])
     worker.noted("began")
@@ -109,7 +115,7 @@ def test_a_lost_lease_is_told_to_the_job(work: Work, client: Client, queue_name:
 def test_quit_finishes_what_runs_and_gives_back_the_rest(
     work: Work, client: Client, queue_name: str, mode: str
 ) -> None:
-    client.push_many(queue_name, [{"sleep": 1}] * 30)
+    client.push_many(queue_name, [{"sleep": 1}] * 100)
     worker = work(*MODES[mode], "--concurrency", "2") if mode in ("async", "fork") else work(*MODES[mode])
     worker.noted("began")
     worker.signal(signal.SIGQUIT)
@@ -117,7 +123,7 @@ def test_quit_finishes_what_runs_and_gives_back_the_rest(
     found = counts(client, queue_name)
     assert found["leased"] == found["failed"] == 0
     assert found["processed"] == len(worker.notes("ended")) == len(worker.notes("began"))
-    assert found["ready"] == 30 - found["processed"] > 0
+    assert found["ready"] == 100 - found["processed"] > 0
 
 
 @every_mode
@@ -125,18 +131,16 @@ def test_quit_finishes_what_runs_and_gives_back_the_rest(
 def test_term_and_int_give_the_job_back_at_once(
     work: Work, client: Client, queue_name: str, mode: str, number: int
 ) -> None:
-    client.push(queue_name, {"sleep": 30})
-    worker = work(*MODES[mode], "--grace", "1")
+    client.push(queue_name, {"sleep": 600})
+    worker = work(*MODES[mode], "--grace", "1" if mode == "threads" else "600")
     [began] = worker.noted("began")
-    asked = time.monotonic()
     worker.signal(number)
     assert worker.wait() == (1 if mode == "threads" else 0), "nothing stops a thread that sleeps"
-    assert time.monotonic() - asked < 5
     assert worker.notes("ended") == worker.notes("failed") == []
     [job] = client.lease(queue_name)
     assert job.attempt == 1, "giving back is no failure, and the attempt does not count"
     if mode == "fork":
-        assert not alive(began["pid"])
+        rig.eventually(lambda: not alive(began["pid"]))
 
 
 @pytest.mark.parametrize("mode", ["inline", "async", "fork"])
@@ -144,11 +148,11 @@ def test_usr1_kills_the_job_and_not_the_worker(
     work: Work, client: Client, queue_name: str, mode: str
 ) -> None:
     client.change_policy(queue_name, max_attempts=1)
-    client.push(queue_name, {"sleep": 30})
+    client.push(queue_name, {"sleep": 600})
     worker = work(*MODES[mode])
     worker.noted("began")
     worker.signal(signal.SIGUSR1)
-    job = client.job(queue_name, "1", wait=10)
+    job = client.job(queue_name, "1", wait=rig.PATIENCE)
     assert (job["state"], job["errors"][0]["error"]) == ("dead", "killed by an operator")
     client.push(queue_name, {})
     worker.noted("ended")
@@ -175,9 +179,9 @@ def test_usr2_takes_no_further_jobs_until_cont(
 @pytest.mark.parametrize("mode", ["inline", "async", "fork"])
 def test_a_job_that_takes_too_long_has_failed(work: Work, client: Client, queue_name: str, mode: str) -> None:
     client.change_policy(queue_name, max_attempts=1)
-    client.push(queue_name, {"sleep": 30})
+    client.push(queue_name, {"sleep": 600})
     work(*MODES[mode], "--timeout", "500ms")
-    job = client.job(queue_name, "1", wait=10)
+    job = client.job(queue_name, "1", wait=rig.PATIENCE)
     assert job["state"] == "dead"
     assert job["errors"][0]["error"] == "took longer than its time limit of 0.5 s"
 
@@ -206,13 +210,13 @@ def test_progress_and_a_longer_lease_are_told_to_the_server(
 
 def test_a_second_int_ends_at_once(work: Work, client: Client, queue_name: str) -> None:
     client.push(queue_name, {"deaf": 1})
-    worker = work("Async")
+    worker = work("Async", "--grace", "600")
     worker.noted("began")
     worker.signal(signal.SIGINT)
     worker.says("worker.asked what=stop")
     assert worker.process.poll() is None
     worker.signal(signal.SIGINT)
-    assert worker.wait(2) == 130
+    assert worker.wait() == 130
 
 
 def test_a_worker_ends_under_jobs_that_will_not_stop_and_gives_them_back(
@@ -227,7 +231,7 @@ def test_a_worker_ends_under_jobs_that_will_not_stop_and_gives_them_back(
     for worker in workers:
         worker.signal(signal.SIGTERM)
     for worker in workers:
-        assert worker.wait(8) == 1
+        assert worker.wait() == 1
         assert "worker.left_running count=1" in worker.said()
     assert not any((tmp_path / mode).exists() for mode in ("inline", "async")), "the pid files"
     assert [job.attempt for job in client.lease(queue_name, count=2)] == [1, 1]
@@ -256,7 +260,7 @@ def test_quiet_and_resume_in_the_same_moment_leave_a_worker_at_work(
         client.push(queue_name, number)
         rig.eventually(functools.partial(seen.__contains__, number))
     worker.stop()
-    thread.join(10)
+    thread.join(rig.PATIENCE)
     assert not thread.is_alive()
 
 
@@ -264,8 +268,8 @@ def test_quiet_and_resume_in_the_same_moment_leave_a_worker_at_work(
 def test_a_job_is_held_for_as_long_as_it_asked_however_often_its_lease_is_renewed(
     work: Work, client: Client, queue_name: str, mode: str
 ) -> None:
-    client.change_policy(queue_name, lease=1)
-    client.push(queue_name, {"extend": 600, "sleep": 30})
+    client.change_policy(queue_name, lease=LEASE_S)
+    client.push(queue_name, {"extend": 600, "sleep": 600})
     worker = work(*MODES[mode])
     worker.noted("began")
     began = time.time()
@@ -275,14 +279,14 @@ def test_a_job_is_held_for_as_long_as_it_asked_however_often_its_lease_is_renewe
         return until.timestamp() - time.time()
 
     rig.eventually(lambda: left() > 500)
-    rig.eventually(lambda: time.time() - began > 2)  # several renewals later
+    rig.eventually(lambda: time.time() - began > LEASE_S)  # several renewals later
     assert left() > 500
 
 
 def test_a_job_that_asks_for_less_than_a_lease_is_still_held(
     work: Work, client: Client, queue_name: str
 ) -> None:
-    client.change_policy(queue_name, lease=4)
+    client.change_policy(queue_name, lease=6)
     client.push(queue_name, {"extend": 1, "sleep": 3})
     worker = work("Plain", "--burst")
     assert worker.wait() == 0
@@ -292,14 +296,14 @@ def test_a_job_that_asks_for_less_than_a_lease_is_still_held(
 
 
 def test_an_async_work_runs_in_forks_too(work: Work, client: Client, queue_name: str) -> None:
-    client.change_policy(queue_name, lease=1, keep=60, max_attempts=1)
-    for job in ({"return": 7}, {"raise": "no"}, {"sleep": 30}, {"until_cancelled": 1}):
+    client.change_policy(queue_name, lease=LEASE_S, keep=60, max_attempts=1)
+    for job in ({"return": 7}, {"raise": "no"}, {"sleep": 600}, {"until_cancelled": 1}):
         client.push(queue_name, job)
-    worker = work("Async", "--fork", "--concurrency", "4", "--timeout", "3")
+    worker = work("Async", "--fork", "--concurrency", "4", "--timeout", "8")
     worker.noted("began", 4)
     client.delete(queue_name, "4")
-    late = client.job(queue_name, "3", wait=10)
-    assert late["errors"][0]["error"] == "took longer than its time limit of 3 s"
+    late = client.job(queue_name, "3", wait=rig.PATIENCE)
+    assert late["errors"][0]["error"] == "took longer than its time limit of 8 s"
     assert client.job(queue_name, "1")["result"] == 7
     assert client.job(queue_name, "2")["errors"][0]["error"] == "ValueError: no"
     rig.eventually(lambda: settled(client, queue_name))
@@ -315,15 +319,16 @@ def test_a_worker_that_waits_is_not_busy(work: Work, client: Client, queue_name:
         client.push(queue, {})
         workers[-1].noted("ended", number)
         rig.eventually(functools.partial(settled, client, queue))
-    before = [cpu_ticks(worker) for worker in workers]
+    before = [wakes(worker) for worker in workers]
     time.sleep(2)
-    spent = [cpu_ticks(worker) - ticks for worker, ticks in zip(workers, before, strict=True)]
-    assert max(spent) <= 2, "20 ms in 2 s"
+    often = [wakes(worker) - count for worker, count in zip(workers, before, strict=True)]
+    assert max(often) < 40, "it hears of jobs, and does not look for them"
 
 
-def cpu_ticks(worker: Process) -> int:
-    fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
+def wakes(worker: Process) -> int:
+    """How often its threads have waited for something so far, which is how often they have woken up."""
+    texts = [status.read_text() for status in Path(f"/proc/{worker.pid}/task").glob("*/status")]
+    return sum(int(text.partition("\nvoluntary_ctxt_switches:")[2].split()[0]) for text in texts)
 
 
 def test_signals_are_heard_whichever_thread_they_reach(work: Work) -> None:
@@ -332,4 +337,4 @@ def test_signals_are_heard_whichever_thread_they_reach(work: Work) -> None:
         worker.says("worker.started")
         worker.signal(signal.SIGINT)
         worker.signal(signal.SIGCONT)
-        assert worker.wait(5) == 0
+        assert worker.wait() == 0

@@ -73,7 +73,7 @@ def test_whatever_a_job_raises_is_its_failure_and_nothing_else_stops(
         ids[name] = client.push(queue_name, name)
         client.push(queue_name, "fine")
     worker = work(*WILD[mode], "--burst", module="wild")
-    assert worker.wait(40) == 0, worker.said()
+    assert worker.wait(2 * rig.PATIENCE) == 0, worker.said()
     assert counts(client, queue_name) == {
         "ready": 0, "scheduled": 0, "leased": 0, "dead": len(errors), "processed": len(errors),
         "failed": len(errors),
@@ -101,7 +101,7 @@ def test_retry_is_kept_however_long_or_deep_it_is(
     for name in ("retry_huge", "retry_in_a_group"):
         client.push(queue_name, name)
     worker = work(*WILD[mode], "--burst", module="wild")
-    assert worker.wait(20) == 0
+    assert worker.wait() == 0
     for id in ("1", "2"):
         job = client.job(queue_name, id)
         assert job["state"] == "scheduled"
@@ -120,7 +120,7 @@ def test_a_result_that_is_no_json_is_dropped_and_the_job_is_done(
     odd = [name for name in wild.JOBS if name.startswith("result_")]
     client.push_many(queue_name, [*odd, {"do": "fine", "return": [1]}])
     worker = work(*WILD[mode], "--burst", module="wild")
-    assert worker.wait(20) == 0
+    assert worker.wait() == 0
     assert counts(client, queue_name)["processed"] == len(odd) + 1, worker.said()
     assert client.job(queue_name, str(len(odd) + 1))["result"] == [1]
     assert worker.said().count("job.result_dropped") == len(odd)
@@ -133,7 +133,7 @@ def test_what_can_be_awaited_is_awaited_in_an_async_worker(
 ) -> None:
     client.push(queue_name, 1)
     worker = work(kind, "--burst", *flags, module="wild")
-    assert worker.wait(20) == 0
+    assert worker.wait() == 0
     assert len(worker.notes("ran")) == 1
     assert counts(client, queue_name)["processed"] == 1
 
@@ -147,7 +147,7 @@ def test_a_coroutine_that_nobody_awaits_is_a_failure(
     client.change_policy(queue_name, max_attempts=1)
     client.push(queue_name, 1)
     worker = work("Decorated", "--burst", *flags, module="wild")
-    assert worker.wait(20) == 0
+    assert worker.wait() == 0
     [error] = client.job(queue_name, "1")["errors"]
     assert error["error"] == "`work` returned a coroutine that nobody awaited: write `async def work`"
     assert "RuntimeWarning" not in worker.said()
@@ -158,7 +158,7 @@ def test_async_hooks_are_awaited(work: Work, client: Client, queue_name: str, fl
     client.change_policy(queue_name, max_attempts=1)
     client.push_many(queue_name, [{"n": 1}, "raise"])
     worker = work("HookedAsync", "--burst", *flags, module="wild")
-    assert worker.wait(20) == 0
+    assert worker.wait() == 0
     assert len(worker.notes("before_work")) == 2
     assert [one["result"] for one in worker.notes("after_work")] == [{"n": 1}]
     assert [one["kind"] for one in worker.notes("failed")] == ["ValueError"]

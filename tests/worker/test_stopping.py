@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import signal
-import time
 
 import pytest
 
@@ -34,10 +33,10 @@ def test_a_job_may_clean_up_within_the_grace(
     work: Work, client: Client, queue_name: str, mode: str, number: int
 ) -> None:
     client.push(queue_name, {"do": "cleans_up", "clean": 1})
-    worker = work(*CLEANS[mode], "--grace", "20", module="wild")
+    worker = work(*CLEANS[mode], "--grace", "60", module="wild")
     worker.noted("working")
     worker.signal(number)
-    assert worker.wait(15) == 0
+    assert worker.wait() == 0
     assert len(worker.notes("cleaned")) == 1
     job = client.job(queue_name, "1")
     assert (job["state"], job["attempt"]) == ("ready", 0), "given back"
@@ -47,21 +46,19 @@ def test_a_job_may_clean_up_within_the_grace(
 def test_a_job_that_will_not_stop_runs_no_more_when_somebody_else_gets_it(
     work: Work, client: Client, queue_name: str, mode: str
 ) -> None:
-    client.change_policy(queue_name, lease=60)
+    client.change_policy(queue_name, lease=600)
     client.push(queue_name, "deaf")
     first = work(*DEAF[mode], "--grace", "1", module="wild")
     [working] = first.noted("working")
     second = work("Plain")  # says which attempt it is
-    asked = time.monotonic()
     first.signal(signal.SIGTERM)
-    rig.eventually(lambda: [one for one in second.notes("began") if "attempt" in one], within=20)
+    rig.eventually(lambda: [one for one in second.notes("began") if "attempt" in one])
     began = next(one for one in second.notes("began") if "attempt" in one)
-    assert time.monotonic() - asked < 15
     assert began["attempt"] == 1, "the attempt does not count"
     assert first.wait() == (0 if "fork" in mode else 1)
     beats = [one["at"] for one in first.notes("beat") if one["pid"] == working["pid"]]
     assert max(beats) < began["at"]
-    assert not alive(working["pid"])
+    rig.eventually(lambda: not alive(working["pid"]))
 
 
 @pytest.mark.parametrize("mode", DEAF)
@@ -72,7 +69,7 @@ def test_a_second_term_ends_a_worker_at_once(work: Work, client: Client, queue_n
     worker.signal(signal.SIGTERM)
     worker.says("worker.asked what=stop")
     worker.signal(signal.SIGTERM)
-    assert worker.wait(5) == 128 + signal.SIGTERM
+    assert worker.wait() == 128 + signal.SIGTERM
     rig.eventually(lambda: not alive(working["pid"]))
 
 
@@ -89,7 +86,7 @@ def test_term_may_mean_to_finish(work: Work, client: Client, queue_name: str, mo
 
 
 def test_term_after_term_stops_when_term_means_to_finish(work: Work, client: Client, queue_name: str) -> None:
-    client.push(queue_name, {"sleep": 30})
+    client.push(queue_name, {"sleep": 600})
     worker = work("Plain", PRESQUE_WORKER_TERM="finish")
     worker.noted("began")
     worker.signal(signal.SIGTERM)
@@ -106,7 +103,7 @@ def test_a_job_that_swallows_its_time_limit_has_failed(
     client.change_policy(queue_name, max_attempts=1)
     client.push(queue_name, "swallows")
     work(*SWALLOWS[mode], "--timeout", "0.5", module="wild")
-    job = client.job(queue_name, "1", wait=20)
+    job = client.job(queue_name, "1", wait=rig.PATIENCE)
     assert (job["state"], job["result"]) == ("dead", None)
     assert job["errors"][0]["error"] == "took longer than its time limit of 0.5 s"
 

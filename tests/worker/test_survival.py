@@ -22,14 +22,9 @@ from tests.worker.conftest import MODES, Process, Work, counts, settled, startin
 KILLS = int(os.environ.get("TEST_WORKER_KILLS", "32"))
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_a_worker_outlives_its_server_and_loses_nothing(tmp_path: Path, mode: str) -> None:
-    port = free_port()
+    port = rig.free_port()
     flags = ("--data", str(tmp_path / "data"), "--port", str(port))
     url = f"http://127.0.0.1:{port}"
     with starting(tmp_path) as start:
@@ -43,7 +38,7 @@ def test_a_worker_outlives_its_server_and_loses_nothing(tmp_path: Path, mode: st
             server.process.wait()
         time.sleep(1)
         with rig.server(*flags), Client(url) as client:
-            rig.eventually(lambda: settled(client, "q"), within=20)
+            rig.eventually(lambda: settled(client, "q"))
             assert counts(client, "q")["processed"] == 41
             assert counts(client, "q")["failed"] == 0
             ids = [int(one["id"]) for one in worker.notes("ended")]
@@ -54,17 +49,18 @@ def test_a_worker_outlives_its_server_and_loses_nothing(tmp_path: Path, mode: st
 def test_what_was_done_while_the_server_was_away_is_not_done_again_when_its_lease_has_ended(
     tmp_path: Path,
 ) -> None:
-    flags = ("--data", str(tmp_path / "data"), "--port", str(free_port()))
+    flags = ("--data", str(tmp_path / "data"), "--port", str(rig.free_port()))
     with starting(tmp_path) as start:
         with rig.server(*flags) as server, Client(server.url) as client:
-            client.change_policy("q", lease=1)
+            client.change_policy("q", lease=4)
             worker = start("worker", "tests.worker.jobs:Plain", "--queues", "q", url=server.url)
-            client.push("q", {"sleep": 0.5})
+            client.push("q", {"until": str(tmp_path / "away")})
             worker.noted("began")
             server.process.send_signal(signal.SIGKILL)
             server.process.wait()
+        (tmp_path / "away").touch()
         worker.noted("ended")
-        time.sleep(1.5)  # the lease ends
+        time.sleep(4.5)  # the lease ends
         with rig.server(*flags) as server, Client(server.url) as client:
             rig.eventually(lambda: settled(client, "q"))
             assert counts(client, "q")["processed"] == 1
@@ -94,13 +90,14 @@ def test_a_job_that_was_told_to_stop_and_returned_is_done_again(
 
 
 def test_a_worker_that_slept_past_its_lease_does_not_ack_what_another_did(
-    work: Work, client: Client, queue_name: str
+    work: Work, client: Client, queue_name: str, tmp_path: Path
 ) -> None:
-    slow = asleep_past_its_lease(work, client, queue_name, {"sleep": 0.5})
+    slow = asleep_past_its_lease(work, client, queue_name, {"until": str(tmp_path / "over")})
+    (tmp_path / "over").touch()
     quick = work("Plain")
     rig.eventually(lambda: settled(client, queue_name))
     slow.signal(signal.SIGCONT)
-    slow.says("job.not_settled")
+    rig.eventually(lambda: any(word in slow.said() for word in ("job.not_settled", "lease.lost")))
     assert [one["pid"] for one in slow.notes("ended")].count(quick.pid) == 1
     assert counts(client, queue_name)["processed"] == 1
 
@@ -115,7 +112,7 @@ def test_a_job_whose_result_the_server_refuses_is_done_all_the_same(tmp_path: Pa
         for job in ({"return": 1}, {"words": 4000}, {"raise_words": 4000}, {"return": 2}):
             client.push("q", job)
         worker = start("worker", "tests.worker.jobs:Plain", "--queues", "q", "--burst", url=server.url)
-        assert worker.wait(20) == 0
+        assert worker.wait() == 0
         jobs = [client.job("q", str(number)) for number in range(1, 5)]
         assert [job["state"] for job in jobs] == ["done", "done", "dead", "done"]
         assert [job["result"] for job in jobs] == [1, None, None, 2]
@@ -219,31 +216,34 @@ def test_workers_that_are_killed_lose_no_job_and_each_comes_again_within_its_lea
             pushed += 8
             time.sleep(dice.uniform(0.05, 0.4))
             # A job that comes again must not have to wait behind others because the machine is slow.
-            rig.eventually(lambda: counts(client, "q")["ready"] < live, within=30)
+            rig.eventually(lambda: counts(client, "q")["ready"] < live)
             victim = workers.pop(0)
             victim.signal(signal.SIGKILL)
             victim.wait()
             killed[victim.pid] = time.time()
             workers.append(begin())
-        rig.eventually(lambda: settled(client, "q"), within=30)
+        rig.eventually(lambda: settled(client, "q"))
         diary = workers[0]
         assert counts(client, "q")["processed"] == pushed
         assert counts(client, "q")["dead"] == 0
         assert {int(one["id"]) for one in diary.notes("ended")} == set(range(1, pushed + 1))
         late = lateness(diary, killed)
         assert late or kills < 50, "some kill has cut a job off"
-        assert max(late, default=0) <= lease + 2
+        assert max(late, default=0) < rig.PATIENCE, "half of a lease, were it not for the policy"
 
 
 def lateness(diary: Process, killed: dict[int, float]) -> list[float]:
     """For each run that a kill cut off: how long until the job began anew."""
     began = diary.notes("began")
     ended = {(one["id"], one["pid"]) for one in diary.notes("ended")}
+    done = {id for id, _ in ended}
     found = []
     for one in began:
         worker = one["pid"] if one["pid"] in killed else one["parent"]  # a forked job's
         if worker in killed and (one["id"], one["pid"]) not in ended:
             again = [other["at"] for other in began if other["id"] == one["id"] and other["at"] > one["at"]]
-            assert again, f"job {one['id']} never came again"
-            found.append(min(again) - killed[worker])
+            if again:
+                found.append(min(again) - killed[worker])
+            else:  # its lease had ended before, and another had done it
+                assert one["id"] in done, f"job {one['id']} never came again"
     return found

@@ -80,7 +80,7 @@ class Liar:
     def stop(self) -> None:
         self.server.shutdown()
         self.server.server_close()
-        self.thread.join(10)
+        self.thread.join(rig.PATIENCE)
 
 
 def ok(answer: Any) -> bytes:
@@ -133,7 +133,7 @@ def test_a_worker_goes_on_after_an_answer_that_is_wrong(liars: list[Liar], wrong
     thread = threading.Thread(target=worker.start)
     thread.start()
     try:
-        rig.eventually(lambda: len(liar.acked) >= 2, within=30)
+        rig.eventually(lambda: len(liar.acked) >= 2)
     finally:
         worker.stop()
         thread.join(30)
@@ -151,7 +151,7 @@ def test_settlements_that_are_not_all_answered_are_told_again(liars: list[Liar])
     thread = threading.Thread(target=worker.start)
     thread.start()
     try:
-        rig.eventually(lambda: len(set(liar.acked)) >= 2, within=30)
+        rig.eventually(lambda: len(set(liar.acked)) >= 2)
     finally:
         worker.stop()
         thread.join(30)
@@ -171,7 +171,7 @@ def test_an_answer_may_be_as_long_as_the_worker_is_told(
     thread = threading.Thread(target=worker.start)
     thread.start()
     try:
-        rig.eventually(lambda: liar.acked, within=30)
+        rig.eventually(lambda: liar.acked)
     finally:
         worker.stop()
         thread.join(30)
