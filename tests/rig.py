@@ -7,8 +7,8 @@ import errno
 import http.client
 import json
 import os
-import queue
 import secrets
+import select
 import shutil
 import signal
 import socket
@@ -320,22 +320,68 @@ class Door:
             return received
 
 
+def _readable(file: int, within_ms: int) -> bool:
+    """Whether something can be read from this file, or its end."""
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    return bool(poll.poll(within_ms))
+
+
+class Output:
+    """The lines that a process prints. They are read as they come, so that it never waits for a reader."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        self._lines: list[str] = []
+        self._rest = b""
+        self._ended = False
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def lines(self) -> list[str]:
+        """All lines that were printed before the call, each with its end."""
+        self._take()
+        return list(self._lines)
+
+    def close(self) -> None:
+        """Read what is left, if nobody holds the other end any more."""
+        self._thread.join(5)
+        with self._lock:
+            self._ended = True
+
+    def _read(self) -> None:
+        while not self._ended:
+            if _readable(self._file, 1000):
+                self._take()
+
+    def _take(self) -> None:
+        """Read what is there."""
+        with self._lock:
+            if self._ended or not _readable(self._file, 0):
+                return
+            data = os.read(self._file, 1 << 20)  # a pipe holds no more
+            *whole, self._rest = (self._rest + data).split(b"\n")
+            if not data and self._rest:
+                whole, self._rest = [self._rest], b""
+            self._lines += [line.decode(errors="replace") + "\n" for line in whole]
+            self._ended = not data
+
+
 class Server(Door):
     """A `presque serve` process."""
 
-    def __init__(
-        self, process: subprocess.Popen[str], lines: queue.SimpleQueue[str], everything: list[str]
-    ) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], output: Output) -> None:
         self.process = process
-        self.everything = everything  # every line so far, those that `said` leaves out included
         self.log: list[str] = []
-        self._lines = lines
-        self.welcome = lines.get(timeout=PATIENCE)
+        self._output = output
+        self._seen = 0
+        self.welcome = self._next()
         while " warning " in self.welcome or self.welcome.startswith("{"):
             self.log.append(self.welcome)
             if '"event":"server.started"' in self.welcome:
                 break
-            self.welcome = lines.get(timeout=PATIENCE)
+            self.welcome = self._next()
         if self.welcome.startswith("{"):
             self.url = json.loads(self.welcome)["url"]
         else:
@@ -343,11 +389,30 @@ class Server(Door):
             self.url = self.welcome.split()[-1]
         self.port = int(self.url.rpartition(":")[2])
 
+    @property
+    def everything(self) -> list[str]:
+        """Every line so far, those that `said` leaves out included."""
+        return self._output.lines()
+
     def said(self) -> str:
-        """All that the server has printed since the last call, its log included."""
-        while not self._lines.empty():
-            self.log.append(self._lines.get())
+        """All that the server has printed so far after its welcome, without what it says for information."""
+        while (line := self._heard()) is not None:
+            self.log.append(line)
         return "\n".join(self.log)
+
+    def _next(self) -> str:
+        """Wait for the next line of those that `said` has."""
+        found: str = eventually(self._heard, say=lambda: self.everything)
+        return found
+
+    def _heard(self) -> str | None:
+        lines = self._output.lines()
+        while self._seen < len(lines):
+            line = lines[self._seen]
+            self._seen += 1
+            if " info " not in line or "answers at" in line:
+                return line.rstrip("\n")
+        return None
 
     def stop(self, number: int = signal.SIGTERM, within: float = PATIENCE) -> int:
         """Send a signal and wait for the end. Returns the exit code."""
@@ -377,24 +442,13 @@ def server(*flags: str, program: Sequence[str] = ("-m", "presque"), **environmen
         [sys.executable, *program, "serve", "--port", "0", "--log-format", "plain", *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
         env={**os.environ, **environment},
         start_new_session=True,
     )
-    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    everything: list[str] = []
-
-    def read() -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            everything.append(line)
-            if " info " not in line or "answers at" in line:
-                lines.put(line.rstrip("\n"))
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
+    assert process.stdout is not None
+    output = Output(process.stdout.fileno())
     try:
-        yield Server(process, lines, everything)
+        yield Server(process, output)
     finally:
         if process.poll() is None:
             process.terminate()
@@ -403,6 +457,5 @@ def server(*flags: str, program: Sequence[str] = ("-m", "presque"), **environmen
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        reader.join(5)
-        assert process.stdout is not None
+        output.close()
         process.stdout.close()
