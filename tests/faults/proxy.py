@@ -95,8 +95,8 @@ def proxy(store_socket: str) -> Iterator[Proxy]:
     thread = threading.Thread(target=found._run, args=(ready,))
     thread.start()
     try:
-        assert ready.wait(5)
+        assert ready.wait(30)
         yield found
     finally:
         found._loop.call_soon_threadsafe(found._over.set)
-        thread.join(5)
+        thread.join(30)

@@ -74,7 +74,7 @@ def test_a_backup_of_a_running_server_comes_back_with_every_job_answered_before(
             done = presque("backup", backup, "--data", data)
         finally:
             stop.set()
-            pusher.join()
+            pusher.join(rig.PATIENCE)
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith(f"{backup} holds ")
         assert server.ask("POST", "/q/q0", '"after"').status == 201

@@ -61,14 +61,14 @@ def test_a_task_goes_on_on_another_server_when_one_is_killed(
             task = client.new_task(act, "here", state=state, to=to, rate=RATE)  # type: ignore[arg-type]
         for kill in range(KILLS):
             before = done(running[-1], task["id"])
-            rig.eventually(lambda: done(running[-1], task["id"]) > before + 100, within=30)  # noqa: B023
+            rig.eventually(lambda: done(running[-1], task["id"]) > before + 100)  # noqa: B023
             victim = running.pop(0)
             victim.process.kill()
             victim.process.wait()
             if kill < KILLS - 1:
                 running.append(stack.enter_context(rig.server(*flags)))
         with Client(running[-1].url) as client:
-            rig.eventually(lambda: client.task(task["id"])["ended_at"], within=60)
+            rig.eventually(lambda: client.task(task["id"])["ended_at"], within=2 * rig.PATIENCE)
             found = client.task(task["id"])
             assert (found["status"], found["done"]) == ("done", JOBS)
             once = Counter(range(JOBS))

@@ -40,7 +40,7 @@ def test_a_full_store_can_be_drained_and_then_takes_jobs_again() -> None:
         assert server.ask("GET", "/w/").json == ["w"]
         assert server.ask("POST", "/control/full", '{"status": "stop"}').status == 200
         assert server.ask("POST", "/control/full", '{"status": "start"}').status == 200
-        assert server.ask("GET", "/q/delayed?wait=5").body == b"1"
+        assert server.ask("GET", "/q/delayed?wait=30").body == b"1"
         assert server.ask("DELETE", "/w/full", X_presque_workerid="w").status == 204
 
         for _ in range(count):

@@ -88,9 +88,7 @@ def starting(tmp_path: Path, *flags: str, **environment: str) -> Iterator[tuple[
     slow = tmp_path / "slow-store"
     slow.write_text(f'#!/bin/sh\nwhile [ ! -e {go} ]; do sleep 0.05; done\nexec {find_binary(None)} "$@"\n')
     slow.chmod(0o755)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = rig.free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "presque", "serve", "--port", str(port), "--memory", *flags],
         env={**os.environ, "PRESQUE_VALKEY_BIN": str(slow), **environment},
@@ -101,7 +99,7 @@ def starting(tmp_path: Path, *flags: str, **environment: str) -> Iterator[tuple[
     finally:
         go.touch()
         process.terminate()
-        process.wait(15)
+        process.wait(rig.PATIENCE)
 
 
 def tried(door: rig.Door, method: str, path: str) -> rig.Answer | None:

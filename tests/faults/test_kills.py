@@ -98,4 +98,4 @@ def test_a_restart_keeps_everything(new_data: Callable[[], str]) -> None:
         run_at = server.ask("GET", f"/j/q/{scheduled}").json["run_at"]
         assert datetime.fromisoformat(run_at).timestamp() == due
         assert server.ask("PATCH", f"/j/q/{scheduled}", '{"delay":0}').status == 200
-        assert server.ask("GET", "/q/q?wait=10").body == b'"scheduled"'
+        assert server.ask("GET", "/q/q?wait=30").body == b'"scheduled"'

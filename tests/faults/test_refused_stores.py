@@ -19,7 +19,7 @@ def refusal(url: str) -> str:
     """What `presque serve` says before it ends, when it refuses this store."""
     ended = subprocess.run(
         [sys.executable, "-m", "presque", "serve", "--port", "0", "--redis", url],
-        capture_output=True, text=True, timeout=10, check=False,
+        capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert ended.returncode == 1, ended
     assert "Traceback" not in ended.stderr
@@ -167,7 +167,7 @@ def pretending(answers: dict[bytes, bytes]) -> Iterator[int]:
         thread = threading.Thread(target=serve)
         thread.start()
         yield listener.getsockname()[1]
-        thread.join(5)
+        thread.join(rig.PATIENCE)
 
 
 @pytest.mark.parametrize(("limit", "warned"), [("normal 1mb 0 0", True), ("normal 0 0 0", False)])

@@ -91,7 +91,7 @@ def test_presque_finds_its_store_again_after_that_was_killed_and_started_anew() 
         rig.server("--redis", store.url) as server,
     ):
         assert server.ask("POST", "/q/q", "1").status == 201
-        waiting = server.send("GET", "/q/other?wait=30")
+        waiting = server.send("GET", "/q/other?wait=60")
         rig.eventually(lambda: _somebody_listens(store, "other"))
         server.ask("GET", "/q/other")  # by now the first look of the one who waits is over
         store.process.kill()
@@ -118,7 +118,7 @@ def _somebody_listens(store: rig.Store, queue: str) -> bool:
 def test_where_no_store_is_presque_ends_with_a_sentence(url: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "presque", "serve", "--port", "0", "--redis", url],
-        capture_output=True, text=True, timeout=10, check=False,
+        capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 
     assert ended.returncode == 1

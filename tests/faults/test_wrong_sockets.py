@@ -127,8 +127,8 @@ async def test_connecting_has_a_time_limit(serve: Serve) -> None:
             if writer.transport.is_closing():
                 return
 
-    with pytest.raises(ServerNotReached, match=r"did not answer within 0\.3 s"):
-        await first_of(await serve(drip), timeout=0.3)
+    with pytest.raises(ServerNotReached, match=r"did not answer within 2 s"):
+        await first_of(await serve(drip), timeout=2)
 
 
 @pytest.mark.parametrize(
