@@ -90,7 +90,7 @@ def npm(tmp_path_factory: pytest.TempPathFactory) -> Npm:
     def fetch(name: str, version: str) -> Path:
         if not (folder / "node_modules" / name).exists():
             command = [rig.require("npm"), "install", "--silent", "--no-save", "--prefix", str(folder)]
-            done = subprocess.run([*command, f"{name}@{version}"], check=False, timeout=50)
+            done = subprocess.run([*command, f"{name}@{version}"], check=False, timeout=60)
             if done.returncode:
                 (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"npm does not get {name}")
         return folder / "node_modules"

@@ -223,7 +223,7 @@ def test_failures_of_all_queues_are_one_line_a_kind_and_tried_again_after_a_dry_
 
 
 def test_a_task_is_paused_goes_on_and_is_cancelled(window: Open, acted: rig.Server, client: Client) -> None:
-    dead(client, "slow", 30)
+    dead(client, "slow", 100)
     page = window(acted.url, "#/failures?queues=slow")
     page.locator(".failures").get_by_role("button", name="Try again…").click()
     page.get_by_role("dialog").get_by_label("At most so many a second").fill("1")

@@ -146,14 +146,16 @@ def test_what_is_not_there_says_so(window: Open, busy: rig.Server) -> None:
     expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
 
 
-def test_a_server_that_goes_away_is_said_and_comes_back_by_itself(window: Open, fresh: rig.Server) -> None:
-    fresh.ask("POST", "/q/before", b"1")
-    page = window(fresh.url)
-    expect(page.get_by_role("link", name="before")).to_be_visible()
-    fresh.stop(signal.SIGTERM)
+def test_a_server_that_goes_away_is_said_and_comes_back_by_itself(window: Open) -> None:
+    flags = ("--memory", "--port", str(rig.free_port()))
+    with rig.server(*flags) as server:
+        server.ask("POST", "/q/before", b"1")
+        page = window(server.url)
+        expect(page.get_by_role("link", name="before")).to_be_visible()
+        server.stop(signal.SIGTERM)
     expect(page.locator("#away")).to_contain_text("No answer from the server since")
     expect(page.get_by_role("link", name="before")).to_be_visible()
-    with rig.server("--memory", "--port", str(fresh.port)) as again:
+    with rig.server(*flags) as again:
         again.ask("POST", "/q/after", b"1")
         expect(page.get_by_role("link", name="after")).to_be_visible()
         expect(page.locator("#away")).to_be_hidden()

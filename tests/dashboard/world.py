@@ -76,7 +76,7 @@ def at_work(url: str) -> Iterator[None]:
                 [*command, "--concurrency", slots, "--log-level", "error"],
                 cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
-            closing.callback(worker.wait, timeout=30)
+            closing.callback(worker.wait, timeout=60)
             closing.callback(worker.terminate)
         ended = threading.Event()
         pushing = threading.Thread(target=_push, args=(url, ended))

@@ -72,7 +72,7 @@ def test_fastapi(inside: rig.Server) -> None:
     with TestClient(fastapi_shop.api) as client:
         placed = client.post("/orders", json={"number": 7, "to": "ana"})
         assert placed.status_code == 202
-        job = client.get(f"/jobs/{placed.json()['job']}?wait=20").json()
+        job = client.get(f"/jobs/{placed.json()['job']}?wait=30").json()
         assert job == {"state": "done", "result": "order 7 is confirmed to ana"}
         assert client.get("/jobs/999999").status_code == 404
         assert client.post("/orders", json={"number": "x"}).status_code == 422
@@ -95,7 +95,7 @@ def test_flask(inside: rig.Server) -> None:
     placed = client.post("/orders", json={"number": 8, "to": "bob"})
     assert placed.status_code == 202
     run(inside, "-m", "flask", "--app", "flask_shop", "worker", PRESQUE_WORKER_BURST="yes")
-    job = client.get(f"/jobs/{placed.json['job']}?wait=20").json
+    job = client.get(f"/jobs/{placed.json['job']}?wait=30").json
     assert job == {"state": "done", "result": "order 8 is confirmed to bob"}
     assert client.get("/jobs/999999").status_code == 404
 

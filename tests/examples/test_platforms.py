@@ -96,7 +96,7 @@ def test_the_health_check_of_the_image_tells_a_server_that_runs(server: rig.Serv
     [_, command] = json.loads(health.partition("CMD ")[2])[1:]
     for port, code in ((server.port, 0), (1, 1)):
         asked = command.replace(":5000/", f":{port}/")
-        done = subprocess.run([sys.executable, "-c", asked], capture_output=True, timeout=30, check=False)
+        done = subprocess.run([sys.executable, "-c", asked], capture_output=True, timeout=60, check=False)
         assert done.returncode == code
 
 
@@ -186,11 +186,11 @@ def test_it_runs_as_process_1_on_a_read_only_root_and_waits_for_orphans(
 
     # Somebody looks into the container and leaves a process behind, which process 1 inherits.
     enter = ["nsenter", "--target", str(first), "--pid", "--mount", "bash", "-c", "(sleep 0.3 &)"]
-    subprocess.run(enter, check=True, timeout=30)
+    subprocess.run(enter, check=True, timeout=60)
     rig.eventually(lambda: len(below(first)) == 1)  # the server alone: what ended was waited for
     assert (data / "presque" / "appendonlydir").is_dir()
     os.kill(first, signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(rig.PATIENCE) == 0
 
 
 # --- Kubernetes

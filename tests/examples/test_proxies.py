@@ -150,7 +150,7 @@ def running(command: list[str], port: int, directory: Path) -> Iterator[None]:
         finally:
             process.terminate()
             try:
-                process.wait(10)
+                process.wait(rig.PATIENCE)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -294,7 +294,7 @@ async def test_sockets_speak_through_it(proxied: Proxied, queue_name: str) -> No
         job = await heard(socket_)
         assert (job["event"], job["body"]) == ("job", 1)
     # The socket is gone without an ack: the job is given back at once.
-    again = await asyncio.to_thread(proxied.ask, "POST", f"/q/{queue_name}/lease?wait=10")
+    again = await asyncio.to_thread(proxied.ask, "POST", f"/q/{queue_name}/lease?wait=30")
     assert [one["body"] for one in again.json["jobs"]] == [1]
 
 
@@ -304,7 +304,7 @@ def test_jobs_are_leased_and_settled(
     monkeypatch.setenv("PRESQUE_CA", str(proxied.pem))
     with Client(proxied.url) as client:
         client.push(queue_name, {"n": 1})
-        [job] = client.lease(queue_name, wait=5)
+        [job] = client.lease(queue_name, wait=rig.PATIENCE)
         client.ack(job)
         assert client.stats(queue_name)["processed"] == 1
 

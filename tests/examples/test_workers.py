@@ -83,7 +83,7 @@ def test_a_worker_leases_works_and_settles(
 def test_a_producer_pushes_what_it_is_told(server: rig.Server, queue_name: str, language: str) -> None:
     producer = [*command("producer", language), queue_name, "ana", 'zoë "z" $HOME']
     done = subprocess.run(
-        producer, env=environment(server), capture_output=True, text=True, timeout=40, check=False
+        producer, env=environment(server), capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout) == (0, "1\n2\n"), done.stderr
     with Client(server.url) as client:

@@ -71,7 +71,7 @@ def test_a_producer_pushes_and_a_worker_works(
     prosody, server = there
     known = environment(prosody, tmp_path)
     producer = [*command("producer", language), queue_name, *NAMES]
-    done = subprocess.run(producer, env=known, capture_output=True, text=True, timeout=40, check=False)
+    done = subprocess.run(producer, env=known, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "1\n2\n"), done.stderr
     said = tmp_path / "said"
     with Client(server.url) as client, said.open("wb") as output:

@@ -45,7 +45,7 @@ class Reloading:
 
     def result(self, client: Client) -> object:
         id = client.push(self.queue, {"task": "code.which"}, keep=60)
-        return client.job(self.queue, id, wait=30)["result"]
+        return client.job(self.queue, id, wait=rig.PATIENCE)["result"]
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_change_is_run_and_a_mistake_waits_until_it_is_mended(reloading: Reloa
     (reloading.file.parent / "more" / "new.py").write_text("")
     reloading.says("worker.started", 4)
     reloading.process.terminate()
-    assert reloading.process.wait(30) == 0
+    assert reloading.process.wait(rig.PATIENCE) == 0
     assert reloading.log.read_text().count("worker.started") == reloading.log.read_text().count(
         "worker.stopped"
     )

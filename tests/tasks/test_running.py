@@ -29,7 +29,7 @@ def push(client: Client, queue: str, task: str, *args: Any, **kwargs: Any) -> st
 
 def result(client: Client, queue: str, id: str) -> Any:
     """What became of a job."""
-    job = client.job(queue, id, wait=20)
+    job = client.job(queue, id, wait=rig.PATIENCE)
     return job["result"] if job["state"] == "done" else (job["state"], job["errors"][-1]["error"])
 
 
@@ -46,7 +46,7 @@ def test_everything_that_a_module_declares_runs_in_one_process(
     }  # fmt: skip
     client.push(f"{queue_name}.old", {"n": 4})
     worker = run(JOBS, "--burst")
-    assert worker.wait(30) == 0, worker.said()
+    assert worker.wait(rig.PATIENCE) == 0, worker.said()
     found = {queue: [result(client, queue, id) for id in some] for queue, some in ids.items()}
     assert found == {
         queue_name: [2, 6], f"{queue_name}.both": ["plain 1", "later 2", "apart 3"],
@@ -77,7 +77,7 @@ def test_a_process_is_one_worker_however_many_limits_it_has(
     [record] = [one for one in client.worker_records() if one["worker_id"] == f"{queue_name}.w"]
     assert {queue_name, f"{queue_name}.net", f"{queue_name}.old"} <= set(record["queues"])
     client.tell_worker(f"{queue_name}.w", "stop")
-    assert worker.wait(30) == 0, worker.said()
+    assert worker.wait(rig.PATIENCE) == 0, worker.said()
     assert worker.said().count("worker.asked what=finish") == 1
 
 
@@ -86,7 +86,7 @@ def test_a_queue_has_the_limit_that_its_task_says(run: Run, client: Client, queu
         push(client, f"{queue_name}.slow", "slow", 0.3)
     push(client, queue_name, "add", 1)
     worker = run(JOBS, "--burst", "--concurrency", "4")
-    assert worker.wait(30) == 0, worker.said()
+    assert worker.wait(rig.PATIENCE) == 0, worker.said()
     marks = sorted(
         [(one["at"], 1) for one in worker.notes("slow began")]
         + [(one["at"], -1) for one in worker.notes("slow ended")]
@@ -105,7 +105,7 @@ def test_a_worker_that_ends_when_all_is_empty_waits_for_what_its_jobs_push(
 ) -> None:
     push(client, f"{queue_name}.chain", "chain", 6)
     worker = run(JOBS, "--burst")
-    assert worker.wait(30) == 0, worker.said()
+    assert worker.wait(rig.PATIENCE) == 0, worker.said()
     steps = [one["left"] for one in worker.notes() if one["what"] in ("chain", "hop")]
     assert sorted(steps, reverse=True) == [6, 5, 4, 3, 2, 1, 0]
 
@@ -125,7 +125,7 @@ def test_a_worker_takes_jobs_of_the_queues_that_it_is_told(
     push(client, f"{queue_name}.net", "net", 1)
     client.push(f"{queue_name}.old", 1)
     worker = run(JOBS, "--burst", *(flag.replace("{}", queue_name) for flag in flags))
-    assert worker.wait(30) == 0, worker.said()
+    assert worker.wait(rig.PATIENCE) == 0, worker.said()
     assert {one["what"] for one in worker.notes()} & {"add", "net", "class"} == done
 
 
@@ -152,7 +152,7 @@ def test_what_is_no_call_of_a_task_is_dead_at_once_and_says_why(
     module_worker: Client, queue_of_module: str, body: Any, said: str
 ) -> None:
     id = module_worker.push(queue_of_module, body)
-    job = module_worker.job(queue_of_module, id, wait=20)
+    job = module_worker.job(queue_of_module, id, wait=rig.PATIENCE)
     assert (job["state"], job["attempt"]) == ("dead", 1)
     assert job["errors"][-1]["error"].startswith(said)
 
@@ -192,7 +192,7 @@ def test_recurring_jobs_are_put_on_the_server_and_orphans_are_told_and_stay(
     client.put_cron(f"{queue_name}.by-hand", queue_name, {"task": f"{JOBS}.gone"}, "@daily")
     try:
         worker = run(JOBS, "--burst", "--only", queue_name)
-        assert worker.wait(30) == 0, worker.said()
+        assert worker.wait(rig.PATIENCE) == 0, worker.said()
         found = client.cron(f"{queue_name}.nightly")
         assert (found["schedule"], found["timezone"], found["overlap"]) == (
             "0 3 * * *",
@@ -215,7 +215,7 @@ def test_recurring_jobs_are_put_on_the_server_and_orphans_are_told_and_stay(
         assert orphan.split() == [f"{queue_name}.gone", queue_name, "@daily"]
         assert f"{queue_name}.by-hand" not in listed.stdout
         id = client.run_cron(f"{queue_name}.nightly")
-        assert run(JOBS, "--burst").wait(30) == 0
+        assert run(JOBS, "--burst").wait(rig.PATIENCE) == 0
         assert result(client, queue_name, id) == 3
     finally:
         for name in ("gone", "others", "by-hand", "nightly"):
@@ -229,7 +229,7 @@ def test_tasks_that_fork_have_a_process_each_and_may_crash(run: Run, client: Cli
         for name in ("where", "where_async", "crash")
     ]
     worker = run(module, "--burst")
-    assert worker.wait(30) == 0, worker.said()
+    assert worker.wait(rig.PATIENCE) == 0, worker.said()
     first, second, third = [result(client, queue_name, id) for id in ids]
     assert first[0] != second[0]
     assert first[1] == second[1] == worker.pid
@@ -250,7 +250,7 @@ def test_forked_jobs_beside_threads_crash_and_stop_alone(run: Run, client: Clien
     added = push(client, queue_name, "add", 1)
     assert result(client, queue_name, added) == 2
     worker.signal(signal.SIGTERM)
-    assert worker.wait(30) == 0, worker.said()
+    assert worker.wait(rig.PATIENCE) == 0, worker.said()
     assert not alive(sleeping["pid"])
     assert client.stats(queue)["ready"] == 1
 
@@ -273,7 +273,7 @@ def test_a_worker_ends_when_the_process_that_forks_for_it_does(
     worker = run(JOBS, "--grace", "1")
     [sleeping] = worker.noted("crash")
     os.kill(sleeping["parent"], signal.SIGKILL)
-    assert worker.wait(30) == 1
+    assert worker.wait(rig.PATIENCE) == 1
     assert "worker.forker_lost" in worker.said()
     assert client.stats(f"{queue_name}.forks")["ready"] == 1
 
@@ -379,7 +379,7 @@ async def test_a_worker_runs_in_the_loop_of_a_program_beside_others(
     assert loops == [asyncio.get_running_loop()]
     worker.stop()
     tasks[1].cancel()  # as a lifespan does at its end
-    found = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 30)
+    found = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), rig.PATIENCE)
     assert found[0] is None
     assert isinstance(found[1], asyncio.CancelledError)
     app.async_client.close()
@@ -398,7 +398,7 @@ async def test_a_job_that_runs_when_its_loop_ends_is_given_back(
 
     await endless.apush()
     running = asyncio.create_task(app.worker().run())
-    await asyncio.wait_for(began.wait(), 30)
+    await asyncio.wait_for(began.wait(), rig.PATIENCE)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
