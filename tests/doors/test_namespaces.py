@@ -643,7 +643,8 @@ async def until(true: Callable[[], Any]) -> None:
 
 
 def test_the_requests_of_all_servers_count_together(store: rig.Store) -> None:
-    """Both have let a bucket pass when they know of each other, and then no more than one would."""
+    """Both have let a bucket pass when they know of each other, and then no more than one would: ten a second
+    if each of them were alone."""
     with two_servers(store) as (one, other):
         namespace(one, "acme", requests=5)
         slow = one.make("read:*", rate={"count": 3, "seconds": 3600})
@@ -654,11 +655,12 @@ def test_the_requests_of_all_servers_count_together(store: rig.Store) -> None:
                 rig.eventually(functools.partial(refused, server, token))
         began = time.monotonic()
         passed = 0
-        while (took := time.monotonic() - began) < 2:
+        while (took := time.monotonic() - began) < 4:
             for server in (one, other):
                 passed += server.ask(inside, "GET", "/status/").status == 200
                 assert server.ask(slow, "GET", "/status/").status == 429
-        assert passed <= 5 * (took + 1) + 5
+        # A bucket each, and two more for moments in which they do not hear of each other.
+        assert passed <= 5 * took + 20
 
 
 def test_time_does_its_work_in_a_namespace_that_nobody_asks(tmp_path: Path) -> None:
