@@ -31,6 +31,7 @@ _length = re.compile(r"[0-9]{1,18}\Z").match
 _size_line = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\n]*)?\r?\n").match
 _end_of_line = re.compile(rb"\r?\n").match
 _line = re.compile(rb"([^\r\n]*)\r?\n").match
+_blank_line = re.compile(rb"\n\r?\n").search
 
 
 class Broken(Exception):
@@ -143,12 +144,9 @@ class AnswerReader:
 
     def _end_of_head(self) -> tuple[int, int]:
         """Where the lines of the head end and where what follows begins; 0 if that has not come yet."""
-        rest, at = self._rest, max(0, self._looked - 3)
-        self._looked = len(rest)
-        found, bare = rest.find(b"\n\r\n", at), rest.find(b"\n\n", at)
-        if found >= 0 and (bare < 0 or found < bare):
-            return found, found + 3
-        return (bare, bare + 2) if bare >= 0 else (0, 0)
+        found = _blank_line(self._rest, max(0, self._looked - 3))
+        self._looked = len(self._rest)
+        return found.span() if found else (0, 0)
 
     def _framing(self) -> _State:
         """How the body ends (RFC 9112, 6.3)."""
