@@ -95,7 +95,7 @@ def push(server: rig.Program, requests: list[bytes], jobs: int) -> Pushed:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for request in requests:
             connection.sendall(request)
-            receive(connection)
+            rig.receive(connection)
     took = time.perf_counter() - began
     found = Pushed(
         jobs / took,
@@ -107,21 +107,6 @@ def push(server: rig.Program, requests: list[bytes], jobs: int) -> Pushed:
         raise rig.Broken(f"{rig.size(server, 'bench')} jobs are stored, not {jobs}")
     rig.ask(server.port, "DELETE", "/q/bench")
     return found
-
-
-def receive(connection: socket.socket) -> None:
-    answer = b""
-    while b"\r\n\r\n" not in answer:
-        part = connection.recv(65536)
-        if not part:
-            raise rig.Broken("the server closed the connection")
-        answer += part
-    if not answer.startswith(b"HTTP/1.1 201 "):
-        raise rig.Broken(f"the server answered {answer[:200]!r}")
-    head, _, body = answer.partition(b"\r\n\r\n")
-    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-    while len(body) < length:
-        body += connection.recv(65536)
 
 
 SCRIPT = rig.Script(measure, __doc__, rounds=3)

@@ -147,20 +147,30 @@ def valkey_binary() -> str:
 
 
 @contextlib.contextmanager
-def presque(directory: Path, *, fsync: str = "everysec", change: str = "") -> Iterator[Program]:
+def presque(
+    directory: Path,
+    *,
+    fsync: str = "everysec",
+    change: str = "",
+    python: str = sys.executable,
+    ready: str = "/livez",
+) -> Iterator[Program]:
     """A presque server with its own store, data in `directory`. Ready when the block begins.
 
-    `change` is a statement that runs in the server first, to turn off what is to be measured.
+    `change` is a statement that runs in the server first, to turn off what is to be measured. `python` is the
+    interpreter that the server is installed for, and `ready` a path that it answers with 200.
     """
     port = free_port()
-    command = presque_command(directory, port, fsync, change)
-    with started(command, directory, answers(port, "/livez")) as pid:
+    command = presque_command(directory, port, fsync, change, python)
+    with started(command, directory, answers(port, ready)) as pid:
         yield Program(pid, port)
 
 
-def presque_command(directory: Path, port: int, fsync: str, change: str = "") -> list[str]:
+def presque_command(
+    directory: Path, port: int, fsync: str, change: str = "", python: str = sys.executable
+) -> list[str]:
     run = ["-c", f"{change}; from presque.cli.main import main; main()"] if change else ["-m", "presque"]
-    serve = [sys.executable, *run, "serve", "--port", str(port), "--fsync", fsync]
+    serve = [python, *run, "serve", "--port", str(port), "--fsync", fsync]
     return [*serve, "--data", str(directory / "data"), "--log-level", "warning"]
 
 
@@ -352,14 +362,17 @@ class Load:
         return self.requests / self.seconds
 
 
-def load(server: Program, request: Request, seconds: int, connections: int = CONNECTIONS) -> Load:
+def load(
+    server: Program, request: Request, seconds: int, connections: int = CONNECTIONS, pipelined: int = 1
+) -> Load:
     """Send `request` as fast as one thread of wrk can. `Broken` if any answer is an error.
 
+    Each connection sends `pipelined` requests at once, and the next when all are answered.
     wrk counts every answer from 400 on; neither presque nor the references ever redirect.
     """
     program = need("wrk", "wrk")
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(_wrk_script(request))
+        script.write(_wrk_script(request, pipelined))
         script.flush()
         url = f"{server.scheme}://127.0.0.1:{server.port}/"
         flags = ["-t1", f"-c{connections}", f"-d{seconds}s", "-s", script.name]
@@ -374,7 +387,7 @@ def load(server: Program, request: Request, seconds: int, connections: int = CON
     return Load(requests, microseconds / 1e6, p50 / 1e3, p99 / 1e3)
 
 
-def _wrk_script(request: Request) -> str:
+def _wrk_script(request: Request, pipelined: int) -> str:
     body = "" if request.body is None else f"wrk.body = [==[{request.body}]==]"
     headers = "\n".join(f"wrk.headers[ [==[{name}]==] ] = [==[{value}]==]" for name, value in request.headers)
     return f"""
@@ -382,6 +395,8 @@ def _wrk_script(request: Request) -> str:
         wrk.path = [==[{request.path}]==]
         {body}
         {headers}
+        local format = wrk.format
+        function wrk.format() return string.rep(format(), {pipelined}) end
         function done(summary, latency, requests)
             local e = summary.errors
             io.write(string.format("\\nRESULT %d %d %d %d %d %d\\n", summary.requests, summary.duration,
@@ -404,6 +419,22 @@ def ask(
         connection.request(method, path, body, dict(headers or {}))
         answer = connection.getresponse()
         return answer.status, answer.read()
+
+
+def receive(connection: socket.socket) -> None:
+    """Read the answer to a push on a plain connection. `Broken` if it is another than 201."""
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        part = connection.recv(65536)
+        if not part:
+            raise Broken("the server closed the connection")
+        answer += part
+    if not answer.startswith(b"HTTP/1.1 201 "):
+        raise Broken(f"the server answered {answer[:200]!r}")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    while len(body) < length:
+        body += connection.recv(65536)
 
 
 def size(server: Program, queue: str) -> int:
@@ -670,13 +701,16 @@ class Script:
         return self.about.splitlines()[0]
 
 
-def main(scripts: Sequence[Script], about: str | None) -> int:
-    """The command line of every script. Exit codes: 0 nothing missed, 1 missed or broken, 2 cannot run."""
+def main(scripts: Sequence[Script], about: str | None, arguments: Sequence[str] | None = None) -> int:
+    """The command line of every script. Exit codes: 0 nothing missed, 1 missed or broken, 2 cannot run.
+
+    `arguments` are those of the process if nothing else is given.
+    """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, help=f"how often each side is measured [{scripts[0].rounds}]")
     parser.add_argument("--seconds", type=int, help=f"how long one measurement takes [{scripts[0].seconds}]")
     parser.add_argument("--dir", type=Path, help="where data is kept while it runs [$TMPDIR]")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)
     try:
         verdicts = [verdict for script in scripts for verdict in perform(script, asked)]
