@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -25,7 +26,7 @@ class Keys(msgspec.Struct, frozen=True):
 
     def of_all(self, queues: Iterable[str]) -> tuple[str, ...]:
         """The keys of each of these queues, one queue after the other."""
-        return tuple(key for queue in queues for key in self.of(queue))
+        return tuple(itertools.chain.from_iterable(map(self.of, queues)))
 
     def registry(self) -> tuple[str, str, str]:
         """The set of all queue names, the channel that tells of new ones, and the number of the layout."""

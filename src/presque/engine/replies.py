@@ -120,8 +120,8 @@ def _taken(reply: Any, queues: Sequence[str], jobs: list[J]) -> Taken[J]:
     damaged = [job for job in jobs if not job[2]]
     return Taken(
         [job for job in jobs if job.body] if damaged else jobs,
-        [queues[position - 1] for position in stopped],
-        {queues[due[i] - 1]: due[i + 1] for i in range(0, len(due), 2)},
+        [queues[position - 1] for position in stopped] if stopped else [],
+        {queues[due[i] - 1]: due[i + 1] for i in range(0, len(due), 2)} if due else {},
         more == 1 or bool(damaged),
         damaged,
         spoilt(passed_over, queues) if passed_over else {},

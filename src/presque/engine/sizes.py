@@ -33,12 +33,19 @@ class Sizes:
 
     def saw(self, jobs: Sequence[Fetched | Leased]) -> None:
         """Learn from jobs that came."""
+        if len(jobs) == 1:  # as most fetches bring: a step of Python is felt in bench/before.py
+            [job] = jobs
+            self._learn(job.queue, len(job.record))
+            return
         seen: dict[str, int] = {}
         queues, _, _, records, *_ = zip(*jobs, strict=True) if jobs else ((),) * 4
         for queue, size in set(zip(queues, map(len, records), strict=True)):
             seen[queue] = max(size, seen.get(queue, 0))
         for queue, size in seen.items():
-            if len(self._sizes) >= _QUEUES_MOST:
-                self._sizes.clear()
-            # Large jobs count at once, small ones bit by bit: a queue may hold both.
-            self._sizes[queue] = max(size, self._sizes.get(queue, 0) * 3 // 4)
+            self._learn(queue, size)
+
+    def _learn(self, queue: str, size: int) -> None:
+        if len(self._sizes) >= _QUEUES_MOST:
+            self._sizes.clear()
+        # Large jobs count at once, small ones bit by bit: a queue may hold both.
+        self._sizes[queue] = max(size, self._sizes.get(queue, 0) * 3 // 4)

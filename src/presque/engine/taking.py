@@ -186,9 +186,9 @@ class Taking:
     # --- calls ----------------------------------------------------------------------------------
 
     def _command(self, queues: Sequence[str], ask: Ask) -> bytes:
-        names = self._keys.of_all(queues)
+        names = self._keys.of(queues[0]) if len(queues) == 1 else self._keys.of_all(queues)
         if ask.for_good:
-            return calls.encode("fetch", names, ask.count, ANSWER_BYTES)
+            return calls.encode_args("fetch", names, 2, calls.argument(b"%d" % ask.count) + _BYTES)
         ms, nonce = "" if ask.ms is None else str(ask.ms), secrets.token_hex(8)
         return calls.encode("lease", names, ask.count, ANSWER_BYTES, ms, ask.worker, nonce, ask.attempt_id)
 
@@ -556,6 +556,9 @@ def _handed(ask: Ask, jobs: list[Any]) -> Any:
     if not jobs:
         return None
     return jobs[0] if ask.for_good else jobs
+
+
+_BYTES = calls.argument(b"%d" % ANSWER_BYTES)
 
 
 def _ignore(_payload: Any) -> None:
