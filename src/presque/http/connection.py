@@ -625,18 +625,20 @@ class Connection(asyncio.Protocol):
         self._began = perf_counter()
         self._go(STARTING)
         self.deadline = 0.0
-        self.door.under_way += 1
+        door = self.door
+        door.under_way += 1
         if known.close:
             self.closing = CLOSE
         try:
-            self._admit(known)
+            if self._proxied or known.namespace is not self._namespace or door.under_way > door.requests_most:
+                self._admit(known)
             known.plan.serve(self, body)
         except PresqueError as error:
             self.answer_error(error)
         except Exception:  # noqa: BLE001  (the last resort)
             self.broken()
         if self.state is STARTING:
-            self._go(SERVING)
+            self.state = SERVING
 
     def _admit(self, known: Understood) -> None:
         """Let a request begin that is counted already. Raises `TooMany`."""
@@ -973,7 +975,10 @@ class Connection(asyncio.Protocol):
     def finish(self) -> None:
         """The current request is answered; go on with the next."""
         self._cancel = self._waits = None
-        self._end_request()
+        if self._requesting or self._holds:
+            self._end_request()
+        else:
+            self.door.under_way -= 1
         if self.state is RECEIVING:  # answered before the request was there whole
             self._go(REFUSED)
             self._linger()
