@@ -1,22 +1,22 @@
--- Access tokens, namespaces and the audit. They belong to no queue and lie in these keys:
+-- Access tokens, namespaces and the audit. They belong to no queue. Their keys are:
 --
 --   ns:{:access}:tokens  hash  id -> what a token allows, and the SHA-256 of its secret: MessagePack that is never read
 --                              here, see engine/access.py
---   ns:{:access}:meta    hash  version, renamed, active: how many changes there were of the tokens, the namespaces, and the
---                              active ones; noted: how many notes; seal: a secret of the servers
+--   ns:{:access}:meta    hash  version, renamed, active: how often the tokens, the namespaces and the active ones were
+--                              changed; noted: how many notes there were; seal: a secret that the servers share
 --   ns:{:access}:acts    zset  the last notes of what was done, scored by their numbers: '<number> <ms> <JSON>'
---   ns:{:access}:refused zset  the same of what was refused. Anybody can be refused, so these push out no others
+--   ns:{:access}:refused zset  the same for what was refused. Anybody can cause refusals, so they must not push out acts
 --   ns:{:access}:new     sharded channel: the version, at each change of the tokens or the namespaces
 --   ns:{:access}:names   hash  name of a namespace -> what is known of it: MessagePack that is never read here
---   ns:{:access}:active  zset  namespaces in which there may be something to do, scored by when they were used last (ms)
+--   ns:{:access}:active  zset  namespaces in which there may be something to do, scored by when they were last used (ms)
 --   ns:{:access}:spent   hash  id -> how many requests were counted, of tokens and namespaces with a rate
 --
--- In the namespace `ns:name` only the audit is in use: tokens and namespaces are those of `ns`.
+-- In a namespace `ns:name` only the audit is used: tokens and namespaces are kept in `ns`.
 --
--- What looks after the namespaces looks at the active ones alone. A server says that it uses one before it asks
--- anything of it, and again while it does, every USED_MS at most; one in which there is nothing to do is taken off when
--- nobody has said so for IDLE_MS. So no namespace is taken off in which a push is under way, and those that nobody uses
--- cost nothing, however many there are.
+-- The loops that look after namespaces look at the active ones only. A server marks a namespace as used before it asks
+-- anything of it, and again at most every USED_MS while it uses it. A namespace with nothing to do is taken off the set
+-- once no server has marked it for IDLE_MS. So a namespace with a push under way is never taken off, and namespaces
+-- that nobody uses cost nothing, however many there are.
 
 local function version_of(keys)
   local found = redis.call('HMGET', keys[2], 'version', 'renamed')
@@ -110,10 +110,10 @@ local function namespace_remove(keys, args)
   return 1
 end
 
--- namespace_use: a namespace is about to be used, see above.
+-- namespace_use: mark a namespace as used, see above.
 --
 -- args   name
--- reply  1 if nobody had said so before
+-- reply  1 if it was not marked before
 local function namespace_use(keys, args)
   redis.call('HGET', keys[2], 'active')
   local new = redis.call('ZADD', keys[6], clock(), args[1])
@@ -121,7 +121,7 @@ local function namespace_use(keys, args)
   return new
 end
 
--- namespaces_active: in which namespaces there may be something to do, if that has changed.
+-- namespaces_active: the namespaces in which there may be something to do, if they have changed.
 --
 -- args   the number of changes that the caller knows
 -- reply  the number of changes, then names, unless it is the one that the caller knows
@@ -134,9 +134,9 @@ local function namespaces_active(keys, args)
   return reply
 end
 
--- namespace_rest: there is nothing to do in a namespace; take it off, unless it was used of late.
+-- namespace_rest: take a namespace with nothing to do off the set, unless it was used recently.
 --
--- args   name, for how many ms nobody must have used it
+-- args   name, and the ms during which nobody may have used it
 -- reply  1 if it was taken off
 local function namespace_rest(keys, args)
   redis.call('HGET', keys[2], 'active')
@@ -150,7 +150,7 @@ end
 -- access_spend: count requests of tokens and namespaces with a rate, for all servers.
 --
 -- args   id, how many more, …
--- reply  how many there ever were of each
+-- reply  how many requests each has made in all
 local function access_spend(keys, args)
   local reply = {}
   redis.call('HLEN', keys[7])
@@ -164,7 +164,7 @@ local function access_spend(keys, args)
   return reply
 end
 
--- access_note: write into the audit. Of each kind the oldest notes go when there are too many.
+-- access_note: write notes into the audit. When there are too many of a kind, the oldest are removed.
 --
 -- args   how many of a kind may be kept, then for each note '1' if it is of a refusal, '' if not, and the note
 -- reply  how many notes there ever were

@@ -1,4 +1,4 @@
--- The alerts that people asked for, see xmpp/alerts.py. It belongs to no queue and lies in one key:
+-- The alerts that people asked for, see xmpp/alerts.py. They belong to no queue and are kept in one key:
 --
 --   ns:{:alerts}:wanted  hash  id -> MessagePack that is never read here
 
@@ -22,7 +22,7 @@ local function alerts_remove(keys, args)
   return redis.call('HDEL', keys[1], args[1])
 end
 
--- alerts_all: everything that is wanted.
+-- alerts_all: all alerts.
 --
 -- reply  id, value, id, …
 local function alerts_all(keys)

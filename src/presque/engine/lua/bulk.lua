@@ -8,15 +8,15 @@
 --   error                 a text that the last error holds
 --   find                  a text that the body or one of the errors holds
 --   like                  an error; the last one is of its kind: see `kind_of`
---   older, newer          for how long at least, and at most, the job has been as it is (ms): since it ended if it is
---                         done or dead, else since it was pushed
+--   older, newer          how long at least, and at most, the job has been in its state (ms): since it ended if it is
+--                         done or dead, otherwise since it was pushed
 --
--- How far a task has come in a queue is in the hash `bulk` of that queue: a MessagePack map with `step` (how many
--- steps there were), `state` (which of the states that it asks for), `cursor`, `top` (the last id that was there when
--- it began), `looked`, `matched`, `done`, `refused`, and `over` at the end. A step changes it together with the jobs.
--- It says which step it is: one that was made already, perhaps by another server, does nothing and replies what is.
+-- The progress of a task in a queue is kept in the hash `bulk` of that queue, as a MessagePack map: `step` (how many
+-- steps there were), `state` (which of the states it asks for), `cursor`, `top` (the highest id when it began),
+-- `looked`, `matched`, `done`, `refused`, and `over` at the end. A step changes it together with the jobs. Each call
+-- names its step: one that was made already, perhaps by another server, does nothing and returns the progress.
 
-local TASKS_MOST = 100  -- of which is known in a queue how far they came
+local TASKS_MOST = 100  -- whose progress a queue keeps
 
 local read_filter, go_through
 do  -- a library has room for 200 local names at once: those in each of these blocks end with it
@@ -28,7 +28,7 @@ local LINE_MOST = 1000  -- bytes of its first line that are looked at
 local FOUR = '%x%x%x%x'
 local UUID = FOUR .. FOUR .. '%-' .. FOUR .. '%-' .. FOUR .. '%-' .. FOUR .. '%-' .. FOUR .. FOUR .. FOUR
 
--- What all errors of a kind have in common: the first line, with `#` for each number.
+-- The kind of an error, which all errors of this kind share: the first line, with `#` for each number.
 local function kind_of(text)
   local line = string.sub(string.match(text, '^%s*([^\r\n]*)'), 1, LINE_MOST)
   line = string.gsub(line, UUID, '#')
@@ -85,7 +85,7 @@ local function matches(filter, record, job, state, moment, packed)
   return not filter.find or holds_anywhere(record, run, filter.find)
 end
 
--- The filter as `matches` wants it. Ages count back from the moment `from`.
+-- The filter in the form that `matches` takes. Ages count back from the moment `from`.
 function read_filter(filter, from)
   if next(filter) == nil then return filter end
   if filter.older then filter.before = from - filter.older end
@@ -96,9 +96,9 @@ function read_filter(filter, from)
   return filter
 end
 
--- A piece of the jobs of one state is gone through: `look` jobs at most, no more once they fill `bytes`, and no more
--- once there are `room` hits. Only ids up to `top` count, and dead jobs that died until `bound`. Returns the cursor to
--- go on with, '' at the end. The piece has `looked`, and `hits`: {id, record, job, state, run} of each that matches.
+-- Go through a piece of the jobs of one state: at most `look` jobs, no more once they fill `bytes` or once there are
+-- `room` hits. Only ids up to `top` count, and dead jobs that died by `bound`. Returns the cursor to go on with, '' at
+-- the end. The piece then has `looked`, and `hits`: {id, record, job, state, run} for each job that matches.
 function go_through(q, now, piece, cursor)
   piece.looked, piece.hits = 0, {}
   local following = walk(q, piece.state, cursor, piece.look, piece.upward, function(ids, entries, scores)
@@ -134,7 +134,7 @@ end
 --
 -- keys   the keys of each queue
 -- args   state
--- reply  how many, about, in each queue: those whose time has come but that were not swept count as before; -1 for a
+-- reply  about how many in each queue (jobs whose time has come but that were not swept count as before); -1 for a
 --        queue that is spoilt
 local function tally(keys, args)
   local reply = {}
@@ -154,12 +154,12 @@ local function tally(keys, args)
   return reply
 end
 
--- sift: those jobs of one state that match a filter, a piece of them; changes nothing.
+-- sift: the jobs of one state that match a filter, a piece at a time; changes nothing.
 --
 -- keys   the keys of the queue
--- args   what is asked (MessagePack): state, upward, cursor ('' to begin), look, bytes, room, tell (how many hits are
---        told at most), filter, top and bound if there are any; see `go_through`
--- reply  {the cursor to go on with or '', how many were looked at, how many match}, then hits as `show` tells them
+-- args   what is asked (MessagePack): state, upward, cursor ('' to begin), look, bytes, room, tell (how many hits to
+--        return at most), filter, top and bound if there are any; see `go_through`
+-- reply  {the cursor to go on with or '', how many were looked at, how many match}, then hits in the form of `show`
 local function sift(keys, args)
   local q, now, piece = open(keys, 1), clock(), cmsgpack.unpack(args[1])
   piece.filter = read_filter(piece.filter, piece.bound or now)
@@ -173,7 +173,7 @@ local function sift(keys, args)
   return reply
 end
 
--- kinds: the errors of the jobs of one state by their kinds, a piece of them, the last first; changes nothing.
+-- kinds: the errors of the jobs of one state, grouped by kind, a piece at a time, the latest first; changes nothing.
 --
 -- keys   the keys of the queue
 -- args   state, the cursor ('' to begin), how many jobs to look at, how many bytes
@@ -219,7 +219,7 @@ offer('kinds', kinds, {'no-writes'})
 
 end
 
--- How far a task has come here: as it is stored, or as it begins.
+-- The progress of a task in this queue, as stored, or that of one that begins.
 local function read_progress(q, task)
   local stored = redis.call('HGET', q.bulk, task)
   if stored then return cmsgpack.unpack(stored) end
@@ -228,7 +228,7 @@ end
 
 local function save_progress(q, task, progress)
   if redis.call('HEXISTS', q.bulk, task) == 0 and redis.call('HLEN', q.bulk) >= TASKS_MOST then
-    redis.call('HDEL', q.bulk, redis.call('HRANDFIELD', q.bulk))  -- what a task left that ended otherwise
+    redis.call('HDEL', q.bulk, redis.call('HRANDFIELD', q.bulk))  -- a leftover of a task that ended without cleaning up
   end
   redis.call('HSET', q.bulk, task, cmsgpack.pack(progress))
 end
@@ -250,7 +250,7 @@ local function advance(progress, states, looked, matched, following)
   end
 end
 
--- Where to go on among ready jobs once some were taken off the head of the list that the cursor is in.
+-- The cursor to go on with among ready jobs, once some jobs were taken off the head of the list that it is in.
 local function cursor_after(cursor, priority, gone)
   local at, position, entry = string.match(cursor, '^(%d):(%d+):(.+)$')
   if gone == 0 or not at or tonumber(at) ~= priority then return cursor end
@@ -258,7 +258,7 @@ local function cursor_after(cursor, priority, gone)
   return string.format('%s:%d:%s', at, tonumber(position) - gone, entry)
 end
 
--- Ready lists that hold some of these jobs.
+-- The ready lists that hold these jobs.
 local function lists_of(q, hits)
   local lists = {}
   for _, hit in ipairs(hits) do
@@ -305,10 +305,10 @@ local ACTS = {retry = acts_retry, delete = acts_delete}
 -- bulk_step: do the next step of a task in a queue.
 --
 -- keys   the keys of the queue
--- args   task, which step the caller takes this for, how many jobs to look at, how many bytes, to how many something
---        may be done, what is asked (MessagePack): act ('retry' or 'delete'), states (a list), filter, bound
--- reply  how far the task has come: step, 1 if it is over here, looked, matched, done, refused, state, cursor, top. If
---        another step was due than the caller takes this for, nothing was done.
+-- args   task, the number of this step, how many jobs to look at, how many bytes, how many jobs may be acted on, what
+--        is asked (MessagePack): act ('retry' or 'delete'), states (a list), filter, bound
+-- reply  the progress of the task: step, 1 if it is over here, looked, matched, done, refused, state, cursor, top. If
+--        it was another step's turn, nothing was done.
 local function bulk_step(keys, args)
   local q, now, task, asked = open(keys, 1), clock(), args[1], cmsgpack.unpack(args[6])
   name_more(q)
@@ -339,23 +339,23 @@ offer('bulk_step', bulk_step, {'allow-oom'})
 end
 do
 
--- Moving jobs to another queue, which may be on another node, takes several calls: `bulk_take` takes a batch of jobs off
--- their queue and keeps it in `moving`, where nobody can take them; `bulk_put` puts the batch on the other queue, unless
--- it has been put there; `bulk_drop` lets the first queue forget it. Whatever is killed in between, the next server finds
--- the batch with `bulk_left` and goes on. So each job is moved exactly once, and is never on both queues.
+-- Moving jobs to another queue, which may be on another node, takes several calls. `bulk_take` takes a batch of jobs
+-- off their queue and keeps it in `moving`, where nobody can take them. `bulk_put` puts the batch on the other queue,
+-- unless it is there already. `bulk_drop` lets the first queue forget it. If a server is killed in between, the next one
+-- finds the batch with `bulk_left` and goes on. So each job is moved exactly once, and is never on both queues.
 --
--- A batch is its number, a blank, and MessagePack: for each job {record, run, state, moment, when its ttl ends, whether it
--- holds its uniq key}, with moments of the wall clock, since each queue has a steady clock of its own.
+-- A batch is its number, a space, and MessagePack: for each job {record, run, state, moment, when its ttl ends, whether
+-- it holds its uniq key}. Moments are of the wall clock, since each queue has a steady clock of its own.
 
 local MOVED_FROM = {scheduled = true, ready = true, dead = true, done = true}
 
 -- bulk_take: take a batch of jobs off their queue, as the next step of a task.
 --
 -- keys   the keys of the queue
--- args   task, which step the caller takes this for, what it has found (MessagePack): following (the cursor to go on
---        with), looked, matched, refused, states (how many the task asks for); then ids
--- reply  {how far the task has come, as of bulk_step; the batch, '' if it was another step's turn}. Jobs that are in
---        another state by now, or cannot be read, stay.
+-- args   task, the number of this step, what the caller found (MessagePack): following (the cursor to go on with),
+--        looked, matched, refused, states (how many the task asks for); then ids
+-- reply  {the progress of the task, as in bulk_step; the batch, '' if it was another step's turn}. Jobs that have
+--        changed their state meanwhile, or cannot be read, stay.
 local function bulk_take(keys, args)
   local q, now, task, found = open(keys, 1), clock(), args[1], cmsgpack.unpack(args[3])
   name_more(q)
@@ -402,7 +402,7 @@ local function bulk_take(keys, args)
   return {tell_progress(progress), packed}
 end
 
--- bulk_left: the batch that a task has taken off a queue and not put on the other one yet, and how far it has come;
+-- bulk_left: the batch that a task has taken off a queue and not yet put on the other, and the progress of the task;
 -- changes nothing.
 --
 -- keys   the keys of the queue
@@ -427,7 +427,7 @@ local function bulk_drop(keys, args)
   return redis.call('UNLINK', q.moving .. args[1])
 end
 
--- For how many more waiting jobs a queue has room; -1 for any number.
+-- How many more waiting jobs a queue has room for; -1 for any number.
 local function room_for(q)
   local most = policy_of(q).max_length
   if most == 0 then return -1 end
@@ -439,7 +439,7 @@ local function room_for(q)
   return math.max(0, most - waiting)
 end
 
--- bulk_room: what a queue can take of what is to be moved to it; changes nothing.
+-- bulk_room: how many of the jobs to be moved a queue can take; changes nothing.
 --
 -- keys   the keys of the queue
 -- args   uniq keys
@@ -454,7 +454,7 @@ local function bulk_room(keys, args)
   return reply
 end
 
--- One job of a batch as it is on its new queue: notes in `come` where it goes.
+-- Prepare one job of a batch for its new queue: notes in `come` where it belongs.
 local function receive(q, now, come, id, one)
   local record, run, state, moment, expires_at, holds = unpack(one)
   local job, extras, ahead = parse(record), {}, q.clock - now
@@ -498,7 +498,7 @@ end
 -- Note that a batch of a task, or of an import, is here.
 local function note_batch(q, task, mark)
   if redis.call('HEXISTS', q.moved, task) == 0 and redis.call('HLEN', q.moved) >= TASKS_MOST then
-    redis.call('HDEL', q.moved, redis.call('HRANDFIELD', q.moved))  -- what one left that ended long ago
+    redis.call('HDEL', q.moved, redis.call('HRANDFIELD', q.moved))  -- a leftover of one that ended long ago
   end
   redis.call('HSET', q.moved, task, mark)
 end
@@ -569,7 +569,8 @@ end
 -- args   task, the queue from which the jobs come, the batch
 -- reply  how many were put; 0 if the batch, or a later one of this task, was put before
 --
--- The jobs get ids of this queue; all else of them stays. A uniq key that another job holds here stays with that job.
+-- The jobs get ids of this queue; everything else about them stays. If another job here holds a uniq key of one of
+-- them, that job keeps it.
 local function bulk_put(keys, args)
   local number, begins = string.match(args[3], '^(%d+) ()')
   local mark = string.format('%s %015d', args[2], number)
@@ -603,7 +604,7 @@ local function import(keys, args)
   return put_batch(q, clock(), args[1], mark, batch)
 end
 
--- bulk_forget: a task has done its work in a queue, or came to its end.
+-- bulk_forget: forget a task that has finished in this queue, or has ended.
 --
 -- keys   the keys of the queue
 -- args   task

@@ -8,14 +8,14 @@
 --                            separated by spaces
 --   ns:{:cron}:clock   hash  clock, skew, as in runs.lua; eras: how many eras were begun
 --
--- One that is neither in `due` nor in `steady` is paused, or its schedule has no moment left.
+-- A recurring job that is in neither `due` nor `steady` is paused, or its schedule has no moment left.
 --
--- An era is a stretch of time in which a schedule is the same and no clock was found to have been wrong: its moments
--- grow. Queues remember the last moment that was pushed, with its era before it, so that each comes once, and one
--- that a wrong clock brought too early can come again.
+-- An era is a stretch of time in which the schedule did not change and no clock was found to be wrong, so its moments
+-- only grow. Queues remember the last moment that was pushed, prefixed by its era. So each moment is pushed once, and
+-- one that a wrong clock brought too early can come again in a new era.
 --
--- The steady clock is kept here, like that of a queue with leases, by every call that writes. So that idle
--- servers need not write each second, they tell how far they have seen it go.
+-- Every call that writes stores the steady clock here, as for a queue with leases. Idle servers need not write each
+-- second: they pass how far they have seen the clock go.
 
 local CRONS_MOST = 1000
 
@@ -49,7 +49,7 @@ local function save_note(c, name, note)
   redis.call('HSET', c.notes, name, table.concat(note, ' '))
 end
 
--- Note when a recurring job is fired next: `kind` is 'due' or 'steady', the moment '' for never.
+-- Store when a recurring job is fired next: `kind` is 'due' or 'steady', the moment '' for never.
 local function set_next(c, name, kind, moment)
   redis.call('ZREM', kind == 'due' and c.steady or c.due, name)
   if moment == '' then
@@ -68,7 +68,7 @@ local function next_of(c, name)
   return '', ''
 end
 
--- What there is to know of a recurring job except its body: name, definition, next moment, its clock, note.
+-- Add what is known of a recurring job except its body: name, definition, next moment, its clock, note.
 local function add_cron(c, reply, name, definition)
   local moment, kind = next_of(c, name)
   add(reply, name, definition)
@@ -76,7 +76,7 @@ local function add_cron(c, reply, name, definition)
   reply[#reply + 1] = redis.call('HGET', c.notes, name) or NO_NOTE
 end
 
--- The same for all whose time has come by one clock. Notes in `due` which they are; returns how many.
+-- The same for all that are due by one clock. Marks them in `due`; returns how many.
 local function add_due(c, reply, kind, now, due)
   local found = redis.call('ZRANGEBYSCORE', c[kind], '-inf', now, 'WITHSCORES')
   for first = 1, #found, 2 * LOOK do
@@ -98,8 +98,8 @@ local function times(c, now) return string.format('%.0f', now), string.format('%
 -- cron_put: define a recurring job.
 --
 -- keys   of the recurring jobs
--- args   name, definition, body, 'due' or 'steady', when it is fired next, '1' to leave that as it is if it is
---        known and not later
+-- args   name, definition, body, 'due' or 'steady', when it is fired next, '1' to keep the next moment of a known one
+--        if it is not later
 -- reply  1 if it is new, 0 if it was there, 'full' if there are too many. One that is paused stays so.
 local function cron_put(keys, args)
   local c, now, name, kind, moment = open_crons(keys), clock(), args[1], args[4], args[5]
@@ -134,8 +134,8 @@ end
 --
 -- keys   of the recurring jobs
 -- args   name
--- reply  the store's time and the steady one in ms, then nothing if there is none, else what `add_cron` tells
---        and the body, '' if it is lost
+-- reply  the store's time and the steady one in ms; then nothing if there is none, else what `add_cron` adds, and the
+--        body, '' if it is lost
 local function cron_show(keys, args)
   local c, name = open_crons(keys), args[1]
   local now = clock()
@@ -154,7 +154,7 @@ end
 -- keys   of the recurring jobs
 -- args   the name after which to begin, how many at most, how many bytes they may fill (the first one comes
 --        whatever its size)
--- reply  the store's time and the steady one in ms, '1' if there are more, then for each as `cron_show` does
+-- reply  the store's time and the steady one in ms, '1' if there are more, then for each the same as `cron_show`
 local function cron_list(keys, args)
   local c, limit, bytes = open_crons(keys), tonumber(args[2]), tonumber(args[3])
   local now, names = clock(), {}
@@ -178,13 +178,13 @@ local function cron_list(keys, args)
   return reply
 end
 
--- cron_look: the recurring jobs whose time has come, and some others to see whether they are right.
+-- cron_look: the recurring jobs that are due, and some others, so that their next moments can be checked.
 --
 -- keys   of the recurring jobs
--- args   how far the caller has seen the steady clock go (ms), where to go on with the others ('0' to begin),
---        how many of them
--- reply  the store's time and the steady one in ms, where to go on with the others, how many are due, then
---        what `add_cron` tells of each, those that are due first
+-- args   how far the caller has seen the steady clock go (ms), where to continue with the others ('0' to begin), how
+--        many of the others
+-- reply  the store's time and the steady one in ms, where to continue with the others, how many are due, then what
+--        `add_cron` adds for each, those that are due first
 --
 -- Writes only when the store's clock went back.
 local function cron_look(keys, args)
@@ -225,9 +225,8 @@ end
 -- cron_advance: note when recurring jobs are fired next, unless somebody else has.
 --
 -- keys   of the recurring jobs
--- args   for each: name, the next moment as it was ('' for none), its clock ('due' or 'steady'), the next moment
---        that it gets ('' for none), what the clock showed (ms) if jobs were pushed, 'era' to begin another era,
---        or ''
+-- args   for each: name, the old next moment ('' for none), its clock ('due' or 'steady'), the new next moment ('' for
+--        none), and what the clock showed (ms) if jobs were pushed, 'era' to begin another era, or ''
 -- reply  how many were changed
 local function cron_advance(keys, args)
   local c, now, changed = open_crons(keys), clock(), 0
@@ -251,8 +250,8 @@ end
 -- cron_pause: pause or resume a recurring job.
 --
 -- keys   of the recurring jobs
--- args   name, then nothing to pause it, or its clock and when it is fired next, to go on with it
--- reply  1, or 0 if there is none. One that is so already stays as it is.
+-- args   name; then nothing to pause it, or its clock and its next moment to resume it
+-- reply  1, or 0 if there is none. Pausing a paused one, or resuming one that runs, changes nothing.
 local function cron_pause(keys, args)
   local c, now, name = open_crons(keys), clock(), args[1]
   if redis.call('HEXISTS', c.jobs, name) == 0 then return 0 end

@@ -1,14 +1,14 @@
--- Delivery to those who are connected: policy `delivery` broadcast and roundrobin.
+-- Delivery to connected listeners: policy `delivery` broadcast and roundrobin.
 --
 -- ns:{queue}:cast            sharded channel: '<id> <record>', to every server with a listener
 -- ns:{queue}:cast:<server>   sharded channel: '<listener> <id> <record>', to the one server of that listener
 -- ns:{queue}:turns           zset  '<server>/<listener>', scored by whose turn it is; the lowest is next
 --
--- A job comes to the ready lists as any other; the wake channel tells the servers, and the first that calls
--- takes the job and publishes it. Whoever calls has a listener, and the store has confirmed that it hears the
--- channels, so a published job has somebody who hears it. A job that nobody hears stays in its queue.
+-- A job enters the ready lists like any other. The wake channel notifies the servers, and the first that calls takes
+-- the job and publishes it. Every caller has a listener, and the store has confirmed its subscription, so a published
+-- job is received by somebody. A job without listeners stays in its queue.
 
--- listen: let listeners of one server have their turns.
+-- listen: give listeners of one server their turns.
 --
 -- keys   turns, of one queue
 -- args   members of it
@@ -22,15 +22,15 @@ local function listen(keys, args)
   return new
 end
 
--- unlisten: a listener has gone.
+-- unlisten: a listener has disconnected.
 --
 -- keys   turns, of one queue
 -- args   members of it
 -- reply  how many there were
 local function unlisten(keys, args) return redis.call('ZREM', keys[1], unpack(args)) end
 
--- Hand a job to whoever's turn it is. Servers that hear nothing have gone, and their listeners with them.
--- False if nobody is left, or if MOST were looked at.
+-- Send a job to the listener whose turn it is. A server that receives nothing has gone, and its listeners with it.
+-- Returns false if nobody is left, or after looking at MOST.
 local function deal(cast, turns, id, record)
   for _ = 1, MOST do
     local first = redis.call('ZRANGE', turns, 0, 0)[1]

@@ -1,21 +1,20 @@
--- What happens to jobs, for those who watch.
+-- What happens to jobs, published for listeners.
 --
 -- ns:{queue}:events  sharded channel: one message for each call that did something, while somebody listens:
 --                    '<ms>', then for each kind of thing ' <word> <to how many jobs> <ids>', the first NAMED of
 --                    them, with commas. The words are those of GET /events in docs/protocol.md.
 --
--- Nearly always nobody listens, and then a queue that is not `watched` costs no more than one field of `meta`
--- more to read. Asking the store in each call who listens would cost one more command. A listener sets
--- the field with `watch`, having subscribed before, and the first message that nobody hears takes it away: so a
--- server that was killed leaves nothing behind.
+-- Nearly always nobody listens. Then a queue costs no more than reading one more field of `meta`, `watched`; asking the
+-- store in each call who listens would cost another command. A listener sets the field with `watch` after subscribing,
+-- and the first message without a receiver removes it. So a server that was killed leaves nothing behind.
 --
--- A listener to all queues subscribes to ns:{:queues}:events, where the same message has the name of its queue in
--- front, sets ns:{:queues}:watched with `watch_all`, and then the field in the busy queues. The others look for that
--- key when they begin to hold jobs (`mark_busy`), so that nobody need mark a hundred thousand queues.
+-- A listener to all queues subscribes to ns:{:queues}:events, where each message begins with the name of its queue. It
+-- sets ns:{:queues}:watched with `watch_all`, and then the field in the busy queues. The other queues look for that key
+-- when they begin to hold jobs (`mark_busy`), so that nobody has to mark a hundred thousand queues.
 
 local NAMED = 100
 
--- Note that something happened to `count` jobs; `ids` are those of the first of them at least.
+-- Note that something happened to `count` jobs; `ids` has at least the first of their ids.
 local function happened(q, word, count, ids)
   if not q.watched or count == 0 then return end
   q.events = q.events or {}
@@ -28,12 +27,12 @@ local function happened(q, word, count, ids)
   for i = 1, math.min(count, #ids, NAMED - #said) do said[#said + 1] = ids[i] end
 end
 
--- The same of one job. Makes no table where nobody listens.
+-- The same for one job. Makes no table when nobody listens.
 local function happened_to(q, word, id)
   if q.watched then happened(q, word, 1, {id}) end
 end
 
--- Tell it, when all of it is done.
+-- Publish what was noted, once everything is done.
 local function tell_events(q, now)
   if not q.events then return end
   local parts = {string.format('%.0f', now)}

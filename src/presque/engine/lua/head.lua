@@ -16,15 +16,15 @@
 --                           rated       how many hand-outs the notes in `rate` stand for
 --                           policy      what differs from the defaults, see policy.lua
 --                           more        '1' once any of the next ones is used; most queues read none of them
---                           watched     '1' if somebody may want to hear what happens here, see events.lua
+--                           watched     '1' if somebody may be listening to what happens here, see events.lua
 --                           rates       notes of the counters for the last minute, see history.lua
 --                           fetched     how many of `processed` were fetched
 --                           died        jobs that died
---                           waited, ran sums of how long jobs waited and ran (ms); w0 … w31, r0 … r31 how many
---                                       of them so long, see history.lua
+--                           waited, ran sums of how long jobs waited and ran (ms); w0 … w31, r0 … r31 count the
+--                                       jobs of each class of time, see history.lua
 --                           opened      how the queue was when the open bucket of its history began
---                           counted     its part in the depth of all queues together
---                           purges      how many purges had groups to clear away, see `purged`
+--                           counted     what this queue adds to the depth of all queues together
+--                           purges      how many purges left lists of groups to delete, see `purged`
 --                           busy        '1' while the name is in {:queues}:busy
 --                           bytes       how many bytes the records fill, where they are counted, see quotas.lua
 --   ns:{queue}:jobs   hash  id -> record: every job of the queue, in whatever state; see records.lua
@@ -43,11 +43,11 @@
 --   ns:{queue}:groups hash  group -> how many of its jobs are leased, where any are
 --   ns:{queue}:ring   zset  groups with ready jobs of priority 5, scored by whose turn it is; ring:9 … ring:1
 --   ns:{queue}:rate   list  '<ms>:<jobs>': what was handed out within the window of the policy `rate`
---   ns:{queue}:purged list  what is left of purges: '<number>:<priority>' or '<number>:groups', each the end of
---                           the name of a key purged:… that names the groups whose lists are to be deleted
+--   ns:{queue}:purged list  what purges have left to delete: '<number>:<priority>' or '<number>:groups'. Each is the
+--                           end of the name of a key purged:…, which names the groups whose lists are to be deleted
 --   ns:{queue}:idem   hash  Idempotency-Key -> id, fingerprint and when (ms); idem:old beside it holds the day before
 --   ns:{queue}:fired  hash  recurring job -> the last of its moments that was pushed here, see engine/crons.py
---   ns:{queue}:recurred  hash  recurring job -> how its job ended that ended last: a word, when (ms), its id, its error
+--   ns:{queue}:recurred  hash  recurring job -> how the last of its jobs to end ended: a word, when (ms), id, error
 --   ns:{queue}:bulk   hash  bulk task -> how far it has come in this queue, see bulk.lua
 --   ns:{queue}:moving:… hash  the jobs that a bulk task has taken off this queue and not yet put on the other one
 --   ns:{queue}:moved  hash  bulk task -> the last batch of it that was put on this queue
@@ -55,53 +55,53 @@
 --   ns:{queue}:wake   sharded channel: '<jobs that became ready> <ms until the soonest new scheduled one>'
 --   ns:{queue}:events sharded channel: what happened to jobs, see events.lua
 --
---   ns:{:queues}      zset  the names of all queues (a queue's name cannot begin with a colon), all scored 0, and so
---                           in alphabetical order: lists are read a page at a time
---   ns:{:queues}:busy zset  the same of those in which time or a taker may find something to do: that hold jobs which
---                           are not dead, or are to be forgotten when their policy `expires` says so. What looks
---                           at all queues looks at these alone, and costs nothing for those used once. A name comes
---                           in with the first job and goes when the sweep finds nothing more, see `mark_busy`
---   ns:{:queues}:stopped  zset  the same of those that are stopped
+--   ns:{:queues}      zset  the names of all queues (a queue's name cannot begin with a colon). All are scored 0, so
+--                           they are in alphabetical order and can be read a page at a time
+--   ns:{:queues}:busy zset  in the same way, the queues in which the sweep or a taker may find something to do: those
+--                           with jobs that are not dead, and those that their policy `expires` will remove. Whatever
+--                           looks at all queues reads only these, so a queue that was used once costs nothing. A name
+--                           is added with the first job and removed when the sweep finds nothing more: `mark_busy`
+--   ns:{:queues}:stopped  zset  in the same way, the queues that are stopped
 --   ns:{:queues}:opened, ns:{:queues}:history:…  what happened to all queues together, see history.lua
---   ns:{:queues}:watched  string  '1' while somebody may hear of jobs of any queue, see events.lua
+--   ns:{:queues}:watched  string  '1' while somebody may be listening to the jobs of all queues, see events.lua
 --   ns:{:queues}:layout  string  the number of the layout of the data in this namespace, see library.LAYOUT
 --   ns:{:queues}:used hash  what a namespace holds and may hold, where that is counted, see quotas.lua; used:open beside
---                           it the connections of each server
---   ns:{:queues}:new  sharded channel: the name of a queue that was never seen before; '!' and the name of one that
+--                           it holds the connections of each server
+--   ns:{:queues}:new  sharded channel: the name of a queue that was not known before; '!' and the name of one that
 --                           was forgotten
---   ns:{:queues}:wake sharded channel: '<queue> ' and what its own channel `wake` says; '<queue> 0 ' when something
---                           else has changed its counts though it holds no job to take
---   ns:{:queues}:events  sharded channel: '<queue> ' and what its own channel `events` says
+--   ns:{:queues}:wake sharded channel: '<queue> ' and the message of its own channel `wake`; '<queue> 0 ' when its
+--                           counts have changed without a job becoming ready
+--   ns:{:queues}:events  sharded channel: '<queue> ' and the message of its own channel `events`
 --   ns:{:workers}:…   hashes and a sorted set, see workers.lua
 --   ns:{:cron}:…      the recurring jobs, see cron.lua
 --   ns:{:tasks}:…     the bulk tasks, see tasks.lua
 --   ns:{:access}:…    the access tokens, the namespaces and the audit, see access.lua
 --   ns:{:alerts}:…    the alerts that people asked for, see alerts.lua
 --
--- `ns` is the namespace of the settings. The namespaces that were made in it lie beside its own queues, as `ns:name`:
--- the keys of the queue mail in the namespace acme begin with ns:acme:{mail}. In them jobs are counted, see quotas.lua.
+-- `ns` is the namespace in the settings. The namespaces made within it share its prefix, as `ns:name`: the keys of the
+-- queue mail in the namespace acme begin with ns:acme:{mail}. Their jobs are counted, see quotas.lua.
 --
--- Whatever comes after so much time (the end of a lease, a delay, a ttl, a retry) goes by the steady clock of its
--- queue: the store's, but one that never goes back. When TIME does, the difference is kept as `skew`, so that a
--- lease is neither frozen nor revived, and a delay neither longer nor shorter, because somebody set the clock. A
--- job whose moment was named (`delayed`) has a place in `due`, too, by the skew that there was; `promote` looks
--- whether its moment has come on the wall and otherwise gives it another place.
+-- Everything that happens after a span of time (the end of a lease, a delay, a ttl, a retry) is timed by the steady
+-- clock of its queue: the store's clock, kept from ever going back. When TIME goes back, the difference is kept as
+-- `skew`. So setting the clock neither freezes nor revives a lease, and makes no delay longer or shorter. A job with
+-- a named moment (`delayed`) has a place in `due` as well, computed with the skew at its push. `promote` checks
+-- whether the wall clock has reached its moment, and otherwise gives it another place.
 --
--- A job's state is the key that holds its id, see STATES. An id in a ready list whose record is gone (expired)
--- means nothing and is skipped when its turn comes: taking it out of the middle of a long list would cost time
--- in proportion to the list.
+-- A job's state is the key that holds its id, see STATES. An id in a ready list whose record is gone (expired) is
+-- skipped when its turn comes: taking it out of the middle of a long list would cost time in proportion to the list.
 --
--- The rules of every function here: read and check everything before the first write, since an error
--- after it keeps the write; read the clock once; bound every loop; never look into a body. While a function runs
--- nobody else is served, so it ends within a few milliseconds whatever it is asked for and whatever it finds: counts
--- are bounded, and so are bytes (`spare`). Who bounds its work says that there is more, and is called again.
+-- The rules of every function here: read and check everything before the first write, because an error does not undo
+-- the writes before it; read the clock once; bound every loop; never look into a body. While a function runs the store
+-- serves nobody else. So each one ends within a few milliseconds, whatever it is asked for and whatever it finds:
+-- counts are bounded, and so are bytes (`spare`). A function that stops at its bound says that there is more, and is
+-- called again.
 
 local MOST = 1000          -- jobs that one call may push or hand out
 local SWEEP = 500          -- entries of an index that one call may look at
 local LOOK = 64            -- records read at once: bodies may be large, and each is copied to be looked at
 local LOOK_BYTES = 256 * 1024  -- of records that are read at once
 local JOBS_A_CALL = 250           -- jobs that one call may move besides those that it is asked for
-local BYTES_A_CALL = 1024 * 1024  -- of their records and runs, which may be large; and of runs that it writes again
+local BYTES_A_CALL = 1024 * 1024  -- bytes of their records and runs, and of the runs that it rewrites
 local SNAPSHOT_MS = 10000  -- how often the counters are noted, for the rates of the last minute and the history
 local SNAPSHOTS = 7
 
@@ -112,7 +112,7 @@ local function clock()
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
--- The steady clock of a queue as a function sees it that changes nothing; see `steady_clock`.
+-- The steady clock of a queue, for functions that change nothing; see `steady_clock`.
 local function steady(q, now) return math.max(now + q.skew, q.clock) end
 
 -- Ids as members of a sorted set, so that equal scores keep the order of the ids. An id is a number of at most
@@ -124,11 +124,14 @@ local function padded(id)
 end
 local function unpadded(member) return string.match(member, '[1-9]%d*') end
 
--- The states of a job besides `ready`, in which it is when it is in none of them: the sorted set that holds its
--- id, scored by a moment; the field of `meta` without which the set is not in use; what the job is when the
--- moment has come though nobody swept yet, if that changes anything; whether the moment is of the steady clock;
--- and whether the job still waits to be handed out. Whatever asks for the state of a job, lists or counts reads
--- this table; a further state is a further row here, and one in presque/job.py.
+-- The states of a job. A job that is in none of them is `ready`. Each row names
+--   key      the sorted set that holds the job's id, scored by a moment
+--   used     the field of `meta` that is set once the set is in use
+--   becomes  the state of the job once the moment has passed, even before a sweep (left out if nothing changes)
+--   steady   whether the moment is one of the steady clock
+--   waits    whether the job still waits to be handed out
+-- Everything that looks up, lists or counts states reads this table. To add a state, add a row here and one in
+-- presque/job.py.
 local STATES = {
   {name = 'scheduled', key = 'due', used = 'timed', becomes = 'ready', steady = true, waits = true},
   {name = 'leased', key = 'leased', used = 'leases', steady = true},
@@ -138,14 +141,14 @@ local STATES = {
 
 local KEYS_OF_A_QUEUE = 7
 local BRACE = 123  -- {
-local insiders = {}  -- of the call under way: its queues whose jobs are counted; as `used` what their namespace held before
--- What the call under way may still do: move so many `jobs` and `bytes` of them, see `affordable`; take so many jobs
--- where groups take `turns`; read so many bytes to `look` how old jobs are.
+local insiders = {}  -- the queues of the current call whose jobs are counted; `used`: what their namespace held before
+-- What the current call may still do: how many `jobs` and `bytes` it may move (`affordable`), how many jobs it may take
+-- where groups take `turns`, and how many bytes it may `look` at to find out how old jobs are.
 local spare = {}
-local NONE = {}  -- shared by all queues in whose calls nothing ended
+local NONE = {}  -- an empty table that all share and nobody changes
 
 -- The names of the keys that only queues with leases, policies, groups or Idempotency-Keys have. A call declares
--- the keys that every queue has; these are named after the first of them, and lie in the same slot.
+-- the keys that every queue has. The others are derived from the first of them, and are in the same slot.
 local function name_more(q)
   if q.leased then return end
   local prefix = string.sub(q.meta, 1, -5)
@@ -176,7 +179,7 @@ local function check_groups(q)
   for digit in string.gmatch(q.priorities, '%d') do redis.call('ZCARD', q.ring .. ':' .. digit) end
 end
 
--- What `meta` says of a queue with `more`.
+-- Read the fields of `meta` that only a queue with `more` has.
 local function open_more(q)
   name_more(q)
   local meta = redis.call('HMGET', q.meta, 'leases', 'tokens', 'clock', 'skew', 'memo_at', 'policy', 'grouped',
@@ -190,8 +193,8 @@ local function open_more(q)
   if q.leases then check_leases(q) end
 end
 
--- The keys of the queue whose first key is keys[first], and what `meta` says of it. Reads each key that is
--- in use once, so a key of a wrong type is an error here, before anything was written.
+-- Open a queue: the keys from keys[first] on, and its fields of `meta`. Reads each key that is in use once, so a key
+-- of a wrong type is an error here, before anything is written.
 local function open(keys, first)
   local meta = redis.call('HMGET', keys[first], 'seq', 'processed', 'failed', 'expired', 'stopped',
     'priorities', 'timed', 'rates', 'more', 'watched', 'busy', 'fetched', 'waited', 'ran', 'bytes')
@@ -247,8 +250,8 @@ local function add(list, one, other)
   list[#list + 1] = other
 end
 
--- How many of these jobs, from the first on, the call under way may still read and move: at least one in a call.
--- `hash` and `other`, if there is one, hold what has to be read and written of each.
+-- How many of these jobs, from the first on, the current call may still read and move: at least one in each call.
+-- `hash` and `other`, if given, hold what has to be read and written for each.
 local function affordable(ids, hash, other)
   for i, id in ipairs(ids) do
     if spare.jobs <= 0 or spare.bytes <= 0 then return i - 1 end
@@ -258,8 +261,8 @@ local function affordable(ids, hash, other)
   return #ids
 end
 
--- The members of a sorted set that are due by its scores, and their ids: as many as the call under way may still
--- move, and whether there are more.
+-- The members of a sorted set whose scores are due, and their ids: as many as the current call may still move, and
+-- whether there are more.
 local function due_members(set, now, hash, other)
   local members = redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, math.max(1, spare.jobs) + 1)
   local ids, some = {}, {}
@@ -294,7 +297,7 @@ local function count_states(q, now)
   counts.late = q.timed and redis.call('ZCOUNT', q.ttl, '-inf', clock) or 0
   counts.ready = rest - counts.late
   if counts.late > 0 and counts.scheduled > 0 then
-    -- After the clock was set back a job may outlive its ttl before its named moment comes: it is late, not scheduled.
+    -- After the clock was set back, a job's ttl may end before its named moment: it counts as late, not as scheduled.
     local late = redis.call('ZRANGEBYSCORE', q.ttl, '-inf', clock, 'LIMIT', 0, SWEEP)
     local due, both = redis.call('ZMSCORE', q.due, unpack(late)), 0
     for i = 1, #late do
@@ -305,7 +308,7 @@ local function count_states(q, now)
   return counts
 end
 
--- The key of the set of names, with which the names begin of what all queues share. Sets `q.name`, too.
+-- The key of the set of names. The names of all keys that the queues share begin with it. Sets `q.name` as well.
 local function registry_of(q)
   if not q.registry then
     local at = string.find(q.meta, '{', 1, true)
@@ -314,33 +317,33 @@ local function registry_of(q)
   return q.registry
 end
 
--- The keys of a queue of this name, from the set of names.
+-- The keys of the queue with this name; `registry` is the key of the set of names.
 local function keys_of(registry, name)
   local prefix, keys = string.sub(registry, 1, -10) .. '{' .. name .. '}:', {}
   for i, part in ipairs({'meta', 'jobs', 'ready', 'due', 'ttl', 'uniq', 'wake'}) do keys[i] = prefix .. part end
   return keys
 end
 
--- Tell every server that has somebody waiting, for this queue or for any that a pattern matches. Costs next to nothing
--- when nobody has subscribed.
+-- Notify every server with clients that wait for this queue, by its name or by a pattern. Costs next to nothing when
+-- nobody has subscribed.
 local function wake(q, ready, due_in)
   local said = ready .. ' ' .. (due_in and string.format('%.0f', due_in) or '')
   redis.call('SPUBLISH', q.wake, said)
   redis.call('SPUBLISH', registry_of(q) .. ':wake', q.name .. ' ' .. said)
 end
 
--- Tell those who watch the counts that those of this queue have changed.
+-- Notify those who watch counts that the counts of this queue have changed.
 local function touch(q) redis.call('SPUBLISH', registry_of(q) .. ':wake', q.name .. ' 0 ') end
 
--- Whether somebody may hear of jobs of any queue. A queue learns of it here, when it begins to hold jobs.
+-- Mark this queue as watched if somebody listens to all queues. Called when it begins to hold jobs.
 local function look_who_watches(q)
   if q.watched or redis.pcall('EXISTS', registry_of(q) .. ':watched') ~= 1 then return end
   q.watched = '1'
   redis.call('HSET', q.meta, 'watched', '1')
 end
 
--- Let patterns and the sweep find a queue that has got something to do. An index that is spoilt costs no job: the
--- queue stays unmarked, and is marked by the next call or by the sweep.
+-- Mark a queue as busy, so that patterns and the sweep find it. If the index is spoilt no job is lost: the queue stays
+-- unmarked until the next call or the sweep marks it.
 local function mark_busy(q)
   if q.busy then return end
   if type(redis.pcall('ZADD', registry_of(q) .. ':busy', 0, q.name)) ~= 'number' then return end
@@ -349,16 +352,16 @@ local function mark_busy(q)
   look_who_watches(q)
 end
 
--- Do something, which may fail for a queue that is spoilt. If there are other queues in the call it is passed over:
--- `spoilt` gets its position and what is wrong. Alone it is an error.
+-- Call `act`, which may fail because a queue is spoilt. If the call has other queues, the spoilt one is passed over, and
+-- its position and the error are added to `spoilt`. If it is the only one, the call fails.
 local function attempt(alone, spoilt, position, act, ...)
   if alone then return act(...) end
   local fine, wrong = pcall(act, ...)
   if not fine then add(spoilt, position, type(wrong) == 'table' and wrong.err or tostring(wrong)) end
 end
 
--- Do something with each queue of a call, in turn, once it is open; if `looks`, until there is no room to look at more.
--- Returns how many they were.
+-- Open each queue of a call in turn and call `act` with it. If `looks`, stop when the call may look at no more. Returns
+-- how many queues were looked at.
 local function each_queue(keys, spoilt, act, looks)
   local function open_and_act(first, position)
     local q = open(keys, first)
@@ -374,8 +377,8 @@ local function each_queue(keys, spoilt, act, looks)
   return #keys / KEYS_OF_A_QUEUE
 end
 
--- What the namespace of a queue held before this call: jobs, bytes; what it may hold: queues, jobs, bytes. Read once
--- in a call; nil where it cannot be read.
+-- What the namespace of a queue held before this call (jobs, bytes), and what it may hold (queues, jobs, bytes). Read
+-- once in a call; false if it cannot be read.
 local function used_of(q)
   if insiders.used == nil then
     local found = redis.pcall('HMGET', registry_of(q) .. ':used', 'jobs', 'bytes', 'queues_most', 'jobs_most', 'bytes_most')
@@ -384,8 +387,8 @@ local function used_of(q)
   return insiders.used
 end
 
--- Add what a call did to its queues to what their namespace holds: how many jobs came or went, and bytes of their
--- records. One write, however many there are: each is written to the disk as well.
+-- Add the jobs and the bytes that a call added or removed to what the namespace holds. It is one write however many
+-- queues there are, since every write also goes to disk.
 local function add_up()
   local jobs, grown = 0, 0
   for _, q in ipairs(insiders) do
@@ -397,10 +400,10 @@ local function add_up()
   redis.call('HSET', registry_of(insiders[1]) .. ':used', 'jobs', (used[1] or 0) + jobs, 'bytes', (used[2] or 0) + grown)
 end
 
--- Offer a function to the servers. `allow-oom` is on those that free memory or need none, so that a
--- full store can still be drained; `no-writes` lets a replica answer.
+-- Register a function for the servers to call. The flag `allow-oom` is for functions that free memory or need none, so
+-- that a full store can still be drained; `no-writes` lets a replica answer.
 --
--- What a call did to queues whose jobs are counted is added up when it has returned: see quotas.lua.
+-- After the function, what it did to queues whose jobs are counted is added up: see quotas.lua.
 local function offer(name, callback, flags)
   local function counting(keys, args)
     if #insiders > 0 then insiders = {} end

@@ -1,12 +1,12 @@
--- Single jobs: look at them, list them, change them, take them away, try dead ones again.
+-- Single jobs: show, list, change and delete them, and retry dead ones.
 
 -- show: one job; changes nothing.
 --
 -- keys   the keys of the queue
 -- args   id
--- reply  {id, state, moment, record, run, max_attempts, ahead}, or {} if there is no such job. The moment is when a
---        lease ends, a job is due, died, or is forgotten; '' for ready. The run is '' if it was never leased. `ahead`
---        is by how much the steady clock is ahead, since the record tells by that clock when its ttl ends.
+-- reply  {id, state, moment, record, run, max_attempts, ahead}, or {} if there is no such job. The moment is when the
+--        lease ends, or when the job is due, died, or will be forgotten; '' for ready. The run is '' if it was never
+--        leased. `ahead` is how far the steady clock is ahead, which is the clock of the ttl in the record.
 local function show(keys, args)
   local q, now, id = open(keys, 1), clock(), args[1]
   local record, _, state, moment = look_up(q, id, now)
@@ -14,8 +14,8 @@ local function show(keys, args)
   return told_of(q, id, record, state, moment, q.leases and redis.call('HGET', q.runs, id))
 end
 
--- Collects the rows of a page: those of the ids, in their order, that are in the state that was asked for. Bodies may
--- be large, so each is read by itself, until the page is full. Returns how many of the ids it has looked at.
+-- Collect the rows of a page: the jobs of these ids, in their order, that are in the wanted state. Bodies may be large,
+-- so they are read one at a time until the page is full. Returns how many of the ids were looked at.
 local function add_rows(q, now, page, ids, entries)
   for i, id in ipairs(ids) do
     if #page.rows >= page.limit or page.bytes <= 0 then return i - 1 end
@@ -35,9 +35,9 @@ end
 -- keys   the keys of the queue
 -- args   state, how many at most, where to go on: '' or what the call before replied, how many bytes they may
 --        fill
--- reply  {cursor for the next page or '', then each job as `show` tells it}. Ready jobs come in the order in which
---        they are handed out (in a queue with groups: newest first), scheduled and leased ones by their moment, the
---        latest first, dead and done ones by when they ended, the last first.
+-- reply  {cursor for the next page or '', then each job in the form of `show`}. Ready jobs come in the order in which
+--        they are handed out (in a queue with groups: newest first); scheduled and leased ones by their moment, dead
+--        and done ones by when they ended, both latest first.
 local function list(keys, args)
   local q, now = open(keys, 1), clock()
   local page = {state = args[1], limit = math.min(tonumber(args[2]), SWEEP), bytes = tonumber(args[4]), rows = {}}
@@ -48,12 +48,12 @@ local function list(keys, args)
   return {following, unpack(page.rows)}
 end
 
--- patch: change a job that waits.
+-- patch: change a waiting job.
 --
 -- keys   the keys of the queue
 -- args   id, priority or '', moment it becomes ready (ms) or '', delay in ms or '', a sealed body or ''
--- reply  'ok', 'missing', or the state that forbids it; 'moved' if it was moved 255 times; 'late' if its ttl
---        would end before it is due
+-- reply  'ok', 'missing', or the state in which it cannot be changed; 'moved' if it was moved 255 times already; 'late'
+--        if its ttl would end before it is due
 local function patch(keys, args)
   local q, now, id = open(keys, 1), clock(), args[1]
   local record, job, state = look_up(q, id, now)
@@ -93,7 +93,7 @@ local function patch(keys, args)
   begin(q, now)
   redis.call('HSET', q.jobs, id, record)
   q.grown = q.grown + #record - before
-  if run and run.more.saved then  -- that was about the job that it is no more
+  if run and run.more.saved then  -- saved for the job as it was before the change
     run.more.saved = nil
     redis.call('HSET', q.runs, id, pack_run(run))
   end
@@ -118,11 +118,11 @@ local function patch(keys, args)
   return 'ok'
 end
 
--- remove: take one job away, in whatever state.
+-- remove: delete one job, in any state.
 --
 -- keys   the keys of the queue
 -- args   id
--- reply  'deleted', 'missing', or 'cancelled': it is leased, its holder will be told, and it is not tried again
+-- reply  'deleted', 'missing', or 'cancelled' for a leased job: its holder will be told, and it is not tried again
 local function remove(keys, args)
   local q, now, id = open(keys, 1), clock(), args[1]
   local record, job, state = look_up(q, id, now)
@@ -146,10 +146,9 @@ end
 -- retry: let dead jobs be tried again.
 --
 -- keys   the keys of the queue
--- args   the id of one job; or '' for those that died first, then how many at most, ms between two of them, and
---        in how many ms the first is due
+-- args   the id of one job; or '' for those that died first, then how many at most, the ms between two of them, and
+--        after how many ms the first is due
 -- reply  {how many, how many dead jobs are left}; for one job 'ready', 'missing', or the state that it is in
---        instead
 local function retry(keys, args)
   local q, now, id = open(keys, 1), clock(), args[1]
   if not q.leases then check_leases(q) end
@@ -248,8 +247,8 @@ local function policy(keys, args)
   return q.policy
 end
 
--- rejoin: groups that were at their limit may have room now, since the policy was changed: let them have a turn, some
--- at a time. One that is missed gets its turn when one of its leases ends.
+-- rejoin: give groups a turn that were at their limit and may have room since the policy was changed, some at a time. A
+-- group that is missed gets its turn when one of its leases ends.
 --
 -- keys   the keys of the queue
 -- args   where to go on, '0' to begin

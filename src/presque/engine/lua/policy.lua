@@ -1,5 +1,5 @@
--- The policy of a queue: the settings that somebody changed, in the field `policy` of meta, as MessagePack.
--- commands/policy.py checks them and knows the words of the outside; here are the defaults and the units.
+-- The policy of a queue: the settings that were changed, in the field `policy` of meta, as MessagePack.
+-- commands/policies.py checks them and translates the names used outside. Here are the defaults and the units.
 local DEFAULTS = {
   lease = 60000,          -- ms
   max_attempts = 5,

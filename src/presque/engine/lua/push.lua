@@ -1,8 +1,9 @@
--- What one push asks for, as engine/pushing.py packs it (MessagePack), only what was asked for: `priority`,
--- `delayed` (a moment), `delay` and `ttl` (ms), `key` and `fingerprint` (its Idempotency-Key, and what tells the
--- request from others), `stamp` (era and moment of the recurring job `cron` that is pushed, as a text that grows with
--- them), `ahead` (ms that the clock of its schedule is ahead of the store's), and the extras of a record that are kept as they are: see records.lua. Returns the extras of the record,
--- and what else was asked for, with `due`, the place that it gets among the scheduled ones.
+-- Read the options of one push, which engine/pushing.py packs (MessagePack). Only what was asked for is there:
+-- `priority`, `delayed` (a moment), `delay` and `ttl` (ms), `key` and `fingerprint` (the Idempotency-Key, and what tells
+-- this request from others with it), `stamp` (era and moment of the recurring job `cron` that is pushed, as a text that
+-- grows with them), `ahead` (how many ms the clock of its schedule is ahead of the store's), and the extras that are
+-- kept in the record: see records.lua. Returns the extras, and what was asked for, with `due`, the score among the
+-- scheduled jobs.
 local KEPT = {'attempts', 'keep', 'uniq', 'until_done', 'group', 'trace', 'cron'}
 local function read_options(q, packed, now)
   local asked, extras = cmsgpack.unpack(packed), {}
@@ -19,7 +20,7 @@ local function read_options(q, packed, now)
   return extras, asked
 end
 
--- Whether a waiting job holds this uniq key. One whose ttl has run out no longer waits, swept or not.
+-- Whether a waiting job holds this uniq key. A job whose ttl has run out no longer waits, even before it is swept.
 local function held_by_waiting(q, key, now)
   local holder = redis.call('HGET', q.uniq, key)
   if not holder then return false end
@@ -37,7 +38,7 @@ local function stored_before(q, key, now)
   return before and now - (before[3] or now) <= IDEM_MS and before or nil
 end
 
--- Remember what was stored under which key: in two generations, so that each is kept for a day at least.
+-- Remember what was stored under which key. There are two generations, so that each key is kept for at least a day.
 local function remember_keys(q, now, entries)
   if #entries == 0 then return end
   if now - q.idem_at > IDEM_MS or now < q.idem_at then
@@ -50,8 +51,8 @@ end
 
 local SET_BACK_MS = 60000  -- as in engine/crons.py
 
--- Whether the last moment that was pushed of a recurring job is reason to refuse another one. A moment of the same era
--- that is yet to come is not: a clock that was wrong brought it, and whoever pushed it died before that was noted.
+-- Whether the last moment of a recurring job that was pushed is a reason to refuse this one. It is not if it is of the
+-- same era and still in the future: a wrong clock brought it, and the server that pushed it died before noting that.
 local function was_pushed(last, asked, now)
   if not last or last < asked.stamp then return false end
   local era, moment = string.match(last, '^(%d+):(%d+)$')
@@ -59,9 +60,9 @@ local function was_pushed(last, asked, now)
   return not (same_era and tonumber(moment) - asked.ahead > now + SET_BACK_MS)
 end
 
--- The extras of a job and what else is asked for; or nil and the answer instead: why it is refused, or {id} of the
--- job that an earlier push with its Idempotency-Key stored. `special` knows those of the same call.
--- Writes nothing, and reads each key that will be written.
+-- The extras of a job and what else is asked for. Otherwise nil and the answer: why it is refused, or {id} of the job
+-- that an earlier push with its Idempotency-Key stored. `special` has the jobs with options of the same call. Writes
+-- nothing, and reads each key that will be written.
 local function consider(q, options, now, special)
   local job, asked = read_options(q, options, now)
   if asked.key then
@@ -91,7 +92,7 @@ end
 
 local NO_OPTIONS = '\128'  -- an empty map: cmsgpack is not there yet while the library is loaded
 
--- How many more jobs may wait in a queue.
+-- How many more jobs a queue has room for.
 local function room_of(q)
   local most = policy_of(q).max_length
   if most == 0 then return math.huge end
@@ -103,7 +104,7 @@ local function room_of(q)
   return most - waiting
 end
 
--- Note where a job with options goes, until `place_special`.
+-- Note where a job with options belongs, for `place_special`.
 local function note_special(special, job, asked, seq, now)
   if asked.due then
     special.soonest = math.min(special.soonest or asked.due, asked.due)
@@ -128,8 +129,8 @@ local function note_special(special, job, asked, seq, now)
   end
 end
 
--- Put jobs with options where they go, and the others between them, in the order in which they came. Adds to
--- the fields of `meta` that are to be written.
+-- Put jobs with options where they belong, and the others between them, in the order of the push. Adds to the fields
+-- of `meta` that are to be written.
 local function place_special(q, now, special, ready, fields)
   local priorities = q.priorities
   for digit in string.gmatch(special.priorities or '', '%d') do
@@ -163,18 +164,13 @@ local function place_special(q, now, special, ready, fields)
   if count > 0 or soonest then wake(q, count, soonest and soonest - q.clock) end
 end
 
--- push: put jobs on one queue, each refused or stored on its own.
+-- push: put jobs on one queue. Each is stored or refused separately.
 --
 -- keys   the keys of the queue
 -- args   how many failures to count if a job is stored (a push that puts a failed job back says 1), '1' if
 --        all are to be stored or none, then for each job its options ('' for none) and its sealed body
--- reply  for each job its id, or {id} if it is there since an earlier push with its Idempotency-Key, {0} if this
---        or a later moment of its recurring job was pushed before, or a word:
---        'exists'   a waiting job holds its uniq key
---        'late'     its ttl would end before it is due
---        'differs'  its Idempotency-Key was used for something else
---        'full'     the queue is as long as its policy allows
---        'quota …'  its namespace has as much of something as it may, see quotas.lua
+-- reply  for each job its id; {id} if an earlier push with its Idempotency-Key stored it; {0} if this or a later moment
+--        of its recurring job was pushed before; or a word:
 local function push(keys, args)
   local q = open(keys, 1)
   local now, failures, together = clock(), tonumber(args[1]), args[2] == '1'

@@ -1,4 +1,4 @@
--- What a counter was a minute ago, from the notes that `write_note` made.
+-- The value of a counter a minute ago, from the notes that `write_note` made.
 local function a_minute_ago(q, now)
   local seq, processed, failed = q.seq, q.processed, q.failed
   for note in string.gmatch(q.rates, '[^ ]+') do
@@ -9,11 +9,12 @@ local function a_minute_ago(q, now)
   return seq, processed, failed
 end
 
--- stats: what there is to know about some queues; changes nothing.
+-- stats: the figures of some queues; changes nothing.
 --
 -- keys   the keys of each queue
--- reply  the names of the figures, position and reason of queues that are spoilt, how many queues were looked at, then
---        for each of these that is not spoilt its position and the figures in that order: how many jobs are in each state, counters, `oldest` (ms that the oldest ready job has waited, -1 for none), `started` (1 or 0), and the
+-- reply  the names of the figures, position and reason of queues that are spoilt, how many queues were looked at; then
+--        for each queue that is not spoilt its position and the figures in that order: how many jobs are in each state,
+--        counters, `oldest` (for how many ms the oldest ready job has waited, -1 for none), `started` (1 or 0), and the
 --        counters of the last minute
 local function stats(keys)
   local now = clock()
@@ -40,7 +41,7 @@ local function stats(keys)
   return reply
 end
 
--- held: how many jobs, of every state, some queues hold; changes nothing.
+-- held: how many jobs some queues hold, in all states; changes nothing.
 --
 -- keys   of each queue the key of its jobs
 -- reply  how many; a key of another type counts for nothing
@@ -123,16 +124,16 @@ local function control(keys, args)
   return q.stopped and 0 or 1
 end
 
--- Let the lists of groups be deleted a piece at a time (`clear_purged`): the key that names the groups gets another
--- name, which is noted. What the lists hold stands for no job any more.
+-- Leave the lists of groups to be deleted a piece at a time (`clear_purged`): rename the key that names the groups, and
+-- note its new name. The entries in these lists no longer stand for jobs.
 local function leave_to_sweep(q, key, name)
   if redis.call('EXISTS', key) == 0 then return end
   redis.call('RENAME', key, q.purged .. ':' .. q.purges .. ':' .. name)
   redis.call('RPUSH', q.purged, q.purges .. ':' .. name)
 end
 
--- purge: jobs of every state, counters, uniq keys and Idempotency-Keys go; the name, the policy, the id
--- sequence and whether the queue is stopped stay, so that the id of a purged job is never given to another.
+-- purge: delete jobs of every state, counters, uniq keys and Idempotency-Keys. The name, the policy, the id sequence
+-- and whether the queue is stopped stay, so that the id of a purged job is never given to another.
 --
 -- keys   the keys of the queue
 -- reply  how many jobs went
@@ -163,11 +164,11 @@ local function purge(keys)
   return q.size
 end
 
--- forget: let nothing of a queue stay in the store. It has been purged, and its name has been taken out of the set.
+-- forget: delete what is left of a queue. It was purged before, and its name was taken out of the set.
 --
 -- keys   the keys of the queue
--- reply  1; 0 if another call has to go on, since a purge left much behind; -1 if jobs came meanwhile: then the queue
---        lives, and has to be registered again
+-- reply  1; 0 if a purge left so much that another call has to continue; -1 if jobs came meanwhile: then the queue
+--        lives on, and has to be registered again
 local function forget_queue(keys)
   local q = open(keys, 1)
   if q.size > 0 then return -1 end
@@ -191,10 +192,10 @@ end
 
 local LAYOUT = '@LAYOUT@'
 
--- layout: in which layout the data of this namespace is. An empty one gets that of these functions.
+-- layout: the layout of the data in this namespace. An empty namespace gets the layout of these functions.
 --
 -- keys   the set of names, the channel of new names, the number of the layout
--- reply  the number; '1' is what wrote none
+-- reply  the number; '1' for data of versions that did not store one
 local function layout(keys)
   local found = redis.call('GET', keys[3])
   if found then return found end
@@ -218,7 +219,7 @@ end
 --
 -- keys   the set of names, the channel of new names, the number of the layout
 -- args   names
--- reply  how many of them are new; a namespace that has as many queues as it may takes no more
+-- reply  how many of them are new. A namespace with as many queues as it may have takes no more
 local function register(keys, args)
   local new, size = 0, redis.call('ZCARD', keys[1])
   local most = tonumber(redis.call('HGET', keys[1] .. ':used', 'queues_most') or math.huge)

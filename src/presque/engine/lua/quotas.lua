@@ -1,21 +1,21 @@
 -- What a namespace holds, and how much it may hold: queues, jobs, and bytes of their records.
 --
--- Jobs are counted in every namespace that was made (`ns:name`), and not in the server's own: there nothing of this costs
--- anything. `open` notes which queues of a call are counted, whoever writes or deletes records says how many came
--- (`q.came`) and by how many bytes (`q.grown`), and `add_up` adds it all up when the call returns. So what is counted is
--- exact at any moment, and a push that would be one too many is refused in the same step that would have stored it.
+-- Jobs are counted in every namespace that was made (`ns:name`), but not in the server's own, where none of this costs
+-- anything. `open` notes which queues of a call are counted. Whatever writes or deletes records adds to `q.came` (jobs)
+-- and `q.grown` (bytes), and `add_up` adds the sums when the call returns. So the counts are exact at any moment, and a
+-- push beyond the quota is refused in the same step that would have stored it.
 --
--- A write costs most, since it goes to the disk as well. So a call writes the sums once, and the bytes of a queue with
--- what else it writes into `meta` (`write_meta`); see bench/counting.py.
+-- The writes cost the most, since they also go to disk. So a call writes the sums once, and writes the bytes of a queue
+-- together with its other changes to `meta` (`write_meta`); see bench/counting.py.
 --
 --   ns:name:{:queues}:used       hash  jobs, bytes        what there is
---                                      queues_most, jobs_most, bytes_most  what there may be, where that is bound
---   ns:name:{:queues}:used:open  hash  server -> '<connections> <ms>', when it said so last
+--                                      queues_most, jobs_most, bytes_most  what there may be, where there is a limit
+--   ns:name:{:queues}:used:open  hash  server -> '<connections> <ms>', with the moment of its last report
 --
--- Bytes are those of records: 12 beside a body, and what was asked for with it. What is kept of a leased or finished
--- job beside its record, such as its result, is bound for each job and not counted.
+-- The bytes are those of records: the body, 12 bytes, and the extras. What is kept of a leased or finished job beside
+-- its record, such as its result, is bounded for each job and not counted.
 
--- What there is and may be in the namespace of a queue; nil where nothing is bound.
+-- What the namespace of a queue holds and may hold; nil if it has no limits.
 local function quotas_of(q)
   if not q.inside then return nil end
   local found = used_of(q)
@@ -29,7 +29,8 @@ local function quotas_of(q)
   return quotas
 end
 
--- Why another job, or `grown` of one that is there, with so many bytes is too much; if it is not, it is counted.
+-- Why another job of so many bytes, or `grown` bytes more of a stored one, would exceed a quota. If none is exceeded, it
+-- is counted.
 local function refused_by(quotas, bytes, grown)
   if quotas.refused then return quotas.refused end
   local jobs, size = quotas.jobs + (grown and 0 or 1), quotas.bytes + bytes
@@ -42,7 +43,7 @@ local function refused_by(quotas, bytes, grown)
   quotas.jobs, quotas.bytes = jobs, size
 end
 
--- Why something may not be kept of a queue that had no job yet, if so.
+-- Why a queue that has no job yet may not be created, or nil if it may.
 local function refused_new(q)
   local quotas = q.seq == 0 and quotas_of(q)
   return quotas and quotas.refused
@@ -61,12 +62,12 @@ local function quota(keys, args)
   return 1
 end
 
-local HEARD_MS = 15000  -- a server that has said nothing for so long has no connections
+local HEARD_MS = 15000  -- a server that has not reported for this long has no connections
 
--- usage: what a namespace holds. A server says how many connections it has there.
+-- usage: what a namespace holds. A server reports how many connections it has there.
 --
 -- keys   its set of names, used, used:open
--- args   server, or '' to say nothing; how many connections
+-- args   server, or '' to report nothing; how many connections
 -- reply  queues, jobs, bytes, connections of all servers
 local function usage(keys, args)
   local now, queues, used = clock(), redis.call('ZCARD', keys[1]), redis.call('HMGET', keys[2], 'jobs', 'bytes')

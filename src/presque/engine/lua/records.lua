@@ -1,4 +1,4 @@
--- Records: what is known of a job, as bytes, in the hash `jobs`.
+-- Records: a job as bytes, in the hash `jobs`.
 --
 --   byte 1      the layout of the record: PLAIN, or EXTENDED if there are extras
 --   byte 2      priority
@@ -6,9 +6,9 @@
 --   EXTENDED    2 bytes of length, then the extras: a MessagePack map of what was asked for, see below
 --   the rest    the sealed body: 4 bytes of CRC-32 of the body, then the body as it came
 --
--- 25 bytes of body make 37 of record; see bench/memory.py. The functions never look into a sealed body: the
--- server seals it when it is pushed, and checks it when it is handed out (presque/engine/records.py, which reads
--- the same layout). Extras that are there:
+-- A body of 25 bytes makes a record of 37; see bench/memory.py. The functions never look into a sealed body: the server
+-- seals it when it is pushed, and checks it when it is handed out (presque/engine/records.py, which reads the same
+-- layout). The extras:
 --
 --   uniq        the uniq key that it holds            until_done  true if it holds it until it is done
 --   expires_at  when its ttl ends (steady clock, ms)  run_at      when a job that was scheduled is due (ms)
@@ -17,13 +17,13 @@
 --   group       whose turn it shares                  trace       its traceparent
 --   cron        the recurring job that pushed it
 --
--- A further field of a job is a further name in this map. A first byte that is none of the two says that the
--- record is damaged, or from a presque that is not known here: the job is handed out to nobody.
+-- To add a field, add a name to this map. Any other first byte means that the record is damaged, or comes from a version
+-- of presque that is not known here. Such a job is never handed out.
 
 local PLAIN, EXTENDED = 16, 17
 
--- What the extras of a record say; nothing of most jobs, so they share one table. A table for each is a tenth of
--- the time of a fetch.
+-- The extras of a record. Most jobs have none, so they share one empty table: a table for each takes a tenth of the time
+-- of a fetch.
 local NOTHING = {}
 local DAMAGED = {damaged = true}
 local function parse(record)
@@ -34,7 +34,7 @@ local function parse(record)
   return good and type(extras) == 'table' and extras or DAMAGED
 end
 
--- The record of a job with these extras. Fails, before anything is written, if they are too many.
+-- The record of a job with these extras. Fails before anything is written if they are too long.
 local function record_of(extras, priority, pushed_at, sealed)
   if next(extras) == nil then return struct.pack('>BBI6', PLAIN, priority, pushed_at) .. sealed end
   local packed = cmsgpack.pack(extras)
@@ -51,16 +51,16 @@ end
 local function priority_of(record) return string.byte(record, 2) end
 local function pushed_at_of(record) return (struct.unpack('>I6', record, 3)) end
 
--- What stands for a job in a ready list: its id, and once it was moved within the queue (PATCH) also how
--- often, so that what it left behind in another place is known for nothing.
+-- The entry of a job in a ready list: its id, and after a move within the queue (PATCH) also the number of moves. So an
+-- entry that it left in another place is known to be stale.
 local function entry_of(id, job)
   local place = job.place
   return place and id .. 'v' .. place or id
 end
 
--- Go through what a hash holds of many jobs: a few at first, then as many at a time as fill LOOK_BYTES by the size
--- of those before, LOOK at most. `visit` gets the id, the value (false if there is none) and the position in `ids`, and
--- may return true to stop.
+-- Go through the values that a hash has for many jobs: a few at first, then as many at a time as should fill LOOK_BYTES
+-- given the sizes so far, LOOK at most. `visit` gets the id, the value (false if there is none) and the position in
+-- `ids`. It may return true to stop.
 local function each_value(hash, ids, visit)
   local first, most = 1, 4
   while first <= #ids do
@@ -76,7 +76,7 @@ end
 
 local function each_record(q, ids, visit) return each_value(q.jobs, ids, visit) end
 
--- Forget that these jobs held their uniq keys, but only where they still do.
+-- Release the uniq keys of these jobs, where they still hold them.
 local function release_uniq(q, keys, ids)
   if #keys == 0 then return end
   local holders = redis.call('HMGET', q.uniq, unpack(keys))
@@ -87,7 +87,7 @@ local function release_uniq(q, keys, ids)
   if #free > 0 then redis.call('HDEL', q.uniq, unpack(free)) end
 end
 
--- Delete records. `bytes` is how many they have, where that is known.
+-- Delete records. `bytes` is their total size, if known.
 local function delete_records(q, ids, bytes)
   if q.inside and not bytes then
     bytes = 0
@@ -97,7 +97,7 @@ local function delete_records(q, ids, bytes)
   if bytes then q.grown = q.grown - bytes end
 end
 
--- Note how a job of a recurring one ended, for those who look at it. One that cannot be noted costs no job.
+-- Note how a job of a recurring job ended, to be shown with it. If that fails, no job is lost.
 local OUTCOME_BYTES = 200
 local function note_outcome(q, cron, word, now, id, text)
   name_more(q)
@@ -105,10 +105,9 @@ local function note_outcome(q, cron, word, now, id, text)
   redis.pcall('HSET', q.recurred, cron, said)
 end
 
--- Take jobs out of the queue for good: record, run, ttl and uniq key. `ids` are strings, `jobs` what `parse`
--- said of them by position, where it said anything; what lists or sets hold the ids is up to the caller. `bytes` is
--- how many the records have, where that is known. `outcome` is how they ended, `now` when; nothing where that is noted
--- elsewhere.
+-- Delete jobs: record, run, ttl and uniq key. `ids` are strings, `jobs` is what `parse` said about them by position, if
+-- anything. The caller removes the ids from lists and sets. `bytes` is the total size of the records, if known.
+-- `outcome` is how the jobs ended and `now` when; nil if that is noted elsewhere.
 local function forget(q, ids, jobs, bytes, outcome, now)
   if #ids == 0 then return end
   local timed, uniq_keys, uniq_ids = {}, {}, {}

@@ -1,7 +1,7 @@
--- Runs: what happened to a job since it was first handed out for a while, in the hash `runs` beside its record,
--- which never changes meanwhile:
+-- Runs: what has happened to a job since it was first leased. They are in the hash `runs`; the record of the job does not
+-- change meanwhile:
 --
---   byte 1        PLAIN or EXTENDED, as its record is: of a plain job nothing has to be read to settle it
+--   byte 1        PLAIN or EXTENDED, the same as its record: a plain job can be settled without reading the record
 --   byte 2        priority
 --   bytes 3-4     attempt: how many times it was handed out
 --   bytes 5-10    when the lease ends (steady clock)      bytes 11-14  how long it was given for (ms)
@@ -10,14 +10,14 @@
 --   then          the token, '' when nobody holds the job; who got it; and if there is more, a MessagePack map:
 --
 --   errors    the last 10: {at, worker, error, backtrace}
---   progress, result                                as told by the worker: JSON as it came
---   saved     what the job left for its next attempt: JSON as it came; goes when it is done
+--   progress, result                                JSON from the worker, unchanged
+--   saved     what the job saved for its next attempt: JSON, unchanged; removed when the job is done
 --   told_again  true once a repeated request got the same lease
 --   cancel    true once somebody deleted it while it was leased
 --   finished  when it was done or died (ms)         reason    why it is dead
 --
--- All jobs that one call leased have the same token, so that their runs are for the most part the same bytes,
--- which are made and read once a call. presque/engine/records.py reads the same layout.
+-- All jobs that one call leased have the same token, so most of their runs are the same bytes, which are packed and
+-- unpacked once a call. presque/engine/records.py reads the same layout.
 
 local ERRORS_MOST = 10
 local ERRORS_BYTES = 64 * 1024  -- of all but the last one
@@ -25,7 +25,7 @@ local ATTEMPTS_MOST = 65535
 local RUN_HEADER = 23
 local MEMO_MS, MEMO_MOST = 60000, 250000
 
--- The steady clock of a queue, and what is to be remembered of it.
+-- Move the steady clock of a queue forward, and return it.
 local function steady_clock(q, now)
   local wall = now + q.skew
   if wall < q.clock then
@@ -36,10 +36,10 @@ local function steady_clock(q, now)
   return wall
 end
 
--- Remember the clock. Every function does so that gave, ended or looked at leases, or noted anything timed.
+-- Store the steady clock. Every function does this that gave, ended or looked at leases, or noted anything timed.
 local function keep_clock(q) redis.call('HSET', q.meta, 'clock', q.clock, 'skew', q.skew) end
 
--- What a run says: a table of the caller's own. `more` holds the map.
+-- Unpack a run into a new table. `more` holds the map.
 local function read_run(packed)
   local layout, priority, attempt, ends, ms, at, of_token, of_worker = struct.unpack('>BBI2I6I4I6BI2', packed)
   local token_ends = RUN_HEADER + of_token
@@ -73,7 +73,7 @@ local function new_run(job, priority)
     more = {}}
 end
 
--- What was answered a moment ago: kept in two generations of a minute or MEMO_MOST answers each.
+-- Recent answers, kept in two generations of a minute or MEMO_MOST answers each.
 local function remember(q, now, entries)
   if #entries == 0 then return end
   if now - q.memo_at > MEMO_MS or now < q.memo_at or redis.call('HLEN', q.memo) > MEMO_MOST then
@@ -91,8 +91,8 @@ end
 
 local function max_attempts(q, job) return job.attempts or policy_of(q).max_attempts end
 
--- Keep a failure, and of those before it, newest first, what fits into ERRORS_BYTES: a backtrace that does not is
--- dropped, and a text is cut. Otherwise a job could carry more than a megabyte into each call that touches it.
+-- Add a failure. Of the earlier ones, newest first, keep what fits into ERRORS_BYTES: a backtrace that does not fit is
+-- dropped, and a text is cut. Otherwise each call that touches the job could have to carry more than a megabyte.
 local function add_error(run, now, text, backtrace)
   local errors = run.more.errors or {}
   run.more.errors = errors
@@ -122,7 +122,7 @@ local function leave_groups(q, left)
   end
 end
 
--- The end of jobs, for those who wait for it and those who watch.
+-- Note the end of jobs, for those who wait for it or watch.
 local function ended(q, how, ids)
   if #ids == 0 then return end
   happened(q, how, #ids, ids)
@@ -130,15 +130,15 @@ local function ended(q, how, ids)
   add(q.ended, how, table.concat(ids, ','))
 end
 
--- Wake those who wait for the end of a job.
+-- Notify those who wait for the end of a job.
 local function tell_ends(q)
   if #q.ended == 0 then return end
   name_more(q)
   redis.call('SPUBLISH', q.ends, table.concat(q.ended, ' '))
 end
 
--- What becomes of many leased jobs at once: decided first, one by one, then written with few commands by
--- `write_fates`. `members` are those of `leased` that go.
+-- The fates of many leased jobs: decided first, one by one, then written with few commands by `write_fates`. `members`
+-- are the members to remove from `leased`.
 local function new_fates()
   return {
     members = {}, extended = {}, back = {}, later = {}, died = {}, kept = {}, gone = {}, gone_jobs = {},
@@ -159,14 +159,14 @@ local function free_uniq(fates, id, job)
   fates.free_keys[#fates.free_keys + 1], fates.free_ids[#fates.free_ids + 1] = job.uniq, id
 end
 
--- It leaves the queue for good.
+-- The job is deleted.
 local function fate_gone(fates, id, job)
   local gone = fates.gone
   gone[#gone + 1] = id
   if job ~= NOTHING then fates.gone_jobs[#gone] = job end
 end
 
--- It will not be tried again.
+-- The job is dead: it will not be tried again.
 local function fate_dead(fates, id, job, run, now, reason)
   run.token, run.more.finished, run.more.reason = '', now, reason
   if job.cron then
@@ -179,14 +179,14 @@ local function fate_dead(fates, id, job, run, now, reason)
   free_uniq(fates, id, job)
 end
 
--- It goes to the head of the list that it came from.
+-- The job goes back to the head of its ready list.
 local function fate_back(q, fates, id, job, run)
   run.token, fates.runs[id] = '', run
   collect(q, fates.back, run.priority, job.group, entry_of(id, job))
   fates.ready = fates.ready + 1
 end
 
--- The oldest dead ones go when there are too many.
+-- When there are too many dead jobs, delete the oldest.
 local function trim_dead(q)
   local over = redis.call('ZCARD', q.dead) - policy_of(q).dead_most
   if over <= 0 then return end
@@ -198,7 +198,7 @@ local function trim_dead(q)
   happened(q, 'deleted', #ids, ids)
 end
 
--- Write what was decided. Nothing here can fail: the keys were read when the queue was opened.
+-- Write the fates. Nothing here can fail: the keys were read when the queue was opened.
 local function write_fates(q, fates)
   if #fates.extended > 0 then redis.call('ZADD', q.leased, unpack(fates.extended)) end
   if #fates.members > 0 then redis.call('ZREM', q.leased, unpack(fates.members)) end
@@ -228,8 +228,8 @@ local function write_fates(q, fates)
   if #fates.died > 0 then trim_dead(q) end
 end
 
--- What the records of some leased jobs say, by id: of those whose runs say that it is nothing, without reading.
--- Those whose records are gone are left out. There may be fewer runs than ids.
+-- What `parse` says about some leased jobs, by id. Records are not read if the runs say that they are plain. Jobs whose
+-- records are gone are left out. There may be fewer runs than ids.
 local function jobs_of(q, ids, runs)
   local jobs, special = {}, {}
   for i = 1, #runs do
@@ -276,7 +276,7 @@ local function reclaim(q, now)
   return fates.ready, more
 end
 
--- Drop finished jobs that were kept long enough. Returns whether there are more.
+-- Drop finished jobs whose time to be kept is over. Returns whether there are more.
 local function drop_done(q, now)
   local members, ids, more = due_members(q.done, now, q.jobs, q.runs)
   if #members == 0 then return more end

@@ -5,8 +5,8 @@ local MS_MOST = 2 ^ 47
 local settle
 do  -- a library has room for 200 local names at once: those in here end with the block
 
--- A number of ms from the outside, nil if it is not given. Fails, before anything is written, if it makes no
--- sense.
+-- A number of ms from a request, nil if it is not given. Fails before anything is written if it is not a sensible
+-- number.
 local function ms_of(value)
   if value == nil then return nil end
   if type(value) ~= 'number' or not (value >= 0 and value <= MS_MOST) then
@@ -15,23 +15,24 @@ local function ms_of(value)
   return math.floor(value)
 end
 
--- After how many ms a job is retried that failed for the n-th time. `random` is from 0 to 1.
+-- After how many ms a job is retried that has failed for the n-th time. `random` is from 0 to 1.
 local function backoff(q, attempt, random)
   local policy = policy_of(q)
   local delay = 0
-  if policy.backoff_first > 0 then  -- zero times a power beyond all numbers is not a number
+  if policy.backoff_first > 0 then  -- zero times infinity is not a number
     delay = math.min(policy.backoff_first * policy.backoff_factor ^ (attempt - 1), policy.backoff_most)
   end
   return math.floor(delay * (1 + policy.backoff_jitter * (2 * random - 1)))
 end
 
--- What each verb does to a job that the caller holds: it decides the fate of the job, and returns the word and
--- the moment for the answer. `run` is shared by all jobs whose runs are the same bytes: `own_run` gives one to change.
+-- What each verb does to a job that the caller holds. It decides the fate of the job, and returns the word and the
+-- moment for the answer. `run` is shared by all jobs whose runs are the same bytes; `own_run` gives a job a run of its
+-- own that may be changed.
 local verbs = {}
 
 local function own_run(fates, id, run) return fates.runs[id] or read_run(run.packed) end
 
--- Let a job whose lease is over be ready after `delay` ms.
+-- Make a job whose lease is over ready after `delay` ms.
 local function again(q, fates, id, job, run, now, delay)
   if delay <= 0 then
     fate_back(q, fates, id, job, run)
@@ -43,7 +44,7 @@ local function again(q, fates, id, job, run, now, delay)
   return 'scheduled', now + delay
 end
 
--- What a job shows, and what it leaves for its next attempt; null leaves nothing.
+-- Note the progress that a job shows, and what it saves for its next attempt; null saves nothing.
 local function note_told(run, fields)
   if fields.progress then run.more.progress = fields.progress end
   if fields.saved then run.more.saved = not string.find(fields.saved, '^%s*null%s*$') and fields.saved or nil end
@@ -123,7 +124,7 @@ local function holds(list, value)
   return false
 end
 
--- What to answer about a lease that the caller does not hold.
+-- The answer for a lease that the caller does not hold.
 local function not_held(q, fates, id, key)
   local before = recall(q, key)
   if before then
@@ -136,16 +137,16 @@ local function not_held(q, fates, id, key)
   return 404
 end
 
--- In a full store leases end as ever, and what comes with them must not make it fuller: long texts are cut, and
--- long results, progress and what jobs save are left out.
+-- In a full store leases end as usual, but must not use more memory: long texts are cut, and long results, progress and
+-- what jobs save are left out.
 local lean
 do
   local MOST_OF_FULL = 200  -- bytes of a text that a full store still takes
 
-  -- Whether the store is over its memory limit. A function that may run then cannot tell otherwise.
+  -- Whether the store is over its memory limit. A function with `allow-oom` has no other way to find out.
   local function is_full()
     local said = redis.pcall('INFO', 'memory')
-    if type(said) ~= 'string' then return false end  -- its user may not ask
+    if type(said) ~= 'string' then return false end  -- the user of this connection may not ask
     local used, most = string.match(said, '\nused_memory:(%d+)'), string.match(said, '\nmaxmemory:(%d+)')
     return used and most and tonumber(most) > 0 and tonumber(used) > tonumber(most)
   end
@@ -159,7 +160,7 @@ do
     fields[name] = cut .. ' … (cut: the store was full)'
   end
 
-  -- Returns whether the store is full, if it had to ask: `full` is what the call before returned.
+  -- Returns whether the store is full, if it had to find out: `full` is what the call before returned.
   lean = function(fields, full)
     local long = false
     for _, value in pairs(fields) do long = long or is_long(value) end
@@ -176,7 +177,7 @@ do
   end
 end
 
--- What is asked: {verb=, token=, fields=, first=, last=} for each group, and the ids one after the other.
+-- Read the arguments: {verb=, token=, fields=, first=, last=} for each group, and the ids one after the other.
 local function read_groups(args)
   local groups, ids, full = {}, {}, nil
   for at = 2, #args, 4 do
@@ -192,7 +193,7 @@ local function read_groups(args)
   return groups, ids
 end
 
--- The runs of the jobs that are settled: of as many of them, from the first on, as the call may read and write.
+-- The runs of the jobs to settle: of as many, from the first on, as the call may read and write.
 local function runs_to_settle(q, groups, ids)
   local runs, at = {}, 1
   each_value(q.runs, ids, function(id, run, n)
@@ -206,7 +207,7 @@ local function runs_to_settle(q, groups, ids)
   return runs
 end
 
--- Whether so many groups lost a lease that the call should end: those with a limit may all get their turn again.
+-- Whether so many groups lost a lease that the call should end, since all those with a limit may have a turn again.
 local function many_left(q, fates)
   return q.policy and fates.groups_left >= LOOK and policy_of(q).group_leased > 0
 end
@@ -228,8 +229,8 @@ end
 --        Only once if all are the same word or number, as most are. Fewer answers if there is much to write, at least
 --        one: the other jobs are as before, to be settled by another call; then after a 0
 --
--- A call that is repeated gets the same answer again for a minute or two, and has no further effect. In a store over
--- its memory limit long texts are cut or left out, see `lean`.
+-- A repeated call gets the same answer for a minute or two, and has no further effect. In a store over its memory limit
+-- long texts are cut or left out, see `lean`.
 settle = function(keys, args)
   local q, now = open(keys, 1), clock()
   if not q.leases then check_leases(q) end
@@ -240,8 +241,8 @@ settle = function(keys, args)
   local packed = runs_to_settle(q, groups, ids)
   local jobs, fates = jobs_of(q, ids, packed), new_fates()
   local replies, memo, alike = {}, {}, true
-  local answered = {}  -- a repetition within the call
-  local seen = {}      -- what each run says, by its bytes: many are the same
+  local answered = {}  -- by key: the answer, for a repetition within this call
+  local seen = {}      -- runs that were read, by their bytes: many are the same
 
   for _, group in ipairs(groups) do
     local verb, token, fields = group.verb, group.token, group.fields

@@ -1,8 +1,8 @@
--- In which state a job is, all the jobs of a state one after the other, and how jobs leave a state from outside.
+-- The state of a job, all jobs of a state one after the other, and how jobs are taken out of a state by a request.
 
 local AHEAD_MOST = 10000
 
--- In which state a job is, and since or until when: {state, moment}. `job` is what its record says.
+-- The state of a job, and since or until when: {state, moment}. `job` is what `parse` returned.
 local function state_of(q, id, job, now)
   local member, clock = padded(id), steady(q, now)
   local late = job.expires_at and job.expires_at <= clock
@@ -22,7 +22,7 @@ local function state_of(q, id, job, now)
   return 'ready', nil
 end
 
--- A job that is there: its record, what that says, its state and the moment. Nil if there is none.
+-- Look up a job: its record, what `parse` says of it, its state and the moment. Nil if there is none.
 local function look_up(q, id, now)
   local record = redis.call('HGET', q.jobs, id)
   if not record then return nil end
@@ -32,7 +32,7 @@ local function look_up(q, id, now)
   return record, job, state, moment
 end
 
--- What there is to know of a job for `show` and `list`.
+-- What `show` and `list` return about a job.
 local function told_of(q, id, record, state, moment, run)
   return {
     id, state, moment and string.format('%.0f', moment) or '', record, run or '', max_attempts(q, parse(record)),
@@ -40,16 +40,15 @@ local function told_of(q, id, record, state, moment, run)
   }
 end
 
--- Members and scores of a sorted set, from one place to another: from the highest score on, or the other way round if
--- `upward`.
+-- Members and scores of a sorted set between two positions: from the highest score on, or from the lowest if `upward`.
 local function rows_of(key, first, last, upward)
   if upward then return redis.call('ZRANGE', key, first, last, 'WITHSCORES') end
   return redis.call('ZREVRANGE', key, first, last, 'WITHSCORES')
 end
 
--- How many members of a sorted set stand before the row that a cursor names or named, that row included; from the
--- highest score on, and of equal scores from the last member on, or the other way round if `upward`. Rows that went
--- meanwhile change nothing.
+-- How many members of a sorted set come before the row that a cursor names or named, including that row: from the
+-- highest score on, and among equal scores from the last member on, or the other way round if `upward`. Rows that were
+-- removed meanwhile make no difference.
 local function rows_before(key, score, member, upward)
   if redis.call('ZSCORE', key, member) == score then
     return (upward and redis.call('ZRANK', key, member) or redis.call('ZREVRANK', key, member)) + 1
@@ -65,8 +64,7 @@ local function rows_before(key, score, member, upward)
   return low
 end
 
--- Jobs of a state that has a sorted set: those with the latest moment first, or last if `upward`. The cursor is
--- 'score:member'.
+-- Jobs of a state with a sorted set, the latest moment first, or last if `upward`. The cursor is 'score:member'.
 local function walk_set(key, cursor, most, upward, visit)
   local score, member = string.match(cursor, '^(%d+):(%d+)$')
   local first = score and rows_before(key, score, member, upward) or 0
@@ -80,9 +78,9 @@ local function walk_set(key, cursor, most, upward, visit)
   return ''
 end
 
--- Ready jobs in the order in which they are handed out. The cursor is 'priority:position:entry' of the last one that
--- was looked at: what was taken since has moved it nearer to the head of its list, or off it. An entry '-' stands for
--- the place before the first.
+-- Ready jobs in the order in which they are handed out. The cursor is 'priority:position:entry' of the last entry that
+-- was looked at. If jobs were taken since, that entry is nearer to the head of its list, or gone. An entry '-' stands
+-- for the place before the first.
 local function walk_ready(q, cursor, most, visit)
   local from, position, entry = string.match(cursor, '^(%d):(%d+):(.+)$')
   local looked = 0
@@ -109,8 +107,8 @@ local function walk_ready(q, cursor, most, visit)
   return ''
 end
 
--- The same of a queue with groups, whose order depends on turns: by their ids, the newest first, or last if `upward`.
--- The cursor is the id of the one to look at next.
+-- The same for a queue with groups, whose order depends on turns: by id, the newest first, or last if `upward`. The
+-- cursor is the id of the next job to look at.
 local function walk_grouped(q, cursor, most, upward, visit)
   local id = tonumber(cursor) or (upward and 1 or q.seq)
   if not upward then id = math.min(id, q.seq) end
@@ -127,9 +125,9 @@ local function walk_grouped(q, cursor, most, upward, visit)
   return id > 0 and id <= q.seq and string.format('%.0f', id) or ''
 end
 
--- Go through the jobs of one state, about `most` of them at most, from `cursor` on: '' or what a call before returned.
--- `visit` gets ids, what stands for them in their list (nil if they are in none), and for a state with a sorted set
--- its members and scores; it returns how many of them it has looked at. Returns the cursor to go on with, '' at the end.
+-- Go through the jobs of one state, about `most` of them at most, from `cursor` on: '' or what the last call returned.
+-- `visit` gets the ids, their entries in the ready list (nil if they are in none), and for a state with a sorted set its
+-- members and scores. It returns how many it has looked at. Returns the cursor to go on with, '' at the end.
 local function walk(q, state, cursor, most, upward, visit)
   name_more(q)
   if state == 'ready' then
@@ -142,14 +140,14 @@ local function walk(q, state, cursor, most, upward, visit)
   error(redis.error_reply('ERR there is no state ' .. state))
 end
 
--- Read the keys from which a job is taken away, before anything is written.
+-- Read the keys from which a job will be removed, before anything is written.
 local function check_removal(q, record, job)
   redis.call('ZCARD', q.ttl)
   redis.call('ZCARD', q.due)
   redis.call('LLEN', list_for(q, priority_of(record), job.group))
 end
 
--- Take what stands for no job off the head of a ready list, SWEEP entries at most. Returns how many.
+-- Remove entries without a job from the head of a ready list, SWEEP at most. Returns how many.
 local function trim_head(q, list)
   local gone = 0
   while gone < SWEEP do
@@ -164,9 +162,9 @@ local function trim_head(q, list)
   return gone
 end
 
--- Take jobs that nobody holds away, in whatever state: each was `how` ('deleted', 'moved'). `lists` are the ready lists
--- that may hold some of them: what stands for a job that is gone is taken off their heads; elsewhere it stays until
--- its turn, when it is skipped.
+-- Remove jobs that nobody holds, in any state; `how` is 'deleted' or 'moved'. `lists` are the ready lists that may hold
+-- some of them. Entries of removed jobs at the head of these lists are removed; elsewhere they stay until their turn,
+-- and are skipped then.
 local function take_away(q, how, ids, jobs, lists)
   if #ids == 0 then return end
   local members = {}
@@ -181,7 +179,7 @@ local function take_away(q, how, ids, jobs, lists)
   for list in pairs(lists) do trim_head(q, list) end
 end
 
--- Retry dead jobs: their attempts count from 0, their errors are kept; the n-th at `first` + n times `gap` ms
+-- Retry dead jobs. Their attempts count from 0, and their errors are kept. The n-th is due `first` + n times `gap` ms
 -- from now.
 local function revive(q, ids, now, first, gap)
   steady_clock(q, now)

@@ -1,5 +1,5 @@
--- Delete lists of groups that purges left behind, some groups at a time. Returns whether more are left. A group
--- that has had jobs since keeps its lists: what the purge left in them stands for no job and is skipped.
+-- Delete lists of groups that purges left behind, some groups at a time. Returns whether more are left. A group that
+-- has had jobs since then keeps its lists: the old entries in them stand for no job and are skipped.
 local function clear_purged(q)
   local name = redis.call('LINDEX', q.purged, 0)
   if not name then return false end
@@ -31,7 +31,7 @@ local function clear_purged(q)
   return q.leftovers > 0
 end
 
--- Drop jobs whose ttl has run out. Returns whether there are more.
+-- Drop jobs whose ttl has run out. Returns whether there are more to drop.
 local function expire(q, now)
   local members, ids, more = due_members(q.ttl, q.clock, q.jobs)
   if #members == 0 then return more end
@@ -78,8 +78,8 @@ local function promote(q, now)
   return #members, more
 end
 
--- Let time do its work on one queue, a bounded piece of it. Returns how many jobs became ready, whether
--- more is left to do now, and in how many milliseconds something is due next (nil for nothing).
+-- Do what is due in one queue, up to a bound. Returns how many jobs became ready, whether more is due now, and in how
+-- many milliseconds something is due next (nil for nothing).
 local function pass_time(q, now)
   local ready, more, next_due = 0, false, nil
   if q.leases then
@@ -105,8 +105,8 @@ local function pass_time(q, now)
   return ready, more, next_due
 end
 
--- Whether a queue has been empty and unused for as long as its policy `expires` says. The notes of the counters tell
--- when it was used last; a note is made up to SNAPSHOT_MS late. A stopped queue was stopped by somebody, and stays.
+-- Whether a queue has been empty and unused for as long as its policy `expires` says. The notes of the counters tell when
+-- it was last used; a note is made up to SNAPSHOT_MS late. A queue that somebody stopped stays.
 local function has_expired(q, now)
   local expires = policy_of(q).expires
   if expires == 0 or q.size > 0 or q.stopped then return false end
@@ -116,13 +116,14 @@ local function has_expired(q, now)
   return false
 end
 
--- Whether time or a taker may find something to do in a queue, now or later.
+-- Whether the sweep or a taker may find something to do in a queue, now or later.
 local function has_work(q)
   if q.leftovers > 0 or (q.policy and policy_of(q).expires > 0) then return true end
   return redis.call('HLEN', q.jobs) > (q.leases and redis.call('ZCARD', q.dead) or 0)
 end
 
--- Have the name of a queue among the busy ones, or not, as it is. Mends what is lost or left there.
+-- Add the name of a queue to the busy ones, or remove it, whichever is right. Repairs an index that has lost the name or
+-- kept it too long.
 local function note_work(q)
   local busy = registry_of(q) .. ':busy'
   if has_work(q) then
@@ -134,7 +135,7 @@ local function note_work(q)
   end
 end
 
--- sweep: let time do its work on some queues though nobody fetches from them.
+-- sweep: do what is due in some queues, although nobody fetches from them.
 --
 -- keys   the keys of each queue
 -- reply  1 if another call would find more to do at once, else 0; the positions of the queues that have expired; then

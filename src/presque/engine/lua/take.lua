@@ -1,16 +1,16 @@
--- Taking: jobs are handed out, for good or for a while. Both are one act, `hand_out`, with two endings: `forget` lets
--- the jobs go (fetch, deliver), `hold` lets them be held until a moment (lease).
+-- Taking: jobs are handed out for good (fetch, deliver) or for a while (lease). Both go through `hand_out`, which takes
+-- an ending: `for_good` forgets the jobs, `hold` keeps them leased until a moment.
 
 -- The ending of a fetch.
 local for_good = {word = 'fetched'}
 
--- How many of `wanted` jobs may go; if none, in how many ms to ask again, unless it will be told.
+-- How many of `wanted` jobs may be handed out. If none: in how many ms to ask again, or nil if a message will come.
 function for_good.room(q, now, wanted)
   if not q.policy then return wanted, nil end
   return rate_room(q, steady_clock(q, now), wanted)
 end
 
--- What becomes of the jobs that were taken. Adds to the fields of `meta`, returns what the reply says of them.
+-- Finish the jobs that were taken. Adds to the fields of `meta`; returns what the reply says about the jobs.
 function for_good.finish(q, now, ready, fields)
   add(fields, 'processed', q.processed + #ready.ids)
   add(fields, 'fetched', q.fetched + #ready.ids)
@@ -19,14 +19,14 @@ function for_good.finish(q, now, ready, fields)
   return NONE
 end
 
--- What is said of some jobs alone, and one more of them.
+-- Add what the job at a position has saved to the list of such jobs.
 local function with(saved, position, text)
   if saved == NONE then saved = {} end
   add(saved, position, text)
   return saved
 end
 
--- The ending of a lease: for `ms` (nil: as the policy says), by `worker`; the nonce makes the token hard to guess.
+-- The ending of a lease: for `ms` (nil for the policy's), by `worker`. The nonce makes the token hard to guess.
 local function hold(ms, worker, nonce, attempt_id)
   local ending = {word = 'leased', holds = true}
 
@@ -43,7 +43,7 @@ local function hold(ms, worker, nonce, attempt_id)
     local ends, token = steady_clock(q, now) + for_ms, string.format('%.0f-%s', q.tokens + 1, nonce)
     local held, runs, leased, timed, free_keys, free_ids = {token}, {}, {}, {}, {}, {}
     local earlier = ready.runs
-    local saved = NONE  -- position and text, of those that have saved something
+    local saved = NONE  -- position and text of the jobs that have saved something
     local first = {}  -- by priority: the run of a plain job that was never leased before
     local most, until_when = policy_of(q).max_attempts, ends - q.skew
     local n, alike = 1, true
@@ -90,16 +90,16 @@ local function hold(ms, worker, nonce, attempt_id)
   return ending
 end
 
--- Hand out jobs of some open queues, from the first that has any on: `count` at most, and no more once they fill
--- `bytes` (the first is handed out whatever its size). The reply is
+-- Hand out jobs of some open queues, in the order of the queues: `count` at most, and no more once they fill `bytes`
+-- (the first is handed out whatever its size). The reply is
 --
 --   { 1 if another call would find more at once, else 0,
 --     the positions (from 1) of the queues that are stopped,
 --     position, ms until its next job is due, … for queues that hand out nothing more now,
---     for each queue that gave any: position, ids, records, and if they are held: their token, then for each its
---     attempt, how many attempts it has, and when the lease ends; only once if that is the same for all; and the
---     positions among them of the jobs that have saved something, with what they saved,
---     position and reason of queues that are spoilt, and passed over since there are others }
+--     for each queue with jobs: position; ids; records; for leased jobs the token, then of each job its attempt, how
+--     many attempts it has and when the lease ends (once if these are the same for all); and for each job that has
+--     saved something its position among them and what it saved,
+--     position and reason of queues that are spoilt, which are passed over if there are others }
 local function hand_out(queues, alone, spoilt, now, count, bytes, ending)
   local more, stopped, due, jobs, taken = 0, {}, {}, {}, 0
   local function from(q)
@@ -143,14 +143,19 @@ local function hand_out(queues, alone, spoilt, now, count, bytes, ending)
   return {more, stopped, due, jobs, spoilt}
 end
 
--- The queues of a call that can be opened, whether it is one alone, and what is wrong with the others.
+-- The queues of a call that can be opened, whether the call has one queue only, and what is wrong with the others.
 local function open_all(keys, to_lease)
+  if #keys == KEYS_OF_A_QUEUE then
+    local q = open(keys, 1)
+    if to_lease and not q.leases then check_leases(q) end
+    return {q}, true, NONE
+  end
   local queues, spoilt = {}, {}
   each_queue(keys, spoilt, function(q)
     if to_lease and not q.leases then check_leases(q) end
     queues[#queues + 1] = q
   end)
-  return queues, #keys == KEYS_OF_A_QUEUE, spoilt
+  return queues, false, spoilt
 end
 
 -- fetch: take jobs off some queues for good.
@@ -163,9 +168,9 @@ local function fetch(keys, args)
   return hand_out(queues, alone, spoilt, clock(), math.min(tonumber(args[1]), MOST), tonumber(args[2]), for_good)
 end
 
--- The jobs that an earlier call with this attempt_id leased and that are still held under it, as `hand_out` tells
--- them, as many as fill `bytes` by now; nil if there was none. From now on two answers tell of them, and whoever loses
--- one must not give them back.
+-- The jobs that an earlier call with this attempt_id leased and that are still held under it, as many as fit into
+-- `bytes`, in the form of `hand_out`; nil if there was no such call. From now on two answers name these jobs, so a
+-- server that cannot deliver one of the answers must not give them back.
 local function leased_before(q, attempt_id, bytes)
   local memo = recall(q, 'lease:' .. attempt_id)
   if not memo then return nil end
@@ -204,8 +209,8 @@ end
 --        a nonce, an attempt_id or ''
 -- reply  that of `hand_out`
 --
--- An attempt_id that was given a moment ago gets the same jobs again, as far as they are still held: a lost
--- answer loses no lease. It must be used with the same queues.
+-- A repeated call with the same attempt_id and the same queues returns the same jobs, as far as they are still held.
+-- So a lost answer loses no lease.
 local function lease(keys, args)
   local queues, alone, spoilt = open_all(keys, true)
   local now, attempt_id = clock(), args[6]
@@ -227,8 +232,8 @@ local function lease(keys, args)
   return hand_out(queues, alone, spoilt, now, math.min(tonumber(args[1]), MOST), tonumber(args[2]), ending)
 end
 
--- Put an entry back into a ready list before the first one that is higher, so that jobs that come back one
--- after the other keep their order. Looks at LOOK ids: what was fetched stood at the head.
+-- Put an entry back into a ready list, before the first entry with a higher id, so that jobs that come back one after
+-- the other keep their order. Looks at LOOK ids only, since a fetched job stood at the head.
 local function insert(list, entry)
   local first, id = redis.call('LRANGE', list, 0, LOOK - 1), tonumber(string.match(entry, '^%d+'))
   for _, other in ipairs(first) do
@@ -244,12 +249,12 @@ local function insert(list, entry)
   end
 end
 
--- unfetch: undo the fetch of a job whose taker has gone before it got it.
+-- unfetch: undo the fetch of a job whose client disconnected before it received the job.
 --
 -- keys   the keys of the queue
--- args   id, record, and a reason if it must not be handed out again: it is dead then
--- reply  1 if it was put back, 0 if it is there already. If another job holds its uniq key by now, it goes
---        back without it.
+-- args   id, record; and a reason if the job must not be handed out again, which makes it a dead job
+-- reply  1 if it was put back, 0 if it is there already. If another job holds its uniq key by now, it is put
+--        back without the key.
 local function unfetch(keys, args)
   local q, now, id, record, reason = open(keys, 1), clock(), args[1], args[2], args[3]
   local job, priority = parse(record), priority_of(record)

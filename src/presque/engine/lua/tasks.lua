@@ -1,16 +1,16 @@
--- Bulk tasks: what is to be done to many jobs, and who is about it. They live under one hash tag:
+-- Bulk tasks: what is to be done to many jobs, and which server works on it. They are kept under one hash tag:
 --
 --   ns:{:tasks}:meta    hash  seq: the last id given out
 --   ns:{:tasks}:what    hash  id -> since when (ms), a space, and what is to be done, as engine/bulk.py writes it;
 --                             never changes
 --   ns:{:tasks}:how     hash  id -> how far it has come, as engine/bulk.py writes it
 --   ns:{:tasks}:status  hash  id -> 'running', 'paused', 'cancelling', 'done', 'cancelled' or 'failed'
---   ns:{:tasks}:due     zset  those that somebody has to work on: id, scored by until when a server has it (ms)
---   ns:{:tasks}:holder  hash  id -> which server
+--   ns:{:tasks}:due     zset  the tasks to work on: id, scored by when the claim of a server ends (ms)
+--   ns:{:tasks}:holder  hash  id -> the server that claimed it
 --   ns:{:tasks}:ended   zset  id, scored by when it ended (ms)
 --
--- A server has a task for a few seconds and says again and again that it goes on. When it falls silent the next server
--- that looks takes the task. Two that both think they have it do no harm: see bulk.lua.
+-- A server claims a task for a few seconds and renews its claim while it works. When it no longer does, the next server
+-- that looks takes the task. Two servers that both believe they have it do no harm: see bulk.lua.
 
 local OPEN_MOST, ENDED_MOST, ENDED_MS = 100, 100, 7 * 24 * 3600 * 1000
 
@@ -33,7 +33,7 @@ local function drop_tasks(t, ids)
   redis.call('ZREM', t.due, unpack(ids))
 end
 
--- What there is to know of a task: id, status, what, how, when it ended or ''.
+-- Add what is known of a task: id, status, what, how, when it ended or ''.
 local function add_task(t, reply, id)
   add(reply, id, redis.call('HGET', t.status, id))
   add(reply, redis.call('HGET', t.what, id) or '', redis.call('HGET', t.how, id) or '')
@@ -43,8 +43,8 @@ end
 -- task_put: begin a task.
 --
 -- keys   of the tasks
--- args   what is to be done, how far it has come
--- reply  what `add_task` tells of it, or 'full' if there are too many
+-- args   what is to be done, its progress
+-- reply  what `add_task` adds, or 'full' if there are too many
 local function task_put(keys, args)
   local t, now = open_tasks(keys), clock()
   if t.open >= OPEN_MOST then return 'full' end
@@ -58,15 +58,15 @@ local function task_put(keys, args)
   return reply
 end
 
--- task_claim: take tasks that nobody is about.
+-- task_claim: claim tasks that no server works on.
 --
 -- keys   of the tasks
--- args   who takes them, for how long (ms), how many at most
+-- args   the server, for how long (ms), how many at most
 -- reply  what `add_task` tells of each
 local function task_claim(keys, args)
   local t, now, ms, most = open_tasks(keys), clock(), tonumber(args[2]), tonumber(args[3])
   local ids = redis.call('ZRANGEBYSCORE', t.due, '-inf', now, 'LIMIT', 0, most)
-  -- A claim that is longer than any can be was given before the clock was set back.
+  -- A claim that ends later than any can was made before the clock was set back.
   local beyond = redis.call('ZRANGEBYSCORE', t.due, '(' .. string.format('%.0f', now + 2 * ms), '+inf', 'LIMIT', 0, most)
   for _, id in ipairs(beyond) do ids[#ids + 1] = id end
   local reply = {}
@@ -82,12 +82,12 @@ local function task_claim(keys, args)
   return reply
 end
 
--- task_save: note how far a task has come, and go on with it; or end it.
+-- task_save: store the progress of a task and renew the claim; or end the task.
 --
 -- keys   of the tasks
--- args   id, who has it, how far it has come, for how long (ms), its status if it has ended, else ''
--- reply  its status: the caller goes on if that is 'running', ends it if it is 'cancelling', and else lets go of it.
---        'lost' if another has it
+-- args   id, the server, the progress, for how long (ms), the status if the task has ended, else ''
+-- reply  its status: the caller goes on if it is 'running', ends the task if it is 'cancelling', and otherwise stops
+--        working on it. 'lost' if another server has it
 local function task_save(keys, args)
   local t, now, id = open_tasks(keys), clock(), args[1]
   local status = redis.call('HGET', t.status, id)

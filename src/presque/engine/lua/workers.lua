@@ -1,20 +1,20 @@
 -- Workers, known by the id they send. All of them live in eight keys:
 --
---   ns:{:workers}:queues     zset  '<id> <queue>' for each queue that a worker registered for, all scored 0 and so
---                                  in order: an id has no blank in it. '<id> ' alone is of a worker that reports
---                                  without naming a queue, as one of patterns does while none is there
+--   ns:{:workers}:queues     zset  '<id> <queue>' for each queue that a worker registered for, all scored 0, so sorted
+--                                  by name: an id contains no space. '<id> ' alone is a worker that reports without
+--                                  naming a queue, such as one with patterns that match none yet
 --   ns:{:workers}:takers     zset  the same as '<queue> <id>', to look up by queue
 --   ns:{:workers}:started    hash  id -> when it was first seen, in ms
 --   ns:{:workers}:processed  hash  id -> jobs it fetched
 --   ns:{:workers}:failed     hash  id -> jobs it put back
 --   ns:{:workers}:seen       zset  id -> when it was last heard from, in ms
 --   ns:{:workers}:report     hash  id -> what it last said of itself, JSON that is never read here
---   ns:{:workers}:asked      hash  id -> `quiet` or `stop`, if somebody asked it to be so
+--   ns:{:workers}:asked      hash  id -> `quiet` or `stop`, if somebody has asked for that
 --
--- A worker that only sends its id is counted without being listed. One that was not heard from for a week, or
--- for an hour if it used to report, is forgotten, a few at each call: ids made up on the way, and workers
--- that were killed, cost nothing for ever. Of more than WORKERS_MOST those silent for longest are forgotten. What
--- a worker registers for again is no write, and it may register for QUEUES_MOST queues.
+-- A worker that only sends its id is counted but not listed. A worker that was not heard from for a week, or for an hour
+-- if it used to report, is forgotten; each call forgets a few. So ids that were made up and workers that were killed
+-- take no room for long. Beyond WORKERS_MOST workers, those silent for longest are forgotten. Registering for a queue
+-- again writes nothing, and a worker may register for QUEUES_MOST queues.
 
 local HOUR_MS = 3600 * 1000
 local WEEK_MS = 7 * 24 * HOUR_MS
@@ -33,7 +33,7 @@ local function open_workers(keys)
   return w
 end
 
--- The second words of the members of a set whose first word is this one, `most` of them.
+-- The second words of up to `most` members of a set whose first word is this one.
 local function behind(key, first, most)
   local found = {}
   for _, pair in ipairs(redis.call('ZRANGEBYLEX', key, '(' .. first .. ' ', '(' .. first .. '!', 'LIMIT', 0, most)) do
@@ -68,8 +68,7 @@ local function hear_of(w, id, now)
   if redis.call('ZCARD', w.seen) > WORKERS_MOST then forget_worker(w, redis.call('ZRANGE', w.seen, 0, 0)[1]) end
 end
 
--- How many of these queues, args[first] and those behind it, a worker is not registered for; nil if there would be
--- too many.
+-- How many of these queues, from args[first] on, a worker is not registered for; nil if it would have too many.
 local function count_new(w, id, args, first)
   local new = 0
   for i = first, #args do
@@ -92,7 +91,7 @@ end
 -- keys   of the workers
 -- args   id, queue
 -- reply  1 if it was not registered for any queue before (its counters start at 0), else 0; -1 if it is registered
---        for as many queues as it may
+--        for as many queues as are allowed
 local function worker_register(keys, args)
   local w, now, id = open_workers(keys), clock(), args[1]
   if not count_new(w, id, args, 2) then return -1 end
@@ -165,11 +164,11 @@ local function worker_show(keys, args)
   return {started, redis.call('HGET', w.processed, id) or '0', redis.call('HGET', w.failed, id) or '0'}
 end
 
--- worker_report: the worker says what it is doing, and that it takes jobs of some queues.
+-- worker_report: the worker reports what it is doing, and that it takes jobs of some queues.
 --
 -- keys   of the workers
 -- args   id, report, queue, …
--- reply  what it is asked to be: `start`, `quiet` or `stop`; '' if it would be registered for too many queues
+-- reply  what it is asked to do: `start`, `quiet` or `stop`; '' if it would be registered for too many queues
 local function worker_report(keys, args)
   local w, now, id = open_workers(keys), clock(), args[1]
   if not count_new(w, id, args, 3) then return '' end
@@ -181,7 +180,7 @@ local function worker_report(keys, args)
   return redis.call('HGET', w.asked, id) or 'start'
 end
 
--- worker_leave: the worker has ended and is forgotten.
+-- worker_leave: forget a worker that has ended.
 --
 -- keys   of the workers
 -- args   id
@@ -191,7 +190,7 @@ local function worker_leave(keys, args)
   return 1
 end
 
--- worker_tell: ask a worker to be so, the next time that it reports.
+-- worker_tell: ask a worker to change its state at its next report.
 --
 -- keys   of the workers
 -- args   id, `start`, `quiet` or `stop`
@@ -203,7 +202,7 @@ local function worker_tell(keys, args)
   return 1
 end
 
--- worker_records: all that is known of the workers that are registered, those heard from last first.
+-- worker_records: everything known about the registered workers, the most recently heard from first.
 --
 -- keys   of the workers
 -- args   how many at most, how many bytes they may fill
