@@ -1,7 +1,7 @@
 """JSON in and out. The one module that knows the library (msgspec).
 
-A job's bytes are stored and handed out as they came, so they are checked and never decoded: decoding
-and encoding again would change large integers, the order of keys and every space.
+A job's bytes are stored and handed out unchanged, so they are checked but never decoded: decoding and
+encoding again would change large integers, the order of keys and every space.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from presque.fields import Fields
 T = TypeVar("T")
 
 Raw = msgspec.Raw
-"""A piece of JSON that is passed on as it came."""
+"""A piece of JSON that is passed on unchanged."""
 
 NOTHING = Raw()
 """The `Raw` of a field that was not given."""

@@ -40,7 +40,7 @@ _plain_value = re.compile(r"[^\s\"=\\]+\Z").match
 _COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
 
 
-def configure(format: str = "auto", level: str = "info", stream: TextIO | None = None) -> None:  # noqa: A002
+def configure(format: str = "auto", level: str = "info", stream: TextIO | None = None) -> None:  # noqa: A002  (the word of the settings)
     """Send every log line to `stream` (standard error by default), in place of what was set up before.
 
     `auto` is plain on a terminal and JSON elsewhere. `level` is for presque; libraries speak from
@@ -48,7 +48,7 @@ def configure(format: str = "auto", level: str = "info", stream: TextIO | None =
     """
     stream = sys.stderr if stream is None else stream
     if stream is None:  # the program was started without a standard error
-        stream = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        stream = open(os.devnull, "w")  # noqa: PTH123, SIM115  (it stays open)
     handler = logging.StreamHandler(stream)
     if is_json(format, stream):
         handler.setFormatter(JsonFormatter())
@@ -92,7 +92,7 @@ def _log_unraisable(said: sys.UnraisableHookArgs) -> None:
         )
 
 
-def is_json(format: str, stream: TextIO | None = None) -> bool:  # noqa: A002
+def is_json(format: str, stream: TextIO | None = None) -> bool:  # noqa: A002  (as above)
     """Whether lines in this format are JSON."""
     stream = sys.stderr if stream is None else stream
     return format == "json" or (format == "auto" and not stream.isatty())

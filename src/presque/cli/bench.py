@@ -165,7 +165,7 @@ class _Run:
                 if not self.act(client):
                     return
                 own.append(clock() - began)
-        except BaseException as error:  # noqa: BLE001 (told to whoever waits)
+        except BaseException as error:  # noqa: BLE001 (raised again in the caller)
             self.error = error
             self._over.set()
 

@@ -95,7 +95,7 @@ class FullScreen:
             os.write(self._guard, b"!")
         for file in (self._guard, self._woken, self._waker):
             os.close(file)
-        if isinstance(error, Ended):  # whoever waits for us should see what ended us
+        if isinstance(error, Ended):  # our parent should see what ended us
             signal.signal(error.number, signal.SIG_DFL)
             os.kill(os.getpid(), error.number)
 

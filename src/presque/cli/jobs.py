@@ -89,7 +89,7 @@ def source(body: str | None, wanted_by: str) -> Iterator[BinaryIO]:
     """The file that @FILE, - or a missing BODY stands for."""
     if body is not None and body.startswith("@"):
         try:
-            file = Path(body[1:]).open("rb")  # noqa: SIM115
+            file = Path(body[1:]).open("rb")  # noqa: SIM115  (the caller closes it)
         except OSError as error:
             raise click.UsageError(f"cannot read {body[1:]}: {error.strerror}") from None
         with file:

@@ -126,7 +126,7 @@ def import_(file: str | None, name: str | None, url: str, token: str | None) -> 
     what is there already is not stored again. To import the same file twice, give another --name.
     """
     try:
-        source = sys.stdin.buffer if file in (None, "-") else Path(str(file)).open("rb")  # noqa: SIM115
+        source = sys.stdin.buffer if file in (None, "-") else Path(str(file)).open("rb")  # noqa: SIM115  (closed below)
     except OSError as error:
         raise click.UsageError(f"cannot read {file}: {error.strerror}") from None
     with source, connected(url, token) as client:

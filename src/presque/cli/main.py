@@ -79,12 +79,12 @@ OF_COMMANDS = ("--url", "--token", "--context", "--json")
 class LazyGroup(NearestGroup):
     """The commands of presque, each imported when it is called."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (the signature is click's)
         """All names, in the order of the table: first things first."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import and return the command, or None if there is no such command."""
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  (as above)
+        """Import and return the command, or None if it does not exist."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(
@@ -92,7 +92,7 @@ class LazyGroup(NearestGroup):
         )
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  (as above)
         """List the commands from the table, so that help imports none of them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
@@ -135,7 +135,7 @@ def run(arguments: Sequence[str]) -> int:
         return FAILED
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has left
+    except BrokenPipeError:  # the reader of our output has ended
         silence()
         return BROKEN_PIPE
     except OSError as error:

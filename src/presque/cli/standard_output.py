@@ -15,7 +15,7 @@ def open_or_silence() -> None:
     Otherwise the first socket would become file 1, and text would be written into it.
     """
     if sys.stdout is None:
-        sys.stdout = Path(SILENCED).open("w")  # noqa: SIM115
+        sys.stdout = Path(SILENCED).open("w")  # noqa: SIM115  (it stays open)
 
 
 def silence() -> None:

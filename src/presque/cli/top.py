@@ -268,7 +268,7 @@ class Top:
         return done or str(said)
 
     def _start(self, act: Callable[[], str]) -> None:
-        """Do it in a thread of its own: the server may take its time, and the screen goes on."""
+        """Do it in a thread of its own, so that a slow server does not stop the screen."""
 
         def work() -> None:
             self.page.message = act()

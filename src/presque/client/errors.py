@@ -35,7 +35,7 @@ class NotAllowed(ClientError):
 
 
 class NotFound(ClientError):
-    """404: there is no such thing."""
+    """404: it does not exist."""
 
 
 class QueueClosed(NotFound):

@@ -73,7 +73,7 @@ async def _dry_run(call: Call, queues: QueueList, states: tuple[str, ...], only:
 
 
 async def run_tasks(call: Call) -> Reply:
-    """Tasks that the asker may see, the newest first, a page of them."""
+    """A page of the tasks that the caller may see, newest first."""
     before, limit = call.get("cursor", ""), call.get("limit", PAGE)
     if before and not (before.isascii() and before.isdecimal() and len(before) <= 15):
         raise CallerError("`cursor` should be the one from the previous page")
@@ -97,7 +97,7 @@ async def run_steer_task(call: Call) -> Reply:
 
 
 async def _known(call: Call) -> Task:
-    """The task that is asked for. One that the asker may not see is as if it were not there."""
+    """The task that is asked for. A task that the caller may not see is reported as missing."""
     task = await call.engine.bulk.show(call.fields["task_id"])
     if not _sees(call.who, task):
         raise missing(task.id)
@@ -105,7 +105,7 @@ async def _known(call: Call) -> Task:
 
 
 def _sees(who: Who, task: Task) -> bool:
-    """A task tells of queues, and of texts in their jobs: who made it sees it, and who sees every queue."""
+    """A task names queues and texts of jobs, so it is shown to its maker and to those who see all queues."""
     return who.sees_all or _made(who, task)
 
 

@@ -92,7 +92,7 @@ class Consumer:
         """The client disconnected, or has to go: give back what it holds, and deliver nothing more.
 
         If it was `lost` without a goodbye, each job counts as a failed attempt, so that a job which kills its
-        consumers cannot live for ever.
+        consumers cannot live forever.
         """
         if self.ended:
             return

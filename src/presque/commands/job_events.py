@@ -26,7 +26,7 @@ GATHERED_MOST = 10_000
 TICK_S = 0.1
 JOBS_A_TICK = 100
 QUEUES_A_TICK = 50
-LINGER_S = 30.0  # whoever comes back within it has missed nothing
+LINGER_S = 30.0  # a client that comes back within this time has missed nothing
 EVERYTHING = queue_list("*")
 
 

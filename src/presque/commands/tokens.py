@@ -82,7 +82,7 @@ async def run_revoke_token(call: Call) -> Reply:
 
 
 def _shows(call: Call, record: Record) -> bool:
-    """Whether a token may be seen by whom asks: who is in a namespace sees those of this namespace."""
+    """Whether the caller may see a token: a caller in a namespace sees the tokens of this namespace."""
     return call.who.namespace is None or record.namespace == call.who.namespace.name
 
 

@@ -125,7 +125,7 @@ class Who:
 
     @property
     def operates(self) -> bool:
-        """Whether they may make namespaces, and look into each: who is in none, and may do `admin:*`."""
+        """Whether they may make namespaces and look into each: they are in none, and may do `admin:*`."""
         return self.namespace is None and all(layer.allows_all("admin") for layer in self.layers)
 
     def inside(self, namespace: Namespace) -> Who:
@@ -275,15 +275,15 @@ class Nobody(Who):
         """Never."""
         return False
 
-    def inside(self, namespace: Namespace) -> Who:  # noqa: ARG002
+    def inside(self, namespace: Namespace) -> Who:  # noqa: ARG002  (the signature is that of `Who`)
         """Never."""
         raise TokenMissing
 
-    def may(self, scope: Scope, queues: str | QueueList | None, over: Over = "") -> None:  # noqa: ARG002
+    def may(self, scope: Scope, queues: str | QueueList | None, over: Over = "") -> None:  # noqa: ARG002  (as above)
         """Never."""
         raise TokenMissing
 
-    def allows(self, scope: str, queue: str) -> bool:  # noqa: ARG002
+    def allows(self, scope: str, queue: str) -> bool:  # noqa: ARG002  (as above)
         """Never."""
         return False
 

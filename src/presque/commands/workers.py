@@ -1,4 +1,4 @@
-"""Verbs on workers: register, report, unregister; who is there, and what each should do."""
+"""Verbs on workers: register, report, unregister, list them, and ask them to change their state."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ class Bulk:
 
     async def look(self) -> None:
         """Begin to work on tasks that no server works on: once, where nothing `run`s."""
-        with contextlib.suppress(PresqueError):  # whoever looks next finds them
+        with contextlib.suppress(PresqueError):  # the next server that looks finds them
             await self._claim()
 
     async def run(self) -> None:
@@ -252,7 +252,7 @@ class Bulk:
         try:
             await work.go()
         except StoreUnavailable:
-            pass  # whoever reaches the store next takes it, when the claim has ended
+            pass  # the next server that reaches the store takes it once the claim has ended
         except Exception as error:
             log.exception("task.broken id=%s reason=%r", task.id, str(error))
         finally:

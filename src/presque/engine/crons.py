@@ -348,7 +348,7 @@ class Crons:
     # --- firing
 
     async def run(self) -> None:
-        """Fire what is due, for ever."""
+        """Push what is due, until cancelled."""
         await asyncio.sleep(random.random() * LOOK_S)  # noqa: S311 (so that servers do not look all at once)  # nosec B311
         said = ""
         while True:

@@ -30,7 +30,7 @@ BYTES_A_CALL = 1024 * 1024
 
 
 class Listener:
-    """Somebody who is connected and gets jobs of one queue through `take`, which must not wait."""
+    """A connected client that gets jobs of one queue through `take`, which must not wait."""
 
     __slots__ = ("number", "queue", "take", "turns")
 

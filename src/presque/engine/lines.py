@@ -31,7 +31,7 @@ answers whether somebody was there to take it."""
 
 
 class Waiter:
-    """Somebody who waits for jobs of a queue list, as `ask` says."""
+    """A client that waits for jobs of a queue list; `ask` says for which."""
 
     __slots__ = ("arrival", "ask", "gone", "late", "lines", "looks", "otherwise", "queues", "take", "timer")
 
@@ -155,7 +155,7 @@ class Lines:
         return True
 
     def forget(self, queue: str) -> None:
-        """A queue is no more: remember nothing of it."""
+        """Forget a queue that no longer exists."""
         if queue in self._matching:
             self._forget(queue)
 
@@ -175,7 +175,7 @@ class Lines:
         if len(lines) == 1:
             return list(itertools.islice(lines[0], most))
         merged = heapq.merge(*lines, key=_arrival)
-        # Whoever stands in several lines comes several times in a row.
+        # A waiter in several lines comes several times in a row.
         return list(itertools.islice((one for one, _ in itertools.groupby(merged)), most))
 
     def next(self, queue: str, *, for_good: bool = True) -> Waiter | None:

@@ -32,7 +32,7 @@ class Meter:
         self._each_s = 0.0
         self._left = float(count)
         self._at = self.used_at = time.monotonic()
-        self.spent = 0  # since the store was told
+        self.spent = 0  # since the last report to the store
         self.known: int | None = None  # how many there ever were everywhere, as far as we know
         self.set(count, ms)
 
@@ -78,7 +78,7 @@ class Meters:
         return meter
 
     def forget(self, id: str) -> None:
-        """There is no such rate any more."""
+        """The rate no longer exists."""
         self._meters.pop(id, None)
 
     def keep(self, wanted: Callable[[str], bool]) -> None:

@@ -39,8 +39,8 @@ TURN_S = 1.0
 ROUND_S = 5  # in which all that have something to do have had their turn, unless there are too many for that
 SWEPT_LEAST, SWEPT_MOST = 20, 200  # in a turn
 AT_ONCE = 20
-USED_S = 10.0  # how often the store is told that a namespace is used
-REST_MS = 60_000  # unused for so long, with nothing to do, it is looked after no more
+USED_S = 10.0  # how often a namespace in use is marked as used in the store
+REST_MS = 60_000  # a namespace with nothing to do rests once it was unused for this long
 IDLE_S = 60.0  # and its engine is put away
 COUNTED_S = (
     5  # turns in which a server says how many connections it has in a namespace that may have any number
@@ -249,7 +249,7 @@ class Namespaces:
         self._engine.spawn(_calmly(one.usage))
 
     def stop_waiting(self) -> None:
-        """Answer everybody who waits with "nothing"."""
+        """Answer all waiters with "nothing"."""
         for one in list(self.awake.values()):
             one.sleeping.stop_waiting()
 

@@ -28,7 +28,7 @@ def seal(body: bytes) -> bytes:
 
 
 def body_of(record: bytes) -> bytes:
-    """The body of a stored job as it came; nothing, which no job is, if the record is damaged."""
+    """The body of a stored job, unchanged; empty, which no body is, if the record is damaged."""
     start = HEADER if record[0] == PLAIN else _extras_end(record)
     body = record[start + SEAL :]
     return body if crc32(body) == int.from_bytes(record[start : start + SEAL], "big") else b""

@@ -138,13 +138,13 @@ class Taking:
                 return taken.jobs
 
     def leave(self, waiter: Waiter) -> None:
-        """The one who waits has disconnected."""
+        """The waiter has disconnected."""
         self._lines.leave(waiter)
 
     def give_back(self, jobs: Iterable[Fetched | Leased]) -> None:
         """Put jobs whose taker has disconnected back at the head of their queues.
 
-        A lease that a repeated request has got, too, stays: that one's answer may have been read.
+        A lease that a repeated request has also received is not given back: its answer may have been read.
         """
         for job in jobs:
             if isinstance(job, Leased):
@@ -153,7 +153,7 @@ class Taking:
                 self._spawn(self._unfetch, job)
 
     def stop(self) -> None:
-        """Answer everybody with "nothing", and let nobody wait from now on."""
+        """Answer all waiters with "nothing", and let nobody wait from now on."""
         self._stopping = True
         for timer in self._timers.values():
             timer.cancel()

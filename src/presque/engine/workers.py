@@ -1,4 +1,4 @@
-"""What is known of the workers: who is there, what each does and should do."""
+"""What is known of the workers: which there are, what each does and has been asked to do."""
 
 from __future__ import annotations
 

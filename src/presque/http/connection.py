@@ -186,7 +186,7 @@ class Understood:
         self.request_id = request_id(head.headers)
         if self.request_id is not None:
             cors += b"X-Request-Id: %b\r\n" % self.request_id.encode()
-        self.raw = raw  # the head as it came
+        self.raw = raw  # the head, unchanged
         self.cors = cors  # further lines for the head of the answer
         self.size = len(raw) + head.length  # of the whole request, unless it is chunked
         self.plan = plan
@@ -450,7 +450,7 @@ class Connection(asyncio.Protocol):
         self.transport.close()
 
     def _leave(self) -> None:
-        """The client has gone: cancel what it has asked for."""
+        """The client has disconnected: cancel what it has asked for."""
         cancel, self._cancel, self._waits = self._cancel, None, None
         if cancel is not None:
             cancel()
@@ -790,7 +790,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def gone(self) -> bool:
-        """Whether the client has gone, so that nothing can be given to it."""
+        """Whether the client has disconnected, so that nothing can be given to it."""
         return self.transport.is_closing()
 
     def until_left(self, cancel: Callable[[], object], waits: Callable[[], bool] | None = None) -> None:

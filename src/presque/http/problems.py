@@ -45,7 +45,7 @@ log = logging.getLogger("presque.http")
 
 
 class NoRoute(CallerError):
-    """There is no such route."""
+    """The route does not exist."""
 
     code = "no-such-route"
 

@@ -226,7 +226,7 @@ class Secured(asyncio.Transport, asyncio.Protocol):
             self._raw.resume_reading()
 
     def _end(self) -> None:
-        """The client sends nothing more, whether it said so or not."""
+        """The client sends nothing more, with or without a close notify."""
         if self._ended:
             return
         self._ended = True

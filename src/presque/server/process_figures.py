@@ -34,6 +34,6 @@ def _memory(most: int) -> int:
 
 def _files() -> int | None:
     try:
-        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208  (as above)
     except OSError:
         return None

@@ -158,7 +158,7 @@ def _tell_start(
     found, disk = about["found_at_start"], about["disk"]
     if not is_json(settings.log_format):
         tls = None if settings.tls is None else described(settings.tls)
-        print(first_screen(url, about, file, cuts, tls), flush=True)  # noqa: T201
+        print(first_screen(url, about, file, cuts, tls), flush=True)  # noqa: T201  (meant for the terminal)
     log.info(
         "server.started url=%s version=%s store=%s durability=%s jobs=%d queues=%d disk_free=%s workers=%d "
         "tokens=%s settings=%s",

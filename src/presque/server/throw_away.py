@@ -26,7 +26,7 @@ def main() -> int:
     try:
         return run(Loaded(SETTINGS, {}))
     except SetupError as error:
-        print(f"presque: {error}", file=sys.stderr)  # noqa: T201
+        print(f"presque: {error}", file=sys.stderr)  # noqa: T201  (a program's own message)
         return 1
 
 

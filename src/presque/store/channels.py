@@ -96,7 +96,7 @@ class _Channel:
         self.begins: list[tuple[float, Told]] = []
         self.asked = False  # the store was asked for it on this connection, and may still answer
         self.on = False
-        self.owing = False  # its hearers may have missed something, and are to be told once it is on
+        self.owing = False  # its hearers may have missed something, and must be notified once it is on
         self.error: PresqueError | None = None
         self.count = 0
 

@@ -196,7 +196,7 @@ def write_note(directory: Path, note: Note) -> None:
 
 
 def sizes(directory: Path) -> dict[str, int]:
-    """How long each file in use is at this moment; empty where it cannot be told."""
+    """The length of each file in use at this moment; empty if that is not known."""
     folder = directory / FOLDER
     try:
         listed = _read_manifest(folder / MANIFEST)

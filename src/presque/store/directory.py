@@ -121,7 +121,7 @@ def private_directory() -> Path:
     usual = tempfile.gettempdir()
     fits = len(os.fsencode(usual)) + len(f"/{PRIVATE_PREFIX}12345678/store.sock") <= SOCKET_MOST
     try:
-        return Path(tempfile.mkdtemp(prefix=PRIVATE_PREFIX, dir=usual if fits else "/tmp"))  # noqa: S108  # nosec B108
+        return Path(tempfile.mkdtemp(prefix=PRIVATE_PREFIX, dir=usual if fits else "/tmp"))  # noqa: S108  (mkdtemp makes it private)  # nosec B108
     except OSError as error:
         raise SetupError(f"cannot make a directory for the store's socket: {reason_of(error)}") from None
 

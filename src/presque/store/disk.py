@@ -77,7 +77,7 @@ class Disk:
         return DiskFull(self.free or 0, self.least)
 
     async def fsync_seconds(self) -> float | None:
-        """How long an fsync of a small new file takes on this disk now; None if it cannot be told.
+        """How long an fsync of a small new file takes on this disk now; None if that cannot be measured.
 
         One at a time: while an earlier one has not come back, it tells how long that has taken so far.
         """

@@ -520,7 +520,7 @@ async def _end(process: subprocess.Popen[bytes]) -> bool:
 async def _shut_down(call: Call, directory: Path, pid: int, patience: float) -> None:
     """Return if the store that answers here runs on another directory. Otherwise shut it down; the caller
     sees the connection fail with `OSError`. Raises `TimeoutError` if it does not answer for `patience`
-    seconds, or has not ended END_S after it was told to."""
+    seconds, or has not ended END_S after it was asked to."""
     while is_busy(found := await asyncio.wait_for(call("CONFIG GET dir"), patience)):
         await asyncio.sleep(POLL_S)
     refused = found

@@ -66,7 +66,7 @@ class Store(Link):
         await super().close()
         self._fail_waiting(float("inf"))
 
-    def send(self, tag: str, command: bytes, receiver: Receiver, answer: int = 0) -> None:  # noqa: ARG002
+    def send(self, tag: str, command: bytes, receiver: Receiver, answer: int = 0) -> None:  # noqa: ARG002  (`tag` is for several nodes, see below)
         """Write one command; `receiver` gets its reply. Never raises, never blocks.
 
         `tag` is the hash tag of the keys that the command is about, what stands in braces: it says which
@@ -98,8 +98,8 @@ class Store(Link):
             self._waiting.append((self._clock(), call))
 
     async def watch_setup(self, every_s: float = LOOK_AGAIN_S) -> None:
-        """Look again and again, until cancelled, how the store is set up: somebody may change it while it
-        runs. A change that can lose jobs is logged, and `info` has what is so now."""
+        """Look at the settings of the store regularly, until cancelled: they may be changed while it runs. A
+        change that can lose jobs is logged, and `info` has the current settings."""
         while True:
             await asyncio.sleep(every_s)
             try:

@@ -53,7 +53,7 @@ class _Subscription(NamedTuple):
 
 
 class Owner(Protocol):
-    """The owner of a wire, which is told what happens on it."""
+    """The owner of a wire. The wire calls it when something happens."""
 
     def wire_lost(self, wire: Wire, reason: str) -> None:
         """The wire is gone. Its callers get the error after this."""
@@ -98,7 +98,7 @@ def command(*parts: str | bytes | int) -> bytes:
 
 
 def into(future: asyncio.Future[Any]) -> Receiver:
-    """A receiver that settles a future, unless its caller has gone."""
+    """A receiver that settles a future, unless its caller has been cancelled."""
 
     def receive(reply: Any) -> None:
         if future.done():

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
             log_format=asked.pop("log_format"), log_level=asked.pop("log_level"), settings=asked,
         )  # fmt: skip
     except (PresqueError, ClientError) as error:
-        print(f"presque-worker: {error}", file=sys.stderr)  # noqa: T201
+        print(f"presque-worker: {error}", file=sys.stderr)  # noqa: T201  (a program's own message)
         return 2 if isinstance(error, PresqueError) else 1
 
 

@@ -51,7 +51,7 @@ class Declaring(Protocol):
     """What `app.task(…)` returns: makes a task of a function."""
 
     @overload
-    def __call__(  # type: ignore[overload-overlap]
+    def __call__(  # type: ignore[overload-overlap]  # a coroutine function is a function, too
         self, function: Callable[P, Coroutine[Any, Any, R]], /
     ) -> AsyncTask[P, R]: ...
     @overload
@@ -64,7 +64,7 @@ class Repeating(Protocol):
     @overload
     def __call__(self, function: AnyTask, /) -> AnyTask: ...
     @overload
-    def __call__(  # type: ignore[overload-overlap]
+    def __call__(  # type: ignore[overload-overlap]  # a coroutine function is a function, too
         self, function: Callable[P, Coroutine[Any, Any, R]], /
     ) -> AsyncTask[P, R]: ...
     @overload
@@ -108,7 +108,7 @@ class App:
     # --- declaring
 
     @overload
-    def task(  # type: ignore[overload-overlap]
+    def task(  # type: ignore[overload-overlap]  # a coroutine function is a function, too
         self, function: Callable[P, Coroutine[Any, Any, R]], /
     ) -> AsyncTask[P, R]: ...
     @overload
@@ -122,7 +122,7 @@ class App:
         aliases: Sequence[str] = (),
         **said: Unpack[Options],
     ) -> Declaring: ...
-    def task(  # type: ignore[misc]
+    def task(  # type: ignore[misc]  # the overloads say more than it can
         self,
         function: Callable[..., Any] | None = None,
         /,
@@ -166,7 +166,7 @@ class App:
         found: CronOptions = {}
         for one, value in (("timezone", timezone), ("missed", missed), ("overlap", overlap)):
             if value is not None:
-                found[one] = value  # type: ignore[literal-required]
+                found[one] = value  # type: ignore[literal-required]  # one of the names above
 
         def declare(function: Any) -> Any:
             task: Task[Any, Any]

@@ -54,7 +54,7 @@ def run(
     worker_of_all = AppWorker(found, base_url, only=only, except_=except_, **given)
     if show:
         with Client(base_url, said_token) as client:
-            print(listing(found, worker_of_all.lanes, client))  # noqa: T201
+            print(listing(found, worker_of_all.lanes, client))  # noqa: T201  (what `--show` asks for)
         return 0
     worker_of_all.run_as_command()
     return 0

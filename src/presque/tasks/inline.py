@@ -141,5 +141,5 @@ class Inline:
 
 
 def _heard(job: Job, wish: Mapping[str, Any]) -> None:
-    """There is no server: what a job saves is as good as stored."""
+    """Without a server: what a job saves counts as stored."""
     job.stored.count = wish.get("save", job.stored.count)

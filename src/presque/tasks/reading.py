@@ -314,7 +314,7 @@ def _by(kind: type, make: Callable[[], Any], value: Any) -> Any:
         return make()
     except Unfit:
         raise
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001  (a class of the job's own may raise anything)
         said = " ".join(str(error).split())[:300]
         raise Unfit(f"should be a `{kind.__name__}`, not {quoted(value)}: {said}") from None
 

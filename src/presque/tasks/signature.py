@@ -103,7 +103,7 @@ class Signature:
 
     @property
     def returns_nothing(self) -> bool:
-        """Whether its annotation says that there is no result."""
+        """Whether its annotation says that it returns nothing."""
         return self._places.result is reading.null
 
     def resolve(self) -> None:

@@ -44,7 +44,7 @@ class Tasks:
         self._pid = os.getpid()
         self.signals: Signals | None = None
         self.on_closed: Callable[[], None] = lambda: None
-        """Called in the loop when there are no more jobs."""
+        """Called in the loop after the last job."""
         self.ends: Interrupted | None = None
         """Why tasks are cancelled that nobody here has cancelled: the program ends."""
         self._contexts = contextvars.copy_context()
@@ -77,7 +77,7 @@ class Tasks:
 
     @property
     def closed(self) -> bool:
-        """Whether there are no more jobs."""
+        """Whether the last job has ended."""
         return self._closed
 
     def put(self, jobs: Sequence[Held]) -> None:

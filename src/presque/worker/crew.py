@@ -28,7 +28,7 @@ Errand = Callable[[AsyncClient], Coroutine[Any, Any, None]]
 
 
 class Crew:
-    """Runs the jobs of a process until it is told to stop. What is asked of the process is asked of all."""
+    """Runs the jobs of a process until it is asked to stop. What is asked of the process is asked of all."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class Crew:
 
     @property
     def was_stopped(self) -> bool:
-        """Whether it was told to stop its jobs, and not to finish them."""
+        """Whether it was asked to stop its jobs instead of finishing them."""
         return any(one.was_stopped for one in self.runners)
 
     @property

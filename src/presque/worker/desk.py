@@ -28,7 +28,7 @@ class Desk:
         self.processed = self.failed = 0
         self.stopping = False
         self.quiet: set[str] = set()
-        """Who has asked for it: a signal, the server."""
+        """What has asked for it: a signal, the server."""
         self.changed = asyncio.Event()
         """Set whenever something has changed that the lease loop may wait for."""
         self.hasten: Callable[[Held], object] = bool

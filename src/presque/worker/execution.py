@@ -81,7 +81,7 @@ async def perform_async(work: Work, job: Job) -> Outcome:
             if task is None or task.cancelling():
                 raise  # whoever cancelled it knows why
             return await failed_async(work, job, error)
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001  (as above)
             return await failed_async(work, job, error)
     finally:
         current.reset(token)
@@ -149,7 +149,7 @@ async def _delivered() -> None:
 
 
 def _was_told(job: Job, error: BaseException) -> bool:
-    """Whether a job stops because it was told to. One that claims so by itself would come again for ever."""
+    """Whether a job stops because it was asked to. One that only claims so would be run again forever."""
     told_of = reasons.is_a(error, JobStopped) or reasons.is_a(error, JobCancelled)
     return told_of and job.cancelled
 
@@ -197,7 +197,7 @@ def _seconds_of(told: BaseException) -> float | None:
     else of it."""
     try:
         seconds = float(told.in_)  # type: ignore[attr-defined]
-    except BaseException:  # noqa: BLE001
+    except BaseException:  # noqa: BLE001  (a class of the job's own)
         return None
     return seconds if 0 <= seconds <= Retry.MOST_S else None
 
@@ -224,7 +224,7 @@ def tell_failure(work: Work, job: Job, error: BaseException) -> None:
         for listener in work.listeners:
             try:
                 ran(theirs(listener, job, error), "fail")
-            except BaseException as raised:  # noqa: BLE001
+            except BaseException as raised:  # noqa: BLE001  (a hook may raise anything)
                 _fail_raised(job, raised)
     finally:
         current.reset(token)
@@ -237,7 +237,7 @@ async def tell_failure_async(work: Work, job: Job, error: BaseException) -> None
         for listener in work.listeners:
             try:
                 await awaited(listener(job, error), "fail")
-            except BaseException as raised:  # noqa: BLE001
+            except BaseException as raised:  # noqa: BLE001  (a hook may raise anything)
                 _fail_raised(job, raised)
     finally:
         current.reset(token)

@@ -17,7 +17,7 @@ from presque.worker.logger import log
 from presque.worker.signals import Signals
 
 RAISE_AGAIN_S = 5.0
-"""A job that swallows what is raised in it, and goes on, has it raised again after this many seconds."""
+"""When a job swallows what is raised in it and continues, it is raised again after this many seconds."""
 
 MANY = 32
 """After so many outcomes a thread of quick jobs lets the lease loop run, which may wait for Python's lock."""
@@ -68,7 +68,7 @@ class Finishing:
         self._announced = False
 
     def attach(self, loop: asyncio.AbstractEventLoop, finished: Finished) -> None:
-        """Where they are to be told."""
+        """Where to report them."""
         self._loop, self._finished = loop, finished
 
     def add(self, held: Held, outcome: Outcome) -> None:

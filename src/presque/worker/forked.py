@@ -61,7 +61,7 @@ def settle_in(parent: int, to_close: Iterable[int]) -> None:
 def _forget_exits_of_the_parent() -> None:
     """What the parent has registered to be done at its end is not for its children to do."""
     with contextlib.suppress(Exception):
-        atexit._clear()  # noqa: SLF001
+        atexit._clear()  # noqa: SLF001  (there is no public way)
         weakref.finalize._registry.clear()  # type: ignore[attr-defined]  # noqa: SLF001
         weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]  # noqa: SLF001
     process = sys.modules.get("multiprocessing.process")

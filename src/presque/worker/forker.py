@@ -1,6 +1,6 @@
 """A process that forks for jobs, beside a worker that runs others in threads or in a loop.
 
-A process with threads should not fork: a lock that another thread holds stays locked in the child for ever.
+A process with threads should not fork: a lock that another thread holds stays locked in the child forever.
 So a worker that has jobs of both kinds forks this process before it has threads. It runs an executor of forks
 for each limit. It leases nothing and settles nothing: the worker tells it through a socket which jobs to do,
 and hears how they went. It ends when the worker does, and its jobs with it.
@@ -78,7 +78,7 @@ class Forker:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Have the process as long as it lasts. To be begun where there are no other threads."""
+        """Run the process for as long as the block lasts. Enter it while there are no other threads."""
         parent = os.getpid()
         watch_forks()
         self._pid = os.fork()
@@ -291,7 +291,7 @@ class _Link(asyncio.Protocol):
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._transport.close)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (the signature is asyncio's)
         self._lost()
 
 
@@ -311,7 +311,7 @@ def _be_forker(channel: socket.socket, works: Sequence[tuple[Work, int]], parent
         with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as loop:
             loop.run(_Process(channel, works).run())
         code = 0
-    except BaseException:  # noqa: BLE001
+    except BaseException:  # noqa: BLE001  (logged; the process ends here)
         log.exception("worker.broke worker=%s", "forker")
     finally:
         forked.flush()
@@ -390,7 +390,7 @@ class _Process:
 
 
 class _Groups:
-    """The process groups of jobs: the worker's guard is told of them."""
+    """The process groups of jobs, which are reported to the worker's guard."""
 
     def __init__(self, send: Callable[..., None]) -> None:
         self._send = send

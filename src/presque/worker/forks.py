@@ -136,7 +136,7 @@ class Forks:
         return False
 
     def check(self, held: Held, now: float) -> None:
-        """End what is over its time, and what was told to end and has not."""
+        """End jobs that have run too long, and those that were asked to end and have not."""
         for child in list(self._children.values()):
             if child.held is not held:
                 continue
@@ -221,7 +221,7 @@ class Forks:
             self._be_child(job, writing, parent, error, told)
         os.close(writing)
         with contextlib.suppress(OSError):
-            os.setpgid(pid, pid)  # the child does so, too: whoever comes first
+            os.setpgid(pid, pid)  # the child does the same, and either may come first
         os.set_blocking(reading, False)
         child = self._children[pid] = Child(pid, reading, job, held)
         child.told = told
@@ -384,7 +384,7 @@ class Forks:
             forked.settle_in(parent, self._ours())
             title(f"works on {job.queue}/{job.id}")
             code = self._tell_failure(job, error) if told is None else self.live(job, writing, told)
-        except BaseException:  # noqa: BLE001
+        except BaseException:  # noqa: BLE001  (logged; the child ends here)
             log.exception("job.child_broke queue=%s id=%s", job.queue, job.id)
         finally:
             if os.getpid() == own:
@@ -435,7 +435,7 @@ class Forks:
         try:
             if work.after_fork is not None:
                 ran(theirs(work.after_fork, job), "after_fork")
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001  (a hook may raise anything)
             return self._failed(job, error)
         if work.awaits(job):
             try:

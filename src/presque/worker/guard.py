@@ -208,7 +208,7 @@ def left(worker: int, needle: bytes, groups: set[int], forked: dict[int, str]) -
     parents: dict[int, int] = {}
     found: set[int] = set()
     own = os.getpid()
-    for entry in os.listdir("/proc"):  # noqa: PTH208
+    for entry in os.listdir("/proc"):  # noqa: PTH208  (thousands of names, and no use for paths)
         if not entry.isdigit() or int(entry) in (own, worker, 1):
             continue
         pid = int(entry)
@@ -236,7 +236,7 @@ def stat(pid: int) -> tuple[str, str, str] | None:
 def is_marked(pid: int, needle: bytes) -> bool:
     """Whether the environment of a process holds the mark."""
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123
+        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123  (as above)
             return needle in file.read().split(b"\0")
     except OSError:
         return False

@@ -29,7 +29,7 @@ class Held:
     is_to_raise = was_raised = is_settled = False
     wishes: Mapping[str, Any] | None = None
     _sent: Mapping[str, Any] | None = None
-    """What was told, and not answered yet."""
+    """What was reported and is not answered yet."""
     _saving = 0
     _asked_s: float | None = None
     _wanted_until = 0.0

@@ -233,7 +233,7 @@ _blocked: Callable[[], set[Any]] = partial(_signal.pthread_sigmask, signal.SIG_B
 
 def _of_generators() -> tuple[Any, ...] | None:
     """The hooks for asynchronous generators in this thread. A loop that runs sets them: None then."""
-    return sys.get_asyncgen_hooks() if asyncio._get_running_loop() is None else None  # noqa: SLF001
+    return sys.get_asyncgen_hooks() if asyncio._get_running_loop() is None else None  # noqa: SLF001  (the public one raises)
 
 
 def time_zone() -> None:

@@ -126,7 +126,7 @@ class Job:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the job should stop. That it looked, and was told so, is remembered in `saw_cancelled`."""
+        """Whether the job should stop. `saw_cancelled` remembers that the job has seen it."""
         if self._cancelled:
             self.saw_cancelled = True
         return self._cancelled

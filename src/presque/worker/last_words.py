@@ -38,7 +38,7 @@ def replace_process(settings: Settings, letters: Sequence[Letter]) -> None:
         file.seek(0)
         os.dup2(file.fileno(), 0)
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)  # it would outlive what comes next
-        os.execve(sys.executable, [sys.executable, "-I", "-S", "-c", f"{start}; it.main()"], dict(os.environ))  # noqa: S606  # nosec
+        os.execve(sys.executable, [sys.executable, "-I", "-S", "-c", f"{start}; it.main()"], dict(os.environ))  # noqa: S606  (our own interpreter)  # nosec
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ def go_on(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_forever()
     except Exception:
         raise  # the loop itself is broken
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:  # noqa: BLE001  (what ends a task of a job does not end the worker)
         log.warning("job.task_raised error=%s", reasons.named(error), extra={"trace": reasons.trace(error)})
 
 

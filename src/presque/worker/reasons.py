@@ -56,7 +56,7 @@ def trace(error: BaseException) -> str | None:
         else:
             text = _formatted(error, _of_the_job(frames), alone=False)
         return cut(text, BACKTRACE_MOST, BACKTRACE_MOST // 2)
-    except BaseException:  # noqa: BLE001
+    except BaseException:  # noqa: BLE001  (an exception of the job's own may raise when it is formatted)
         return f"{named(error)}\n(its traceback cannot be printed)\n"
 
 
@@ -69,7 +69,7 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
         if is_a(one, BaseExceptionGroup):
             try:
                 waiting += reversed(_exceptions_of(one)[:_LEAVES_MOST])
-            except BaseException:  # noqa: BLE001
+            except BaseException:  # noqa: BLE001  (its `exceptions` are not ours)
                 yield one
         else:
             yield one
@@ -105,7 +105,7 @@ def kind(error: BaseException) -> str:
     try:
         name = type.__dict__["__qualname__"].__get__(type(error))
         return cut(str.__str__(name), 200)
-    except BaseException:  # noqa: BLE001
+    except BaseException:  # noqa: BLE001  (its class is not ours)
         return "an exception"
 
 

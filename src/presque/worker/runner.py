@@ -84,7 +84,7 @@ class Runner:
         self._withdraw_if_idle()
 
     def _show_idle(self) -> None:
-        """What `ps` shows while there is no job."""
+        """What `ps` shows while no job runs."""
         if not any(one.held for one in self.desk.mates):
             lists = dict.fromkeys(one.settings.queues for one in self.desk.mates)
             title("is quiet" if self.desk.quiet else f"waits for {','.join(lists)}")
@@ -249,7 +249,7 @@ class Runner:
 
     @property
     def was_stopped(self) -> bool:
-        """Whether it was told to stop its jobs, and not to finish them."""
+        """Whether it was asked to stop its jobs instead of finishing them."""
         return self._stops_by is not None
 
     def _stop_running(self) -> None:

@@ -173,7 +173,7 @@ def obeyed_within(loop: asyncio.AbstractEventLoop, crew: Crew) -> Iterator[None]
             signal.signal(number, handler)
 
 
-def set_up_logging(format: str, level: str) -> None:  # noqa: A002
+def set_up_logging(format: str, level: str) -> None:  # noqa: A002  (as `configure`)
     """As `configure`, for a command, after the application was imported: what it has set up stays as it is.
 
     Without a set-up of its own, its lines are shown from the same level on as those of presque.
@@ -296,7 +296,7 @@ class Orders:
         self._late: threading.Timer | None = None
 
     def over(self) -> None:
-        """The worker has ended: a program that goes on is not ended with it."""
+        """The worker has ended. A program that continues is not ended with it."""
         if self._late is not None:
             self._late.cancel()
 

@@ -142,7 +142,7 @@ class Surroundings:
         try:
             if closely or not self._is_same():
                 self._restore_shared(job, now)
-        except BaseException:  # noqa: BLE001
+        except BaseException:  # noqa: BLE001  (as above)
             self._could_not(job)
 
     def _is_same(self) -> bool:
@@ -248,7 +248,7 @@ class Surroundings:
             return True
 
     def close(self) -> None:
-        """There are no more jobs."""
+        """Called after the last job."""
         _watch.end()
         for _, _, copy in self._streams:
             if copy is not None:
@@ -314,7 +314,7 @@ class Surroundings:
             False,
         )
         mode = "r" if number == 0 else "w"
-        stream = open(number, mode, encoding=encoding, errors=errors, closefd=False)  # noqa: SIM115
+        stream = open(number, mode, encoding=encoding, errors=errors, closefd=False)  # noqa: SIM115  (it stays open)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=buffered, write_through=through)
         return stream
@@ -407,7 +407,7 @@ def _is_closed(stream: Any) -> bool:
     """Whether a stream is of no use any more: closed, or without its buffer."""
     try:
         return stream is not None and bool(stream.closed)
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001  (an object of the job's own)
         return True
 
 
@@ -443,7 +443,7 @@ def _directory() -> int | None:
 
 def _is_here(directory: os.stat_result) -> bool:
     try:
-        here = os.stat(".")  # noqa: PTH116
+        here = os.stat(".")  # noqa: PTH116  (a step less after each job)
     except OSError:
         return False  # it has been removed
     return (here.st_dev, here.st_ino) == (directory.st_dev, directory.st_ino)

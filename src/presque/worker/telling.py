@@ -57,13 +57,13 @@ class Telling:
         size = 160
         if fields:
             size += sum(len(str(value)) for value in fields.values())
-        # A job that was told to stop may have returned early: that is not done.
+        # A job that was asked to stop may have returned early, so it does not count as done.
         whole = "" if held.job.cancelled else held.leased.pushed_at
         queue, id, lease = held.key
         self._outbox.put(_letter((verb, queue, id, lease, fields, size, whole)))
 
     def put(self, letter: Letter) -> None:
-        """To be told with the next request."""
+        """To be sent with the next request."""
         self._outbox.put(letter)
 
     def done_before(self, leased: LeasedJob) -> bool:

@@ -72,7 +72,7 @@ class Threads:
     def begin(self, surroundings: Surroundings | NotOurs) -> None:
         """Work in threads of our own until closed."""
         self.mode = "threads"
-        # Daemons: a thread cannot be stopped, and a worker that was told to end does not wait for it.
+        # Daemons: a thread cannot be stopped, and a worker that is asked to end does not wait for it.
         for number in range(1, self.slots + 1):
             threading.Thread(
                 target=self._go_on,
@@ -201,7 +201,7 @@ class Threads:
         return outcome
 
     def _counts(self, held: Held, outcome: Outcome) -> Outcome:
-        """What becomes of the job, if it was told to stop meanwhile."""
+        """What becomes of the job if it was asked to stop meanwhile."""
         if signals.generation != self._generation:
             os._exit(0)  # a child that the job has forked, and that came back from it
         reason = held.interruption

@@ -20,7 +20,7 @@ KNOWN_MOST = 10_000
 
 
 class Account(Who):
-    """Somebody who asks over XMPP. Refusals name the address."""
+    """An account that asks over XMPP. Refusals name its address."""
 
     __slots__ = ()
 
@@ -44,7 +44,7 @@ class Accounts:
         self._seal = secrets.token_bytes(32)
 
     def who(self, jid: str) -> Account | None:
-        """Who has this address; None for a stranger."""
+        """The account with this address; None for an unknown one."""
         name = bare(jid)
         if name in self._known:
             return self._known[name]

@@ -98,7 +98,7 @@ class Wish:
 
 @dataclass(slots=True)
 class _Box:
-    """What an account is to be told."""
+    """What an account is notified of."""
 
     lines: list[dict[str, Any]] = field(default_factory=list)
     more: int = 0
@@ -167,7 +167,7 @@ class Alerts:
     # --- looking --------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Look, for ever."""
+        """Look regularly, until cancelled."""
         while True:
             try:
                 await self.look()

@@ -130,7 +130,7 @@ class Stream(ComponentXMPP):
     async def run_filters(self) -> None:
         """Nothing waits to be sent: we write at once."""
 
-    def send(self, data: StanzaBase | str, use_filters: bool = True) -> None:  # noqa: ARG002
+    def send(self, data: StanzaBase | str, use_filters: bool = True) -> None:  # noqa: ARG002  (the signature is slixmpp's)
         """Write what slixmpp itself has to say: who we are."""
         if self.transport is not None:
             self.send_raw(

@@ -52,7 +52,7 @@ class Seat:
 
 
 class Consumers:
-    """Everybody who is present. `send` takes a stanza; `most` is how large one may be."""
+    """All clients that are present. `send` takes a stanza; `most` is how large one may be."""
 
     def __init__(self, service: Service, domain: str, send: Callable[[str], None], most: int) -> None:
         self._engine = service.engine
@@ -111,7 +111,7 @@ class Consumers:
             self.leave(client, seat.at, lost=lost)
 
     def end(self) -> None:
-        """The server has gone, and everybody with it."""
+        """The connection to the server is lost, and all clients with it."""
         for client, at in list(self._seats):
             self.leave(client, at, lost=False)
 

@@ -33,7 +33,7 @@ FEATURES = (
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One query: who asks at the address of which queue, None for that of presque itself."""
+    """One query: who asks, and at the address of which queue; None for the address of presque itself."""
 
     service: Service
     who: Account

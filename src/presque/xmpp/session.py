@@ -1,4 +1,4 @@
-"""What goes on over one connection to an XMPP server: stanzas in, stanzas out, and no socket.
+"""What happens on one connection to an XMPP server: stanzas in, stanzas out, and no socket.
 
 A program sends commands as for a WebSocket, in `<json xmlns='urn:presque:0'/>`, and is answered in the same
 way; in an `<iq/>` it may send any command of `POST /queue`. A person sends JSON to a queue, which pushes it,
@@ -117,7 +117,7 @@ class Session:
         self._consumers.resume()
 
     def end(self) -> None:
-        """The server has gone: give back what everybody holds."""
+        """The connection to the server is lost: give back all jobs that are held."""
         self._ended = True
         self._consumers.end()
         for task in list(self._under_way):
@@ -217,7 +217,7 @@ class Session:
             del self._pending[account]
 
     def _forget(self, sender: str) -> None:
-        """What a client still waits for need not be done: it has gone."""
+        """A client has disconnected: cancel what it still waits for."""
         for task, asked_by in list(self._under_way.items()):
             if asked_by == sender:
                 task.cancel()
@@ -228,7 +228,7 @@ class Session:
         kind, at = stanza.get("type"), bare(stanza.get("to", ""))
         if kind == "unavailable":
             # Servers send the same for a client that died as for one that said goodbye. So only this
-            # counts as a goodbye; otherwise a job that kills its consumers would live for ever.
+            # counts as a goodbye; otherwise a job that kills its consumers would live forever.
             polite = stanza.find(CONSUME_ELEMENT) is not None
             self._consumers.leave(sender, at, lost=not polite)
             self._forget(sender)
