@@ -68,11 +68,12 @@ def require(name: str) -> str:
 
 
 @contextlib.contextmanager
-def small_disk(size: str = "32m") -> Iterator[Path]:
-    """A file system of its own, of that size. Skips on a laptop that may not mount one, fails in CI."""
+def small_disk(size: str = "32m", files: int = 0) -> Iterator[Path]:
+    """A file system of its own, with room for so many `files` (0: any number). Skips on a laptop
+    that may not mount one, fails in CI."""
     directory = Path(tempfile.mkdtemp(prefix="disk-"))
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(directory)],
+        ["mount", "-t", "tmpfs", "-o", f"size={size},nr_inodes={files},mode=700", "tmpfs", str(directory)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:

@@ -3,6 +3,7 @@ up."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -112,6 +113,34 @@ def test_a_log_of_jobs_that_are_gone_is_written_anew_when_room_is_short(disk: Pa
 
         rig.eventually(lambda: server.ask("POST", "/q/full", BODY).status == 201)
         assert "store.died" not in server.said()
+
+
+def test_a_disk_that_takes_no_more_files_is_told_and_the_store_does_not_try_again_and_again() -> None:
+    with (
+        rig.small_disk("400m", files=40) as disk,
+        rig.server("--data", str(disk / "data"), "--log-level", "info") as server,
+    ):
+        assert server.ask("POST", "/q/a", "1").status == 201
+        fillers: list[Path] = []
+        with contextlib.suppress(OSError):
+            while True:
+                fillers.append(disk / f"filler{len(fillers)}")
+                fillers[-1].touch()
+        rig.eventually(lambda: any("disk.no_files" in line for line in server.everything))
+
+        jobs = json.dumps({"jobs": ["x" * 900] * 1000})
+        for _ in range(90):  # more than the 64 MB after which the store would write its log anew
+            assert server.ask("POST", "/qb/big", jobs).status == 201
+            assert server.ask("DELETE", "/q/big").status in (200, 204)
+        assert server.ask("POST", "/q/a", "2").status == 201
+        store_log = (disk / "data" / "store.log").read_text()
+        assert "rewriting" not in store_log
+
+        for path in fillers:
+            path.unlink(missing_ok=True)
+        rig.eventually(lambda: any("disk.files_again" in line for line in server.everything))
+        rig.eventually(lambda: "rewriting" in (disk / "data" / "store.log").read_text())
+        assert server.ask("GET", "/status/a").json["size"] == 2
 
 
 def test_a_start_on_a_full_disk_says_so(disk: Path) -> None:

@@ -156,6 +156,12 @@ def free_bytes(directory: Path) -> int:
     return facts.f_bavail * facts.f_frsize
 
 
+def free_files(directory: Path) -> int | None:
+    """How many files that disk still takes; None if it knows no bound. Raises `OSError`."""
+    facts = os.statvfs(directory)
+    return facts.f_favail if facts.f_files else None
+
+
 def rotate(log_file: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if log_file.stat().st_size > LOG_MOST:

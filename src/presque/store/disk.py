@@ -17,11 +17,12 @@ import time
 from pathlib import Path
 
 from presque.errors import DiskFull
-from presque.store.directory import free_bytes
+from presque.store.directory import free_bytes, free_files
 
 log = logging.getLogger("presque.store")
 
 LOOK_EVERY_S = 1.0
+FILES_LEAST, FILES_ENOUGH = 4, 8  # a rewrite of the store's log makes three
 FSYNC_PATIENCE_S = 2.0
 OF_A_JOB = 256
 """Bytes that the store writes for a job beside its body, roughly."""
@@ -40,6 +41,8 @@ class Disk:
         self.full = False
         self.free: int | None = None
         """Bytes, as last seen; None if nobody could tell."""
+        self.no_files = False
+        """Whether it takes no more files, which the store needs to rewrite its log."""
         self._writers = writers
         self._tell = tell
         self._room = 0
@@ -51,6 +54,7 @@ class Disk:
             return
         try:
             self.free = free_bytes(self.directory)
+            self._look_for_files(free_files(self.directory))
         except OSError:  # the store will find out, if it is more than a moment
             self.free = None
             return
@@ -65,6 +69,17 @@ class Disk:
             self.full = False
             if self._tell:
                 log.info("disk.enough dir=%s free=%d limit=%d", self.directory, self.free, self.least)
+
+    def _look_for_files(self, free: int | None) -> None:
+        least = FILES_ENOUGH if self.no_files else FILES_LEAST
+        short = free is not None and free < least
+        if short == self.no_files:
+            return
+        self.no_files = short
+        if self._tell and short:
+            log.warning("disk.no_files dir=%s free=%s", self.directory, free)
+        elif self._tell:
+            log.info("disk.files_again dir=%s free=%s", self.directory, free)
 
     def spend(self, count: int) -> None:
         """Count bytes that are about to be written; look again when there may be no room for them."""

@@ -3,6 +3,9 @@
 The store does it by itself when its log has doubled. On a disk with little room that would fill the disk,
 and a store that finds its disk full ends itself. So it is forbidden there. A log of jobs that are gone may
 be the very reason why there is little room: it is rewritten as soon as the remaining data fits.
+
+A disk may also take no more files, though it has room. The store would try ten times a second to make those
+of a new log, and write about each in its own log.
 """
 
 from __future__ import annotations
@@ -29,9 +32,11 @@ class Rewrites:
         self._next = 0.0
 
     def tight(self, log_bytes: int) -> bool:
-        """Whether the disk has no room for another log as long as this one."""
+        """Whether the disk has no room for another log as long as this one, or for its files."""
         free = self._disk.free
-        return bool(self._disk.least) and free is not None and free - log_bytes < self._disk.least
+        return self._disk.no_files or (
+            bool(self._disk.least) and free is not None and free - log_bytes < self._disk.least
+        )
 
     def begin(self, log_bytes: int) -> str:
         """The setting to start the store with."""
@@ -44,7 +49,7 @@ class Rewrites:
         if tight == self._automatic:
             await ask(f"CONFIG SET auto-aof-rewrite-percentage {_PERCENTAGE[not tight]}")
             self._automatic = not tight
-        if not tight or self._clock() < self._next or log_bytes < WORTH_BYTES:
+        if not tight or self._disk.no_files or self._clock() < self._next or log_bytes < WORTH_BYTES:
             return
         self._next = self._clock() + PAUSE_S
         facts = _facts(await ask("INFO"))

@@ -40,6 +40,7 @@ LOOK_S = 5.0
 EVERY_S = 60.0
 LINES_MOST = 50
 WANTED_MOST = 1000
+READ_AT_ONCE = 20  # of them, in a turn of the event loop: each names up to 64 patterns
 WANTED_OF_ONE_MOST = 50
 DEAD_AT_ONCE = 10
 WORKERS_MOST = 1000
@@ -152,16 +153,17 @@ class Alerts:
         """Everything that is wanted; read from the store once."""
         if self._wishes is None:
             found = await self._service.engine.wanted.all()
+            wishes: dict[str, Wish] = {}
+            for number, (id, packed) in enumerate(found.items()):
+                if number % READ_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                try:
+                    account, what, queues, limit_ms = codec.unpack(packed)
+                    wishes[id] = Wish(account, what, queue_list(queues).text, limit_ms)
+                except (ValueError, TypeError, PresqueError):
+                    log.warning("xmpp.alert_damaged id=%s", shown(id))
             if self._wishes is None:
-                self._wishes = {}
-                for id, packed in found.items():
-                    try:
-                        account, what, queues, limit_ms = codec.unpack(packed)
-                        wish = Wish(account, what, queue_list(queues).text, limit_ms)
-                    except (ValueError, TypeError, PresqueError):
-                        log.warning("xmpp.alert_damaged id=%s", shown(id))
-                        continue
-                    self._wishes[id] = wish
+                self._wishes = wishes
         return self._wishes
 
     # --- looking --------------------------------------------------------------------------------
