@@ -294,6 +294,25 @@ class Layer:
         return any(found in one for one in self.sources if one.version == found.version)
 
 
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """The queues to which layers do not let something be done. Stands in a queue list beside what that
+    excludes."""
+
+    scope: str
+    layers: tuple[Layer, ...]
+
+    def excludes(self, queue: str) -> bool:
+        """Whether the queue is one of them."""
+        return not all(layer.allows(self.scope, queue) for layer in self.layers)
+
+    @property
+    def weight(self) -> int:
+        """How many patterns that compares it with."""
+        rules = (rules for layer in self.layers for rules in (layer.allow, layer.deny) if rules is not None)
+        return sum(len(one.texts) for one in rules)
+
+
 def networks(texts: Iterable[str]) -> tuple[Network, ...]:
     """The networks that these texts name. Raises `BadToken`."""
     found = tuple(network(text) for text in texts)

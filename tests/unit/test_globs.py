@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from presque import globs, names
-from presque.commands.who import Outside
-from presque.tokens import Layer, Rules
+from presque.tokens import Layer, Outside, Rules
 
 NAMES = st.text("ab", max_size=12)
 PATTERNS = st.text("ab*?", max_size=12)

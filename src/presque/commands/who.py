@@ -32,7 +32,7 @@ from presque.errors import (
     TooManyRequests,
 )
 from presque.names import QueueList, has_glob
-from presque.tokens import BadToken, Layer, Token
+from presque.tokens import BadToken, Layer, Outside, Token
 from presque.tokens import read as read_token
 from presque.verbs.verb import Over, Scope
 
@@ -45,23 +45,6 @@ OF_LINKS = {"read": "job", "cancel": "delete"}
 
 Door = Literal["header", "cookie", "link"]
 """Where a token stood."""
-
-
-class Outside(msgspec.Struct, frozen=True):
-    """The queues that somebody may not do something to. Stands in a queue list beside what that excludes."""
-
-    scope: str
-    layers: tuple[Layer, ...]
-
-    def excludes(self, queue: str) -> bool:
-        """Whether the queue is one of them."""
-        return not all(layer.allows(self.scope, queue) for layer in self.layers)
-
-    @property
-    def weight(self) -> int:
-        """How many patterns that compares it with."""
-        rules = (rules for layer in self.layers for rules in (layer.allow, layer.deny) if rules is not None)
-        return sum(len(one.texts) for one in rules)
 
 
 class Spending(Protocol):

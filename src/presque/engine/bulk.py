@@ -47,7 +47,7 @@ from presque.errors import (
 from presque.names import QueueList
 from presque.store.disk import Disk
 from presque.store.store import Store
-from presque.tokens import BadToken, Layer, Rules
+from presque.tokens import BadToken, Layer, Outside, Rules
 
 log = logging.getLogger("presque.engine")
 
@@ -130,17 +130,6 @@ class Progress(msgspec.Struct, frozen=True):
     state: int
     cursor: str
     top: int
-
-
-class _Denied(msgspec.Struct, frozen=True):
-    """Queues that the token of a task does not allow. Stands in a queue list beside what that excludes."""
-
-    scope: str
-    layers: tuple[Layer, ...]
-
-    def excludes(self, queue: str) -> bool:
-        """Whether the queue is one of them."""
-        return not all(layer.allows(self.scope, queue) for layer in self.layers)
 
 
 class Bulk:
@@ -544,14 +533,14 @@ def shows(act: str, only: Filter) -> bool:
 def _wanted(what: What) -> QueueList:
     """The queues of a task, without those that its token does not allow. Raises `PresqueError`."""
     queues = names.queue_list(what.queues)
-    excluded: tuple[Any, ...] = queues.excluded
+    excluded = queues.excluded
     if what.layers:
         layers = tuple(
             Layer(allow=None if allow is None else Rules(allow), deny=Rules(deny))
             for allow, deny in what.layers
         )
         scopes = ("control", "read") if shows(what.act, what.filter) else ("control",)
-        excluded += tuple(_Denied(scope, layers) for scope in scopes)
+        excluded += tuple(Outside(scope, layers) for scope in scopes)
     return replace(queues, excluded=excluded)
 
 
