@@ -571,6 +571,28 @@ def test_who_may_control_a_queue_but_not_read_it_learns_nothing_of_what_is_in_it
     assert wanting.ask(wanting.admin, "GET", f"/status/{queue}").json["size"] == 2
 
 
+def test_who_may_set_a_policy_is_shown_it(wanting: Guarded) -> None:
+    token = wanting.make("control:ruled")
+    assert refusal(wanting.ask(token, "GET", "/p/ruled"))[0] == 403
+    policy = wanting.ask(token, "PATCH", "/p/ruled", {"max_attempts": 3})
+    assert policy.json == wanting.ask(wanting.admin, "GET", "/p/ruled").json
+
+
+def test_who_may_define_a_recurring_job_but_not_read_its_queue_learns_not_how_its_jobs_end(
+    wanting: Guarded,
+) -> None:
+    definer, cron = wanting.make("admin:defined"), {"queue": "defined", "schedule": "@yearly", "body": 1}
+    assert wanting.ask(definer, "PUT", "/cron/defined", cron).json["last_outcome"] is None
+    assert wanting.ask(wanting.admin, "POST", "/cron/defined/run").status == 201
+    [leased] = wanting.ask(wanting.admin, "POST", "/q/defined/lease", {"count": 1}).json["jobs"]
+    settle = {"lease": leased["lease"], "error": "x", "retry": False}
+    assert wanting.ask(wanting.admin, "POST", f"/j/defined/{leased['id']}/fail", settle).status == 200
+    seen = wanting.ask(wanting.admin, "GET", "/cron/defined").json
+    assert seen["last_outcome"] is not None
+    told = wanting.ask(definer, "PUT", "/cron/defined", cron).json
+    assert told == seen | {"last_outcome": None}
+
+
 # --- links
 
 

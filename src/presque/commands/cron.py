@@ -40,7 +40,10 @@ async def run_put_cron(call: Call) -> Reply:
     )
     await _allow(call, new=True)
     new = await call.engine.crons.put(call.name, cron, job)
-    return Reply.of(told(await call.engine.crons.show(call.name)), 201 if new else 200)
+    shown = await call.engine.crons.show(call.name)
+    if not _sees(call.who, shown):
+        shown = replace(shown, outcome=None)
+    return Reply.of(told(shown), 201 if new else 200)
 
 
 async def run_cron(call: Call) -> Reply:

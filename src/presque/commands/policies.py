@@ -21,7 +21,8 @@ async def run_policy(call: Call) -> Reply:
 
 
 async def run_change_policy(call: Call) -> Reply:
-    """Set the fields that are given (RFC 7396): null goes back to the default. Returns the whole policy."""
+    """Set the fields that are given (RFC 7396): null goes back to the default. Returns the whole policy, also
+    to who may not read the queue: it may set every field of it, and none tells what is in jobs."""
     changes: dict[str, Any] = {}
     for field in POLICY:
         if field.name in call.fields:
