@@ -17,7 +17,7 @@ from typing import Any
 from presque.commands.who import Who
 from presque.engine.access import Access
 from presque.engine.notes import Notes
-from presque.errors import NoNamespace, Refused, TokenMissing
+from presque.errors import NoNamespace, Refused, TokenMissing, TokenUnknown
 
 log = logging.getLogger("presque.audit")
 
@@ -65,7 +65,8 @@ class Audit:
         if not self._filling:
             self._filling = True
             asyncio.get_running_loop().call_later(1, self._fill)
-        known = record is not None
+        # Who knows what a token is called, and not its secret, is a stranger.
+        known = record is not None and not isinstance(error, TokenUnknown)
         if self._room[known] == 0:
             self._more += 1
             return
