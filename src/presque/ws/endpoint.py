@@ -68,8 +68,7 @@ class Socket(asyncio.Protocol):
         self._closing = False
         self._stuck = False  # the client does not read, so neither do we
         self._beat: asyncio.TimerHandle = self._loop.call_later(HEARTBEAT_S, self._heartbeat)
-        if self._session.anonymous:
-            self._loop.call_later(HELLO_WITHIN_S, self._anonymous)
+        self._hello = self._loop.call_later(HELLO_WITHIN_S, self._anonymous)
         self._transport: asyncio.Transport
         self.lost: Callable[[], object] = list  # told when the connection has ended
         self.hold: Callable[[int], bool] = _any_number  # told how many bytes are kept
@@ -79,6 +78,7 @@ class Socket(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._beat.cancel()
+        self._hello.cancel()  # it would keep all of this until then
         self._session.end(lost=not self._closing)
         self._closing = True
         self.lost()
