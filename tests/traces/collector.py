@@ -14,6 +14,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests import rig
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331"
+"""What a test says is around a push."""
 KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
 
 

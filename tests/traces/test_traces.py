@@ -15,10 +15,9 @@ import pytest
 from presque import Client
 from tests import rig
 from tests.stories.test_cli import run
-from tests.traces.collector import Collector, collector
+from tests.traces.collector import TRACE, Collector
 from tests.worker.conftest import Process, starting
 
-TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331"
 PUSHER = """
 import sys
 from opentelemetry import trace
@@ -36,29 +35,6 @@ MODES = {
     "fork": ("Plain", "--fork"),
 }
 every_mode = pytest.mark.parametrize("mode", MODES)
-
-
-@pytest.fixture(scope="module")
-def jaeger() -> Iterator[Collector]:
-    with collector() as found:
-        yield found
-
-
-@pytest.fixture(autouse=True)
-def empty(jaeger: Collector) -> None:
-    jaeger.spans.clear()
-
-
-@pytest.fixture(scope="module")
-def traced(jaeger: Collector) -> Iterator[rig.Server]:
-    with rig.server("--memory", "--traces", **jaeger.environment) as found:
-        yield found
-
-
-@pytest.fixture
-def client(traced: rig.Server) -> Iterator[Client]:
-    with Client(traced.url) as found:
-        yield found
 
 
 Start = Callable[..., Process]

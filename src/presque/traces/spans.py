@@ -5,6 +5,7 @@ Names follow OpenTelemetry's semantic conventions for messaging, those of the se
 
     push mail          PRODUCER, around the request that pushes; its context is the job's `traceparent`
     POST /q/{queue}    SERVER, made by the server for a request that bears a sampled `traceparent`
+    command push       SERVER, the same for a push that is a command (WebSocket, `POST /queue`, XMPP)
     process mail       CONSUMER, one for each attempt; a child of the job's `traceparent`, and linked to it
 """
 
@@ -20,6 +21,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from presque.errors import OurFault, PresqueError
 from presque.version import __version__
 
 _W3C = TraceContextTextMapPropagator()
@@ -171,3 +173,27 @@ def served(name: str, traceparent: str, about: Mapping[str, Any], status: int, s
         span.set_attribute("error.type", str(status))
         span.set_status(_FAILED)
     span.end(now)
+
+
+@contextmanager
+def commanded(verb: str, queue: str, traceparent: str) -> Iterator[None]:
+    """A span around a push that is no request of its own, if its `traceparent` is sampled."""
+    parent = context_of(traceparent)
+    if parent is None or not parent.trace_flags.sampled:
+        yield
+        return
+    span = _tracer().start_span(
+        f"command {verb}",
+        context=_child_of(parent),
+        kind=SpanKind.SERVER,
+        attributes={"presque.verb": verb, "messaging.destination.name": queue},
+    )
+    try:
+        yield
+    except PresqueError as error:
+        span.set_attribute("error.type", error.code)
+        if isinstance(error, OurFault):
+            span.set_status(_FAILED, str(error))
+        raise
+    finally:
+        span.end()
