@@ -174,7 +174,7 @@ SHAPES: dict[str, Schema] = {
     "settled": members(_SETTLED_OPTIONAL, queue=TEXT, id=TEXT, status=WHOLE),
     "settled_many": members(settled=array(ref("settled"))),
     "leased_job": members(
-        {"traceparent": TEXT, "saved": ANYTHING},
+        {"traceparent": TEXT, "tracestate": TEXT, "saved": ANYTHING},
         more=True,
         queue=TEXT,
         id=TEXT,
@@ -192,6 +192,7 @@ SHAPES: dict[str, Schema] = {
             "group": TEXT,
             "uniq": TEXT,
             "traceparent": TEXT,
+            "tracestate": TEXT,
             "cron": TEXT,
             "expires_at": MOMENT,
             "kept_until": MOMENT,

@@ -27,6 +27,7 @@ class Span:
     name: str
     kind: str
     trace: str
+    state: str
     id: str
     parent: str
     links: tuple[str, ...]
@@ -70,8 +71,9 @@ class Collector:
 
 def _span(service: str, one: Any) -> Span:
     return Span(
-        service, one.name, KINDS[one.kind], one.trace_id.hex(), one.span_id.hex(), one.parent_span_id.hex(),
-        tuple(link.span_id.hex() for link in one.links), one.status.code == 2, one.status.message,
+        service, one.name, KINDS[one.kind], one.trace_id.hex(), one.trace_state,
+        one.span_id.hex(), one.parent_span_id.hex(), tuple(link.span_id.hex() for link in one.links),
+        one.status.code == 2, one.status.message,
         _plain(one.attributes), {event.name: _plain(event.attributes) for event in one.events},
         one.start_time_unix_nano, one.end_time_unix_nano,
     )  # fmt: skip

@@ -36,10 +36,11 @@ every_door = pytest.mark.parametrize("door", ["ws", "single", "array"])
 async def test_a_command_that_pushes_makes_a_span(
     traced: rig.Server, jaeger: Collector, queue_name: str, door: str
 ) -> None:
-    await say(door, traced, {"cmd": "push", "queue": queue_name, "job": 1, "traceparent": f"{TRACE}-01"})
+    trace = {"traceparent": f"{TRACE}-01", "tracestate": "shop=1"}
+    await say(door, traced, {"cmd": "push", "queue": queue_name, "job": 1, **trace})
     [span] = jaeger.named("command push")
     assert (span.service, span.kind, span.failed) == ("presque", "server", False)
-    assert (span.trace, span.parent) == (TRACE[3:35], TRACE[36:])
+    assert (span.trace, span.state, span.parent) == (TRACE[3:35], "shop=1", TRACE[36:])
     assert span.about == {"presque.verb": "push", "messaging.destination.name": queue_name}
     assert span.began <= span.ended
 

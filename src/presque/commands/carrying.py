@@ -155,7 +155,7 @@ async def carry_out(call: Call) -> Reply:
     """Carry out one verb. Raises `PresqueError`. If cancelled while it waits for a job, it takes none."""
     if call.timed or "traceparent" not in call.fields or (traced := tracing()) is None:
         return await _admitted(call)
-    with traced.commanded(call.verb.name, call.queue, call.fields["traceparent"]):
+    with traced.commanded(call.verb.name, call.queue, call.fields["traceparent"], call.get("tracestate")):
         return await _admitted(call)
 
 
