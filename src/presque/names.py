@@ -7,7 +7,7 @@ once, at the door. Braces are out of the question: they would move the key to an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
@@ -41,9 +41,10 @@ def job(job_id: str) -> str:
     raise InvalidName(f"`{shown(job_id)}` is not a job id: ids are numbers")
 
 
-def jobs(ids: list[str]) -> None:
+def jobs(ids: Sequence[str]) -> None:
     """Raise `InvalidName` unless each of these can be a job's id: the same in less time."""
-    if not _jobs(" ".join(ids)):
+    text = " ".join(ids)
+    if not _jobs(text) or text.count(" ") >= len(ids):  # one may be "1 2"
         for job_id in ids:
             job(job_id)
 

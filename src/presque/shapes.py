@@ -172,9 +172,10 @@ SHAPES: dict[str, Schema] = {
     "fetched": {"description": "The job, as it was pushed."},
     "fetched_many": array(TEXT),
     "settled": members(_SETTLED_OPTIONAL, queue=TEXT, id=TEXT, status=WHOLE),
-    "settled_many": members(settled=array(ref("settled"))),
+    "settled_entry": members({"id": TEXT, "ids": array(TEXT), **_SETTLED_OPTIONAL}, queue=TEXT, status=WHOLE),
+    "settled_many": members(settled=array(ref("settled_entry"))),
     "leased_job": members(
-        {"traceparent": TEXT, "tracestate": TEXT, "saved": ANYTHING},
+        {"traceparent": TEXT, "saved": ANYTHING},
         more=True,
         queue=TEXT,
         id=TEXT,
@@ -186,13 +187,12 @@ SHAPES: dict[str, Schema] = {
         lease=TEXT,
         lease_until=MOMENT,
     ),
-    "leased": members({"settled": array(ref("settled"))}, jobs=array(ref("leased_job"))),
+    "leased": members({"settled": array(ref("settled_entry"))}, jobs=array(ref("leased_job"))),
     "job": members(
         {
             "group": TEXT,
             "uniq": TEXT,
             "traceparent": TEXT,
-            "tracestate": TEXT,
             "cron": TEXT,
             "expires_at": MOMENT,
             "kept_until": MOMENT,
@@ -506,6 +506,7 @@ EXAMPLES: dict[str, Any] = {
     "fetched": {"to": "ana@example.org"},
     "fetched_many": ['{"to":"ana@example.org"}'],
     "settled": {"queue": "mail", "id": "42", "status": 200, "state": "done"},
+    "settled_entry": {"queue": "mail", "ids": ["42", "43"], "status": 200, "state": "done"},
     "settled_many": {"settled": [{"queue": "mail", "id": "42", "status": 200, "state": "done"}]},
     "leased": {
         "jobs": [

@@ -307,6 +307,71 @@ def test_an_acked_job_is_gone_and_the_ack_can_be_repeated(door: Door, queue_name
     assert problem(door.ask("GET", f"/j/{queue_name}/1")) == (404, "not-found")
 
 
+def test_jobs_of_one_lease_are_settled_by_one_entry(door: Door, queue_name: str) -> None:
+    for number in range(6):
+        push(door, queue_name, number)
+    [token] = {job["lease"] for job in lease(door, queue_name, "?count=6")}
+    entry = {"queue": queue_name, "lease": token}
+    body = {
+        "ack": [{**entry, "ids": ["1", "2", "99", "3"]}, {**entry, "id": "4"}],
+        "fail": [{**entry, "ids": ["5"], "error": "no", "retry": False}, {**entry, "ids": []}],
+        "release": [{**entry, "ids": ["6"]}],
+    }
+    answer = door.ask("POST", "/settle", json.dumps(body))
+    assert [one | {"error": "", "code": ""} for one in answer.json["settled"]] == [
+        {"queue": queue_name, "error": "", "code": "", **one}
+        for one in (
+            {"ids": ["1", "2"], "status": 200, "state": "done"},
+            {"ids": ["99"], "status": 404},
+            {"ids": ["3"], "status": 200, "state": "done"},
+            {"id": "4", "status": 200, "state": "done"},
+            {"ids": ["5"], "status": 200, "state": "dead"},
+            {"ids": ["6"], "status": 200, "state": "ready"},
+        )
+    ]
+    assert counts(door, queue_name) == {"ready": 1, "dead": 1}
+    assert [error["error"] for error in job_of(door, queue_name, "5")["errors"]] == ["no"]
+
+
+def test_each_job_of_an_entry_gets_what_the_entry_says(door: Door, queue_name: str) -> None:
+    policy(door, queue_name, keep=60)
+    for number in range(2):
+        push(door, queue_name, number)
+    [token] = {job["lease"] for job in lease(door, queue_name, "?count=2")}
+    ack = {"queue": queue_name, "lease": token, "ids": ["1", "2"], "result": {"sum": 3}}
+    answer = door.ask("POST", f"/q/{queue_name}/lease", json.dumps({"settle": {"ack": [ack]}}))
+    done = {"queue": queue_name, "ids": ["1", "2"], "status": 200, "state": "done"}
+    assert answer.json == {"jobs": [], "settled": [done]}
+    assert [job_of(door, queue_name, id)["result"] for id in ("1", "2")] == [{"sum": 3}] * 2
+
+
+@pytest.mark.parametrize(
+    ("named", "says"),
+    [
+        ({}, "`id` is missing: name a job, or several as `ids`"),
+        ({"id": "1", "ids": ["1"]}, "give `ids` or `id`, not both"),
+        ({"ids": "1"}, "should be a list"),
+        ({"ids": [1]}, "should be a text"),
+        ({"ids": ["1", "one"]}, "`one` is not a job id"),
+        ({"ids": ["1 2"]}, "`1 2` is not a job id"),
+        ({"id": "1 2"}, "`1 2` is not a job id"),
+        ({"ids": [str(number) for number in range(1, 1002)]}, "at most 1000 leases"),
+    ],
+    ids=["neither", "both", "no list", "no texts", "no id", "two in one", "two in one, alone", "too many"],
+)
+def test_what_names_no_jobs_settles_nothing(
+    door: Door, queue_name: str, named: dict[str, Any], says: str
+) -> None:
+    push(door, queue_name)
+    [job] = lease(door, queue_name)
+    entry = {"queue": queue_name, "lease": job["lease"], **named}
+    for verb in ("ack", "fail", "release", "extend"):
+        answer = door.ask("POST", "/settle", json.dumps({verb: [entry]}))
+        assert problem(answer)[0] == 400, verb
+        assert says in answer.json["error"], verb
+    assert counts(door, queue_name) == {"leased": 1}
+
+
 def test_a_failed_job_waits_and_is_dead_after_its_attempts(door: Door, queue_name: str) -> None:
     policy(door, queue_name, max_attempts=2, backoff={"first": 0, "jitter": 0})
     push(door, queue_name)
@@ -778,36 +843,8 @@ def test_an_idempotency_key_stores_a_job_once(door: Door, queue_name: str) -> No
     assert counts(door, queue_name) == {"ready": 3}
 
 
-TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-STATE = 'rojo=00f067aa0ba902b7, congo@x="t61"\\x, a/b=c d'
-LONG = ",".join(f"k{number}=v" for number in range(33))
-
-
-@pytest.mark.parametrize("state", [STATE, "a=1", f"a={'b' * 256}"])
-def test_a_tracestate_travels_with_its_traceparent(door: Door, queue_name: str, state: str) -> None:
-    trace = {"traceparent": TRACE, "tracestate": state}
-    push(door, queue_name, 1, **trace)
-    push(door, queue_name, 2, **trace)
-    [first] = lease(door, queue_name)
-    found = [first, job_of(door, queue_name), door.ask("GET", f"/q/{queue_name}").headers]
-    assert [one["tracestate"] for one in found] == [state] * 3
-    command = {"cmd": "push", "queue": queue_name, "job": 3, **trace}
-    door.ask("POST", "/queue", json.dumps(command))
-    assert lease(door, queue_name)[0]["tracestate"] == state
-
-
-@pytest.mark.parametrize(
-    "state", [LONG, "a", "A=1", "a=1\x7f", "a=b=c", "é=1", f"a={'b' * 257}", f"a={'b' * 600}"]
-)
-def test_a_tracestate_that_cannot_be_read_is_left_out(door: Door, queue_name: str, state: str) -> None:
-    command = {"cmd": "push", "queue": queue_name, "job": 1, "traceparent": TRACE, "tracestate": state}
-    door.ask("POST", "/queue", json.dumps([command, {**command, "traceparent": "no", "tracestate": "a=1"}]))
-    [first, second] = lease(door, queue_name, "?count=2")
-    assert (first["traceparent"], "tracestate" in first, "tracestate" in second) == (TRACE, False, False)
-
-
 def test_a_traceparent_travels_with_the_job(door: Door, queue_name: str) -> None:
-    trace = TRACE
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     push(door, queue_name, 1, traceparent=trace)
     push(door, queue_name, 2, traceparent="nonsense")
     push(door, queue_name, 3, traceparent=trace)

@@ -231,7 +231,7 @@ def test_the_decoder_of_settlements_knows_the_fields_of_their_rows() -> None:
     assert set(leases.SettleRequest.__struct_fields__) == set(OF_A_SETTLE) == set(kinds)
     for name, kind in kinds.items():
         rows = {field.name for field in OF_A_SETTLE[name][1]}
-        assert set(kind.__struct_fields__) == rows | {"queue", "id", "lease"}
+        assert set(kind.__struct_fields__) == rows | {"queue", "id", "ids", "lease"}
 
 
 def test_the_bounds_are_those_of_the_rows() -> None:

@@ -178,6 +178,8 @@ HELD = {"queue": "q", "id": "1", "lease": "t"}
         ("settle", ({"ack": [HELD]},), '{"settled":[{"status":200},{"status":200}]}'),
         ("settle", ({"ack": [HELD]},), '{"settled":[{"status":"200"}]}'),
         ("settle", ({"ack": [HELD]},), '{"settled":{}}'),
+        ("settle", ({"ack": [HELD]},), '{"settled":[{"ids":["1","2"],"status":200}]}'),
+        ("settle", ({"ack": [HELD]},), '{"settled":[{"ids":1,"status":200}]}'),
         ("ack", (HELD,), "[]"),
         ("job", ("q", "1"), "{}"),
         ("job", ("q", "1"), '{"queue":"q","id":1,"state":"ready"}'),

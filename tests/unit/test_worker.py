@@ -286,6 +286,26 @@ def test_nothing_is_raised_in_a_job_where_another_signal_is_noted() -> None:
     assert may == [False]
 
 
+def test_neighbours_with_the_same_token_and_no_fields_are_told_together() -> None:
+    letters = [
+        Letter("ack", "q", "1", "a", {}), Letter("ack", "q", "2", "a", {}),
+        Letter("ack", "q", "3", "a", {"result": 1}), Letter("ack", "q", "4", "a", {"result": 1}),
+        Letter("ack", "q", "5", "a", {}), Letter("ack", "q", "6", "b", {}), Letter("ack", "r", "7", "b", {}),
+        Letter("extend", "r", "8", "b", {}),
+    ]  # fmt: skip
+    assert settlements(letters) == {
+        "ack": [
+            {"queue": "q", "ids": ["1", "2"], "lease": "a"},
+            {"queue": "q", "ids": ["3"], "lease": "a", "result": 1},
+            {"queue": "q", "ids": ["4"], "lease": "a", "result": 1},
+            {"queue": "q", "ids": ["5"], "lease": "a"},
+            {"queue": "q", "ids": ["6"], "lease": "b"},
+            {"queue": "r", "ids": ["7"], "lease": "b"},
+        ],
+        "extend": [{"queue": "r", "ids": ["8"], "lease": "b"}],
+    }
+
+
 def test_letters_go_out_in_the_order_of_their_answers_and_come_back_to_the_front() -> None:
     outbox = Outbox()
     for n, verb in enumerate(("release", "ack", "extend", "fail", "ack")):

@@ -74,8 +74,8 @@ class Liar:
         return ok(POLICY if path.startswith("/p/") else {"status": "start"})
 
     def settled(self, settle: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-        self.acked += [one["id"] for one in settle.get("ack", [])]
-        return [{"queue": "q", "id": one["id"], "status": 200} for many in settle.values() for one in many]
+        self.acked += [id for one in settle.get("ack", []) for id in one["ids"]]
+        return [{"queue": "q", "ids": one["ids"], "status": 200} for many in settle.values() for one in many]
 
     def stop(self) -> None:
         self.server.shutdown()

@@ -40,8 +40,8 @@ class Answers(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"] or 0)) or b"{}")
         settle = body.get("settle", body)
         told = [one for verb in ("ack", "fail", "release", "extend") for one in settle.get(verb, [])]
-        self.server.done += [one["id"] for one in settle.get("ack", [])]
-        settled = [{"queue": one["queue"], "id": one["id"], "status": 200} for one in told]
+        self.server.done += [id for one in settle.get("ack", []) for id in one["ids"]]
+        settled = [{"queue": one["queue"], "ids": one["ids"], "status": 200} for one in told]
         answer: Any = {"jobs": [], "settled": settled}
         if self.path.partition("?")[0].endswith("/lease"):
             self.server.asked += 1

@@ -171,7 +171,6 @@ class JobRecord(TypedDict, total=False):
     group: str
     uniq: str
     traceparent: str
-    tracestate: str
     cron: str
     expires_at: str
     kept_until: str
@@ -274,10 +273,14 @@ class DryRun(TypedDict):
 
 
 class Settled(TypedDict, total=False):
-    """What became of one lease. `status` is 200, or why not: 409 lease lost, 410 job gone, 404 unknown."""
+    """What became of one lease. `status` is 200, or why not: 409 lease lost, 410 job gone, 404 unknown.
+
+    Those that were settled together, by `ids`, and fared alike have one such answer, with `ids`.
+    """
 
     queue: str
     id: str
+    ids: list[str]
     status: int
     state: Literal["done", "ready", "scheduled", "dead", "leased", "deleted"]
     run_at: str

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,7 +36,6 @@ class LeasedJob(NamedTuple):
     traceparent: str | None = None
     text: str | None = None
     saved: Any = None
-    tracestate: str | None = None
 
 
 Holder = LeasedJob | Mapping[str, Any]
@@ -74,29 +75,39 @@ def leased(body: bytes, *, texts: bool) -> Leased:
 
 def settled(found: Any, asked: int) -> list[Settled]:
     """What became of this many leases. Raises `ValueError` if that is not what was found."""
-    if type(found) is not list or len(found) != asked:
-        raise ValueError("it does not say what became of each lease")
+    if type(found) is not list:
+        raise ValueError("it does not say what became of leases")
     for one in found:
         if type(one) is not dict or type(one.get("status", 200)) is not int:
             raise ValueError("it does not say what became of a lease")
+        if type(one.get("ids", [])) is not list:
+            raise ValueError("it does not say of which leases it speaks")
+    if counts(found) != asked:
+        raise ValueError("it does not say what became of each lease")
     return found
+
+
+def counts(entries: Iterable[Mapping[str, Any]]) -> int:
+    """How many leases these entries of a settlement, or of its answer, are about."""
+    return sum(len(one["ids"]) if "ids" in one else 1 for one in entries)
 
 
 _PLAIN = ("queue", "id", "body", "attempt", "max_attempts", "priority", "pushed_at", "lease", "lease_until")
 _KINDS = (str, str, None, int, int, int, str, str, str)
 _plain_of = itemgetter(*_PLAIN)
-_NO_MORE = (None,) * (len(LeasedJob._fields) - len(_PLAIN))
+_NO_MORE = [repeat(None)] * (len(LeasedJob._fields) - len(_PLAIN))
+_made: Callable[[tuple[Any, ...]], LeasedJob] = partial(tuple.__new__, LeasedJob)
 
 
 def _jobs(found: Sequence[Mapping[str, Any]]) -> list[LeasedJob]:
     """Leased jobs. Those that have nothing but what all have are read together, see `bench/workers.py`."""
     if set(map(len, found)) != {len(_PLAIN)}:
         return [_job(one, one["body"]) for one in found]
-    rows = list(map(_plain_of, found))
-    for values, kind in zip(zip(*rows, strict=True), _KINDS, strict=True):
+    columns = list(zip(*map(_plain_of, found), strict=True))
+    for values, kind in zip(columns, _KINDS, strict=True):
         if kind is not None and set(map(type, values)) != {kind}:
             raise ValueError("it is not a leased job")
-    return [tuple.__new__(LeasedJob, row + _NO_MORE) for row in rows]
+    return list(map(_made, zip(*columns, *_NO_MORE, strict=False)))
 
 
 _texts_of = itemgetter("queue", "id", "pushed_at", "lease", "lease_until")
@@ -107,17 +118,17 @@ _TEXTS, _NUMBERS = [str] * 5, [int] * 3
 def _job(fields: Mapping[str, Any], value: Any, text: str | None = None) -> LeasedJob:
     """One leased job. On the way of every job: `bench/workers.py`."""
     texts, numbers = _texts_of(fields), _numbers_of(fields)
-    group, traceparent, tracestate = fields.get("group"), fields.get("traceparent"), fields.get("tracestate")
+    group, traceparent = fields.get("group"), fields.get("traceparent")
     if list(map(type, texts)) != _TEXTS or list(map(type, numbers)) != _NUMBERS:
         raise ValueError("it is not a leased job")
-    for more in (group, traceparent, tracestate):
+    for more in (group, traceparent):
         if more is not None and type(more) is not str:
             raise ValueError("it is not a leased job")
     queue, id, pushed_at, lease, lease_until = texts
     attempt, most, priority = numbers
     return LeasedJob(
         queue, id, value, attempt, most, priority, pushed_at, lease, lease_until, group, traceparent, text,
-        fields.get("saved"), tracestate,
+        fields.get("saved"),
     )  # fmt: skip
 
 

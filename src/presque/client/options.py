@@ -28,7 +28,6 @@ class BatchOptions(TypedDict, total=False):
     group: str | None
     idempotency_key: str | None
     traceparent: str | None
-    tracestate: str | None
 
 
 class PushOptions(BatchOptions, total=False):
@@ -118,7 +117,10 @@ class CronOptions(TypedDict, total=False):
 
 
 class Settlements(TypedDict, total=False):
-    """Leases to settle at once, as the body of `POST /settle`: each names `queue`, `id` and `lease`."""
+    """Leases to settle at once, as the body of `POST /settle`: each names `queue`, `id` and `lease`.
+
+    Several jobs with the same token, such as those of one lease, can be one entry, with `ids` and no `id`.
+    """
 
     ack: list[dict[str, Any]]
     fail: list[dict[str, Any]]

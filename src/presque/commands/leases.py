@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
@@ -15,7 +16,7 @@ from presque.commands.times import moment
 from presque.commands.who import ANYBODY, Who, not_allowed
 from presque.engine.engine import Engine
 from presque.engine.lines import Taker, Waiter
-from presque.engine.records import PLAIN, trace_of
+from presque.engine.records import PLAIN, traceparent_of
 from presque.errors import CallerError, JobGone, LeaseLost, NotFound, PresqueError
 from presque.fields import Field
 from presque.job import NO_FIELDS, Ask, Leased, Settle, Settled, alike
@@ -37,7 +38,8 @@ FORBIDDEN = Settled(403, "", None)
 
 class _Lease(codec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     queue: str
-    id: str
+    id: str | None = None
+    ids: tuple[str, ...] | None = None
     lease: str
 
 
@@ -125,42 +127,34 @@ def lease(engine: Engine, queues: QueueList, ask: Ask, wait: float, take: Taker)
 
 def settles(request: SettleRequest) -> list[Settle]:
     """The leases of a settle request, checked, in the order in which they are answered."""
-    found = [
-        *_acks(request.ack),
-        *(
-            _settle(
-                "fail",
-                one,
-                error=_text(ERROR, one.error),
-                backtrace=_text(BACKTRACE, one.backtrace),
-                retry_in=_milliseconds(RETRY_IN, one.retry_in),
-                retry=None if one.retry else False,
-                progress=_json(PROGRESS, one.progress),
-                saved=_json(SAVED, one.saved),
-            )
-            for one in request.fail
-        ),
-        *(
-            _settle(
-                "release",
-                one,
-                delay=_milliseconds(GIVE_BACK_DELAY, one.delay) or None,
-                progress=_json(PROGRESS, one.progress),
-                saved=_json(SAVED, one.saved),
-            )
-            for one in request.release
-        ),
-        *(
-            _settle(
-                "extend",
-                one,
-                ms=_milliseconds(EXTEND_SECONDS, one.seconds),
-                progress=_json(PROGRESS, one.progress),
-                saved=_json(SAVED, one.saved),
-            )
-            for one in request.extend
-        ),
-    ]
+    found = _acks(request.ack)
+    for fail in request.fail:
+        found += _settle(
+            "fail",
+            fail,
+            error=_text(ERROR, fail.error),
+            backtrace=_text(BACKTRACE, fail.backtrace),
+            retry_in=_milliseconds(RETRY_IN, fail.retry_in),
+            retry=None if fail.retry else False,
+            progress=_json(PROGRESS, fail.progress),
+            saved=_json(SAVED, fail.saved),
+        )
+    for release in request.release:
+        found += _settle(
+            "release",
+            release,
+            delay=_milliseconds(GIVE_BACK_DELAY, release.delay) or None,
+            progress=_json(PROGRESS, release.progress),
+            saved=_json(SAVED, release.saved),
+        )
+    for extend in request.extend:
+        found += _settle(
+            "extend",
+            extend,
+            ms=_milliseconds(EXTEND_SECONDS, extend.seconds),
+            progress=_json(PROGRESS, extend.progress),
+            saved=_json(SAVED, extend.saved),
+        )
     if len(found) > SETTLE_MOST:
         raise CallerError(f"at most {SETTLE_MOST} leases can be settled at once, not {len(found)}")
     return found
@@ -240,10 +234,13 @@ def count(engine: Engine, worker: str, leases: Sequence[Settle], results: Sequen
 
 def told(one: Settle, result: Settled) -> dict[str, Any]:
     """What became of one lease, as the answers show it."""
-    _, queue, job_id, _, _ = one
+    return {"queue": one.queue, "id": one.id} | _outcome(one.queue, result)
+
+
+def _outcome(queue: str, result: Settled) -> dict[str, Any]:
     if result.status == 200 and result.moment is None:
-        return {"queue": queue, "id": job_id, "status": 200, "state": result.state}
-    answer: dict[str, Any] = {"queue": queue, "id": job_id, "status": result.status}
+        return {"status": 200, "state": result.state}
+    answer: dict[str, Any] = {"status": result.status}
     if result.status != 200:
         error = refusal(result.status, queue)
         return answer | {"error": str(error), "code": error.code}
@@ -270,11 +267,28 @@ def settled_answer(leases: Sequence[Settle], results: Sequence[Settled]) -> byte
     """What became of many leases, as JSON."""
     state = results[0].state if results else ""
     if results and results[0] == (200, state, None) and alike(results):
-        _, queues, ids, _, _ = zip(*leases, strict=True)
-        if alike(queues):  # as most are: written in one go, which is felt in bench/lease_cpu.py
+        _, queues, ids, _, _, together = zip(*leases, strict=True)
+        if alike(queues) and not any(together):  # written in one go, which is felt in bench/lease_cpu.py
             before, after = f'{{"queue":"{queues[0]}","id":"', f'","status":200,"state":"{state}"}}'
             return f"[{before}{f'{after},{before}'.join(ids)}{after}]".encode()
-    return codec.encode([told(one, result) for one, result in zip(leases, results, strict=True)])
+    answer, at = [], 0
+    while at < len(leases):
+        end = at + (leases[at].together or 1)
+        answer += _entry(leases[at:end], results[at:end])
+        at = end
+    return codec.encode(answer)
+
+
+def _entry(leases: Sequence[Settle], results: Sequence[Settled]) -> list[dict[str, Any]]:
+    """What became of the leases in one entry of a request. Neighbours that fared alike are told together."""
+    one = leases[0]
+    if not one.together:
+        return [told(one, results[0])]
+    found, ids = [], iter([lease.id for lease in leases])
+    for result, same in itertools.groupby(results):
+        its = list(itertools.islice(ids, len(list(same))))
+        found.append({"queue": one.queue, "ids": its} | _outcome(one.queue, result))
+    return found
 
 
 def lease_answer(leased: Sequence[Leased], settled: bytes) -> bytes:
@@ -315,15 +329,11 @@ def job_answer(job: Leased) -> bytes:
         job_id.encode(),
         body,
         _about(attempt, max_attempts, record[1:8], token, ends_at),
-        _traced(trace) if record[0] != PLAIN and (trace := trace_of(record)) else b"",
+        b',"traceparent":"%b"' % trace.encode()
+        if record[0] != PLAIN and (trace := traceparent_of(record))
+        else b"",
         b',"saved":%b' % saved if saved else b"",
     )
-
-
-def _traced(trace: tuple[str, str | None]) -> bytes:
-    parent, state = trace
-    more = b',"tracestate":%b' % codec.encode(state) if state else b""
-    return b',"traceparent":"%b"%b' % (parent.encode(), more)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -343,28 +353,40 @@ def _about(attempt: int, max_attempts: int, header: bytes, token: str, ends_at: 
 
 
 def _acks(asked: Sequence[Ack]) -> list[Settle]:
-    """What `_settle` makes of them. Most settles are acks without a result: that is the short way."""
-    if any(map(operator.attrgetter("result"), asked)) or any(map(operator.attrgetter("progress"), asked)):
-        return [
-            _settle("ack", one, result=_json(RESULT, one.result), progress=_json(PROGRESS, one.progress))
-            for one in asked
-        ]
-    queues, ids = [one.queue for one in asked], [one.id for one in asked]
+    """What `_settle` makes of them. Many are acks of one job without a result: that is the short way."""
+    ids = [one.id for one in asked if one.id is not None and one.ids is None]
+    if len(ids) < len(asked) or any(map(_result, asked)) or any(map(_progress, asked)):
+        found: list[Settle] = []
+        for one in asked:
+            result, progress = _json(RESULT, one.result), _json(PROGRESS, one.progress)
+            found += _settle("ack", one, result=result, progress=progress)
+        return found
+    queues = [one.queue for one in asked]
     for queue in set(queues):
         names.queue(queue)
     names.jobs(ids)
     tokens = [one.lease[:64] for one in asked]
-    return list(map(_made, zip(repeat("ack"), queues, ids, tokens, repeat(NO_FIELDS))))
+    return list(map(_made, zip(repeat("ack"), queues, ids, tokens, repeat(NO_FIELDS), repeat(0))))
 
 
+_result, _progress = operator.attrgetter("result"), operator.attrgetter("progress")
 _made: Callable[[tuple[Any, ...]], Settle] = functools.partial(tuple.__new__, Settle)
 
 
-def _settle(verb: str, one: _Lease, **fields: Any) -> Settle:
+def _settle(verb: str, one: _Lease, **fields: Any) -> list[Settle]:
+    """The leases of one entry."""
     names.queue(one.queue)
-    names.job(one.id)
-    given = {name: value for name, value in fields.items() if value is not None}
-    return Settle(verb, one.queue, one.id, one.lease[:64], given or NO_FIELDS)
+    given = {name: value for name, value in fields.items() if value is not None} or NO_FIELDS
+    token = one.lease[:64]
+    if one.ids is None:
+        if one.id is None:
+            raise CallerError("`id` is missing: name a job, or several as `ids`")
+        return [Settle(verb, one.queue, names.job(one.id), token, given)]
+    if one.id is not None:
+        raise CallerError("give `ids` or `id`, not both")
+    names.jobs(one.ids)
+    rest = repeat(token), repeat(given), repeat(len(one.ids))
+    return list(map(_made, zip(repeat(verb), repeat(one.queue), one.ids, *rest)))
 
 
 def _milliseconds(field: Field, value: float | str | None) -> int | None:

@@ -39,7 +39,6 @@ class Arriving(msgspec.Struct, frozen=True, kw_only=True):
     uniq: str | None
     until_done: bool
     traceparent: str | None
-    tracestate: str | None
     cron: str | None
     worker: str
     progress: bytes | None
@@ -61,7 +60,6 @@ class Arriving(msgspec.Struct, frozen=True, kw_only=True):
             "uniq": self.uniq,
             "until_done": self.until_done or None,
             "trace": self.traceparent,
-            "tracestate": self.tracestate,
             "cron": self.cron,
             "run_at": self.run_at,
         }

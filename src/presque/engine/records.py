@@ -62,12 +62,11 @@ def _extras_end(record: bytes) -> int:
     return HEADER + 2 + int.from_bytes(record[HEADER : HEADER + 2], "big")
 
 
-def trace_of(record: bytes) -> tuple[str, str | None] | None:
-    """The traceparent and the tracestate that came with a job."""
+def traceparent_of(record: bytes) -> str | None:
+    """The traceparent that came with a job."""
     if record[0] == PLAIN:
         return None
-    extras = extras_of(record)
-    return (extras["trace"], extras.get("tracestate")) if "trace" in extras else None
+    return extras_of(record).get("trace")
 
 
 def priority_of(record: bytes) -> int:

@@ -122,7 +122,7 @@ def _args(leases: Sequence[Settle]) -> tuple[int, bytes]:
 
     Neighbours with the same verb, token and fields, such as all jobs of one lease, are one group.
     """
-    verbs, _, ids, tokens, fields = zip(*leases, strict=True)
+    verbs, _, ids, tokens, fields, _ = zip(*leases, strict=True)
     if alike(tokens) and alike(verbs) and alike(fields):
         return ARGS_A_GROUP, _group(verbs[0], tokens[0], fields[0], ids)
     groups = [

@@ -28,7 +28,6 @@ from presque.verbs.bounds import (
     STATES,
     TEXT_MOST,
     TOKEN_MOST,
-    TRACESTATE_MOST,
     WAIT_MOST,
     ZONE_MOST,
 )
@@ -114,12 +113,6 @@ FROM_HEADERS = (
         KEY_MOST,
         header="traceparent",
     ),
-    text(
-        "tracestate",
-        "What belongs to the traceparent; one of more than 512 characters is left out.",
-        TRACESTATE_MOST,
-        header="tracestate",
-    ),
 )
 
 NAMESPACE = text("namespace", "The namespace's name.", 64, required=True)
@@ -166,7 +159,6 @@ OF_AN_EXPORT = (
     text("uniq", "Its unique key.", KEY_MOST),
     word("uniq_until", "When the key is free again.", "fetch", "done"),
     text("traceparent", "W3C Trace Context.", KEY_MOST),
-    text("tracestate", "What belongs to the traceparent.", TRACESTATE_MOST),
     text("cron", "The recurring job that pushed it.", KEY_MOST),
     *(
         Field(name=name, kind=Kind.MOMENT, means=means)
@@ -250,8 +242,10 @@ OF_A_SETTLE = {
     ),
     "extend": ("The job takes longer: extend its lease.", (EXTEND_SECONDS, PROGRESS, SAVED)),
 }
+_IDS = many("ids", "Several jobs that have the same token.", ID, SETTLE_MOST, instead_of="id")
+_ONE_OR_MORE = (QUEUE, dataclasses.replace(ID, required=False), _IDS, TOKEN)
 SETTLEMENTS = tuple(
-    many(name, means, group(name, "One lease.", QUEUE, ID, TOKEN, *more), SETTLE_MOST, undecoded=True)
+    many(name, means, group(name, "Leases of one token.", *_ONE_OR_MORE, *more), SETTLE_MOST, undecoded=True)
     for name, (means, more) in OF_A_SETTLE.items()
 )
 

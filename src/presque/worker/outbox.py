@@ -89,11 +89,14 @@ def _order(letter: Letter) -> int:
 
 
 def settlements(letters: Iterable[Letter]) -> Settlements:
-    """The body of a request that settles these."""
+    """The body of a request that settles these: neighbours that have nothing but the same token together."""
     found: Settlements = {}
-    for letter in letters:
-        one = {"queue": letter.queue, "id": letter.id, "lease": letter.lease}
-        if letter.fields:
-            one.update(letter.fields)
-        found.setdefault(letter.verb, []).append(one)
+    ids: list[str] = []
+    last = None
+    for verb, queue, id, lease, fields, _, _ in letters:
+        if not fields and (verb, queue, lease) == last:
+            ids.append(id)
+            continue
+        ids, last = [id], None if fields else (verb, queue, lease)
+        found.setdefault(verb, []).append({"queue": queue, "ids": ids, "lease": lease, **fields})
     return found

@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, repeat
 from typing import Any
 
 from presque.client.answers import Settled
 from presque.client.errors import ClientError
-from presque.client.leased import LeasedJob
+from presque.client.leased import LeasedJob, counts
 from presque.worker.ahead import AHEAD_S
 from presque.worker.backoff import Backoff
 from presque.worker.desk import Desk
@@ -137,14 +138,14 @@ class Telling:
 
     def settled(self, letters: Sequence[Letter], settled: Sequence[Settled]) -> None:
         """The server says what became of each lease."""
-        for letter, told in zip(letters, settled, strict=True):
+        for letter, told in zip(letters, _of_each(settled), strict=True):
             status = told["status"]
             if status == 200 and letter.verb == "ack":
                 continue  # nearly all of them
             held = self._desk.held.get(letter.key)
             if status == 200:
                 if letter.verb == "fail":
-                    _log_what_follows(told)
+                    _log_what_follows(letter, told)
                 if held is not None:
                     held.renewed(time.monotonic())
                     if told.get("cancel"):
@@ -190,9 +191,14 @@ class Telling:
 _letter: Callable[[tuple[Any, ...]], Letter] = functools.partial(tuple.__new__, Letter)
 
 
-def _log_what_follows(told: Settled) -> None:
+def _of_each(settled: Iterable[Settled]) -> Iterator[Settled]:
+    """What became of each lease, where one answer speaks of several."""
+    return chain.from_iterable(repeat(one, len(one["ids"]) if "ids" in one else 1) for one in settled)
+
+
+def _log_what_follows(letter: Letter, told: Settled) -> None:
     """Of a job that failed: when it is retried, or that it is not."""
-    queue, id = told["queue"], told["id"]
+    queue, id = letter.queue, letter.id
     if told.get("state") == "dead":
         log.warning("job.dead queue=%s id=%s", queue, id)
     elif told.get("state") in ("ready", "scheduled"):
@@ -201,5 +207,5 @@ def _log_what_follows(told: Settled) -> None:
 
 def check_settled(settled: Sequence[Settled], letters: Sequence[Letter]) -> None:
     """Raise `ClientError` unless each letter was answered."""
-    if len(settled) != len(letters):
-        raise ClientError(f"the server settled {len(settled)} leases where {len(letters)} were told")
+    if (count := counts(settled)) != len(letters):
+        raise ClientError(f"the server settled {count} leases where {len(letters)} were told")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from presque.client.call import Answer, Call, accepted, ask, object_of, written
 from presque.client.errors import NO_JOB, refusal
 from presque.client.json_values import decoded
-from presque.client.leased import Holder, Leased, leased, named, settled
+from presque.client.leased import Holder, Leased, counts, leased, named, settled
 from presque.client.options import Duration, Settlements
 from presque.client.shapes import shaped
 from presque.verbs import VERBS
@@ -103,7 +103,7 @@ def settle_one(verb: str, holder: Holder, fields: Mapping[str, Any], worker: str
 
 def count_of(settlements: Settlements) -> int:
     """How many leases are to be settled."""
-    return sum(len(cast(Sequence[Any], leases)) for leases in settlements.values())
+    return sum(counts(cast(Sequence[Mapping[str, Any]], entries)) for entries in settlements.values())
 
 
 def _settled(answer: Answer) -> Settled:
