@@ -982,7 +982,8 @@ def test_every_function_is_called_with_wrong_keys_above(functions: Functions) ->
     }
     tasks = {"task_put", "task_claim", "task_save", "task_steer", "task_show", "task_list"}
     access = {
-        *("access_look", "access_put", "access_remove", "access_note", "access_notes", "access_spend"),
+        *("access_look", "access_put", "access_remove", "access_page", "access_note", "access_notes"),
+        "access_spend",
         *("namespace_put", "namespace_remove", "namespace_use", "namespaces_active", "namespace_rest"),
         *("quota", "usage"),
     }
