@@ -16,6 +16,7 @@ from presque import globs
 from presque.errors import InvalidName, shown
 
 QUEUE_RULE = "1 to 128 letters, digits and . _ : @ ~ + -, beginning with a letter or digit"
+PATTERN_RULE = f"{QUEUE_RULE}; * and ? stand for others, ! leaves one out, commas go between"
 WORKER_RULE = "1 to 256 visible ASCII characters"
 LIST_MOST = 64
 
@@ -162,7 +163,7 @@ def queue_list(text: str) -> QueueList:
     for part in parts:
         bare = part.removeprefix("!")
         if not _pattern(bare):
-            raise InvalidName(f"`{shown(part)}` is not a queue name or pattern: use {QUEUE_RULE}; * ? ! ,")
+            raise InvalidName(f"`{shown(part)}` is not a queue name or pattern: use {PATTERN_RULE}")
         (excluded if part.startswith("!") else items).append(bare)
     if not items:
         raise InvalidName("this list only excludes: start it with `*,`")

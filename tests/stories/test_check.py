@@ -152,6 +152,16 @@ def test_a_server_that_goes_away_ends_a_bench(tmp_path: Any) -> None:
     assert told.count("\n") == 1
 
 
+def test_a_bench_that_may_not_push_says_that_nothing_was_pushed(tmp_path: Any) -> None:
+    data = str(tmp_path / "data")
+    token = run("token", "new", "me", "--allow", "read:*", "--data", data).stdout.strip()
+    with rig.server("--data", data) as server:
+        said = run("bench", PRESQUE_URL=server.url, PRESQUE_TOKEN=token)
+    assert said.returncode == 4
+    assert "does not allow `push:bench-" in said.stderr
+    assert "; nothing was pushed; " in said.stderr
+
+
 def test_a_histogram_holds_every_request_once() -> None:
     took = sorted([900_000, 1_000_000, 1_000_001, 3_000_000, 40_000_000])
     found = histogram(took)

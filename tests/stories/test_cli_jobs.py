@@ -219,7 +219,11 @@ def test_tail_tells_what_happens_and_goes_on_after_the_server_was_away(tmp_path:
 def test_tail_says_what_is_wrong_and_does_not_try_for_ever(at: dict[str, str]) -> None:
     away = run("tail", PRESQUE_URL="http://127.0.0.1:1")
     assert (away.returncode, away.stderr.count("\n")) == (3, 1)
-    assert "start one with `presque serve`" in away.stderr
+    assert away.stderr.startswith(
+        "presque: no server at http://127.0.0.1:1: Connection refused; start one with"
+    )
+    exported = run("export", "mail", PRESQUE_URL="http://127.0.0.1:1")
+    assert exported.stderr.startswith("presque: the server is away (Connection refused): 0 jobs written")
     assert run("tail", "a b", **at).returncode == 1
 
 

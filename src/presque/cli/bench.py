@@ -204,6 +204,9 @@ def _forget(client: Client, queue: str) -> str:
     with contextlib.suppress(ClientError):
         client.purge(queue, forget=True)
         return f"the queue {queue} is forgotten"
+    with contextlib.suppress(ClientError):
+        if not client.queues(queue):
+            return "nothing was pushed"
     return f"the queue {queue} is still there: presque queues forget {queue} --yes"
 
 

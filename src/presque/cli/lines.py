@@ -24,6 +24,7 @@ from presque.cli.streaming import opened
 from presque.cli.terminal import Counter, counted
 from presque.client import Client, ClientError
 from presque.client.address import Address, server, token_of
+from presque.client.exchange import reason_of
 
 BATCH_JOBS = 500
 BATCH_BYTES = 512 * 1024  # half of what a server takes in one request by default
@@ -66,7 +67,9 @@ def export(
                 tries += 1
                 if tries > TRIES:
                     counter.clear()
-                    raise _broken(f"the server is away ({error})", written, cursor, NOT_REACHED) from None
+                    raise _broken(
+                        f"the server is away ({reason_of(error)})", written, cursor, NOT_REACHED
+                    ) from None
                 time.sleep(TRY_S)
     except KeyboardInterrupt:
         counter.clear()

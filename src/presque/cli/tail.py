@@ -16,6 +16,7 @@ from presque.cli.exits import NOT_REACHED, Failure
 from presque.cli.streaming import opened
 from presque.cli.terminal import printable
 from presque.client.address import Address, server, token_of
+from presque.client.exchange import reason_of
 
 AGAIN_S, AGAIN_MOST_S = 0.5, 10.0
 COUNTS = ("ready", "scheduled", "leased", "done", "dead")
@@ -75,7 +76,7 @@ def _events(address: Address, token: str | None, asked: dict[str, str], last: st
         with opened(address, token, f"/events?{urlencode(asked)}", headers) as answer:
             yield from parsed(line.decode() for line in answer)
     except (OSError, http.client.HTTPException) as error:
-        raise Lost(str(error) or type(error).__name__) from error
+        raise Lost(reason_of(error)) from error
 
 
 def parsed(lines: Iterator[str]) -> Iterator[Event]:

@@ -268,7 +268,7 @@ def _lines(headers: Mapping[str, str]) -> str:
 
 def not_connected(url: str, error: Exception, seconds: float) -> ServerNotReached:
     """No connection could be made: nothing was sent."""
-    reason = f"no connection within {seconds:g} s" if isinstance(error, TimeoutError) else _reason(error)
+    reason = f"no connection within {seconds:g} s" if isinstance(error, TimeoutError) else reason_of(error)
     return ServerNotReached(f"no server at {url}: {reason}", sent=False)
 
 
@@ -291,13 +291,14 @@ def lost(
         text = f"{url} gave an answer that cannot be read: {error}"
     else:
         text = f"{url} closed the connection before answering"
-        text += "" if isinstance(error, Closed) else f" ({_reason(error)})"
+        text += "" if isinstance(error, Closed) else f" ({reason_of(error)})"
     if sent and not call.reads:
         text += "; the request may have been carried out"
     return ServerNotReached(text, sent=sent)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Why something went wrong below, in one line for people."""
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if isinstance(error, ConnectionError) and error.errno:
         reason = os.strerror(error.errno)  # asyncio puts addresses there
