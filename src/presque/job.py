@@ -30,11 +30,11 @@ class PushOptions(msgspec.Struct, frozen=True):
     `delayed` is a moment since the epoch, `delay` and `ttl` count from the store's now. A job with a
     `uniq` key is refused while another job with that key waits; the key is free again when the job is
     fetched (`uniq_until="fetch"`) or finished (`"done"`). `attempts` and `keep` (seconds) override the
-    policy of the queue. Jobs of different `group`s are handed out in turn. `traceparent` (W3C Trace Context)
-    is kept for whoever takes the job. Of all pushes with one `idempotency` key within a day only the first
-    stores anything; `fingerprint` tells whether the others ask for the same. What is pushed for a moment of
-    the recurring job `cron` has a `stamp` that grows: one up to the last that its queue took stores nothing,
-    unless that one lies in the future by a clock that is `ahead` of the store's.
+    policy of the queue. Jobs of different `group`s are handed out in turn. `traceparent` and `tracestate`
+    (W3C Trace Context) are kept for whoever takes the job. Of all pushes with one `idempotency` key within a
+    day only the first stores anything; `fingerprint` tells whether the others ask for the same. What is
+    pushed for a moment of the recurring job `cron` has a `stamp` that grows: one up to the last that its
+    queue took stores nothing, unless that one lies in the future by a clock that is `ahead` of the store's.
     """
 
     priority: int = PRIORITY
@@ -47,6 +47,7 @@ class PushOptions(msgspec.Struct, frozen=True):
     uniq_until: str = "fetch"
     group: str | None = None
     traceparent: str | None = None
+    tracestate: str | None = None
     idempotency: str | None = None
     fingerprint: str | None = None
     cron: str | None = None
@@ -125,6 +126,7 @@ class Job(msgspec.Struct, frozen=True):
     group: str | None = None
     uniq: str | None = None
     traceparent: str | None = None
+    tracestate: str | None = None
     cron: str | None = None
     """The recurring job that pushed it."""
     worker: str | None = None

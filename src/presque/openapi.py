@@ -354,6 +354,7 @@ _HEADERS: dict[tuple[str, str], dict[str, Any]] = {
         "Presque-Queue": _header("The queue that the job was on.", required=True),
         "Presque-Job-Id": _header("The job's id.", required=True),
         "traceparent": _header("As it was pushed."),
+        "tracestate": _header("As it was pushed."),
         "Preference-Applied": _header("How long the fetch was ready to wait, if `Prefer` said so."),
     },
     ("lease", "204"): {

@@ -175,7 +175,7 @@ SHAPES: dict[str, Schema] = {
     "settled_entry": members({"id": TEXT, "ids": array(TEXT), **_SETTLED_OPTIONAL}, queue=TEXT, status=WHOLE),
     "settled_many": members(settled=array(ref("settled_entry"))),
     "leased_job": members(
-        {"traceparent": TEXT, "saved": ANYTHING},
+        {"traceparent": TEXT, "tracestate": TEXT, "saved": ANYTHING},
         more=True,
         queue=TEXT,
         id=TEXT,
@@ -193,6 +193,7 @@ SHAPES: dict[str, Schema] = {
             "group": TEXT,
             "uniq": TEXT,
             "traceparent": TEXT,
+            "tracestate": TEXT,
             "cron": TEXT,
             "expires_at": MOMENT,
             "kept_until": MOMENT,

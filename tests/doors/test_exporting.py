@@ -14,6 +14,7 @@ from tests import rig
 
 FULL: dict[str, Any] = {"priority": 9, "ttl": 900, "attempts": 7, "keep": 600, "group": "g", "uniq": "u"}
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+TRACED: dict[str, Any] = {"traceparent": TRACE, "tracestate": 'shop=a"b\\'}
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def exported(server: rig.Server, queues: str, **only: str) -> tuple[list[dict[st
 
 def fill(client: Client, queue: str) -> None:
     """Jobs of every state, with everything that a job can have."""
-    client.push_text(queue, '{ "n":\n [1.50, 12345678901234567890, "é\\u0007"] }', **FULL, traceparent=TRACE)
+    client.push_text(queue, '{ "n":\n [1.50, 12345678901234567890, "é\\u0007"] }', **FULL, **TRACED)
     client.push(queue, "until done", uniq="d", uniq_until="done", delay=600)
     client.push(queue, "again")
     client.push(queue, "kept", keep=600)
@@ -85,7 +86,24 @@ def test_an_import_of_an_export_is_the_same_again(
     taken = client.lease(other, 10)
     assert {str(job.value) for job in taken} >= {"ready", "held"}
     [first] = [job for job in taken if isinstance(job.value, dict)]
-    assert (first.priority, first.traceparent, first.max_attempts) == (9, TRACE, 7)
+    assert (first.priority, first.max_attempts) == (9, 7)
+    assert (first.traceparent, first.tracestate) == tuple(TRACED.values())
+
+
+def test_an_import_keeps_no_trace_that_cannot_be_read(
+    client: Client, server: rig.Server, queue_name: str
+) -> None:
+    """Those who take the job get it in the head of an answer and within JSON."""
+    wrong = ('a"b\\', "a\r\nX-Evil: 1", f"{TRACE}\n", "é")
+    traces = [{"traceparent": one} for one in wrong]
+    traces += [{"traceparent": TRACE, "tracestate": f"a={one}"} for one in ("1\r\nX-Evil: 1", "é")]
+    lines = "".join(json.dumps({"queue": queue_name, "body": 1, **trace}) + "\n" for trace in traces)
+    assert server.ask("POST", "/import", lines).json["imported"] == len(traces)
+    taken = [server.ask("GET", f"/q/{queue_name}").headers for _ in wrong[:2]]
+    assert not any({"traceparent", "x-evil"} & set(one) for one in taken)
+    jobs = client.lease(queue_name, 10)
+    assert [one.traceparent for one in jobs] == [None, None, TRACE, TRACE]
+    assert [one.tracestate for one in jobs] == [None] * 4
 
 
 def test_a_body_goes_out_and_comes_in_with_its_own_bytes(

@@ -843,8 +843,36 @@ def test_an_idempotency_key_stores_a_job_once(door: Door, queue_name: str) -> No
     assert counts(door, queue_name) == {"ready": 3}
 
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+STATE = 'rojo=00f067aa0ba902b7, congo@x="t61"\\x, a/b=c d'
+LONG = ",".join(f"k{number}=v" for number in range(33))
+
+
+@pytest.mark.parametrize("state", [STATE, "a=1", f"a={'b' * 256}"])
+def test_a_tracestate_travels_with_its_traceparent(door: Door, queue_name: str, state: str) -> None:
+    trace = {"traceparent": TRACE, "tracestate": state}
+    push(door, queue_name, 1, **trace)
+    push(door, queue_name, 2, **trace)
+    [first] = lease(door, queue_name)
+    found = [first, job_of(door, queue_name), door.ask("GET", f"/q/{queue_name}").headers]
+    assert [one["tracestate"] for one in found] == [state] * 3
+    command = {"cmd": "push", "queue": queue_name, "job": 3, **trace}
+    door.ask("POST", "/queue", json.dumps(command))
+    assert lease(door, queue_name)[0]["tracestate"] == state
+
+
+@pytest.mark.parametrize(
+    "state", [LONG, "a", "A=1", "a=1\x7f", "a=b=c", "é=1", f"a={'b' * 257}", f"a={'b' * 600}"]
+)
+def test_a_tracestate_that_cannot_be_read_is_left_out(door: Door, queue_name: str, state: str) -> None:
+    command = {"cmd": "push", "queue": queue_name, "job": 1, "traceparent": TRACE, "tracestate": state}
+    door.ask("POST", "/queue", json.dumps([command, {**command, "traceparent": "no", "tracestate": "a=1"}]))
+    [first, second] = lease(door, queue_name, "?count=2")
+    assert (first["traceparent"], "tracestate" in first, "tracestate" in second) == (TRACE, False, False)
+
+
 def test_a_traceparent_travels_with_the_job(door: Door, queue_name: str) -> None:
-    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    trace = TRACE
     push(door, queue_name, 1, traceparent=trace)
     push(door, queue_name, 2, traceparent="nonsense")
     push(door, queue_name, 3, traceparent=trace)

@@ -14,6 +14,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests import rig
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331"
+"""What a test says is around a push."""
 KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
 
 
@@ -25,6 +27,7 @@ class Span:
     name: str
     kind: str
     trace: str
+    state: str
     id: str
     parent: str
     links: tuple[str, ...]
@@ -68,8 +71,9 @@ class Collector:
 
 def _span(service: str, one: Any) -> Span:
     return Span(
-        service, one.name, KINDS[one.kind], one.trace_id.hex(), one.span_id.hex(), one.parent_span_id.hex(),
-        tuple(link.span_id.hex() for link in one.links), one.status.code == 2, one.status.message,
+        service, one.name, KINDS[one.kind], one.trace_id.hex(), one.trace_state,
+        one.span_id.hex(), one.parent_span_id.hex(), tuple(link.span_id.hex() for link in one.links),
+        one.status.code == 2, one.status.message,
         _plain(one.attributes), {event.name: _plain(event.attributes) for event in one.events},
         one.start_time_unix_nano, one.end_time_unix_nano,
     )  # fmt: skip

@@ -15,10 +15,9 @@ import pytest
 from presque import Client
 from tests import rig
 from tests.stories.test_cli import run
-from tests.traces.collector import Collector, collector
+from tests.traces.collector import TRACE, Collector
 from tests.worker.conftest import Process, starting
 
-TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331"
 PUSHER = """
 import sys
 from opentelemetry import trace
@@ -36,29 +35,6 @@ MODES = {
     "fork": ("Plain", "--fork"),
 }
 every_mode = pytest.mark.parametrize("mode", MODES)
-
-
-@pytest.fixture(scope="module")
-def jaeger() -> Iterator[Collector]:
-    with collector() as found:
-        yield found
-
-
-@pytest.fixture(autouse=True)
-def empty(jaeger: Collector) -> None:
-    jaeger.spans.clear()
-
-
-@pytest.fixture(scope="module")
-def traced(jaeger: Collector) -> Iterator[rig.Server]:
-    with rig.server("--memory", "--traces", **jaeger.environment) as found:
-        yield found
-
-
-@pytest.fixture
-def client(traced: rig.Server) -> Iterator[Client]:
-    with Client(traced.url) as found:
-        yield found
 
 
 Start = Callable[..., Process]
@@ -138,6 +114,26 @@ def test_a_trace_goes_from_the_pusher_through_the_server_to_the_worker(
 
 
 @every_mode
+def test_what_vendors_say_of_a_trace_goes_along(
+    traced: rig.Server, jaeger: Collector, work: Start, queue_name: str, mode: str
+) -> None:
+    q, then = queue_name, f"{queue_name}-then"
+    code = f"""
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator as W3C
+context = W3C().extract({{"traceparent": "{TRACE}-01", "tracestate": "shop=1,vendor=a b"}})
+with trace.get_tracer("shop").start_as_current_span("order", context=context):
+    client.push({q!r}, {{'then': {then!r}}})
+"""
+    push(traced, jaeger, code)
+    assert work(*MODES[mode], "--burst").wait() == 0
+    jaeger.all_named("POST /q/{queue}", 2)
+    named = jaeger.named(f"push {q}", "POST /q/{queue}", f"process {q}", "charge the card", f"push {then}")
+    assert [one.state for one in named] == ["shop=1,vendor=a b"] * 5
+    with Client(traced.url) as client:
+        assert client.job(then, "1")["tracestate"] == "shop=1,vendor=a b"
+
+
+@every_mode
 def test_a_failure_is_an_error_of_the_span(
     client: Client, jaeger: Collector, work: Start, queue_name: str, mode: str
 ) -> None:
@@ -200,9 +196,9 @@ for one in (shop.here, shop.apart, shop.awaited):
 def test_programs_get_the_trace_in_their_environment(
     traced: rig.Server, client: Client, jaeger: Collector, queue_name: str, tmp_path: Path
 ) -> None:
-    client.push(queue_name, 1, traceparent=f"{TRACE}-01")
+    client.push(queue_name, 1, traceparent=f"{TRACE}-01", tracestate="shop=1")
     client.push(queue_name, 2, attempts=1)
-    command = 'echo "$TRACEPARENT" >> traces; [ "$(cat)" = 1 ]'
+    command = 'echo "$TRACEPARENT" >> traces; echo "$TRACESTATE" >> states; [ "$(cat)" = 1 ]'
     with starting(tmp_path) as start:
         flags = ("work", queue_name, "--exec", f"cd {tmp_path}; {command}", "--burst")
         start(*flags, "--traces", url=traced.url, **jaeger.environment).wait()
@@ -210,6 +206,7 @@ def test_programs_get_the_trace_in_their_environment(
     said = (tmp_path / "traces").read_text().split()
     assert said == [f"00-{one.trace}-{one.id}-01" for one in (first, second)]
     assert first.trace in TRACE
+    assert (tmp_path / "states").read_text() == "shop=1\n\n"
     assert (second.failed, second.about["error.type"]) == (True, "exit status 1")
     client.push(queue_name, 1, traceparent=f"{TRACE}-01")
     with starting(tmp_path) as start:

@@ -16,6 +16,7 @@ import click
 from presque.cli.connection import queue_names, server_options
 from presque.cli.exits import Failure
 from presque.cli.terminal import age, printable
+from presque.cli.trouble import SERIOUS, trouble
 from presque.cli.worker import SILENT_S, is_silent
 from presque.client import Client, ClientError, ServerNotReached, Unavailable
 from presque.client.answers import Disk, QueueCounts
@@ -163,7 +164,8 @@ def check(
         )
     if disk != NONE or (about and about["full"]):
         numbers.append(_free(about, disk))
-    _say(numbers, counts)
+    bounds = (*asked, ("silent", silent), ("disk", disk))
+    _say(numbers, counts, unbounded=all(bound == NONE for _, bound in bounds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +230,13 @@ def _free(about: Disk | None, bounds: Bounds) -> Number:
     return Number("disk_free", about["free"], "B", bounds, text, least=True, wrong=about["full"])
 
 
-def _say(numbers: list[Number], counts: Mapping[str, QueueCounts]) -> None:
+def _hints(counts: Mapping[str, QueueCounts]) -> list[str]:
+    """Which queues need somebody, though no threshold says so."""
+    found = [f"{name}: {trouble(of).word}" for name, of in counts.items() if trouble(of).level >= SERIOUS]
+    return found[:3] + ([f"{len(found) - 3} more in trouble"] if len(found) > 3 else [])
+
+
+def _say(numbers: list[Number], counts: Mapping[str, QueueCounts], *, unbounded: bool) -> None:
     worst = sorted(numbers, key=lambda one: -one.state)
     state = worst[0].state if worst else OK
     wrong = [one for one in worst if one.state]
@@ -238,6 +246,7 @@ def _say(numbers: list[Number], counts: Mapping[str, QueueCounts]) -> None:
     else:
         ready = sum(of["ready"] for of in counts.values())
         text = f"{counted(len(counts), 'queue')}, {counted(ready, 'ready job')}"
+        text = "; ".join((text, *_hints(counts), *(["no thresholds given"] if unbounded else [])))
     shown = worst if len(worst) <= SHOWN_MOST else wrong[:SHOWN_MOST]
     behind = f" | {' '.join(map(str, shown))}" if shown else ""
     click.echo(f"PRESQUE {WORDS[state]} - {text}{behind}")

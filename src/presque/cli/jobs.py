@@ -23,7 +23,7 @@ from presque.client.json_values import checked
 
 OPTIONS = (
     "delay", "delayed", "priority", "ttl", "attempts", "keep", "group", "uniq", "uniq_until",
-    "idempotency_key", "traceparent",
+    "idempotency_key", "traceparent", "tracestate",
 )  # fmt: skip
 OF_ONE_JOB = ("uniq", "idempotency_key")
 PEEKED_MOST = 1000

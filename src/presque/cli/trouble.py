@@ -9,6 +9,8 @@ from presque.client.answers import QueueCounts
 
 LATE_S = 300
 UNSERVED_S = 10
+SERIOUS = 3
+"""From this level on jobs wait or fail."""
 
 
 class Trouble(NamedTuple):

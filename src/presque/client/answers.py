@@ -171,6 +171,7 @@ class JobRecord(TypedDict, total=False):
     group: str
     uniq: str
     traceparent: str
+    tracestate: str
     cron: str
     expires_at: str
     kept_until: str

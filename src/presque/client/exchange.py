@@ -249,8 +249,7 @@ class Request:
         headers = call.headers or {}
         if (traced := tracing()) is not None and "traceparent" not in headers:
             # a job keeps its context in any case; of other requests only those that somebody will see tell it
-            trace = traced.current(sampled=call.pushes is None)
-            headers = {**headers, "traceparent": trace} if trace else headers
+            headers = {**headers, **traced.current(sampled=call.pushes is None)}
         more = _lines(headers)
         head = f"{call.method} {self._prefix}{call.path} HTTP/1.1\r\n{self._head}{more}{length}\r\n"
         return head.encode("latin-1") + (body or b"")

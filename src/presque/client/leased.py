@@ -36,6 +36,7 @@ class LeasedJob(NamedTuple):
     traceparent: str | None = None
     text: str | None = None
     saved: Any = None
+    tracestate: str | None = None
 
 
 Holder = LeasedJob | Mapping[str, Any]
@@ -118,17 +119,17 @@ _TEXTS, _NUMBERS = [str] * 5, [int] * 3
 def _job(fields: Mapping[str, Any], value: Any, text: str | None = None) -> LeasedJob:
     """One leased job. On the way of every job: `bench/workers.py`."""
     texts, numbers = _texts_of(fields), _numbers_of(fields)
-    group, traceparent = fields.get("group"), fields.get("traceparent")
+    group, traceparent, tracestate = fields.get("group"), fields.get("traceparent"), fields.get("tracestate")
     if list(map(type, texts)) != _TEXTS or list(map(type, numbers)) != _NUMBERS:
         raise ValueError("it is not a leased job")
-    for more in (group, traceparent):
+    for more in (group, traceparent, tracestate):
         if more is not None and type(more) is not str:
             raise ValueError("it is not a leased job")
     queue, id, pushed_at, lease, lease_until = texts
     attempt, most, priority = numbers
     return LeasedJob(
         queue, id, value, attempt, most, priority, pushed_at, lease, lease_until, group, traceparent, text,
-        fields.get("saved"),
+        fields.get("saved"), tracestate,
     )  # fmt: skip
 
 

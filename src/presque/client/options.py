@@ -28,6 +28,7 @@ class BatchOptions(TypedDict, total=False):
     group: str | None
     idempotency_key: str | None
     traceparent: str | None
+    tracestate: str | None
 
 
 class PushOptions(BatchOptions, total=False):

@@ -31,6 +31,7 @@ from presque.commands.call import Call, Reply, Service
 from presque.commands.who import Who
 from presque.errors import PresqueError, Refused
 from presque.names import QueueList
+from presque.traces import tracing
 from presque.verbs.verb import Verb
 
 log = logging.getLogger("presque.commands")
@@ -152,6 +153,14 @@ def admit(service: Service, verb: Verb, who: Who, fields: Mapping[str, Any]) -> 
 
 async def carry_out(call: Call) -> Reply:
     """Carry out one verb. Raises `PresqueError`. If cancelled while it waits for a job, it takes none."""
+    if call.timed or "traceparent" not in call.fields or (traced := tracing()) is None:
+        return await _admitted(call)
+    with traced.commanded(call.verb.name, call.queue, call.fields["traceparent"], call.get("tracestate")):
+        return await _admitted(call)
+
+
+async def _admitted(call: Call) -> Reply:
+    """Let it in and carry it out."""
     verb = call.verb
     call.fields = admit(call.service, verb, call.who, call.fields)
     if verb.waits:

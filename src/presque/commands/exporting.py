@@ -9,6 +9,7 @@ from presque import codec
 from presque.commands.call import Call, Reply
 from presque.commands.finding import filter_of, sealed, states_of, wanted_by
 from presque.commands.job import told
+from presque.commands.trace_context import trace_context
 from presque.commands.who import Who, not_allowed
 from presque.engine.engine import Engine
 from presque.engine.finding import Place
@@ -106,7 +107,7 @@ def _read(text: bytes) -> tuple[str, Arriving] | None:
 
 
 def _arriving(fields: Mapping[str, Any]) -> Arriving:
-    keep = fields.get("keep")
+    keep, (traceparent, tracestate) = fields.get("keep"), trace_context(fields)
     return Arriving(
         body=fields["body"],
         state=fields.get("state", "ready"),
@@ -123,7 +124,8 @@ def _arriving(fields: Mapping[str, Any]) -> Arriving:
         group=fields.get("group"),
         uniq=fields.get("uniq"),
         until_done=fields.get("uniq_until") == "done",
-        traceparent=fields.get("traceparent"),
+        traceparent=traceparent,
+        tracestate=tracestate,
         cron=fields.get("cron"),
         worker=fields.get("worker", ""),
         progress=fields.get("progress"),

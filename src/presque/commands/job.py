@@ -155,6 +155,7 @@ def told(job: Job) -> dict[str, Any]:
         "group": job.group,
         "uniq": job.uniq,
         "traceparent": job.traceparent,
+        "tracestate": job.tracestate,
         "cron": job.cron,
         "expires_at": _moment(job.expires_at),
         "kept_until": _moment(job.kept_until),

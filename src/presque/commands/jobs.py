@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,10 +12,11 @@ import msgspec
 
 from presque import codec
 from presque.commands.call import Call, Reply, awaited, unless_left
+from presque.commands.trace_context import trace_context
 from presque.engine.engine import Engine, Pushed
 from presque.engine.lines import Taker, Waiter
 from presque.engine.records import (
-    traceparent_of as traceparent_of,
+    trace_of as trace_of,
 )  # for the doors
 from presque.errors import CallerError, JobMissing, NoJob, NotJson, PresqueError
 from presque.job import PLAIN, Fetched, PushOptions, Replayed
@@ -24,8 +24,6 @@ from presque.names import QueueList
 from presque.verbs.bounds import BATCH, BATCH_MOST, PRIORITY
 
 REPLAYED = {"Idempotent-Replayed": "true"}
-
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z").match
 
 
 async def run_push(call: Call) -> Reply:
@@ -67,13 +65,10 @@ async def run_fetch_many(call: Call) -> Reply:
 
 
 def push_options(fields: Mapping[str, Any]) -> PushOptions:
-    """How a job is to be stored, from the fields of a push.
-
-    A traceparent that cannot be read is left out, as W3C Trace Context asks.
-    """
+    """How a job is to be stored, from the fields of a push."""
     if not fields.keys() - {"queue", "job", "jobs"}:
         return PLAIN
-    key, trace = fields.get("idempotency_key"), fields.get("traceparent")
+    key, (traceparent, tracestate) = fields.get("idempotency_key"), trace_context(fields)
     if key is not None and len(key) > 2 and key.startswith('"') and key.endswith('"'):
         key = key[1:-1]  # as a structured field writes it (RFC 8941)
     keep = fields.get("keep")
@@ -88,7 +83,8 @@ def push_options(fields: Mapping[str, Any]) -> PushOptions:
         uniq_until=fields.get("uniq_until", "fetch"),
         group=fields.get("group"),
         idempotency=key,
-        traceparent=trace if trace is not None and _TRACEPARENT(trace) else None,
+        traceparent=traceparent,
+        tracestate=tracestate,
     )
 
 
@@ -174,7 +170,8 @@ async def fetch_many(engine: Engine, queue: str, count: int, worker: str | None)
 
 def with_fingerprint(options: PushOptions, body: bytes) -> PushOptions:
     """The options of a push with an Idempotency-Key, with what tells this request from any other."""
-    asked = repr(msgspec.structs.replace(options, idempotency=None, traceparent=None)).encode()
+    same = msgspec.structs.replace(options, idempotency=None, traceparent=None, tracestate=None)
+    asked = repr(same).encode()
     return msgspec.structs.replace(options, fingerprint=hashlib.sha256(asked + b"\0" + body).hexdigest()[:32])
 
 

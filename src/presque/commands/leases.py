@@ -16,7 +16,7 @@ from presque.commands.times import moment
 from presque.commands.who import ANYBODY, Who, not_allowed
 from presque.engine.engine import Engine
 from presque.engine.lines import Taker, Waiter
-from presque.engine.records import PLAIN, traceparent_of
+from presque.engine.records import PLAIN, trace_of
 from presque.errors import CallerError, JobGone, LeaseLost, NotFound, PresqueError
 from presque.fields import Field
 from presque.job import NO_FIELDS, Ask, Leased, Settle, Settled, alike
@@ -329,11 +329,15 @@ def job_answer(job: Leased) -> bytes:
         job_id.encode(),
         body,
         _about(attempt, max_attempts, record[1:8], token, ends_at),
-        b',"traceparent":"%b"' % trace.encode()
-        if record[0] != PLAIN and (trace := traceparent_of(record))
-        else b"",
+        _traced(trace) if record[0] != PLAIN and (trace := trace_of(record)) else b"",
         b',"saved":%b' % saved if saved else b"",
     )
+
+
+def _traced(trace: tuple[str, str | None]) -> bytes:
+    parent, state = trace
+    more = b',"tracestate":%b' % codec.encode(state) if state else b""
+    return b',"traceparent":"%b"%b' % (parent.encode(), more)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -39,6 +39,7 @@ class Arriving(msgspec.Struct, frozen=True, kw_only=True):
     uniq: str | None
     until_done: bool
     traceparent: str | None
+    tracestate: str | None
     cron: str | None
     worker: str
     progress: bytes | None
@@ -60,6 +61,7 @@ class Arriving(msgspec.Struct, frozen=True, kw_only=True):
             "uniq": self.uniq,
             "until_done": self.until_done or None,
             "trace": self.traceparent,
+            "tracestate": self.tracestate,
             "cron": self.cron,
             "run_at": self.run_at,
         }

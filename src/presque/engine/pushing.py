@@ -133,6 +133,7 @@ def pack(options: PushOptions) -> bytes:
         "until_done": True if options.uniq_until == "done" else None,
         "group": options.group,
         "trace": options.traceparent,
+        "tracestate": options.tracestate,
         "key": options.idempotency,
         "fingerprint": options.fingerprint,
         "cron": options.cron,

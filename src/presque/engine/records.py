@@ -62,11 +62,12 @@ def _extras_end(record: bytes) -> int:
     return HEADER + 2 + int.from_bytes(record[HEADER : HEADER + 2], "big")
 
 
-def traceparent_of(record: bytes) -> str | None:
-    """The traceparent that came with a job."""
+def trace_of(record: bytes) -> tuple[str, str | None] | None:
+    """The traceparent and the tracestate that came with a job."""
     if record[0] == PLAIN:
         return None
-    return extras_of(record).get("trace")
+    extras = extras_of(record)
+    return (extras["trace"], extras.get("tracestate")) if "trace" in extras else None
 
 
 def priority_of(record: bytes) -> int:

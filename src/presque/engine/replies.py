@@ -176,6 +176,7 @@ def job(queue: str, reply: Sequence[Any]) -> Job:
         group=extras.get("group"),
         uniq=extras.get("uniq"),
         traceparent=extras.get("trace"),
+        tracestate=extras.get("tracestate"),
         cron=extras.get("cron"),
         worker=run.worker or None,
         progress=_bytes(more.get("progress")),

@@ -30,7 +30,8 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 # What a page of a configured origin may read of an answer's head, and send in one of a request.
 EXPOSED = (
     "Location, Link, Retry-After, Allow, ETag, Preference-Applied, Idempotent-Replayed, traceparent, "
-    "Presque-Error, X-Request-Id, Presque-Queue, Presque-Job-Id, Presque-Paused, Presque-Paused-More"
+    "tracestate, Presque-Error, X-Request-Id, Presque-Queue, Presque-Job-Id, Presque-Paused, "
+    "Presque-Paused-More"
 )
 _OF_VERBS = sorted({one.header for verb in VERBS.values() for one in verb.fields.values() if one.header})
 _OURS = "Authorization", "Content-Type", "Prefer", "X-Request-Id", "X-presque-workerid", "Presque-Namespace"

@@ -137,8 +137,10 @@ class Fetch(msgspec.Struct, frozen=True):
                 return True
             queue, job_id, body, record = found
             extra = self.extra
-            if trace := jobs.traceparent_of(record):
-                extra = b"%btraceparent: %b\r\n" % (extra, trace.encode())
+            if trace := jobs.trace_of(record):
+                extra = b"%btraceparent: %b\r\n" % (extra, trace[0].encode())
+                if trace[1]:
+                    extra = b"%btracestate: %b\r\n" % (extra, trace[1].encode())
             connection.answer_bytes(
                 b"%b%b%bPresque-Queue: %b\r\nPresque-Job-Id: %b\r\nContent-Length: %d\r\n\r\n%b"
                 % (

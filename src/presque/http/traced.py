@@ -7,6 +7,8 @@ well, after the fact, so that all others pay nothing for it.
 
 from __future__ import annotations
 
+from opentelemetry.trace import SpanContext
+
 from presque.http.head import Head
 from presque.http.tallies import Tally
 from presque.traces import spans
@@ -16,11 +18,11 @@ from presque.verbs import VERBS
 class TracedTally(Tally):
     """Counts the answer to one request, and makes a span of it."""
 
-    __slots__ = ("_about", "_name", "_tally", "_traceparent")
+    __slots__ = ("_about", "_name", "_parent", "_tally")
 
-    def __init__(self, tally: Tally, head: Head, traceparent: str, scheme: str) -> None:
+    def __init__(self, tally: Tally, head: Head, parent: SpanContext, scheme: str) -> None:
         self.verb = tally.verb
-        self._tally, self._traceparent = tally, traceparent
+        self._tally, self._parent = tally, parent
         verb = VERBS.get(tally.verb)
         self._name = f"{head.method} {verb.path}" if verb is not None else head.method
         self._about: dict[str, str | int] = {
@@ -41,14 +43,12 @@ class TracedTally(Tally):
     def add(self, status: bytes, seconds: float) -> None:
         """Count the answer."""
         self._tally.add(status, seconds)
-        spans.served(self._name, self._traceparent, self._about, int(status), seconds)
+        spans.served(self._name, self._parent, self._about, int(status), seconds)
 
 
 def tally_of(tally: Tally, head: Head, *, tls: bool) -> Tally:
     """Where to count the answer to a request: a traced one, if it asks for that."""
-    traceparent = head.headers.get("traceparent")
-    if traceparent is None or (found := spans.context_of(traceparent)) is None:
+    parent = spans.context_of(head.headers.get("traceparent"), head.headers.get("tracestate"))
+    if parent is None or not parent.trace_flags.sampled:
         return tally
-    if not found.trace_flags.sampled:
-        return tally
-    return TracedTally(tally, head, traceparent, "https" if tls else "http")
+    return TracedTally(tally, head, parent, "https" if tls else "http")

@@ -90,6 +90,8 @@ def run_xmpp(settings: Settings) -> int:
 
     Returns the exit code. Raises `SetupError` if it cannot start.
     """
+    if settings.traces:
+        traces.set_up("presque")
     return uvloop.run(_run_xmpp(settings))
 
 

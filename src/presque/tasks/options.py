@@ -34,6 +34,7 @@ class PushOptions(TypedDict, total=False):
     uniq_until: Literal["fetch", "done"] | None
     idempotency_key: str | None
     traceparent: str | None
+    tracestate: str | None
 
 
 class Options(PushOptions, total=False):

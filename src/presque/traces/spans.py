@@ -5,6 +5,7 @@ Names follow OpenTelemetry's semantic conventions for messaging, those of the se
 
     push mail          PRODUCER, around the request that pushes; its context is the job's `traceparent`
     POST /q/{queue}    SERVER, made by the server for a request that bears a sampled `traceparent`
+    command push       SERVER, the same for a push that is a command (WebSocket, `POST /queue`, XMPP)
     process mail       CONSUMER, one for each attempt; a child of the job's `traceparent`, and linked to it
 """
 
@@ -20,6 +21,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from presque.errors import OurFault, PresqueError
 from presque.version import __version__
 
 _W3C = TraceContextTextMapPropagator()
@@ -35,11 +37,12 @@ def text_of(found: SpanContext) -> str:
     return f"00-{found.trace_id:032x}-{found.span_id:016x}-{int(found.trace_flags) & 1:02x}"
 
 
-def context_of(traceparent: str | None) -> SpanContext | None:
-    """What a `traceparent` says; None if there is none that can be read."""
+def context_of(traceparent: str | None, tracestate: str | None = None) -> SpanContext | None:
+    """What a `traceparent` says, with what belongs to it; None if there is none that can be read."""
     if traceparent is None:
         return None
-    found = trace.get_current_span(_W3C.extract({"traceparent": traceparent}, contexts.Context()))
+    headers = {"traceparent": traceparent, **({"tracestate": tracestate} if tracestate else {})}
+    found = trace.get_current_span(_W3C.extract(headers, contexts.Context()))
     known = found.get_span_context()
     return known if known.is_valid else None
 
@@ -53,10 +56,13 @@ def _child_of(parent: SpanContext | None) -> contexts.Context:
 # --- who pushes
 
 
-def current(*, sampled: bool = False) -> str | None:
-    """The `traceparent` of what runs here; None outside of any span, or of one that nobody will see."""
+def current(*, sampled: bool = False) -> dict[str, str]:
+    """The headers that tell of what runs here; none outside of any span, or of one that nobody will see."""
     found = trace.get_current_span().get_span_context()
-    return text_of(found) if found.is_valid and (found.trace_flags.sampled or not sampled) else None
+    if not found.is_valid or (sampled and not found.trace_flags.sampled):
+        return {}
+    state = found.trace_state.to_header()
+    return {"traceparent": text_of(found), **({"tracestate": state} if state else {})}
 
 
 @contextmanager
@@ -101,9 +107,9 @@ def _messaging(name: str, kind: str, queue: str) -> dict[str, Any]:
 # --- who does jobs
 
 
-def begin_job(queue: str, id: str, attempt: int, traceparent: str | None, worker: str) -> Span:
-    """The span of one attempt at a job."""
-    pushed = context_of(traceparent)
+def begin_job(queue: str, id: str, attempt: int, trace: tuple[str | None, str | None], worker: str) -> Span:
+    """The span of one attempt at a job, which was pushed with this `traceparent` and `tracestate`."""
+    pushed = context_of(*trace)
     about = {
         **_messaging("process", "process", queue),
         "messaging.message.id": id,
@@ -143,11 +149,11 @@ def text_of_span(span: Span) -> str:
     return text_of(span.get_span_context())
 
 
-def enter(span: Span | str) -> None:
+def enter(span: Span | str, tracestate: str | None = None) -> None:
     """From here on, in this thread's or task's context, spans belong to this one. Another process names it by
-    its `traceparent`."""
+    its `traceparent`, and has the job's `tracestate`."""
     if isinstance(span, str):
-        found = context_of(span)
+        found = context_of(span, tracestate)
         if found is None:
             return
         span = NonRecordingSpan(found)
@@ -157,12 +163,12 @@ def enter(span: Span | str) -> None:
 # --- the server
 
 
-def served(name: str, traceparent: str, about: Mapping[str, Any], status: int, seconds: float) -> None:
+def served(name: str, parent: SpanContext, about: Mapping[str, Any], status: int, seconds: float) -> None:
     """A request that was answered now, and took so many seconds."""
     now = time.time_ns()
     span = _tracer().start_span(
         name,
-        context=_child_of(context_of(traceparent)),
+        context=_child_of(parent),
         kind=SpanKind.SERVER,
         attributes={**about, "http.response.status_code": status},
         start_time=now - int(seconds * 1e9),
@@ -171,3 +177,27 @@ def served(name: str, traceparent: str, about: Mapping[str, Any], status: int, s
         span.set_attribute("error.type", str(status))
         span.set_status(_FAILED)
     span.end(now)
+
+
+@contextmanager
+def commanded(verb: str, queue: str, traceparent: str, tracestate: str | None) -> Iterator[None]:
+    """A span around a push that is no request of its own, if its `traceparent` is sampled."""
+    parent = context_of(traceparent, tracestate)
+    if parent is None or not parent.trace_flags.sampled:
+        yield
+        return
+    span = _tracer().start_span(
+        f"command {verb}",
+        context=_child_of(parent),
+        kind=SpanKind.SERVER,
+        attributes={"presque.verb": verb, "messaging.destination.name": queue},
+    )
+    try:
+        yield
+    except PresqueError as error:
+        span.set_attribute("error.type", error.code)
+        if isinstance(error, OurFault):
+            span.set_status(_FAILED, str(error))
+        raise
+    finally:
+        span.end()

@@ -28,6 +28,7 @@ from presque.verbs.bounds import (
     STATES,
     TEXT_MOST,
     TOKEN_MOST,
+    TRACESTATE_MOST,
     WAIT_MOST,
     ZONE_MOST,
 )
@@ -113,6 +114,12 @@ FROM_HEADERS = (
         KEY_MOST,
         header="traceparent",
     ),
+    text(
+        "tracestate",
+        "What belongs to the traceparent; one of more than 512 characters is left out.",
+        TRACESTATE_MOST,
+        header="tracestate",
+    ),
 )
 
 NAMESPACE = text("namespace", "The namespace's name.", 64, required=True)
@@ -159,6 +166,7 @@ OF_AN_EXPORT = (
     text("uniq", "Its unique key.", KEY_MOST),
     word("uniq_until", "When the key is free again.", "fetch", "done"),
     text("traceparent", "W3C Trace Context.", KEY_MOST),
+    text("tracestate", "What belongs to the traceparent.", TRACESTATE_MOST),
     text("cron", "The recurring job that pushed it.", KEY_MOST),
     *(
         Field(name=name, kind=Kind.MOMENT, means=means)

@@ -93,7 +93,7 @@ is_theirs(perform_async)
 def enter(job: Job) -> None:
     """What the job traces belongs to this attempt. Its thread or task has a context of its own."""
     if (traced := tracing()) is not None:
-        traced.enter(job.span)
+        traced.enter(job.span, job.tracestate)
 
 
 def done(result: Any, job: Job) -> Outcome:

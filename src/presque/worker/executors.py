@@ -92,7 +92,7 @@ def begin(held: Held, worker: str) -> None:
     held.started_at = time.monotonic()
     job = held.job
     if job.span is None and (traced := tracing()) is not None:
-        job.span = traced.begin_job(job.queue, job.id, job.attempt, job.traceparent, worker)
+        job.span = traced.begin_job(job.queue, job.id, job.attempt, (job.traceparent, job.tracestate), worker)
 
 
 def end_span(held: Held, outcome: Outcome) -> None:

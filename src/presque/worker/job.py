@@ -109,6 +109,11 @@ class Job:
         return self._leased.traceparent
 
     @property
+    def tracestate(self) -> str | None:
+        """What came with the `traceparent`."""
+        return self._leased.tracestate
+
+    @property
     def lease(self) -> str:
         """The proof of holding it."""
         return self._leased.lease

@@ -153,6 +153,8 @@ class Programs(Forks):
         }
         if (trace := trace_of(job)) is not None:
             about["TRACEPARENT"] = trace
+            if job.tracestate is not None:
+                about["TRACESTATE"] = job.tracestate
         if job.saved is not None:
             about["PRESQUE_JOB_SAVED"] = encoded(job.saved)
         for ignored in IGNORED_BY_PYTHON:

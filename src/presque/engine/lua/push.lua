@@ -4,7 +4,7 @@
 -- grows with them), `ahead` (how many ms the clock of its schedule is ahead of the store's), and the extras that are
 -- kept in the record: see records.lua. Returns the extras, and what was asked for, with `due`, the score among the
 -- scheduled jobs.
-local KEPT = {'attempts', 'keep', 'uniq', 'until_done', 'group', 'trace', 'cron'}
+local KEPT = {'attempts', 'keep', 'uniq', 'until_done', 'group', 'trace', 'tracestate', 'cron'}
 local function read_options(q, packed, now)
   local asked, extras = cmsgpack.unpack(packed), {}
   for _, name in ipairs(KEPT) do extras[name] = asked[name] end

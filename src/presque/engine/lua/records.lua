@@ -15,7 +15,7 @@
 --   named       true if `run_at` was asked for as a moment of the wall clock
 --   attempts, keep   instead of those of the policy   place       how often it was moved within the queue
 --   group       whose turn it shares                  trace       its traceparent
---   cron        the recurring job that pushed it
+--   cron        the recurring job that pushed it      tracestate  what came with the traceparent
 --
 -- To add a field, add a name to this map. Any other first byte means that the record is damaged, or comes from a version
 -- of presque that is not known here. Such a job is never handed out.
