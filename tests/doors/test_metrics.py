@@ -90,6 +90,7 @@ def test_what_was_pushed_and_taken_is_found(server: rig.Server, queue_name: str)
 
 
 def test_the_format_is_the_one_that_is_asked_for(server: rig.Server) -> None:
+    server.ask("GET", "/metrics")  # so that a request was counted
     classic = server.ask("GET", "/metrics")
     modern = server.ask("GET", "/metrics", Accept=OPENMETRICS)
 

@@ -116,8 +116,9 @@ def test_a_long_start_is_told_to_those_who_ask(tmp_path: Path, workers: str) -> 
         assert (lives.status, lives.json) == (200, {"status": "ok"})
         answer = server.ask("GET", "/readyz")
         assert (answer.status, answer.json) == (503, {"error": "not ready: loading"})
-        refused = server.ask("POST", "/q/mail", b"1")
-        assert (refused.status, refused.headers["presque-error"]) == (503, "starting")
+        for body in (b"1", b"1" * 300_000):
+            refused = server.ask("POST", "/q/mail", body)
+            assert (refused.status, refused.headers["presque-error"]) == (503, "starting")
         assert refused.headers["retry-after"] == "1"
         with socket.create_connection(("127.0.0.1", server.port), rig.PATIENCE) as idle:
             go.touch()

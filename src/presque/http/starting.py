@@ -7,6 +7,7 @@ import msgspec
 from presque.errors import NotReady
 from presque.http.answers import Answer
 from presque.http.connection import Connection, Plan
+from presque.http.door import BODY_FREE_BYTES
 from presque.http.head import Head
 from presque.http.problems import NotStarted
 from presque.http.proxies import Client
@@ -29,8 +30,9 @@ class Starting:
         """Nobody is in any yet."""
 
     def body_most(self, _plan: Plan) -> int:
-        """Nothing is asked for that has a body."""
-        return 0
+        """As much as is read of what is refused: who pushes should hear that the server starts, not that the
+        body is too large."""
+        return BODY_FREE_BYTES
 
     def name(self, _plan: Plan) -> str:
         """All answers are counted as one: nobody reads the figures of a server that starts."""
