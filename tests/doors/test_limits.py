@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -320,6 +321,46 @@ def test_the_parts_of_messages_of_sockets_are_counted_with_the_bodies() -> None:
         assert memory(server) - before < 32 * MIB
         stack.close()
         rig.eventually(lambda: server.ask("POST", "/q/large", "1" * (MIB - 1)).status == 201)
+
+
+def frame(payload: bytes) -> bytes:
+    """A text of a client, masked with zeros."""
+    return b"\x81\xff" + len(payload).to_bytes(8, "big") + bytes(4) + payload
+
+
+def test_the_commands_of_sockets_that_are_under_way_are_counted_with_the_bodies() -> None:
+    waits = frame(b'{"cmd":"fetch","queue":"slow","wait":60}'.ljust(MIB - 1000))
+    asks, little = frame(b'{"cmd":"queues"}'.ljust(20_000)), frame(b'{"cmd":"queues"}')
+    with running(bodies="2MiB") as server, wire(server) as patient:
+        patient.send(SOCKET + waits + waits + little)
+        assert patient.reply().status == 101
+        assert patient.frame().startswith(b"\x81")  # so the others have been read
+        with wire(server) as one_more:
+            one_more.send(SOCKET)
+            assert one_more.reply().status == 101
+            one_more.send(asks)
+            assert one_more.frame() == b"\x88\x46\x03\xf5" + TOO_MANY_BYTES  # 1013: try again later
+        with wire(server) as small:
+            small.send(SOCKET + little)
+            assert small.reply().status == 101
+            assert b'"queues"' in small.frame()
+        for _ in range(2):
+            assert server.ask("POST", "/q/slow", "1").status == 201
+            assert b'"body":1' in patient.frame()
+        for _ in range(2):
+            patient.send(asks)
+            assert b'"queues"' in patient.frame()
+
+
+@pytest.mark.parametrize("verb", ["ack", "fail"])
+def test_what_settles_is_counted_until_it_is_done(verb: str) -> None:
+    settles = {"cmd": verb, "queue": "q", "id": "1", "lease": "x", "ref": 1}
+    with running(bodies="2MiB") as server, wire(server) as connection:
+        connection.send(SOCKET)
+        assert connection.reply().status == 101
+        for _ in range(4):
+            connection.send(frame(json.dumps(settles).encode().ljust(MIB - 1000)))
+            assert b'"ref":1' in connection.frame()
 
 
 # --- slow readers

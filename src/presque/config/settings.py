@@ -91,7 +91,7 @@ class TlsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     client_ca: Path | None = None
     """The authorities one of which must have signed the certificate of each client."""
     clients: dict[str, str] = {}
-    """A name in a client's certificate, such as `CN=mailer` -> the token that the client has by it."""
+    """A name in a client's certificate, such as `CN=mailer` -> the id of the client's token."""
 
 
 class XmppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,7 +125,7 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     requests: int = 25_000
     """Requests under way."""
     bodies: int = 256 * MIB
-    """Bytes of bodies that have come in part, or whose request is under way."""
+    """Bytes of bodies, and of messages of WebSockets, that have come in part or are under way."""
     answers: int = 256 * MIB
     """Bytes of answers that clients have not taken."""
     head: float = 10.0

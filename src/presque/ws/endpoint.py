@@ -61,10 +61,10 @@ class Socket(asyncio.Protocol):
     def __init__(self, asker: Asker, most: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._reader = frames.Reader(masked=True, most=most)
-        self._session = Session(asker, self._send, self._too_slow)
+        self._session = Session(asker, self._send, self._too_slow, self._count)
         self._out: list[bytes] = []
         self._heard = True
-        self._kept = 0  # bytes of a message that has not come whole
+        self._kept = 0  # bytes of a message that has not come whole, and of commands under way
         self._closing = False
         self._stuck = False  # the client does not read, so neither do we
         self._beat: asyncio.TimerHandle = self._loop.call_later(HEARTBEAT_S, self._heartbeat)
@@ -118,20 +118,22 @@ class Socket(asyncio.Protocol):
                 self._message(message)
         except FrameError as error:
             self._goodbye(error.code, str(error))
-        if self._reader.kept != self._kept:
-            self._keep(self._reader.kept)
+        self._count()
         if self._session.full and not self._stuck and not self._closing:
             self._transport.pause_reading()
             self._loop.call_soon(self._read_again)
         return None
 
-    def _keep(self, count: int) -> None:
-        """So many bytes are kept of a message that has not come whole."""
-        self._kept = count
-        if self._session.anonymous:
-            if count > HELLO_MOST:
+    def _count(self) -> None:
+        """Tell how many bytes are kept of messages."""
+        if self._closing:
+            return
+        if self._session.anonymous:  # it has little room, and takes none from others
+            if self._reader.kept > HELLO_MOST:
                 self._too_much(frames.TOO_BIG, "say who you are before you send as much")
-        elif not self.hold(count):
+            return
+        before, self._kept = self._kept, self._reader.kept + self._session.kept
+        if self._kept != before and not self.hold(self._kept) and self._kept > before:
             self._too_much(frames.TRY_LATER, TOO_MANY_BYTES)
 
     def _too_much(self, code: int, reason: str) -> None:

@@ -29,12 +29,21 @@ SETTLING = ("ack", "fail", "release", "extend")
 
 
 class Session:
-    """What one client has asked for and holds. `send` takes the text of a message."""
+    """What one client has asked for and holds. `send` takes the text of a message, `freed` is called when
+    `kept` has become less."""
 
-    def __init__(self, asker: Asker, send: Callable[[bytes], None], cut: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        asker: Asker,
+        send: Callable[[bytes], None],
+        cut: Callable[[], None],
+        freed: Callable[[], None],
+    ) -> None:
         self._asker = asker
         self._send = send
         self._cut = cut
+        self._freed = freed
+        self.kept = 0  # bytes of the commands that wait or are under way
         self._consumer = self._consumer_of(asker)
         self._entered = False  # whether it is counted here in its namespace
         self._loop = asyncio.get_running_loop()
@@ -62,14 +71,16 @@ class Session:
 
     def receive(self, text: bytes) -> None:
         """Carry out what a message says. What is wrong with it is answered, never raised."""
-        if text.lstrip(b" \t\r\n")[:1] != b"[":
-            self._waiting.append(text)
-        else:
+        commands = [text]
+        if text.lstrip(b" \t\r\n")[:1] == b"[":
             try:
                 codec.check(text)
-                self._waiting.extend(messages.split(text))
+                commands = messages.split(text)
             except PresqueError as error:
                 self._send(messages.refusal(b"", error))
+                return
+        self.kept += sum(map(len, commands))
+        self._waiting.extend(commands)
         self._begin()
 
     def pause(self) -> None:
@@ -93,6 +104,11 @@ class Session:
         for task in self._commands:
             task.cancel()
 
+    def _free(self, size: int) -> None:
+        """A command of so many bytes is over."""
+        self.kept -= size
+        self._freed()
+
     # --- commands -------------------------------------------------------------------------------
 
     def _begin(self) -> None:
@@ -105,18 +121,18 @@ class Session:
             codec.check(text)
             message = messages.read(self._asker, text)
             name = message.call.verb.name
+            if name in SETTLING:
+                return self._settle(message, len(text))
             if name == "hello":
                 self._hello(message)
-            elif name in SETTLING:
-                self._settle(message)
-            elif name == "lease":
-                self._keep(self._lease(message, text))
             else:
-                self._keep(self._run(message, text))
+                work = self._lease if name == "lease" else self._run
+                return self._keep(work(message, text), len(text))
         except PresqueError as error:
             self._refuse(text, error)
         except Exception:  # noqa: BLE001  (the last resort)
             self._send(messages.broken(text))
+        return self._free(len(text))
 
     def _refuse(self, text: bytes, error: PresqueError) -> None:
         if isinstance(error, Refused):
@@ -139,13 +155,14 @@ class Session:
     def _consumer_of(self, asker: Asker) -> Consumer:
         return Consumer(asker.service.engine, asker.worker, self._deliver, self._cut)
 
-    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+    def _keep(self, work: Coroutine[Any, Any, None], size: int) -> None:
         task = self._loop.create_task(work)
         self._commands.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(functools.partial(self._done, size))
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, size: int, task: asyncio.Task[None]) -> None:
         self._commands.discard(task)
+        self._free(size)
         self._begin()
 
     async def _run(self, message: Message, text: bytes) -> None:
@@ -180,13 +197,14 @@ class Session:
 
     # --- settling -------------------------------------------------------------------------------
 
-    def _settle(self, message: Message) -> None:
+    def _settle(self, message: Message, size: int) -> None:
         call = message.call
         admit(call.service, call.verb, call.who, call.fields)
         lease = leases.settle_of(call.verb.name, call.fields)
-        self._consumer.settle(lease, functools.partial(self._settled, lease, message.ref))
+        self._consumer.settle(lease, functools.partial(self._settled, lease, message.ref, size))
 
-    def _settled(self, lease: Settle, ref: bytes, result: Settled | PresqueError) -> None:
+    def _settled(self, lease: Settle, ref: bytes, size: int, result: Settled | PresqueError) -> None:
+        self._free(size)
         if isinstance(result, PresqueError):
             told = {"queue": lease.queue, "id": lease.id, "error": str(result), "code": result.code}
             self._send(messages.with_ref(codec.encode(told), ref))
