@@ -12,7 +12,9 @@ import functools
 import json
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -661,6 +663,24 @@ def test_the_requests_of_all_servers_count_together(store: rig.Store) -> None:
                 assert server.ask(slow, "GET", "/status/").status == 429
         # A bucket each, and two more for moments in which they do not hear of each other.
         assert passed <= 5 * took + 20
+
+
+@pytest.mark.parametrize("most", [{"bytes": 40 * (12 + 102)}, {"jobs": 40}], ids=["bytes", "jobs"])
+def test_a_quota_of_what_is_held_is_exact_whoever_pushes_at_once(
+    store: rig.Store, most: dict[str, int]
+) -> None:
+    body = json.dumps("x" * 100)
+    with two_servers(store) as servers:
+        mine = namespace(servers[0], "acme", **most)
+        rig.eventually(lambda: servers[1].ask(mine, "GET", "/status/").status == 200)
+
+        def push(number: int) -> int:
+            return servers[number % 2].ask(mine, "POST", f"/q/q{number % 3}", body).status
+
+        with ThreadPoolExecutor(64) as pool:
+            assert Counter(pool.map(push, range(64))) == {201: 40, 507: 24}
+        used = servers[0].ask(mine, "GET", "/namespaces/acme").json["usage"]
+        assert (used["jobs"], used["bytes"]) == (40, 40 * (12 + 102))
 
 
 def test_time_does_its_work_in_a_namespace_that_nobody_asks(tmp_path: Path) -> None:
