@@ -109,6 +109,14 @@ def read(text: str) -> Token:
     raise BadToken("this is not a token of presque: those begin with `prq_`")
 
 
+def id_of(text: str) -> str:
+    """The id in a token. What is not a token is taken for an id."""
+    try:
+        return read(text).id
+    except BadToken:
+        return text
+
+
 def narrow(
     token: str,
     *,

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,41 @@ def test_what_waits_in_the_name_of_a_token_ends_with_it(wanting: Guarded, end: s
     assert refusal(wanting.ask(mine, "GET", "/q/ending")) == (401, code)
 
 
+def test_what_was_made_of_a_token_waits_no_longer_than_it(wanting: Guarded) -> None:
+    token = wanting.make("*:*")
+    job = wanting.ask(token, "POST", "/q/made?delay=1h", 1).json["id"]
+    path, cookie = f"/j/made/{job}", {"Cookie": login(wanting, token)}
+    link = wanting.ask(token, "POST", f"{path}/link", {"allow": "read"}).json["url"]
+    waits = [
+        wanting.send(None, "GET", f"{path}?wait=60", **cookie),
+        wanting.send(None, "GET", f"{link}&wait=60"),
+    ]
+    streams = [wanting.send(None, "GET", path, **cookie) for path in ("/events", "/events?jobs=1")]
+    wanting.catch_up()
+    wanting.revoke(token)
+    assert [refusal(one.answer()) for one in waits] == [(401, "token-unknown")] * 2
+    assert [one.answer().status for one in streams] == [200] * 2
+
+
+def test_an_export_that_ends_with_its_token_does_not_look_whole(wanting: Guarded) -> None:
+    for _ in range(16):
+        assert wanting.ask(wanting.admin, "POST", "/q/exported", [0] * 300_000).status == 201
+    token = wanting.make("read:exported")
+    with socket.socket() as on:
+        on.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        on.settimeout(rig.PATIENCE)
+        on.connect(("127.0.0.1", wanting.server.port))
+        head = f"GET /export HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
+        on.sendall(head.encode())
+        said = on.recv(65536)
+        wanting.revoke(token)
+        while part := on.recv(65536):  # it also closes the connection
+            said += part
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert b'"cursor":null' not in said
+    assert wanting.ask(wanting.admin, "DELETE", "/q/exported").status == 204
+
+
 @pytest.mark.parametrize("path", ["/c/streamed", "/c/stre*", "/events", "/events?jobs=1"])
 def test_a_stream_ends_with_its_token(wanting: Guarded, path: str) -> None:
     token = wanting.make("*:*")
@@ -255,6 +291,19 @@ async def test_a_socket_ends_with_its_token(wanting: Guarded, way: str) -> None:
         assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "this access token is not valid")
     [again] = wanting.ask(wanting.admin, "POST", "/q/sock/lease", {"wait": 20}).json["jobs"]
     assert (again["id"], again["attempt"]) == (job["id"], 1)  # it was given back
+
+
+async def test_a_socket_ends_with_the_token_of_its_session(wanting: Guarded) -> None:
+    token, own = wanting.make("*:*"), f"http://127.0.0.1:{wanting.server.port}"
+    headers = {"Cookie": login(wanting, token)}
+    async with speaking(wanting.server, additional_headers=headers, origin=own) as on:
+        await on.send('{"cmd":"queues"}')
+        assert "queues" in await heard(on)
+        await asyncio.to_thread(wanting.revoke, token)
+        with pytest.raises(ConnectionClosed) as closed:
+            await heard(on)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1008
 
 
 async def test_a_socket_that_says_not_who_it_is_may_nothing(wanting: Guarded) -> None:
@@ -957,7 +1006,15 @@ def test_a_certificate_stands_for_a_token(
                 client(name).push("q", 1)
             assert refused.value.code == code
         assert client("stranger", other).push("q", 2) == "2"  # a token counts more than a certificate
-        client("stranger", other).revoke_token(id_of(mailer))
+        operator = client("stranger", other)
+        with ThreadPoolExecutor(1) as pool:
+            waits = pool.submit(client("mailer").fetch, "empty", wait=60)
+            for _ in range(2):  # see rig.Door.catch_up
+                operator.started("anything")
+            operator.revoke_token(mailer)  # of which the id alone is sent
+            with pytest.raises(NotAllowed) as refused:
+                waits.result()
+        assert refused.value.code == "token-unknown"
         with pytest.raises(NotAllowed) as refused:
             mine.push("q", 3)  # on the same connection
         assert refused.value.code == "token-unknown"

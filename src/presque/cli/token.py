@@ -24,7 +24,7 @@ from presque.commands.tokens import described
 from presque.config.settings import Settings
 from presque.engine.access import Access, NewToken
 from presque.engine.engine import Engine
-from presque.errors import PresqueError
+from presque.errors import PresqueError, shown
 from presque.quantities import milliseconds, moment
 from presque.server.serving import address_of
 from presque.store.address import Address
@@ -169,14 +169,16 @@ def revoke(
 ) -> None:
     """Make the access token ID invalid, and what was made of it: narrower tokens, sessions, links.
 
-    Every server refuses it within a second, and ends what still waits or streams in its name.
+    Every server refuses it within a second, and ends what still waits or streams in its name. You may give
+    the token itself in place of its id: only the id in it is used.
     """
+    id = tokens.id_of(id)
     settings = _store_of(data, redis, config, store_namespace)
     if settings is None:
         with connected(url, token) as client:
             client.revoke_token(id)
     elif not _directly(settings, lambda access: access.remove(id)):
-        raise Failure(f"there is no access token `{id}`", NOT_FOUND)
+        raise Failure(f"there is no access token `{shown(id)}`", NOT_FOUND)
     click.echo(f"{id} is revoked")
 
 

@@ -9,6 +9,7 @@ from presque.client.answers import AccessToken, Link, NamespaceInfo, Rights
 from presque.client.call import Answer, Call, answered, ask, no_content, object_of
 from presque.client.errors import ClientError
 from presque.client.shapes import shaped
+from presque.tokens import id_of
 from presque.verbs.bounds import PAGE_MOST
 
 
@@ -36,8 +37,8 @@ def joined_tokens(found: list[AccessToken], more: list[AccessToken]) -> list[Acc
 
 
 def revoke_token(id: str) -> Call[None]:
-    """Make an access token invalid."""
-    return ask("revoke_token", no_content, {"token_id": id})
+    """Make an access token invalid. Of a token itself only the id goes into the URL."""
+    return ask("revoke_token", no_content, {"token_id": id_of(id)})
 
 
 def new_namespace(name: str, quotas: Mapping[str, Any]) -> Call[NamespaceInfo]:
