@@ -10,6 +10,7 @@ is not JSON it quotes a few characters.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import ClassVar
@@ -329,7 +330,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return "expected one of " + ", ".join(f"`{n}`" for n in names)
 
 
+_token = re.compile(r"(prq_[a-z0-9]{4,32})[_.][A-Za-z0-9_.-]{20,}")
+
+
+def without_tokens(text: str) -> str:
+    """The text without the secrets of access tokens: somebody may have put one where it does not belong."""
+    return _token.sub(r"\1_***", text)
+
+
 def shown(text: str) -> str:
     """What a caller sent, made safe and short enough to be quoted in a sentence or a log line."""
-    printable = "".join(c if c.isprintable() else "?" for c in text[:64])
+    printable = "".join(c if c.isprintable() else "?" for c in without_tokens(text[:256])[:64])
     return printable + "…" if len(text) > 64 else printable

@@ -204,7 +204,14 @@ def test_tls_can_be_said_in_yaml_in_the_environment_and_by_flags() -> None:
         ),
         (
             "tls: {cert: /c, client_ca: /a, clients: {CN=a: 1}}",
-            "`tls.clients` in presque.yaml:1 should be a token for `CN=a`, not `1`",
+            "`tls.clients` in presque.yaml:1 should be the id of a token for `CN=a`, not `1`",
+        ),
+        (
+            f"tls: {{cert: /c, client_ca: /a, clients: {{CN=a: prq_aaaaaaaaaa_{'B' * 43}}}}}",
+            (
+                "`tls.clients` in presque.yaml:1 should be the id of a token for `CN=a`, as `presque token "
+                "list` shows it, and not the token, which is not repeated here"
+            ),
         ),
     ],
 )

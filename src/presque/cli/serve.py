@@ -77,6 +77,9 @@ def serve(
     settings = found.settings
     configure(settings.log_format, settings.log_level)
     catch_all()
+    password = found.origins.get("redis.password")
+    if password is not None and password.source == "flag":
+        log.warning("server.password_seen flag=%s", password.name)
 
     from presque.server.serving import (
         run,  # The server is heavy; a mistake in the settings should not wait for it.

@@ -239,7 +239,7 @@ def _password(value: object) -> str:
 
 
 def _certificate_names(value: object) -> dict[str, str]:
-    """A name of a client's certificate -> a token. As text it is a JSON object."""
+    """A name of a client's certificate -> the id of a token. As text it is a JSON object."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -252,9 +252,16 @@ def _certificate_names(value: object) -> dict[str, str]:
         if kind not in CERTIFICATE_NAMES or not rest:
             raise should_be("names that begin with CN=, DNS=, URI=, email= or IP=", name)
         if not isinstance(token, str) or not token:
-            raise should_be(f"a token for `{shown(name)}`", token)
+            raise should_be(f"the id of a token for `{shown(name)}`", token)
+        if not _token_id(token):  # settings, the log and the audit show ids
+            raise ValueError(
+                f"should be the id of a token for `{shown(name)}`, as `presque token list` shows it, and not "
+                "the token, which is not repeated here"
+            )
     return value
 
+
+_token_id = re.compile(r"[A-Za-z0-9]{1,32}").fullmatch
 
 CERTIFICATE_NAMES = ("CN", "DNS", "URI", "email", "IP")
 """Kinds of names in a certificate: the common name of its subject, and the alternative names."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from opentelemetry.trace import SpanContext
 
+from presque.errors import without_tokens
 from presque.http.head import Head
 from presque.http.tallies import Tally
 from presque.traces import spans
@@ -27,7 +28,8 @@ class TracedTally(Tally):
         self._name = f"{head.method} {verb.path}" if verb is not None else head.method
         self._about: dict[str, str | int] = {
             "http.request.method": head.method,
-            "url.path": head.path,  # without the query, which may hold the proof of a lease
+            # Without the query, which may hold a link or the proof of a lease.
+            "url.path": without_tokens(head.path),
             "url.scheme": scheme,
             "presque.verb": tally.verb,
         }

@@ -8,7 +8,7 @@ import re
 import secrets
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypedDict
 
 from presque import names
@@ -105,7 +105,7 @@ class Settings:
     """A worker's settings, checked. Times are seconds, memory is bytes."""
 
     base_uri: str
-    token: str | None
+    token: str | None = field(repr=False)
     queues: str
     concurrency: int | None
     fork: bool
