@@ -170,6 +170,24 @@ def test_a_server_that_does_not_read_is_given_up(connect: Connect, serve: Serve)
     assert "did not answer within 0.3 s; the request may have" in str(caught)
 
 
+PAGES = {
+    "queues": b'{"queues":["a"],"size":1,"cursor":"a"}',
+    "crons": b'{"crons":[{"name":"a"}],"cursor":"a"}',
+    "tokens": b'{"tokens":[{"id":"a"}],"cursor":"a"}',
+    "namespaces": b'{"namespaces":[{"namespace":"a"}],"cursor":"a"}',
+    "tokens without ids": b'{"tokens":[{"name":"a"}],"cursor":"a"}',
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_that_comes_again_and_again_is_refused(connect: Connect, serve: Serve, page: str) -> None:
+    answer = HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(PAGES[page]), PAGES[page])
+    client = connect(serve(lambda connection: connection.sendall(answer)), timeout=120)
+    with pytest.raises(ClientError, match="do not follow each other") as caught:
+        getattr(client, page.split()[0])()
+    assert caught.value.code == "unreadable-answer"
+
+
 ENDLESS: dict[str, Behaviour] = {
     "a body without length": floods(HEAD + b"\r\n", b"x" * 65536),
     "large chunks": floods(CHUNKED, b"10000\r\n" + b"x" * 65536 + b"\r\n"),

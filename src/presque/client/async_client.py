@@ -13,7 +13,7 @@ a connection that was kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 
@@ -36,6 +36,7 @@ from presque.client.options import (
     Settlements,
     TaskOptions,
 )
+from presque.client.pages import Row, joined
 from presque.client.transport import CONNECTIONS_MOST
 from presque.traces import tracing
 
@@ -120,6 +121,16 @@ class AsyncClient:
             if what.count is None:
                 told(result)
         return result
+
+    async def _all(
+        self, page: Callable[[str | None], Call[tuple[list[Row], str | None]]], by: str, what: str
+    ) -> list[Row]:
+        """All rows of a list that comes in pages, in the order of the field `by`."""
+        found, cursor = await self.perform(page(None))
+        while cursor is not None:
+            more, cursor = await self.perform(page(cursor))
+            found = joined(found, more, by, what)
+        return found
 
     # --- pushing and fetching
 
@@ -448,11 +459,7 @@ class AsyncClient:
 
     async def crons(self) -> list[Cron]:
         """All recurring jobs, by name."""
-        found, cursor = await self.perform(calls.crons.crons())
-        while cursor is not None:
-            more, cursor = await self.perform(calls.crons.crons(cursor))
-            found = calls.crons.joined(found, more)
-        return found
+        return await self._all(calls.crons.crons, "name", "recurring jobs")
 
     async def cron(self, name: str) -> Cron:
         """One recurring job. Raises `NotFound`."""
@@ -524,11 +531,7 @@ class AsyncClient:
 
     async def tokens(self) -> list[AccessToken]:
         """All access tokens, without their secrets."""
-        found, cursor = await self.perform(calls.access.tokens())
-        while cursor is not None:
-            more, cursor = await self.perform(calls.access.tokens(cursor))
-            found = calls.access.joined_tokens(found, more)
-        return found
+        return await self._all(calls.access.tokens, "id", "access tokens")
 
     async def revoke_token(self, id: str) -> None:
         """Make an access token invalid, and everything that was made from it. Raises `NotFound`."""
@@ -544,11 +547,7 @@ class AsyncClient:
 
     async def namespaces(self) -> list[NamespaceInfo]:
         """All namespaces that the token may see, and their quotas."""
-        found, cursor = await self.perform(calls.access.namespaces())
-        while cursor is not None:
-            more, cursor = await self.perform(calls.access.namespaces(cursor))
-            found = calls.access.joined_namespaces(found, more)
-        return found
+        return await self._all(calls.access.namespaces, "namespace", "namespaces")
 
     async def namespace(self, name: str) -> NamespaceInfo:
         """One namespace: its quotas, and in `usage` what there is in it. Raises `NotFound`."""

@@ -14,7 +14,7 @@ a connection that was kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 
@@ -35,6 +35,7 @@ from presque.client.options import (
     Settlements,
     TaskOptions,
 )
+from presque.client.pages import Row, joined
 from presque.client.transport import CONNECTIONS_MOST, Transport
 from presque.traces import tracing
 
@@ -117,6 +118,16 @@ class Client:
             if what.count is None:
                 told(result)
         return result
+
+    def _all(
+        self, page: Callable[[str | None], Call[tuple[list[Row], str | None]]], by: str, what: str
+    ) -> list[Row]:
+        """All rows of a list that comes in pages, in the order of the field `by`."""
+        found, cursor = self.perform(page(None))
+        while cursor is not None:
+            more, cursor = self.perform(page(cursor))
+            found = joined(found, more, by, what)
+        return found
 
     # --- pushing and fetching
 
@@ -422,11 +433,7 @@ class Client:
 
     def crons(self) -> list[Cron]:
         """All recurring jobs, by name."""
-        found, cursor = self.perform(calls.crons.crons())
-        while cursor is not None:
-            more, cursor = self.perform(calls.crons.crons(cursor))
-            found = calls.crons.joined(found, more)
-        return found
+        return self._all(calls.crons.crons, "name", "recurring jobs")
 
     def cron(self, name: str) -> Cron:
         """One recurring job. Raises `NotFound`."""
@@ -496,11 +503,7 @@ class Client:
 
     def tokens(self) -> list[AccessToken]:
         """All access tokens, without their secrets."""
-        found, cursor = self.perform(calls.access.tokens())
-        while cursor is not None:
-            more, cursor = self.perform(calls.access.tokens(cursor))
-            found = calls.access.joined_tokens(found, more)
-        return found
+        return self._all(calls.access.tokens, "id", "access tokens")
 
     def revoke_token(self, id: str) -> None:
         """Make an access token invalid, and everything that was made from it. Raises `NotFound`."""
@@ -516,11 +519,7 @@ class Client:
 
     def namespaces(self) -> list[NamespaceInfo]:
         """All namespaces that the token may see, and their quotas."""
-        found, cursor = self.perform(calls.access.namespaces())
-        while cursor is not None:
-            more, cursor = self.perform(calls.access.namespaces(cursor))
-            found = calls.access.joined_namespaces(found, more)
-        return found
+        return self._all(calls.access.namespaces, "namespace", "namespaces")
 
     def namespace(self, name: str) -> NamespaceInfo:
         """One namespace: its quotas, and in `usage` what there is in it. Raises `NotFound`."""

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from presque.client.answers import AccessToken, Link, NamespaceInfo, Rights
-from presque.client.call import Answer, Call, answered, ask, no_content, object_of
-from presque.client.errors import ClientError
-from presque.client.shapes import shaped
+from presque.client.call import Call, answered, ask, no_content
+from presque.client.pages import page_of
 from presque.tokens import id_of
 from presque.verbs.bounds import PAGE_MOST
 
@@ -20,20 +19,7 @@ def new_token(fields: Mapping[str, Any]) -> Call[AccessToken]:
 
 def tokens(cursor: str | None = None) -> Call[tuple[list[AccessToken], str | None]]:
     """A page of access tokens, and the cursor for the next."""
-
-    def meaning(answer: Answer) -> tuple[list[AccessToken], str | None]:
-        page = object_of(answer)
-        next = page["cursor"]
-        return shaped(list[AccessToken], page["tokens"]), None if next is None else shaped(str, next)
-
-    return ask("tokens", meaning, {"cursor": cursor, "limit": PAGE_MOST})
-
-
-def joined_tokens(found: list[AccessToken], more: list[AccessToken]) -> list[AccessToken]:
-    """Two pages of access tokens. Raises a `ClientError` if the second does not go on from the first."""
-    if not found or not more or more[0]["id"] <= found[-1]["id"]:
-        raise ClientError("the pages of access tokens do not follow each other", code="unreadable-answer")
-    return found + more
+    return ask("tokens", page_of(list[AccessToken], "tokens"), {"cursor": cursor, "limit": PAGE_MOST})
 
 
 def revoke_token(id: str) -> Call[None]:
@@ -48,20 +34,9 @@ def new_namespace(name: str, quotas: Mapping[str, Any]) -> Call[NamespaceInfo]:
 
 def namespaces(cursor: str | None = None) -> Call[tuple[list[NamespaceInfo], str | None]]:
     """A page of namespaces, and the cursor for the next."""
-
-    def meaning(answer: Answer) -> tuple[list[NamespaceInfo], str | None]:
-        page = object_of(answer)
-        next = page["cursor"]
-        return shaped(list[NamespaceInfo], page["namespaces"]), None if next is None else shaped(str, next)
-
-    return ask("namespaces", meaning, {"cursor": cursor, "limit": PAGE_MOST})
-
-
-def joined_namespaces(found: list[NamespaceInfo], more: list[NamespaceInfo]) -> list[NamespaceInfo]:
-    """Two pages of namespaces. Raises a `ClientError` if the second does not go on from the first."""
-    if not found or not more or more[0]["namespace"] <= found[-1]["namespace"]:
-        raise ClientError("the pages of namespaces do not follow each other", code="unreadable-answer")
-    return found + more
+    return ask(
+        "namespaces", page_of(list[NamespaceInfo], "namespaces"), {"cursor": cursor, "limit": PAGE_MOST}
+    )
 
 
 def namespace(name: str) -> Call[NamespaceInfo]:
@@ -81,13 +56,7 @@ def delete_namespace(name: str) -> Call[None]:
 
 def audit(limit: int | None, cursor: str | None) -> Call[tuple[list[dict[str, Any]], str | None]]:
     """A page of the audit, newest first, and the cursor for the next."""
-
-    def meaning(answer: Answer) -> tuple[list[dict[str, Any]], str | None]:
-        page = object_of(answer)
-        next = page["cursor"]
-        return shaped(list[dict[str, Any]], page["audit"]), None if next is None else shaped(str, next)
-
-    return ask("audit", meaning, {"limit": limit, "cursor": cursor})
+    return ask("audit", page_of(list[dict[str, Any]], "audit"), {"limit": limit, "cursor": cursor})
 
 
 def link(queue: str, id: str, allow: str, expires: Any) -> Call[Link]:

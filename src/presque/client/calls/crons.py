@@ -6,33 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from presque.client.answers import Cron
-from presque.client.call import Answer, Call, answered, ask, id_of, no_content, object_of
-from presque.client.errors import ClientError
-from presque.client.shapes import shaped
-
-CRONS_MOST = 100_000
-"""Recurring jobs in one list of all."""
+from presque.client.call import Call, answered, ask, id_of, no_content
+from presque.client.pages import page_of
 
 
 def crons(cursor: str | None = None, limit: int | None = None) -> Call[tuple[list[Cron], str | None]]:
     """A page of recurring jobs, and the cursor for the next."""
-
-    def meaning(answer: Answer) -> tuple[list[Cron], str | None]:
-        page = object_of(answer)
-        next = page["cursor"]
-        return shaped(list[Cron], page["crons"]), None if next is None else shaped(str, next)
-
-    return ask("crons", meaning, {"limit": limit, "cursor": cursor})
-
-
-def joined(found: list[Cron], more: list[Cron]) -> list[Cron]:
-    """Two pages of recurring jobs. Raises a `ClientError` if the second does not go on from the first.
-
-    Otherwise a server that answers the same page again and again would never be done with.
-    """
-    if not found or not more or more[0]["name"] <= found[-1]["name"] or len(found) > CRONS_MOST:
-        raise ClientError("the pages of recurring jobs do not follow each other", code="unreadable-answer")
-    return found + more
+    return ask("crons", page_of(list[Cron], "crons"), {"limit": limit, "cursor": cursor})
 
 
 def cron(name: str) -> Call[Cron]:

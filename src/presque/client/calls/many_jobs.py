@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from presque.client.answers import DryRun, Failures, FoundJobs, Task
-from presque.client.call import Answer, Call, answered, ask, object_of
+from presque.client.call import Call, answered, ask, object_of
+from presque.client.pages import page_of
 from presque.client.shapes import shaped
 
 
@@ -40,13 +41,7 @@ def dry_run(act: str, queues: str, fields: Mapping[str, Any]) -> Call[DryRun]:
 
 def tasks(limit: int | None, cursor: str | None) -> Call[tuple[list[Task], str | None]]:
     """A page of bulk tasks, the newest first, and the cursor for the next."""
-
-    def meaning(answer: Answer) -> tuple[list[Task], str | None]:
-        page = object_of(answer)
-        next = page["cursor"]
-        return shaped(list[Task], page["tasks"]), None if next is None else shaped(str, next)
-
-    return ask("tasks", meaning, {"limit": limit, "cursor": cursor})
+    return ask("tasks", page_of(list[Task], "tasks"), {"limit": limit, "cursor": cursor})
 
 
 def task(verb: str, id: str) -> Call[Task]:
