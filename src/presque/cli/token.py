@@ -8,7 +8,8 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -38,23 +39,34 @@ def token() -> None:
     """Make, list, revoke and narrow access tokens.
 
     `new`, `list` and `revoke` ask the server at --url, with a token that allows `admin:*`. With --data,
-    --redis or
-    --config they work on the store itself instead, whether a server runs or not: so the first token is made.
+    --redis or --config they work on the store itself instead, whether a server runs or not: so the first
+    token is made.
     """
 
 
 def store_options(command: Command) -> Command:
-    """Add the options that name a store to work on directly."""
-    for flag, variable, text in reversed(
-        (
-            ("--data", "DIR", "Work directly on presque's own store in this directory."),
-            ("--redis", "URL", "Work directly on this store."),
-            ("--config", "FILE", "Work directly on the store that this settings file names."),
-            ("--store-namespace", "NAME", "The setting `namespace` of that store.  [default: presque]"),
-        )
+    """Add the options that name a store to work on directly. The command gets the settings of the store as
+    `store`, None if a server is to be asked."""
+
+    @wraps(command)
+    def at_store(
+        *args: Any,
+        data: str | None,
+        redis: str | None,
+        config: str | None,
+        store_namespace: str | None,
+        **others: Any,
+    ) -> Any:
+        return command(*args, store=_store_of(data, redis, config, store_namespace), **others)
+
+    for flag, variable, text in (
+        ("--store-namespace", "NAME", "The setting `namespace` of that store.  [default: presque]"),
+        ("--config", "FILE", "Work directly on the store that this settings file names."),
+        ("--redis", "URL", "Work directly on this store."),
+        ("--data", "DIR", "Work directly on presque's own store in this directory."),
     ):
-        command = click.option(flag, metavar=variable, help=text)(command)
-    return command
+        at_store = click.option(flag, metavar=variable, help=text)(at_store)
+    return cast(Command, at_store)
 
 
 @token.command(short_help="Make an access token and print it, this once.")
@@ -77,10 +89,7 @@ def new(
     rate: str | None,
     namespace: str | None,
     as_json: bool,
-    data: str | None,
-    redis: str | None,
-    config: str | None,
-    store_namespace: str | None,
+    store: Settings | None,
     url: str,
     token: str | None,
 ) -> None:
@@ -91,8 +100,7 @@ def new(
     """
     ends = None if expires is None else _moment(expires)
     count, ms = (None, None) if rate is None else _rate(rate)
-    settings = _store_of(data, redis, config, store_namespace)
-    if settings is None:
+    if store is None:
         told = {"count": count, "seconds": ms / 1000} if count is not None and ms is not None else None
         with connected(url, token) as client:
             made: Mapping[str, Any] = client.new_token(
@@ -114,7 +122,7 @@ def new(
             text, record = await access.make(wanted)
             return {"token": text, **described(record)}
 
-        made = _directly(settings, make)
+        made = _directly(store, make)
     click.echo(json.dumps(made, indent=2) if as_json else made["token"])
 
 
@@ -124,16 +132,12 @@ def new(
 @server_options
 def list_(
     as_json: bool,
-    data: str | None,
-    redis: str | None,
-    config: str | None,
-    store_namespace: str | None,
+    store: Settings | None,
     url: str,
     token: str | None,
 ) -> None:
     """List the access tokens, without their secrets, which nobody can show again."""
-    settings = _store_of(data, redis, config, store_namespace)
-    if settings is None:
+    if store is None:
         with connected(url, token) as client:
             found: Sequence[Mapping[str, Any]] = client.tokens()
     else:
@@ -142,7 +146,7 @@ def list_(
             await access.look()
             return [described(record) for _, record in sorted(access.records.items())]
 
-        found = _directly(settings, read)
+        found = _directly(store, read)
     found = sorted(found, key=lambda one: one["created_at"])
     if as_json:
         click.echo(json.dumps(found, indent=2))
@@ -160,10 +164,7 @@ def list_(
 @server_options
 def revoke(
     id: str,
-    data: str | None,
-    redis: str | None,
-    config: str | None,
-    store_namespace: str | None,
+    store: Settings | None,
     url: str,
     token: str | None,
 ) -> None:
@@ -173,11 +174,10 @@ def revoke(
     the token itself in place of its id: only the id in it is used.
     """
     id = tokens.id_of(id)
-    settings = _store_of(data, redis, config, store_namespace)
-    if settings is None:
+    if store is None:
         with connected(url, token) as client:
             client.revoke_token(id)
-    elif not _directly(settings, lambda access: access.remove(id)):
+    elif not _directly(store, lambda access: access.remove(id)):
         raise Failure(f"there is no access token `{shown(id)}`", NOT_FOUND)
     click.echo(f"{id} is revoked")
 
