@@ -55,7 +55,7 @@ status."""
 
 OF_THE_CLIENT = (
     ("`server-not-reached`", "-", "`ServerNotReached`", "No answer came, or only a part of one."),
-    ("`unreadable-answer`", "-", "`ClientError`", "What answered is no presque, or the answer is damaged."),
+    ("`unreadable-answer`", "-", "`ClientError`", "What answered is not presque, or the answer is damaged."),
 )
 
 

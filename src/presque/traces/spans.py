@@ -181,7 +181,7 @@ def served(name: str, parent: SpanContext, about: Mapping[str, Any], status: int
 
 @contextmanager
 def commanded(verb: str, queue: str, traceparent: str, tracestate: str | None) -> Iterator[None]:
-    """A span around a push that is no request of its own, if its `traceparent` is sampled."""
+    """A span around a push that is not a request of its own, if its `traceparent` is sampled."""
     parent = context_of(traceparent, tracestate)
     if parent is None or not parent.trace_flags.sampled:
         yield

@@ -64,7 +64,7 @@ export function purge(name) {
 export function forgetQueue(name) {
   askFor({
     title: `Forget ${name}`,
-    body: html`<p>The queue itself goes, with all its jobs, its policy and its counters. A push makes it anew.
+    body: html`<p>The queue itself goes, with all its jobs, its policy and its counters. A push makes it again.
       <strong>There is no way back.</strong></p>`,
     act: "Forget", bad: true, typed: name,
     run: async () => {
