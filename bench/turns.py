@@ -17,7 +17,7 @@ import struct
 import time
 from pathlib import Path
 
-from presque.config.settings import Loaded
+from presque.config.loading import Loaded
 from presque.engine import library
 from presque.server import serving
 

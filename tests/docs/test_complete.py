@@ -15,7 +15,8 @@ from presque.verbs import bounds
 from presque.cli.config import SIZES
 from presque.cli.main import COMMANDS as CLI_COMMANDS
 from presque.cli.serve import serve
-from presque.config.settings import SECTIONS, LimitSettings, RedisSettings, Settings, TlsSettings, XmppSettings
+from presque.config.loading import SECTIONS
+from presque.config.settings import LimitSettings, RedisSettings, Settings, TlsSettings, XmppSettings
 from presque.http import head, problems
 from presque.quantities import size_text
 from presque.config.values import READERS

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from presque import Client
-from presque.config.settings import load
+from presque.config.loading import load
 from tests import rig
 from tests.stories.test_cli import run
 

@@ -12,16 +12,8 @@ import pytest
 from presque import quantities
 from presque.config import settings as config
 from presque.config import values as setting_values
-from presque.config.settings import (
-    SECTIONS,
-    LimitSettings,
-    Loaded,
-    RedisSettings,
-    Settings,
-    TlsSettings,
-    XmppSettings,
-    load,
-)
+from presque.config.loading import SECTIONS, Loaded, load
+from presque.config.settings import LimitSettings, RedisSettings, Settings, TlsSettings, XmppSettings
 from presque.errors import NoToken, SetupError
 
 NOBODY = 65534

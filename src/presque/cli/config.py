@@ -11,7 +11,8 @@ import click
 from presque.cli.groups import NearestGroup
 from presque.cli.settings import loaded
 from presque.cli.terminal import table
-from presque.config.settings import Entry, exposed, insecure_warning
+from presque.config.loading import Entry
+from presque.config.settings import exposed, insecure_warning
 from presque.quantities import size_text
 
 SIZES = (

@@ -21,7 +21,8 @@ from presque.cli.exits import DONE, FAILED
 from presque.cli.findings import Finding
 from presque.cli.server_findings import of_server
 from presque.cli.terminal import coloured, pairs
-from presque.config.settings import Settings, insecure_warning, load
+from presque.config.loading import load
+from presque.config.settings import Settings, insecure_warning
 from presque.errors import SetupError
 from presque.server.serving import address_of
 from presque.store.embedded import find_binary

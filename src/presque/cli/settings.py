@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from presque.cli.exits import USAGE, Failure
-from presque.config.settings import Loaded, load
+from presque.config.loading import Loaded, load
 from presque.errors import SetupError
 
 

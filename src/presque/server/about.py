@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from presque.config import settings as config
-from presque.config.settings import Loaded, Settings
+from presque.config.loading import Loaded
+from presque.config.settings import Settings
 from presque.quantities import GIB, MIB
 from presque.store.address import Address
 from presque.store.data_files import Cut

@@ -24,7 +24,8 @@ import uvloop
 
 from presque import codec, traces
 from presque.config import settings as config
-from presque.config.settings import Loaded, RedisSettings, Settings
+from presque.config.loading import Loaded
+from presque.config.settings import RedisSettings, Settings
 from presque.engine import library
 from presque.errors import SetupError
 from presque.http.certificates import context_of, described

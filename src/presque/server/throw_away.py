@@ -11,7 +11,8 @@ import sys
 
 gc.disable()  # until all is imported: what is imported stays, and looking through it is a tenth of the start
 
-from presque.config.settings import Loaded, Settings  # noqa: E402
+from presque.config.loading import Loaded  # noqa: E402
+from presque.config.settings import Settings  # noqa: E402
 from presque.errors import SetupError  # noqa: E402
 from presque.log import catch_all, configure  # noqa: E402
 from presque.server.serving import run  # noqa: E402
