@@ -14,9 +14,9 @@ import pytest
 import redis
 
 from presque.engine import library
-from presque.engine.crons import Cron, Shown
 from presque.engine.engine import Engine
 from presque.engine.keys import CRONS
+from presque.engine.recurring import Cron, Shown
 from presque.errors import CallerError, JobExists, NotFound, WrongState
 from presque.job import JobState, PushOptions
 from presque.store.address import Address
@@ -68,8 +68,8 @@ async def timed(clock: Turned, store: rig.Store, monkeypatch: pytest.MonkeyPatch
     async def idle() -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(found.crons, "run", idle)
-    monkeypatch.setattr(found.crons, "_ours", lambda: clock.ours)
+    monkeypatch.setattr(found.firing, "run", idle)
+    monkeypatch.setattr(found.firing, "_ours", lambda: clock.ours)
     await found.start()
     yield found
     await found.stop()
@@ -119,8 +119,8 @@ async def test_what_was_missed_is_fired_as_it_is_asked_for(
     engine: Engine, missed: str, hours: int, expected: int
 ) -> None:
     await overdue(engine, hours, missed=missed)
-    await engine.crons.fire_due()
-    await engine.crons.fire_due()
+    await engine.firing.fire_due()
+    await engine.firing.fire_due()
     assert await pushed(engine) == expected
     shown = await engine.crons.show("c")
     assert shown.next_at is not None
@@ -132,8 +132,8 @@ async def test_what_was_missed_for_more_than_a_minute_can_be_left_out(timed: Eng
         await timed.crons.put("c", Cron(queue="q", schedule="0 13 * * *", missed="skip"), b"1")
         due = await next_at(timed)
         clock.turn(due + late)
-        timed.crons._looked = None
-        await timed.crons.fire_due()
+        timed.firing._looked = None
+        await timed.firing.fire_due()
         assert await pushed(timed) == expected
 
 
@@ -147,11 +147,11 @@ async def test_catching_up_after_any_absence_is_little_work(
         clock.turn(1000)  # a board without a battery hears of the time
     await put(timed, schedule=schedule, timezone="Europe/Paris", missed=missed)
     clock.turn(clock.now + away + 30 * MINUTE)
-    timed.crons._looked = None
+    timed.firing._looked = None
     calls = counted(timed)
 
     while (due := stored_next(timed, clock, kind=kind_of(schedule))) is not None and due <= clock.now:
-        await timed.crons.fire_due()
+        await timed.firing.fire_due()
 
     found = await pushed(timed)
     if schedule == "30 2 * * *":
@@ -170,13 +170,13 @@ def kind_of(schedule: str) -> str:
 def counted(engine: Engine) -> list[str]:
     """The calls that recurring jobs make from now on."""
     calls: list[str] = []
-    call = engine.crons._call
+    call = engine.firing._call
 
     async def counting(name: str, *args: str | bytes | int) -> Any:
         calls.append(name)
         return await call(name, *args)
 
-    engine.crons._call = counting  # type: ignore[method-assign]
+    engine.firing._call = counting  # type: ignore[method-assign]
     return calls
 
 
@@ -184,8 +184,8 @@ async def test_others_are_served_while_a_thousand_moments_are_pushed(timed: Engi
     for number in range(5):
         await put(timed, f"c{number}", missed="all")
     clock.passes(30 * DAY)
-    timed.crons._looked = None
-    catching_up = asyncio.create_task(timed.crons.fire_due())
+    timed.firing._looked = None
+    catching_up = asyncio.create_task(timed.firing.fire_due())
     served = 0
     while not catching_up.done():
         await timed.stats(["other"])
@@ -193,7 +193,7 @@ async def test_others_are_served_while_a_thousand_moments_are_pushed(timed: Engi
     await catching_up
     assert served >= 5
     while await pushed(timed) < 5000:
-        await timed.crons.fire_due()
+        await timed.firing.fire_due()
     assert await pushed(timed) == 5000
 
 
@@ -203,16 +203,16 @@ async def test_those_on_time_do_not_wait_for_those_that_are_late(timed: Engine, 
     clock.passes(30 * DAY)
     await put(timed, "new", queue="new")
     clock.passes(MINUTE)
-    timed.crons._looked = None
+    timed.firing._looked = None
     order: list[str] = []
-    push = timed.crons._push
+    push = timed.firing._push
 
     def noted(queue: str, *rest: Any) -> None:
         order.append(queue)
         push(queue, *rest)
 
-    timed.crons._push = noted
-    await timed.crons.fire_due()
+    timed.firing._push = noted
+    await timed.firing.fire_due()
     assert order[0] == "new"
 
 
@@ -222,13 +222,13 @@ async def test_those_on_time_do_not_wait_for_those_that_are_late(timed: Engine, 
 async def test_a_thousand_of_one_minute_go_out_in_a_few_calls(timed: Engine, clock: Turned) -> None:
     for number in range(1000):
         await timed.crons.put(f"c{number}", Cron(queue=f"q{number % 7}", schedule="* * * * *"), b"1")
-    await timed.crons.fire_due()
+    await timed.firing.fire_due()
     clock.passes(30 * SECOND)
     calls = counted(timed)
-    await timed.crons.fire_due()
+    await timed.firing.fire_due()
     assert sum([await pushed(timed, f"q{number}") for number in range(7)]) == 1000
     assert len(calls) <= 12
-    await timed.crons.fire_due()
+    await timed.firing.fire_due()
     assert sum([await pushed(timed, f"q{number}") for number in range(7)]) == 1000
 
 
@@ -238,21 +238,21 @@ async def test_three_hundred_of_each_second_lose_none_even_if_a_look_is_late(
     for number in range(300):
         schedule = "@every 1s" if number % 2 else "* * * * * *"
         await timed.crons.put(f"c{number}", Cron(queue="q", schedule=schedule), b"1")
-    await timed.crons.fire_due()
+    await timed.firing.fire_due()
     for seconds in (1, 1, 3, 1, 7, 1):  # a look that takes long makes the next one late
         clock.passes(seconds * SECOND)
-        await timed.crons.fire_due()
+        await timed.firing.fire_due()
     assert await pushed(timed) == 300 * 14
 
 
 async def test_a_look_that_the_store_cut_short_loses_no_moment(timed: Engine, clock: Turned) -> None:
     await put(timed, schedule="@every 1s")
-    await timed.crons.fire_due()
+    await timed.firing.fire_due()
     clock.passes(1 * SECOND)
     await die_between(timed)
     for _ in range(3):
         clock.passes(1 * SECOND)
-        await timed.crons.fire_due()
+        await timed.firing.fire_due()
     assert await pushed(timed) == 4
 
 
@@ -263,7 +263,7 @@ async def test_many_servers_fire_once(engine: Engine, store: rig.Store) -> None:
     try:
         for _ in range(10):
             await overdue(engine, 2, missed="all")
-            await asyncio.gather(*(one.crons.fire_due() for one in [engine, *others]))
+            await asyncio.gather(*(one.firing.fire_due() for one in [engine, *others]))
         assert await pushed(engine) == 2, "ten times the same two moments"
     finally:
         for other in others:
@@ -275,8 +275,8 @@ async def test_what_is_remembered_of_pushed_moments_does_not_grow(timed: Engine,
     await put(timed, "other", schedule="@every 1m")
     clock.passes(500 * MINUTE)
     for _ in range(3):
-        timed.crons._looked = None
-        await timed.crons.fire_due()
+        timed.firing._looked = None
+        await timed.firing.fire_due()
     assert await pushed(timed) == 501
     prefix = f"{timed.keys.namespace}:{{q}}:"
     assert clock.client.hlen(f"{prefix}fired") == 2
@@ -307,23 +307,23 @@ class Killed(Exception):
 async def test_a_server_that_dies_before_it_noted_the_moment_leaves_no_second_job(engine: Engine) -> None:
     await overdue(engine, 1)
     await die_between(engine)
-    await engine.crons.fire_due()
+    await engine.firing.fire_due()
     assert await pushed(engine) == 1
 
 
 async def test_without_the_key_of_the_moment_it_would(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("presque.engine.crons._options", lambda *_: PushOptions())
+    monkeypatch.setattr("presque.engine.recurring.push_options", lambda *_: PushOptions())
     await overdue(engine, 1)
     await die_between(engine)
-    await engine.crons.fire_due()
+    await engine.firing.fire_due()
     assert await pushed(engine) == 2
 
 
 async def die_between(engine: Engine) -> None:
     """Fire, but die between the push and the note that it was done."""
-    call = engine.crons._call
+    call = engine.firing._call
 
     async def dies(name: str, *args: str | bytes | int) -> Any:
         if name == "cron_advance":
@@ -331,9 +331,9 @@ async def die_between(engine: Engine) -> None:
         return await call(name, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine.crons, "_call", dies)
+        patch.setattr(engine.firing, "_call", dies)
         with pytest.raises(Killed):
-            await engine.crons.fire_due()
+            await engine.firing.fire_due()
 
 
 # --- clocks that were wrong
@@ -343,7 +343,7 @@ async def look_for(engine: Engine, clock: Turned, seconds: int) -> None:
     """Let so many seconds pass, with a look in each."""
     for _ in range(seconds):
         clock.passes(SECOND)
-        await engine.crons.fire_due()
+        await engine.firing.fire_due()
 
 
 @pytest.mark.parametrize("ahead", [90 * SECOND, HOUR, DAY, 400 * DAY, 60 * 365 * DAY, 7900 * 365 * DAY])
@@ -377,7 +377,7 @@ async def test_a_next_moment_that_cannot_be_is_corrected(
         else:
             clock.client.zadd(key, {"c": wrong})
         assert await next_at(timed) == expected
-        await timed.crons.fire_due()
+        await timed.firing.fire_due()
         assert stored_next(timed, clock, kind=kind_of(schedule)) == expected
     assert [record.getMessage().split()[0] for record in caplog.records] == ["cron.corrected"] * 4
     assert await pushed(timed) == 0
@@ -401,12 +401,12 @@ async def test_all_are_examined_within_some_looks_and_at_once_when_the_clock_wen
     while wrong():
         assert looks < 20
         looks += 1
-        await timed.crons.fire_due()
+        await timed.firing.fire_due()
     assert looks > 2
     spoil()
     clock.turn(clock.now - 5 * MINUTE)
-    await timed.crons.fire_due()
-    await timed.crons.fire_due()
+    await timed.firing.fire_due()
+    await timed.firing.fire_due()
     assert wrong() == 0
 
 
@@ -416,13 +416,13 @@ async def test_a_fixed_interval_does_not_notice_that_the_clock_was_set_back(
     await put(timed, schedule="@every 1h")
     await look_for(timed, clock, 5)
     clock.turn(clock.now - 45 * MINUTE)
-    await timed.crons.fire_due()
+    await timed.firing.fire_due()
     assert (await next_at(timed)) - clock.now == HOUR - 5 * SECOND
     clock.passes(HOUR - 6 * SECOND)
-    await timed.crons.fire_due()
+    await timed.firing.fire_due()
     assert await pushed(timed) == 0
     clock.passes(2 * SECOND)
-    await timed.crons.fire_due()
+    await timed.firing.fire_due()
     assert await pushed(timed) == 1
 
 
@@ -441,14 +441,14 @@ async def test_a_moment_comes_once_though_the_clock_was_set_back_a_little(
 
 def turned_by_a_push(engine: Engine, clock: Turned, back: int) -> None:
     """Set the clock back between the next push and the note that it was done."""
-    push = engine.crons._push
+    push = engine.firing._push
 
     def pushes(*args: Any) -> None:
-        engine.crons._push = push
+        engine.firing._push = push
         push(*args)
         clock.turn(clock.now - back)
 
-    engine.crons._push = pushes
+    engine.firing._push = pushes
 
 
 @pytest.mark.parametrize("schedule", ["* * * * * *", "*/5 * * * * *", "@every 5s"])
@@ -460,7 +460,7 @@ async def test_a_clock_that_is_set_back_while_a_moment_is_pushed_silences_nothin
     await look_for(timed, clock, 10)
     clock.turn(clock.now + ahead + 10 * SECOND)
     turned_by_a_push(timed, clock, ahead)
-    await timed.crons.fire_due()
+    await timed.firing.fire_due()
     assert clock.now < START + MINUTE
     before = await pushed(timed)
     await look_for(timed, clock, 20)
@@ -475,7 +475,7 @@ async def test_a_moment_comes_once_though_the_clock_was_set_back_a_little_while_
     assert await pushed(timed) == 5
     clock.passes(SECOND)
     turned_by_a_push(timed, clock, 30 * SECOND)
-    await timed.crons.fire_due()
+    await timed.firing.fire_due()
     await look_for(timed, clock, 39)
     assert await pushed(timed) == 6
     await look_for(timed, clock, 1)
@@ -492,11 +492,11 @@ async def test_a_moment_that_a_wrong_clock_brought_and_nobody_noted_silences_not
     await put(timed, schedule=schedule, missed=missed)
     await look_for(timed, clock, 10)
     clock.turn(clock.now + ahead + MINUTE)
-    timed.crons._looked = None
+    timed.firing._looked = None
     await die_between(timed)
     clock.turn(clock.now - ahead - MINUTE)
     if server == "dies":  # the next one knows nothing of what it saw
-        timed.crons._seen, timed.crons._looked = 0, None
+        timed.firing._seen, timed.firing._looked = 0, None
     before = await pushed(timed)
     await look_for(timed, clock, 60)
     gained = await pushed(timed) - before
@@ -512,14 +512,14 @@ async def test_a_server_that_was_held_up_between_its_look_and_its_push_repeats_n
 ) -> None:
     await put(timed, schedule=schedule)
     clock.turn(clock.now + DAY)  # the two clocks differ from here on
-    await timed.crons.fire_due()
+    await timed.firing.fire_due()
     clock.turn(clock.now - DAY)
     await look_for(timed, clock, 61)
     clock.passes(60 * SECOND)
-    look = await timed.crons._look()
+    look = await timed.firing._look()
     await look_for(timed, clock, 300)
     before = await pushed(timed)
-    await timed.crons._fire(look)
+    await timed.firing._fire(look)
     assert await pushed(timed) == before
 
 
@@ -570,14 +570,14 @@ async def test_one_that_cannot_be_read_is_shown_told_once_and_harms_no_other(
     if at == "when it is due":
         clock.passes(MINUTE)
     for _ in range(5):
-        await timed.crons.fire_due()
+        await timed.firing.fire_due()
     told = [record.getMessage() for record in caplog.records if "cron.broken" in record.getMessage()]
     assert len(told) == 1
     assert "name=odd" in told[0]
     assert reason in told[0]
     clock.passes(MINUTE)
     for _ in range(3):
-        await timed.crons.fire_due()
+        await timed.firing.fire_due()
     for name in ("a", "b", "z"):
         assert await pushed(timed, f"q{name}") > 0
     assert await pushed(timed, "qodd") == 0
@@ -592,7 +592,7 @@ async def test_one_that_cannot_be_read_is_shown_told_once_and_harms_no_other(
     await put(timed, "odd", queue="qodd")
     assert (await timed.crons.show("odd")).broken is None
     clock.passes(MINUTE)
-    await timed.crons.fire_due()
+    await timed.firing.fire_due()
     assert await pushed(timed, "qodd") == 1
     tamper(timed, clock, "odd", **fields)
     await timed.crons.remove("odd")
@@ -605,7 +605,7 @@ async def test_what_another_server_can_read_is_left_to_it(timed: Engine, clock: 
     due = stored_next(timed, clock)
     tamper(timed, clock, "c", timezone="Europe/Newtown")
     clock.passes(5 * MINUTE)
-    await timed.crons.fire_due()
+    await timed.firing.fire_due()
     assert stored_next(timed, clock) == due
 
 
@@ -617,7 +617,7 @@ async def test_a_body_that_is_lost_is_told(
     clock.client.hdel(f"{timed.keys.namespace}:{{:cron}}:bodies", "c")
     clock.passes(MINUTE)
     for _ in range(3):
-        await timed.crons.fire_due()
+        await timed.firing.fire_due()
     assert [record.getMessage() for record in caplog.records] == [
         "cron.broken name=c reason='its body is lost'"
     ]
@@ -634,7 +634,7 @@ async def test_a_queue_that_refuses_harms_no_other(
     await put(timed, "other", queue="other", overlap="skip")
     for _ in range(2):
         clock.passes(MINUTE)
-        await timed.crons.fire_due()
+        await timed.firing.fire_due()
     assert (await pushed(timed), await pushed(timed, "other")) == (1, 1)
     told = [record.getMessage() for record in caplog.records if "cron." in record.getMessage()]
     assert sorted(line.split()[0] for line in told) == ["cron.not_pushed", "cron.skipped"]
@@ -684,7 +684,7 @@ async def test_one_that_is_paused_pushes_nothing_until_it_is_resumed(
         assert (paused.paused_at, paused.next_at) == (clock.now, None)
     for _ in range(5):
         clock.passes(MINUTE)
-        await timed.crons.fire_due()
+        await timed.firing.fire_due()
     assert await pushed(timed) == 0
     await put(timed, schedule=schedule, missed="all", priority=9)
     assert (await timed.crons.show("c")).paused_at is not None
@@ -695,7 +695,7 @@ async def test_one_that_is_paused_pushes_nothing_until_it_is_resumed(
         assert resumed.next_at is not None
         assert clock.now < resumed.next_at <= clock.now + MINUTE
     clock.passes(MINUTE)
-    await timed.crons.fire_due()
+    await timed.firing.fire_due()
     assert await pushed(timed) == 2
     for call in (timed.crons.pause, timed.crons.resume):
         with pytest.raises(NotFound):
@@ -705,15 +705,15 @@ async def test_one_that_is_paused_pushes_nothing_until_it_is_resumed(
 async def test_one_that_is_paused_while_it_is_fired_stays_so(timed: Engine, clock: Turned) -> None:
     await put(timed)
     clock.passes(MINUTE)
-    push = timed.crons._push
+    push = timed.firing._push
 
     def pausing(*args: Any) -> None:
         clock.client.fcall(f"{library.NAME}_cron_pause", len(timed.keys.crons()), *timed.keys.crons(), "c")
         push(*args)
 
-    timed.crons._push = pausing
-    await timed.crons.fire_due()
-    await timed.crons.fire_due()
+    timed.firing._push = pausing
+    await timed.firing.fire_due()
+    await timed.firing.fire_due()
     assert (await timed.crons.show("c")).paused_at is not None
     assert stored_next(timed, clock) is None
 

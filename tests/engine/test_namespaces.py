@@ -12,10 +12,10 @@ import pytest
 from presque.commands.call import Inside, Service
 from presque.commands.who import ANYBODY, Guard
 from presque.engine import namespaces as module
-from presque.engine.crons import Cron
 from presque.engine.engine import Engine
 from presque.engine.namespaces import Namespace, Namespaces
 from presque.engine.quotas import NamespaceRecord, Quotas
+from presque.engine.recurring import Cron
 from presque.errors import NoNamespace
 from presque.job import PLAIN
 from presque.store.address import Address

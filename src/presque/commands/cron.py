@@ -12,7 +12,7 @@ from presque.commands.call import Call, Reply
 from presque.commands.jobs import check_job
 from presque.commands.times import moment
 from presque.commands.who import Who, not_allowed
-from presque.engine.crons import Cron, Outcome, Shown, missing
+from presque.engine.recurring import Cron, Outcome, Shown, missing
 from presque.errors import NotFound, NotPermitted
 from presque.verbs.bounds import PAGE, PRIORITY
 

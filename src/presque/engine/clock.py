@@ -21,7 +21,7 @@ import msgspec
 
 from presque.engine import calls
 from presque.engine.access import Access
-from presque.engine.crons import Crons
+from presque.engine.firing import Firing
 from presque.engine.jobs import Jobs
 from presque.engine.keys import REGISTRY
 from presque.engine.sweeper import Sweeper
@@ -46,7 +46,7 @@ class Timed(Protocol):
     """Where time does something by a timer of this server: an engine."""
 
     sweeper: Sweeper
-    crons: Crons
+    firing: Firing
     taking: Taking
     jobs: Jobs
 
@@ -132,7 +132,7 @@ class Clock:
         moments = []
         for one in self._all():
             await one.sweeper.sweep_all()
-            moments.append(await one.crons.next_moment(await one.crons.fire_due()))
+            moments.append(await one.firing.next_moment(await one.firing.fire_due()))
         return min((moment for moment in moments if moment is not None), default=None)
 
 

@@ -21,6 +21,7 @@ from presque.engine.crons import Crons
 from presque.engine.deliveries import Deliveries, Listener
 from presque.engine.events import Events, Hearer
 from presque.engine.finding import Finding
+from presque.engine.firing import Firing
 from presque.engine.history import Histories
 from presque.engine.importing import Importing
 from presque.engine.jobs import Jobs
@@ -89,7 +90,8 @@ class Engine:
         )
         self.notes = Notes(self.store, self.keys)
         self.sweeper = Sweeper(self.store, self.keys, self.queues)
-        self.crons = Crons(self.store, self.keys, self.pushing.push, self.disk)
+        self.firing = Firing(self.store, self.keys, self.pushing.push)
+        self.crons = Crons(self.store, self.keys, self.firing, self.disk)
         self.finding = Finding(self.store, self.keys, self.queues.index)
         self.importing = Importing(self.store, self.keys, self.queues.register, self.disk)
         self.bulk = Bulk(
@@ -141,7 +143,7 @@ class Engine:
             raise
         self.background.spawn(self.sweeper.run())
         self.background.spawn(self.histories.run())
-        self.background.spawn(self.crons.run())
+        self.background.spawn(self.firing.run())
         self.background.spawn(self.bulk.run())
         self.background.spawn(self.disk.watch())
 

@@ -350,7 +350,7 @@ class Namespaces:
         except NoNamespace:
             self._with_crons.pop(name, None)
             return
-        await one.sleeping.crons.fire_due()
+        await one.sleeping.firing.fire_due()
 
     async def _delete(self, record: NamespaceRecord) -> None:
         """Delete the data of a namespace, then what is known of it. Any server may, and goes on where another

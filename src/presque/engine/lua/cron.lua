@@ -1,6 +1,6 @@
 -- Recurring jobs. All of them live in six keys, under one hash tag:
 --
---   ns:{:cron}:jobs    hash  name -> definition without the body, as engine/crons.py writes it (JSON)
+--   ns:{:cron}:jobs    hash  name -> definition without the body, as engine/recurring.py writes it (JSON)
 --   ns:{:cron}:bodies  hash  name -> the job that is pushed each time
 --   ns:{:cron}:due     zset  name -> when it is fired next (ms): schedules that name moments of the wall clock
 --   ns:{:cron}:steady  zset  name -> the same for fixed intervals, in ms of the clock that never goes back

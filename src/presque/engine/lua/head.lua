@@ -46,7 +46,7 @@
 --   ns:{queue}:purged list  what purges have left to delete: '<number>:<priority>' or '<number>:groups'. Each is the
 --                           end of the name of a key purged:…, which names the groups whose lists are to be deleted
 --   ns:{queue}:idem   hash  Idempotency-Key -> id, fingerprint and when (ms); idem:old beside it holds the day before
---   ns:{queue}:fired  hash  recurring job -> the last of its moments that was pushed here, see engine/crons.py
+--   ns:{queue}:fired  hash  recurring job -> the last of its moments that was pushed here, see engine/firing.py
 --   ns:{queue}:recurred  hash  recurring job -> how the last of its jobs to end ended: a word, when (ms), id, error
 --   ns:{queue}:bulk   hash  bulk task -> how far it has come in this queue, see bulk.lua
 --   ns:{queue}:moving:… hash  the jobs that a bulk task has taken off this queue and not yet put on the other one

@@ -49,7 +49,7 @@ local function remember_keys(q, now, entries)
   redis.call('HSET', q.idem, unpack(entries))
 end
 
-local SET_BACK_MS = 60000  -- as in engine/crons.py
+local SET_BACK_MS = 60000  -- as in engine/recurring.py
 
 -- Whether the last moment of a recurring job that was pushed is a reason to refuse this one. It is not if it is of the
 -- same era and still in the future: a wrong clock brought it, and the server that pushed it died before noting that.
