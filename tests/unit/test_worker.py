@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import sys
@@ -17,6 +18,8 @@ from presque.testing import InlineClient, Outcome, perform
 from presque.worker import Job, JobTimeout, WrongSetting, interrupts, to_file
 from presque.worker.ahead import ROOM_MOST, Ahead
 from presque.worker.backoff import Backoff
+from presque.worker.execution import DONE
+from presque.worker.executors import Finishing
 from presque.worker.held import Held
 from presque.worker.outbox import BYTES_MOST, COUNT_MOST, UNTOLD, Letter, Outbox, settlements
 from presque.worker.report import report, some
@@ -370,7 +373,7 @@ def test_jobs_are_held_ahead_by_how_long_they_take() -> None:
     ahead = Ahead(slots=1, most=200)
     assert ahead.room(0) == 1
     ahead.learn(0.001, 1)
-    assert ahead.room(0) == 9
+    assert ahead.room(0) == 33
     for _ in range(10):
         ahead.learn(0.001, 10)
     assert ahead.room(0) == 201
@@ -382,6 +385,39 @@ def test_jobs_are_held_ahead_by_how_long_they_take() -> None:
     assert ahead.room(1) == 0
     assert Ahead(slots=4, most=0).room(3) == 1
     assert Ahead(slots=5000, most=0).room(0) == ROOM_MOST
+
+
+def test_the_lease_loop_is_woken_once_for_many_outcomes(monkeypatch: pytest.MonkeyPatch) -> None:
+    woken: list[Any] = []
+    told: list[tuple[int, int]] = []
+
+    async def all_are_told() -> None:
+        loop = asyncio.get_running_loop()
+        wake, over, finishing = loop.call_soon_threadsafe, asyncio.Event(), Finishing()
+
+        def counted(step: Callable[[], None]) -> None:
+            woken.append(step)
+            wake(step)
+
+        def finished(done: list[Any]) -> None:
+            told.append((len(done), len(woken)))
+            if len(told) == 3:
+                over.set()
+                return
+            finishing.add(a_held_job(60), DONE)
+            if len(told) == 2:
+                finishing.rest()
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+        finishing.attach(loop, finished)
+        for _ in range(100):
+            finishing.add(a_held_job(60), DONE)
+        await over.wait()
+
+    asyncio.run(asyncio.wait_for(all_are_told(), 30))
+    assert told[0] == (100, 1)
+    assert told[1] == (1, 1), "it looks again by itself"
+    assert told[2] == (1, 2), "no other job runs, so it is told at once"
 
 
 def test_a_report_fits_into_what_the_server_takes() -> None:

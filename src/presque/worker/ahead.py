@@ -7,6 +7,9 @@ from __future__ import annotations
 
 AHEAD_S = 0.05
 ROOM_MOST = 1000
+FIRST, GROWTH = 32, 4
+"""How many are held ahead once the first job was quick, and how many times as many after each answer: each
+step costs a round trip in which a quick worker is idle (bench/workers.py)."""
 
 
 class Ahead:
@@ -27,7 +30,7 @@ class Ahead:
         pace = busy_s / count
         self._pace = pace if self._pace is None else 0.7 * self._pace + 0.3 * pace
         wanted = int(self._slots * AHEAD_S / max(self._pace, 1e-6))
-        self._count = min(wanted, max(8, self._count * 2), self._most)
+        self._count = min(wanted, max(FIRST, self._count * GROWTH), self._most)
 
     def forget(self) -> None:
         """A job takes long after all: hold none ahead until the next ones have been seen."""

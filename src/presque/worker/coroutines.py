@@ -123,6 +123,7 @@ class Tasks:
             try:
                 held = self._waiting.popleft()
             except IndexError:
+                self._report.rest()
                 return
             log_start(held, self._pid)
             begin(held, self._work.settings.worker_id)

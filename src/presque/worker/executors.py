@@ -19,8 +19,11 @@ from presque.worker.signals import Signals
 RAISE_AGAIN_S = 5.0
 """When a job swallows what is raised in it and continues, it is raised again after this many seconds."""
 
-MANY = 32
+MANY = 64
 """After so many outcomes a thread of quick jobs lets the lease loop run, which may wait for Python's lock."""
+
+LOOK_S = 0.001
+"""After so long the lease loop looks whether more jobs are over."""
 
 Finished = Callable[[list[tuple[Held, Outcome]]], None]
 
@@ -61,11 +64,16 @@ class Executor(Protocol):
 
 
 class Finishing:
-    """Carries outcomes from the threads of the jobs to the lease loop, many at a time."""
+    """Carries outcomes from the threads of the jobs to the lease loop, many at a time.
+
+    To wake the lease loop costs more than a quick job does (bench/workers.py). So after it has found outcomes
+    it looks again by itself a moment later, and is woken only if it does not, or if nothing else runs.
+    """
 
     def __init__(self) -> None:
         self._done: deque[tuple[Held, Outcome]] = deque()
-        self._announced = False
+        self._awaited = False
+        self._next: asyncio.TimerHandle | None = None
 
     def attach(self, loop: asyncio.AbstractEventLoop, finished: Finished) -> None:
         """Where to report them."""
@@ -74,17 +82,31 @@ class Finishing:
     def add(self, held: Held, outcome: Outcome) -> None:
         """A job is over: from any thread."""
         self._done.append((held, outcome))
-        if not self._announced:
-            self._announced = True
-            with contextlib.suppress(RuntimeError):  # the lease loop has ended: nobody waits for it
-                self._loop.call_soon_threadsafe(self._collect)
+        if not self._awaited:
+            self._wake()
         elif not len(self._done) % MANY:
             time.sleep(0)
 
+    def rest(self) -> None:
+        """No job is left to begin with: from any thread."""
+        if self._done:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._awaited = True
+        with contextlib.suppress(RuntimeError):  # the lease loop has ended: nobody waits for it
+            self._loop.call_soon_threadsafe(self._collect)
+
     def _collect(self) -> None:
-        self._announced = False
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        self._awaited = False
         done = [self._done.popleft() for _ in range(len(self._done))]
-        self._finished(done)
+        if done:
+            self._awaited = True
+            self._next = self._loop.call_later(LOOK_S, self._collect)
+            self._finished(done)
 
 
 def begin(held: Held, worker: str) -> None:

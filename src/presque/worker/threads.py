@@ -166,6 +166,7 @@ class Threads:
             return self._next_that_comes()
 
     def _next_that_comes(self) -> Held | None:
+        self._report.rest()
         with self._changed:
             while not self._waiting:
                 if self._closed:
