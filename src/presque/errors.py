@@ -313,6 +313,12 @@ class SetupError(PresqueError):
     code = "setup"
 
 
+class InTheWay(SetupError):
+    """Something is there already that would be overwritten."""
+
+    code = "in-the-way"
+
+
 class NoToken(SetupError):
     """Others could reach the server, and there is no access token that would keep them out."""
 

@@ -101,6 +101,10 @@ def test_the_table_of_commands_says_what_each_command_says(name: str) -> None:
     ("arguments", "sentence"),
     [
         ("pusch q 1", "unknown command `pusch`, did you mean `push`? (see `presque --help`)"),
+        ("frobnicate", "unknown command `frobnicate` (see `presque --help`)"),
+        ("sta", "unknown command `sta`, did you mean `stats` or `start`? (see `presque --help`)"),
+        ("serve --zzzz", "unknown option `--zzzz` (see `presque serve --help`)"),
+        ("fetch q --wait", "`--wait` needs a value: --wait 5m (see `presque fetch --help`)"),
         ("config chek", "unknown command `chek`, did you mean `check`? (see `presque config --help`)"),
         ("serve --prot 1", "unknown option `--prot`, did you mean `--port`? (see `presque serve --help`)"),
         (
@@ -312,7 +316,7 @@ def test_a_unique_key_that_is_taken_is_exit_code_6(url: str, queue: str) -> None
 
 def test_a_job_that_is_not_json_is_refused_by_the_server(url: str, queue: str) -> None:
     said = run("push", queue, "{", PRESQUE_URL=url)
-    assert (said.returncode, said.stdout) == (1, "")
+    assert (said.returncode, said.stdout) == (2, "")
     assert said.stderr.startswith("presque: ")
     assert said.stderr.count("\n") == 1
 
@@ -339,13 +343,28 @@ def test_lines_are_pushed_in_order_and_counted(url: str, queue: str) -> None:
 
 def test_the_first_bad_line_ends_it_after_those_before(url: str, queue: str) -> None:
     said = run("push", queue, "--jsonl", stdin='1\n\n{"n":2}\n1,2\n5\n', PRESQUE_URL=url)
-    assert said.returncode == 1
+    assert said.returncode == 2
     assert said.stderr == (
         "presque: line 4 is not a JSON document (extra data at column 2); "
-        "2 jobs pushed, all before that line\n"
+        "2 jobs pushed, all before that line; correct it, then: "
+        f"tail -n +4 INPUT | presque push {queue} --jsonl\n"
     )
     assert len(said.stdout.split()) == 2
     assert run("peek", queue, PRESQUE_URL=url).stdout == '1\n{"n":2}\n'
+
+
+def test_a_push_of_lines_that_ends_early_says_what_was_typed_for_the_rest(
+    url: str, queue: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "many jobs"
+    file.write_text('1\n{"n":')
+    said = run("push", queue, f"@{file}", "--jsonl", "--priority", "9", PRESQUE_URL=url)
+    assert (said.returncode, said.stdout) == (2, "1\n")
+    assert said.stderr == (
+        "presque: line 2 is not a JSON document (expecting value at column 6), and has no end: it may be cut "
+        f"off; 1 job pushed, all before that line; correct it, then: tail -n +2 '{file}' | "
+        f"presque push {queue} --jsonl --priority 9\n"
+    )
 
 
 def test_a_stopped_queue_hands_out_nothing_until_it_is_started(url: str, queue: str) -> None:

@@ -147,3 +147,51 @@ def test_a_kind_of_failures_that_comes_on_two_pages_is_one() -> None:
     assert (both["first_at"], both["last_at"], both["sample"]["id"]) == ("2030", "2031", "2031")
     assert both["queues"] == {"a": 1, "b": 3, "c": 1}
     assert failures.where(kind(9, "2031", {"a": 1, "b": 3, "c": 2, "d": 1})) == "b 3, c 2, a 1 and 1 other"
+
+
+def test_programs_read_what_is_done_to_jobs(server: rig.Server, at: dict[str, str], queue_name: str) -> None:
+    def said(*arguments: str) -> list[dict[str, Any]]:
+        done = run(*arguments, "--json", **at)
+        assert (done.returncode, done.stderr) == (0, "")
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    dead(server, queue_name, 6)
+    assert [one["state"] for one in said("retry", queue_name, "1", "2")] == ["ready", "ready"]
+    assert said("delete", queue_name, "3")[0] == {"queue": queue_name, "id": "3", "deleted": True}
+    assert said("retry", queue_name, "--all", "--dry-run")[0]["matched"] == 3
+    [task] = said("retry", queue_name, "--all", "--limit", "1")
+    assert (task["act"], task["status"], task["done"]) == ("retry", "done", 1)
+    [task] = said("move", queue_name, f"to-{queue_name}", "--state", "dead", "--limit", "1", "--yes")
+    assert (task["act"], task["done"]) == ("move", 1)
+    [task] = said("delete", queue_name, "--state", "any", "--yes", "--detach")
+    assert task["act"] == "delete"
+    [watched] = said("tasks", "show", task["id"], "--watch")
+    assert (watched["status"], watched["done"]) == ("done", 4)
+
+
+def test_a_leased_job_that_is_deleted_goes_later_and_that_is_said(
+    server: rig.Server, at: dict[str, str], queue_name: str
+) -> None:
+    with Client(server.url) as client:
+        client.push_many(queue_name, [1, 2])
+        [held] = client.lease(queue_name)
+        assert run("delete", queue_name, "1", "2", **at).stdout == (
+            "2 jobs deleted, 1 of them leased: gone when the worker lets go\n"
+        )
+        done = run("release", queue_name, held.id, held.lease, "--json", **at)
+        assert json.loads(done.stdout)["state"] == "deleted"
+
+
+def test_programs_read_what_is_done_to_recurring_jobs(at: dict[str, str], queue_name: str) -> None:
+    run("cron", "set", queue_name, queue_name, "1", "@daily", **at)
+
+    def said(command: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(run("cron", command, queue_name, "--json", **at).stdout)
+        return found
+
+    assert said("run")["name"] == queue_name
+    assert said("pause")["paused"] is True
+    assert said("resume")["paused"] is False
+    assert said("show")["schedule"] == "@daily"
+    assert "schedule       @daily\n" in run("cron", "show", queue_name, **at).stdout
+    run("cron", "delete", queue_name, **at)

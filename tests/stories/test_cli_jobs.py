@@ -224,7 +224,7 @@ def test_tail_says_what_is_wrong_and_does_not_try_for_ever(at: dict[str, str]) -
     )
     exported = run("export", "mail", PRESQUE_URL="http://127.0.0.1:1")
     assert exported.stderr.startswith("presque: the server is away (Connection refused): 0 jobs written")
-    assert run("tail", "a b", **at).returncode == 1
+    assert run("tail", "a b", **at).returncode == 2
 
 
 def test_a_shell_completes_commands_and_names_of_queues(at: dict[str, str], queue_name: str) -> None:

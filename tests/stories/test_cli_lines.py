@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -56,9 +57,7 @@ def test_what_was_exported_is_imported_once(
         cut = tmp_path / "cut.jsonl"  # an import of the first part, as if it had broken off
         cut.write_text("\n".join(lines[:1200]))
         begun = run("import", str(cut), "--name", "mine", **at)
-        assert "the input does not end as an export does" in begun.stderr
-        again = run("import", str(file), "--name", queue_name, **at)
-        assert again.stdout == "2000 jobs imported\n"
+        assert (begun.returncode, begun.stdout) == (2, "1200 jobs imported\n")
         client.purge(queue_name)
         assert run("import", str(file), "--name", "mine", **at).stdout.endswith(" imported\n")
         assert (
@@ -73,12 +72,74 @@ def test_an_import_goes_on_from_standard_input(
 ) -> None:
     lines = "".join(json.dumps({"queue": queue_name, "body": n}) + "\n" for n in range(3))
     said = run("import", "-", stdin=lines + '{"queue":"-x","body":1}\n', **at)
-    assert said.returncode == 1
+    assert said.returncode == 2
     assert "line 4: `-x` is not a valid queue name" in said.stderr
-    assert "0 jobs of the input are stored; call it again with --name " in said.stderr
-    assert run("import", stdin=lines, **at).stdout == "3 jobs imported\n"
+    assert "0 jobs of the input stored; call it again with --name " in said.stderr
+    assert run("import", stdin=lines + '{"cursor":null}\n', **at).stdout == "3 jobs imported\n"
     with Client(server.url) as client:
         assert bodies(client, queue_name) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("cut", ["at a line", "in a line"])
+def test_an_import_of_a_part_says_how_to_go_on_and_that_loses_nothing(
+    cut: str, server: rig.Server, at: dict[str, str], queue_name: str, tmp_path: Path
+) -> None:
+    file, part = tmp_path / "jobs.jsonl", tmp_path / "part.jsonl"
+    with Client(server.url) as client:
+        client.push_many(queue_name, list(range(700)))
+        export_to(file, queue_name, at)
+        client.purge(queue_name)
+        lines = file.read_text().splitlines(keepends=True)
+        part.write_text("".join(lines[:600]) + (lines[600][:20] if cut == "in a line" else ""))
+        said = run("import", str(part), "--json", **at)
+        assert said.returncode == 2
+        assert json.loads(said.stdout) == {"imported": 600, "known": 0, "whole": False}
+        assert said.stderr == (
+            "presque: the input is cut off: it does not end as an export does; its 600 lines are stored; the "
+            "rest, from a whole copy: tail -n +601 COPY | presque import\n"
+        )
+        rest = run("import", stdin="".join(lines[600:]), **at)
+        assert (rest.returncode, rest.stdout) == (0, "100 jobs imported\n")
+        assert bodies(client, queue_name) == list(range(700))
+
+
+def test_the_whole_of_an_import_that_was_cut_off_loses_nothing_under_the_same_name(
+    server: rig.Server, at: dict[str, str], queue_name: str
+) -> None:
+    lines = [json.dumps({"queue": queue_name, "body": n}) + "\n" for n in range(700)]
+    run("import", "--name", queue_name, stdin="".join(lines[:600]), **at)
+    whole = "".join(lines) + '{"cursor":null}\n'
+    assert run("import", "--name", queue_name, stdin=whole, **at).returncode == 0
+    with Client(server.url) as client:
+        assert set(bodies(client, queue_name)) == set(range(700))
+
+
+def test_a_refused_line_has_its_number_in_the_whole_input(
+    server: rig.Server, at: dict[str, str], queue_name: str
+) -> None:
+    line = json.dumps({"queue": queue_name, "body": 1}) + "\n"
+    said = run("import", stdin=f"\n{line * 600}{line.replace('body', 'boby')}", **at)
+    assert said.returncode == 2
+    assert said.stderr.startswith("presque: line 602: unknown field `boby`, did you mean `body`?; nothing")
+    assert "500 jobs of the input stored" in said.stderr
+
+
+@pytest.mark.parametrize("command", ["import", "push q --jsonl"])
+def test_a_compressed_input_is_refused_with_the_command_that_reads_it(
+    command: str, at: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "jobs.gz"
+    file.write_bytes(gzip.compress(b"1\n"))
+    said = run(*command.split(), f"{'@' if 'push' in command else ''}{file}", **at)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr.startswith(f"presque: the input is compressed: gzip -dc FILE | presque {command} (see")
+
+
+def test_an_empty_input_is_no_export(at: dict[str, str]) -> None:
+    said = run("import", stdin="", **at)
+    assert (said.returncode, said.stderr) == (
+        2, "presque: the input is empty: an export has one line at least\n"
+    )  # fmt: skip
 
 
 def test_a_full_disk_ends_an_export_and_loses_no_job(

@@ -107,7 +107,7 @@ def test_a_token_is_never_shown_and_no_other_can_read_it(home: dict[str, str], f
     assert file.parent.stat().st_mode & 0o777 == 0o700
     file.chmod(0o640)
     said = run("stats", **home)
-    assert (said.returncode, said.stdout) == (1, "")
+    assert (said.returncode, said.stdout) == (2, "")
     assert said.stderr == f"presque: others may read {file}, which may hold tokens: chmod 600 {file}\n"
 
 
@@ -130,7 +130,7 @@ def test_a_broken_file_is_a_sentence(text: str, home: dict[str, str], file: Path
     file.write_text(text)
     file.chmod(0o600)
     said = run("context", "list", **home)
-    assert (said.returncode, said.stderr.count("\n")) == (1, 1)
+    assert (said.returncode, said.stderr.count("\n")) == (2, 1)
     assert "is not what presque wrote: fix it, or remove it" in said.stderr
     assert run("stats", "--url", AWAY, **home).returncode == 3  # who names a URL needs no contexts
     assert file.read_text() == text

@@ -205,7 +205,7 @@ def test_a_push_of_lines_that_cannot_print_ids_says_how_far_it_came(
     assert done.returncode == 1
     assert done.stderr == (
         "presque: cannot write to standard output (No space left on device), so it stopped; "
-        f"500 jobs pushed before, up to line 500; the rest: tail -n +501 FILE | presque push {queue_name} "
+        f"500 jobs pushed before, up to line 500; the rest: tail -n +501 INPUT | presque push {queue_name} "
         "--jsonl\n"
     )
     rest = in_shell(f"seq 1234 | tail -n +501 | presque push {queue_name} --jsonl >/dev/null", at)

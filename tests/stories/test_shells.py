@@ -12,18 +12,9 @@ import click
 import pytest
 
 from presque import Client
-from presque.cli.exits import (
-    CONFLICT,
-    DONE,
-    FAILED,
-    NOT_ALLOWED,
-    NOT_FOUND,
-    NOT_REACHED,
-    NOTHING_THERE,
-    USAGE,
-)
+from presque.cli.exits import MEANINGS
 from presque.cli.main import presque
-from presque.cli.man import EXIT_CODES, commands, roff
+from presque.cli.man import commands, roff
 from tests import rig
 from tests.screens import Screen, screen
 from tests.stories.test_cli import run
@@ -67,12 +58,15 @@ def test_man_shows_every_page_without_a_warning(pages: Path) -> None:
         assert text in push
 
 
-def test_the_pages_have_the_exit_codes_that_hold() -> None:
-    codes = [DONE, FAILED, USAGE, NOT_REACHED, NOT_ALLOWED, NOT_FOUND, CONFLICT, NOTHING_THERE]
-    assert [int(code) for code, _ in EXIT_CODES] == codes
+def test_help_pages_and_guide_have_the_same_exit_codes(pages: Path) -> None:
     guide = (Path(__file__).parents[2] / "docs" / "guides" / "command-line.md").read_text()
-    for code, means in EXIT_CODES:
-        assert f"| {code} | {means}" in guide.replace("`", "")
+    listed = run("--help").stdout
+    for code, means in MEANINGS:
+        assert f"| {code} | {means} |" in guide.replace("`", "")
+        assert f"\n  {code:<3}  {means}\n" in listed
+        for path in pages.iterdir():
+            text = path.read_text()
+            assert path.stem == "presque-check" or f".B {code}\n{roff(means)}\n" in text
 
 
 def test_pages_that_cannot_be_written_are_a_sentence(tmp_path: Path) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import click
 
-from presque.cli.exits import FAILED, Failure
+from presque.cli.exits import NOT_FOUND, USAGE, Failure
+from presque.cli.fields import json_option
 from presque.cli.settings import loaded
+from presque.commands import times
 from presque.config.settings import Settings, data_directory
 from presque.engine import library
 from presque.engine.keys import Keys
@@ -27,7 +31,8 @@ from presque.version import __version__
 @click.argument("target", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--data", metavar="DIR", help="Where presque's own store keeps its data, as for serve.")
 @click.option("--config", metavar="FILE", help="Settings file, as for serve.")
-def backup(target: Path, data: str | None, config: str | None) -> None:
+@json_option("Print an object that says what it holds.")
+def backup(target: Path, data: str | None, config: str | None, as_json: bool) -> None:
     """Write a backup into DIR, which must not exist yet.
 
     It holds every job that was answered before, and may be taken while presque runs. It must be called on the
@@ -36,8 +41,11 @@ def backup(target: Path, data: str | None, config: str | None) -> None:
     settings = loaded({"data": data}, config=config).settings
     directory = directory_of(settings, "back it up with its own tools, such as `valkey-cli --rdb FILE`")
     if not (directory / "appendonlydir").is_dir():
-        raise Failure(f"there is no data in {directory}: pass --data or --config")
+        raise Failure(f"there is no data in {directory}: pass --data or --config", NOT_FOUND)
     page = asyncio.run(_back_up(settings, directory, target.absolute()))
+    if as_json:
+        click.echo(json.dumps(_plain(target, page)))
+        return
     held = f"{counted(page.jobs, 'job')} in {counted(page.queues, 'queue')}"
     click.echo(f"{target} holds {held} ({size_of(page.size)}), checked")
 
@@ -47,7 +55,8 @@ def backup(target: Path, data: str | None, config: str | None) -> None:
 @click.option("--data", metavar="DIR", help="Where presque's own store keeps its data, as for serve.")
 @click.option("--config", metavar="FILE", help="Settings file, as for serve.")
 @click.option("--replace", is_flag=True, help="Move the data that is there aside.")
-def restore(source: Path, data: str | None, config: str | None, replace: bool) -> None:
+@json_option("Print an object that says what was put back, and where what was there is now.")
+def restore(source: Path, data: str | None, config: str | None, replace: bool, as_json: bool) -> None:
     """Make the backup DIR the data of presque's own store. Stop presque first.
 
     What was fetched since the backup is handed out again, and what was pushed since then is not there.
@@ -55,6 +64,10 @@ def restore(source: Path, data: str | None, config: str | None, replace: bool) -
     settings = loaded({"data": data}, config=config).settings
     directory = directory_of(settings, "restore it with its own tools")
     page, aside = backups.restore(source, directory.absolute(), layout=library.LAYOUT, replace=replace)
+    if as_json:
+        where = {"data": str(directory), "aside": None if aside is None else str(aside)}
+        click.echo(json.dumps(_plain(source, page) | where))
+        return
     made = time.strftime("%Y-%m-%d %H:%M", time.localtime(page.at))
     click.echo(
         f"{directory} holds {counted(page.jobs, 'job')} in {counted(page.queues, 'queue')}, as of {made}; "
@@ -64,13 +77,20 @@ def restore(source: Path, data: str | None, config: str | None, replace: bool) -
         click.echo(f"what was there before is in {aside}")
 
 
+def _plain(directory: Path, page: backups.Backup) -> dict[str, Any]:
+    return {
+        "backup": str(directory), "made_at": times.moment(page.at * 1000), "jobs": page.jobs,
+        "queues": page.queues, "bytes": page.size, "presque": page.presque,
+    }  # fmt: skip
+
+
 def directory_of(settings: Settings, otherwise: str) -> Path:
     """Where our own store keeps its data. Raises `Failure` if it keeps none."""
     if settings.redis is not None:
-        raise Failure(f"the store at {settings.redis.address} is your own: {otherwise}", FAILED)
+        raise Failure(f"the store at {settings.redis.address} is your own: {otherwise}", USAGE)
     directory = data_directory(settings)
     if directory is None:
-        raise Failure("a store in memory keeps no data")
+        raise Failure("a store in memory keeps no data", USAGE)
     return directory
 
 

@@ -18,6 +18,7 @@ import click
 from presque.cli.columns import terminal_width
 from presque.cli.connection import connected, failure, server_options
 from presque.cli.exits import INTERRUPTED, Failure
+from presque.cli.fields import json_option
 from presque.cli.terminal import Counter, counted, table
 from presque.client import Client, ClientError
 
@@ -70,7 +71,7 @@ class Measured:
     "--size", type=click.IntRange(2, 1_000_000), default=100, show_default=True, metavar="BYTES",
     help="The size of a job.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print an object.")
+@json_option("Print an object.")
 @server_options
 def bench(
     jobs: int, seconds: float, clients: int, size: int, as_json: bool, url: str, token: str | None

@@ -10,9 +10,19 @@ import click
 
 from presque.cli.connection import QUEUES, connected, server_options
 from presque.cli.exits import DONE, FAILED, INTERRUPTED, Failure
-from presque.cli.fields import options_of
+from presque.cli.fields import json_option, options_of, watch_option
 from presque.cli.groups import NearestGroup
-from presque.cli.terminal import Counter, confirmed, counted, one_line, pairs, print_job, printable, table
+from presque.cli.terminal import (
+    Counter,
+    confirmed,
+    counted,
+    one_line,
+    pairs,
+    print_job,
+    printable,
+    shown,
+    table,
+)
 from presque.client import Client
 from presque.client.answers import DryRun, Task
 from presque.client.json_values import encoded
@@ -25,6 +35,8 @@ FILTER = ("find", "error", "like", "text", "older", "newer", "group", "worker", 
 LOOK_S = 0.25
 ENDED = ("done", "cancelled", "failed")
 DID = {"retry": "retried", "delete": "deleted", "move": "moved"}
+
+OF_A_TASK = "Print the task, or what a dry run found, as JSON."
 
 STATE = click.option(
     "--state",
@@ -57,6 +69,7 @@ def work(
     options: Mapping[str, Any],
     *,
     ask: Callable[[str], bool] | None = None,
+    as_json: bool = False,
     **more: Any,
 ) -> int:
     """Begin a task and watch it, as `filter_options` says; `ask` is asked before. Returns the exit code."""
@@ -65,15 +78,15 @@ def work(
         found = client.dry_run(act, queues, **asked)  # type: ignore[arg-type]
         many = _many(found)
         if options["dry_run"]:
-            click.echo(f"{many} would be {DID[act]}")
+            print_job(encoded(found)) if as_json else click.echo(f"{many} would be {DID[act]}")
             return DONE
         if ask is not None and found["matched"] and not ask(many):
             return FAILED
     task = client.new_task(act, queues, **asked)  # type: ignore[arg-type]
     if options["detach"]:
-        click.echo(task["id"])
+        print_job(encoded(task)) if as_json else click.echo(task["id"])
         return DONE
-    return watch(client, task, cancel=options["cancel"])
+    return watch(client, task, cancel=options["cancel"], as_json=as_json)
 
 
 def _many(found: DryRun) -> str:
@@ -81,8 +94,9 @@ def _many(found: DryRun) -> str:
     return many if found["complete"] else f"at least {many} ({found['looked']['jobs']} were looked at)"
 
 
-def watch(client: Client, task: Task, *, cancel: bool = False) -> int:
-    """Show how far a task is until it ends. Ctrl-C ends that, and the task too with `cancel`."""
+def watch(client: Client, task: Task, *, cancel: bool = False, as_json: bool = False) -> int:
+    """Show how far a task is until it ends, then what became of it. Ctrl-C ends that, and the task too with
+    `cancel`."""
     counter = Counter(DID.get(task["act"], task["act"]))
     try:
         while task["status"] not in ENDED:
@@ -100,7 +114,7 @@ def watch(client: Client, task: Task, *, cancel: bool = False) -> int:
     counter.clear()
     for problem in task["problems"]:
         click.echo(f"presque: {printable(one_line(problem))}", err=True)
-    click.echo(_told(task))
+    print_job(encoded(task)) if as_json else click.echo(_told(task))
     return DONE if task["status"] == "done" and not task["problems"] else FAILED
 
 
@@ -132,9 +146,17 @@ def _told(task: Task) -> str:
 @STATE
 @filter_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option(OF_A_TASK)
 @server_options
 def move(
-    queues: str, to: str, state: str | None, yes: bool, url: str, token: str | None, **options: Any
+    queues: str,
+    to: str,
+    state: str | None,
+    yes: bool,
+    as_json: bool,
+    url: str,
+    token: str | None,
+    **options: Any,
 ) -> int:
     """Move jobs to the queue TO, with all that is known of them.
 
@@ -148,13 +170,12 @@ def move(
         def ask(many: str) -> bool:
             return yes or confirmed(f"Move {many} of {queues} to {to}?")
 
-        return work(client, "move", queues, options, ask=None if yes else ask, to=to, state=state)
+        return work(
+            client, "move", queues, options, ask=None if yes else ask, as_json=as_json, to=to, state=state
+        )
 
 
 # --- tasks
-
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print what the server says, as JSON.")
 
 
 @click.group(cls=NearestGroup, short_help="Show and control what the server does to many jobs.")
@@ -163,22 +184,26 @@ def tasks() -> None:
 
 
 @tasks.command("list", short_help="List the tasks.")
-@as_json
+@json_option()
+@watch_option
 @server_options
-def list_of_tasks(as_json: bool, url: str, token: str | None) -> None:
+def list_of_tasks(as_json: bool, watch: bool, url: str, token: str | None) -> None:
     """List the tasks, the newest first: those that have not ended, and the last that ended within a week."""
     with connected(url, token) as client:
-        found, cursor = client.tasks()
-        while cursor is not None:
-            more, cursor = client.tasks(cursor=cursor)
-            found += more
-    if as_json:
-        print_job(encoded(found))
-    elif found:
-        header = ("id", "what", "queues", "status", "done", "looked at", "began")
-        click.echo(table(header, map(_row, found), right=(0, 4, 5), elastic=(2,), first_to_go=(6, 5)))
-    else:
-        click.echo("no tasks: presque retry, delete and move begin them")
+
+        def text() -> str:
+            found, cursor = client.tasks()
+            while cursor is not None:
+                more, cursor = client.tasks(cursor=cursor)
+                found += more
+            if as_json:
+                return encoded(found)
+            if not found:
+                return "no tasks: presque retry, delete and move begin them"
+            header = ("id", "what", "queues", "status", "done", "looked at", "began")
+            return table(header, map(_row, found), right=(0, 4, 5), elastic=(2,), first_to_go=(6, 5))
+
+        shown(text, watch=watch)
 
 
 def _row(task: Task) -> tuple[str, ...]:
@@ -193,7 +218,7 @@ def _row(task: Task) -> tuple[str, ...]:
 @tasks.command("show", short_help="Show one task, and how far it is.")
 @click.argument("id")
 @click.option("--watch", "watches", is_flag=True, help="Go on until it ends.")
-@as_json
+@json_option()
 @server_options
 def show(id: str, watches: bool, as_json: bool, url: str, token: str | None) -> int:
     """Show one task, and how far it is.
@@ -203,7 +228,7 @@ def show(id: str, watches: bool, as_json: bool, url: str, token: str | None) -> 
     with connected(url, token) as client:
         task = client.task(id)
         if watches:
-            return watch(client, task)
+            return watch(client, task, as_json=as_json)
     click.echo(encoded(task) if as_json else _described(task))
     return DONE
 
@@ -222,11 +247,15 @@ def _steers(word: str, said: str) -> None:
 
     @tasks.command(word, short_help=said, help=said)
     @click.argument("ids", nargs=-1, required=True, metavar="ID…")
+    @json_option("Print each task as a line of JSON.")
     @server_options
-    def command(ids: tuple[str, ...], url: str, token: str | None) -> None:
+    def command(ids: tuple[str, ...], as_json: bool, url: str, token: str | None) -> None:
         with connected(url, token) as client:
             for id in ids:
                 task: Task = getattr(client, f"{word}_task")(id)
+                if as_json:
+                    print_job(encoded(task))
+                    continue
                 click.echo(f"task {task['id']} is {task['status']}: {_told(task).partition(';')[0]}")
 
 

@@ -15,6 +15,7 @@ import click
 
 from presque.cli.connection import queue_names, server_options
 from presque.cli.exits import Failure
+from presque.cli.groups import sentence
 from presque.cli.terminal import age, printable
 from presque.cli.trouble import SERIOUS, trouble
 from presque.cli.worker import SILENT_S, is_silent
@@ -40,14 +41,15 @@ class Plugin(click.Command):
         try:
             return super().make_context(*args, **options)
         except click.UsageError as error:
-            raise _ended(UNKNOWN, error.format_message()) from None
+            error.ctx = error.ctx or click.Context(self, info_name=self.name)
+            raise _ended(UNKNOWN, sentence(error)) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            ended = _ended(UNKNOWN, error.format_message())
+            ended = _ended(UNKNOWN, sentence(error))
         except (ServerNotReached, Unavailable) as error:
             ended = _ended(CRITICAL, str(error))
         except (Failure, ClientError, ValueError) as error:

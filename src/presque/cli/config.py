@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from presque.cli.fields import json_option
 from presque.cli.groups import NearestGroup
 from presque.cli.settings import loaded
 from presque.cli.terminal import table
@@ -27,7 +28,7 @@ def config() -> None:
 
 @config.command(short_help="Show every setting and where it comes from.")
 @click.option("--config", "file", metavar="FILE", help="Settings file, as for serve.")
-@click.option("--json", "as_json", is_flag=True, help="Print an object.")
+@json_option("Print an object.")
 def show(file: str | None, as_json: bool) -> None:
     """Show every setting and where it comes from. Passwords are shown as ***."""
     entries = loaded(config=file).entries()

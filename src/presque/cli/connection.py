@@ -10,7 +10,16 @@ from typing import Any, TypeVar, cast
 import click
 
 from presque.cli.contexts import chosen, read
-from presque.cli.exits import CONFLICT, FAILED, NOT_ALLOWED, NOT_FOUND, NOT_REACHED, NOTHING_THERE, Failure
+from presque.cli.exits import (
+    CONFLICT,
+    FAILED,
+    NOT_ALLOWED,
+    NOT_FOUND,
+    NOT_REACHED,
+    NOTHING_THERE,
+    USAGE,
+    Failure,
+)
 from presque.cli.remedies import remedy
 from presque.client import (
     Client,
@@ -33,6 +42,8 @@ _EXIT_CODES: tuple[tuple[type[ClientError], int], ...] = (
     (Conflict, CONFLICT),
     (ClientError, FAILED),
 )
+_WRONG = frozenset((400, 413, 414, 421, 422, 431))
+"""Statuses of requests that are refused again when they are sent again."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -101,6 +112,14 @@ def connected(url: str, token: str | None, worker: str | None = None) -> Iterato
 
 def failure(error: ClientError, more: str = "") -> Failure:
     """`error` with its exit code, and with `more` to say about it."""
-    code = next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
     todo = remedy(error)
-    return Failure(f"{error}{more}{f'; {todo}' if todo else ''}", code)
+    return Failure(f"{error}{more}{f'; {todo}' if todo else ''}", exit_code(error))
+
+
+def exit_code(error: ClientError) -> int:
+    """What a refusal is for the one who typed the command: see exits.py."""
+    if error.code == "idempotency-key-reused":
+        return CONFLICT
+    if error.status in _WRONG and type(error) is ClientError:
+        return USAGE
+    return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))

@@ -11,6 +11,7 @@ from presque import names
 from presque.cli.connection import context_names
 from presque.cli.contexts import Context, changing, read
 from presque.cli.exits import CONFLICT, Failure
+from presque.cli.fields import json_option
 from presque.cli.groups import NearestGroup
 from presque.cli.terminal import table
 from presque.client.address import server, token_of
@@ -67,7 +68,7 @@ def _asked() -> str:
 
 
 @context.command("list", short_help="List the named servers.")
-@click.option("--json", "as_json", is_flag=True, help="Print an array.")
+@json_option("Print an array.")
 def list_(as_json: bool) -> None:
     """List the named servers. Tokens are not shown, only whether there is one."""
     found = read()

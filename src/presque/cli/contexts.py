@@ -102,25 +102,25 @@ def read() -> Contexts:
     except FileNotFoundError:
         return Contexts()
     except OSError as error:
-        raise Failure(f"cannot read {path}: {error.strerror}", FAILED) from None
+        raise Failure(f"cannot read {path}: {error.strerror}", USAGE) from None
     except (ValueError, RecursionError):
-        raise Failure(f"{path} is not what presque wrote: fix it, or remove it", FAILED) from None
+        raise Failure(f"{path} is not what presque wrote: fix it, or remove it", USAGE) from None
     try:
         return _read(said)
     except (LookupError, TypeError, ValueError, AttributeError):
-        raise Failure(f"{path} is not what presque wrote: fix it, or remove it", FAILED) from None
+        raise Failure(f"{path} is not what presque wrote: fix it, or remove it", USAGE) from None
 
 
 def _only_ours(path: Path, facts: os.stat_result) -> None:
     if facts.st_uid != os.geteuid():
-        raise Failure(f"{path} belongs to another user; it may hold tokens", FAILED)
+        raise Failure(f"{path} belongs to another user; it may hold tokens", USAGE)
     if stat.S_IMODE(facts.st_mode) & 0o077:
-        raise Failure(f"others may read {path}, which may hold tokens: chmod 600 {path}", FAILED)
+        raise Failure(f"others may read {path}, which may hold tokens: chmod 600 {path}", USAGE)
 
 
 def _read(said: Any) -> Contexts:
     if said["format"] != FORMAT:
-        raise Failure(f"{place()} was written by another version of presque", FAILED)
+        raise Failure(f"{place()} was written by another version of presque", USAGE)
     named = {}
     for name, of in said["contexts"].items():
         server(of["url"])

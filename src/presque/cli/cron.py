@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from presque.cli.connection import connected, server_options
-from presque.cli.fields import given, options_of
+from presque.cli.fields import given, json_option, options_of, watch_option
 from presque.cli.groups import NearestGroup
-from presque.cli.terminal import one_line, print_job, printable, table
+from presque.cli.terminal import one_line, pairs, print_job, printable, shown, table
 from presque.client.answers import Cron
 from presque.client.json_values import decoded, encoded
 
 OPTIONS = ("timezone", "missed", "overlap", "priority", "ttl", "attempts", "keep", "group")
-as_json = click.option("--json", "as_json", is_flag=True, help="Print what the server says, as JSON.")
 
 
 @click.group(cls=NearestGroup, short_help="Show and control recurring jobs.")
@@ -23,25 +23,23 @@ def cron() -> None:
 
 
 @cron.command("list", short_help="List the recurring jobs.")
-@as_json
+@json_option()
+@watch_option
 @server_options
-def list_of_crons(as_json: bool, url: str, token: str | None) -> None:
+def list_of_crons(as_json: bool, watch: bool, url: str, token: str | None) -> None:
     """List the recurring jobs: when each is pushed, when next, and how its last job ended."""
     with connected(url, token) as client:
-        found = client.crons()
-    if as_json:
-        print_job(encoded(found))
-    elif found:
-        click.echo(
-            table(
-                ("name", "queue", "schedule", "zone", "next", "last", ""),
-                map(_row, found),
-                elastic=(0, 1, 2, 5, 6),
-                first_to_go=(3, 1),
-            )
-        )
-    else:
-        click.echo("no recurring jobs: presque cron set NAME QUEUE BODY SCHEDULE makes one")
+
+        def text() -> str:
+            found = client.crons()
+            if as_json:
+                return encoded(found)
+            if not found:
+                return "no recurring jobs: presque cron set NAME QUEUE BODY SCHEDULE makes one"
+            header = ("name", "queue", "schedule", "zone", "next", "last", "")
+            return table(header, map(_row, found), elastic=(0, 1, 2, 5, 6), first_to_go=(3, 1))
+
+        shown(text, watch=watch)
 
 
 def _row(one: Cron) -> tuple[str, ...]:
@@ -62,11 +60,24 @@ def _last(one: Cron) -> str:
 
 @cron.command("show", short_help="Show one recurring job.")
 @click.argument("name")
+@json_option()
 @server_options
-def show(name: str, url: str, token: str | None) -> None:
-    """Show one recurring job, as JSON."""
+def show(name: str, as_json: bool, url: str, token: str | None) -> None:
+    """Show all that is known of one recurring job."""
     with connected(url, token) as client:
-        print_job(encoded(client.cron(name)))
+        found = client.cron(name)
+    print_job(encoded(found)) if as_json else click.echo(pairs(_rows(found), 15))
+
+
+def _rows(of: Cron) -> Iterator[tuple[str, str]]:
+    """One row a fact, those that there are; the moments to come one below the other."""
+    for name, value in of.items():
+        if name == "next":
+            moments = of["next"] or ["-"]
+            yield from (("next" if position == 0 else "", moment) for position, moment in enumerate(moments))
+        elif value is not None:
+            text = value if isinstance(value, str) and name != "body" else encoded(value)
+            yield name, printable(one_line(text))
 
 
 @cron.command("set", short_help="Define a recurring job.")
@@ -75,7 +86,7 @@ def show(name: str, url: str, token: str | None) -> None:
 @click.argument("body")
 @click.argument("schedule")
 @options_of("put_cron", *OPTIONS)
-@as_json
+@json_option()
 @server_options
 def define(
     name: str,
@@ -106,31 +117,35 @@ def define(
 
 @cron.command("run", short_help="Push the job of a recurring job now.")
 @click.argument("name")
+@json_option("Print an object with the name and the id.")
 @server_options
-def run(name: str, url: str, token: str | None) -> None:
+def run(name: str, as_json: bool, url: str, token: str | None) -> None:
     """Push the job of a recurring job now, and print its id. Its moments stay as they are."""
     with connected(url, token) as client:
-        click.echo(client.run_cron(name))
+        id = client.run_cron(name)
+    print_job(encoded({"name": name, "id": id}) if as_json else id)
 
 
 @cron.command("pause", short_help="Pause it until it is resumed.")
 @click.argument("name")
+@json_option()
 @server_options
-def pause(name: str, url: str, token: str | None) -> None:
+def pause(name: str, as_json: bool, url: str, token: str | None) -> None:
     """Pause a recurring job until it is resumed."""
     with connected(url, token) as client:
-        client.pause_cron(name)
-    click.echo(f"{name} is paused")
+        found = client.pause_cron(name)
+    print_job(encoded(found)) if as_json else click.echo(f"{name} is paused")
 
 
 @cron.command("resume", short_help="Resume it, from its next moment on.")
 @click.argument("name")
+@json_option()
 @server_options
-def resume(name: str, url: str, token: str | None) -> None:
+def resume(name: str, as_json: bool, url: str, token: str | None) -> None:
     """Resume a recurring job, from its next moment on."""
     with connected(url, token) as client:
         found = client.resume_cron(name)
-    click.echo(f"{name} is resumed, next at {found['next'][0]}")
+    print_job(encoded(found)) if as_json else click.echo(f"{name} is resumed, next at {found['next'][0]}")
 
 
 @cron.command("delete", short_help="Delete it.")

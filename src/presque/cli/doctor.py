@@ -18,6 +18,7 @@ import click
 from presque.cli import findings
 from presque.cli.connection import ORIGIN, server_options
 from presque.cli.exits import DONE, FAILED
+from presque.cli.fields import json_option
 from presque.cli.findings import Finding
 from presque.cli.server_findings import of_server
 from presque.cli.terminal import coloured, pairs
@@ -36,7 +37,7 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 @click.command(short_help="Check this installation and say what to do.")
 @click.option("--config", "file", metavar="FILE", help="Settings file, as for serve.")
-@click.option("--json", "as_json", is_flag=True, help="Print a list of objects.")
+@json_option("Print a list of objects.")
 @server_options
 @click.pass_context
 def doctor(ctx: click.Context, file: str | None, as_json: bool, url: str, token: str | None) -> int:

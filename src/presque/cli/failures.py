@@ -9,6 +9,7 @@ import click
 
 from presque.cli.connection import connected, queue_names, server_options
 from presque.cli.exits import DONE, NOTHING_THERE
+from presque.cli.fields import json_option
 from presque.cli.terminal import counted, table
 from presque.client import Client
 from presque.client.answers import FailureKind
@@ -26,7 +27,7 @@ QUEUES_NAMED = 3
     show_default=True,
     help="Errors of dead jobs, or of those that are scheduled to be tried again.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the kinds as an array.")
+@json_option("Print the kinds as an array.")
 @server_options
 def failures(
     queues: str | None, state: Literal["dead", "scheduled"], as_json: bool, url: str, token: str | None

@@ -24,6 +24,16 @@ METAVARS = {
 }
 
 
+def json_option(text: str = "Print what the server says, as JSON.") -> Callable[[Command], Command]:
+    """Add `--json`, which a command gets as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help=text)
+
+
+def watch_option(command: Command) -> Command:
+    """Add `--watch`, for `terminal.shown`."""
+    return click.option("--watch", is_flag=True, help="Refresh it every two seconds, until Ctrl-C.")(command)
+
+
 class OfField(click.ParamType[Any]):
     """A value as the row of its field reads it: as the clients take it, with durations in seconds."""
 

@@ -14,8 +14,9 @@ import click
 from presque.cli.columns import GAP, terminal_width, width_of
 from presque.cli.connection import connected, queue_names, server_options
 from presque.cli.exits import NOT_FOUND, Failure
-from presque.cli.queues import EVERY_S, no_such_queue
-from presque.cli.terminal import age, table, watched
+from presque.cli.fields import json_option, watch_option
+from presque.cli.queues import no_such_queue
+from presque.cli.terminal import age, shown, table
 from presque.verbs import VERBS
 from presque.verbs.bounds import OVER
 
@@ -35,8 +36,8 @@ STATES = ("ready", "leased", "scheduled", "dead")
     show_default=True,
     help="The period, up to now.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print what the server says, as JSON.")
-@click.option("--watch", is_flag=True, help="Refresh it every two seconds, until Ctrl-C.")
+@json_option()
+@watch_option
 @server_options
 def history(queue: str | None, over: str, as_json: bool, watch: bool, url: str, token: str | None) -> None:
     """Show what happened in a period: to one queue, or to all together.
@@ -54,10 +55,7 @@ def history(queue: str | None, over: str, as_json: bool, watch: bool, url: str, 
                 return json.dumps(answer, ensure_ascii=False, indent=None if watch else 2)
             return lines(answer) if sys.stdout.isatty() else rows(answer)
 
-        if watch:
-            watched(text, EVERY_S)
-        else:
-            click.echo(text())
+        shown(text, watch=watch)
 
 
 def rows(answer: Mapping[str, Any]) -> str:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import click
 
 from presque.cli.connection import QUEUE, QUEUES, connected, failure, server_options
-from presque.cli.exits import DONE, INTERRUPTED, NOTHING_THERE, Failure
-from presque.cli.fields import given, options_of
+from presque.cli.exits import DONE, INTERRUPTED, NOTHING_THERE, USAGE, Failure
+from presque.cli.fields import given, json_option, options_of
+from presque.cli.inputs import bytes_of, go_on, refuse_packed, source
 from presque.cli.standard_output import silence
 from presque.cli.terminal import Counter, counted, look_before_taking, one_line, print_job
 from presque.client import BatchOptions, Client, ClientError, ServerNotReached, Unavailable
@@ -36,7 +31,7 @@ BATCH_BYTES = 512 * 1024  # Half of what a server takes in one request by defaul
 @click.argument("body", required=False, metavar="[BODY | @FILE | -]")
 @options_of("push", *OPTIONS, delayed="at")
 @click.option("--jsonl", is_flag=True, help="Every line of the input is a job.")
-@click.option("--json", "as_json", is_flag=True, help="Print an object instead of an id.")
+@json_option("Print an object instead of an id.")
 @server_options
 def push(
     queue: str,
@@ -67,7 +62,8 @@ def push(
     with connected(url, token) as client:
         if jsonl:
             with source(body, "--jsonl") as lines:
-                push_lines(client, queue, lines, cast(BatchOptions, options), as_json=as_json)
+                refuse_packed(lines, f"presque push {queue} --jsonl")
+                push_lines(client, queue, lines, cast(BatchOptions, options), as_json=as_json, file=body)
             return
         text = text_of(body)
         print_id(queue, client.push_text(queue, text, **options), as_json=as_json)
@@ -84,27 +80,11 @@ def text_of(body: str | None) -> bytes:
     return text
 
 
-@contextmanager
-def source(body: str | None, wanted_by: str) -> Iterator[BinaryIO]:
-    """The file that @FILE, - or a missing BODY stands for."""
-    if body is not None and body.startswith("@"):
-        try:
-            file = Path(body[1:]).open("rb")  # noqa: SIM115  (the caller closes it)
-        except OSError as error:
-            raise click.UsageError(f"cannot read {body[1:]}: {error.strerror}") from None
-        with file:
-            yield file
-    elif body == "-" or (body is None and not sys.stdin.isatty()):
-        yield sys.stdin.buffer
-    elif body is None:
-        raise click.UsageError("BODY is missing: give a JSON document, @FILE, or - for standard input")
-    else:
-        raise click.UsageError(f"{wanted_by} reads @FILE or standard input, not a job on the command line")
-
-
-def push_lines(client: Client, queue: str, lines: BinaryIO, options: BatchOptions, *, as_json: bool) -> None:
+def push_lines(
+    client: Client, queue: str, lines: BinaryIO, options: BatchOptions, *, as_json: bool, file: str | None
+) -> None:
     """Push every line. Raises `Failure` that says how far it came, and how to go on."""
-    pushing = _Lines(client, queue, options, whole=bytes_of(lines), as_json=as_json)
+    pushing = _Lines(client, queue, options, whole=bytes_of(lines), as_json=as_json, file=file)
     number = 0
     try:
         for number, line in enumerate(lines, 1):
@@ -112,9 +92,12 @@ def push_lines(client: Client, queue: str, lines: BinaryIO, options: BatchOption
                 pushing.add(number, line)
             except ValueError as error:
                 pushing.flush()
+                cut = "" if line.endswith(b"\n") else ", and has no end: it may be cut off"
                 raise Failure(
-                    f"line {number} is not a JSON document ({reason(error)}); "
-                    f"{counted(pushing.pushed, 'job')} pushed, all before that line"
+                    f"line {number} is not a JSON document ({reason(error)}){cut}; "
+                    f"{counted(pushing.pushed, 'job')} pushed, all before that line; correct it, then: "
+                    f"{go_on(number, file)}",
+                    USAGE,
                 ) from None
         pushing.flush()
     except KeyboardInterrupt:
@@ -128,10 +111,17 @@ class _Lines:
     """Gathers lines and pushes them, up to 500 at once, and knows how far it came."""
 
     def __init__(
-        self, client: Client, queue: str, options: BatchOptions, *, whole: int | None, as_json: bool
+        self,
+        client: Client,
+        queue: str,
+        options: BatchOptions,
+        *,
+        whole: int | None,
+        as_json: bool,
+        file: str | None,
     ) -> None:
         self.client, self.queue, self.options = client, queue, options
-        self.whole, self.as_json = whole, as_json
+        self.whole, self.as_json, self.file = whole, as_json, file
         self.pushed = 0
         self.progress = Counter("pushed")
         self._batch, self._size, self._read = list[str](), 0, 0
@@ -189,16 +179,7 @@ class _Lines:
         return f"{told}; {self._go_on()}"
 
     def _go_on(self) -> str:
-        return f"the rest: tail -n +{self._sure + 1} FILE | presque push {self.queue} --jsonl"
-
-
-def bytes_of(file: BinaryIO) -> int | None:
-    """How much there is to read, None for what is not a file."""
-    try:
-        status = os.fstat(file.fileno())
-    except OSError:
-        return None
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
+        return f"the rest: {go_on(self._sure + 1, self.file)}"
 
 
 def reason(error: ValueError) -> str:
@@ -222,7 +203,7 @@ def said_of(queue: str, id: str, *, as_json: bool) -> str:
 @click.command(short_help="Take a job off a queue for good and print it.")
 @QUEUES
 @options_of("fetch", "wait")
-@click.option("--json", "as_json", is_flag=True, help="Print an object with queue, id and job.")
+@json_option("Print an object with queue, id and job.")
 @server_options
 def fetch(queues: str, wait: float | None, as_json: bool, url: str, token: str | None) -> int:
     """Take a job off a queue for good and print it.
@@ -246,7 +227,7 @@ def fetch(queues: str, wait: float | None, as_json: bool, url: str, token: str |
 
 @click.command(short_help="Print the jobs that wait, without taking them.")
 @QUEUE
-@click.option("--json", "as_json", is_flag=True, help="Print one array.")
+@json_option("Print one array.")
 @server_options
 def peek(queue: str, as_json: bool, url: str, token: str | None) -> int:
     """Print the jobs that wait, without taking them.

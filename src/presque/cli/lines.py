@@ -5,26 +5,29 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import re
 import secrets
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlencode
 
 import click
 
 from presque.cli.bulk import FILTER, STATE
 from presque.cli.connection import connected, failure, server_options
-from presque.cli.exits import DONE, FAILED, INTERRUPTED, NOT_REACHED, Failure
-from presque.cli.fields import given, options_of
+from presque.cli.exits import DONE, FAILED, INTERRUPTED, NOT_REACHED, USAGE, Failure
+from presque.cli.fields import given, json_option, options_of
+from presque.cli.inputs import bytes_of, refuse_packed
 from presque.cli.standard_output import silence
 from presque.cli.streaming import opened
 from presque.cli.terminal import Counter, counted
 from presque.client import Client, ClientError
 from presque.client.address import Address, server, token_of
 from presque.client.exchange import reason_of
+from presque.client.json_values import checked
 
 BATCH_JOBS = 500
 BATCH_BYTES = 512 * 1024  # half of what a server takes in one request by default
@@ -121,20 +124,27 @@ def _broken(why: str, written: int, cursor: str | None, code: int) -> Failure:
 @click.command("import", short_help="Put exported jobs back on their queues.")
 @click.argument("file", required=False, metavar="[FILE | -]")
 @click.option("--name", metavar="TEXT", help="What the import is called; by default, what the file holds.")
+@json_option("Print an object with the counts.")
 @server_options
-def import_(file: str | None, name: str | None, url: str, token: str | None) -> int:
+def import_(file: str | None, name: str | None, as_json: bool, url: str, token: str | None) -> int:
     """Put jobs that were exported on their queues, as they were: with their states, attempts and errors.
 
     A job that was leased becomes ready. Each job gets a new id. An import that broke off can be called again:
     what is there already is not stored again. To import the same file twice, give another --name.
+
+    Exits with 2 when the input is cut off: what came is stored then, and you are told how to go on. Lines of
+    your own end in the line {"cursor":null}, which says that they are whole.
     """
+    if file is None and sys.stdin.isatty():
+        raise click.UsageError("FILE is missing: give a file, or - for standard input")
     try:
         source = sys.stdin.buffer if file in (None, "-") else Path(str(file)).open("rb")  # noqa: SIM115  (closed below)
     except OSError as error:
         raise click.UsageError(f"cannot read {file}: {error.strerror}") from None
     with source, connected(url, token) as client:
+        refuse_packed(source, "presque import")
         called = name or (_name_of(source) if source is not sys.stdin.buffer else secrets.token_hex(8))
-        return _import(client, source, called)
+        return _import(client, source, called, as_json=as_json)
 
 
 def _name_of(source: BinaryIO) -> str:
@@ -146,44 +156,96 @@ def _name_of(source: BinaryIO) -> str:
     return found.hexdigest()
 
 
-def _import(client: Client, source: BinaryIO, name: str) -> int:
-    stored, read, whole = 0, 0, False
-    counter = Counter("imported")
+def _import(client: Client, source: BinaryIO, name: str, *, as_json: bool) -> int:
+    stored, jobs, batch = 0, 0, Batch(b"", 0, 1, 0, 0)
+    counter, size = Counter("imported"), bytes_of(source)
     try:
-        for number, (lines, jobs, whole) in enumerate(_batches(source), 1):  # noqa: B007
-            if jobs:
-                stored += client.import_lines(lines, name, number)
-                read += jobs
-                counter.show(read)
+        for batch in _batches(source):
+            if batch.jobs:
+                stored += client.import_lines(batch.lines, name, batch.last)
+                jobs += batch.jobs
+                counter.show(jobs, batch.read / size if size else None)
     except (ClientError, KeyboardInterrupt) as error:
         counter.clear()
-        far = f"{counted(read, 'job')} of the input are stored; call it again with --name {name} for the rest"
+        far = f"{counted(jobs, 'job')} of the input stored; call it again with --name {name} for the rest"
         if isinstance(error, ClientError):
-            raise failure(error, f"; {far}") from None
+            raise failure(_of_the_input(error, batch.first), f"; {far}") from None
         raise Failure(f"stopped: {far}", INTERRUPTED) from None
     counter.clear()
-    known = f"; {counted(read - stored, 'job')} stored before" if read > stored else ""
-    click.echo(f"{counted(stored, 'job')} imported{known}")
-    if not whole:
-        click.echo("presque: the input does not end as an export does: it may be cut off", err=True)
-    return DONE
+    if as_json:
+        found = {"imported": stored, "known": jobs - stored, "whole": batch.whole}
+        click.echo(json.dumps(found))
+    else:
+        known = f"; {counted(jobs - stored, 'job')} stored before" if jobs > stored else ""
+        click.echo(f"{counted(stored, 'job')} imported{known}")
+    if batch.whole:
+        return DONE
+    if not batch.last:
+        raise Failure("the input is empty: an export has one line at least", USAGE)
+    raise Failure(
+        f"the input is cut off: it does not end as an export does; its {counted(batch.last, 'line')} are "
+        f"stored; the rest, from a whole copy: tail -n +{batch.last + 1} COPY | presque import",
+        USAGE,
+    )
 
 
-def _batches(source: BinaryIO) -> Iterator[tuple[bytes, int, bool]]:
-    """Lines as they are sent at once, how many jobs they are, and whether an export ended there. The same
-    input is always cut at the same places."""
+def _of_the_input(error: ClientError, first: int) -> ClientError:
+    """The refusal of a batch, with the number that its line has in the whole input."""
+    found = re.match(r"line (\d+): ", error.text)
+    if found is None:
+        return error
+    text = f"line {int(found[1]) + first - 1}: {error.text[found.end() :]}"
+    return type(error)(text, status=error.status, code=error.code)
+
+
+class Batch(NamedTuple):
+    """Lines that are sent at once, and where they are in the input."""
+
+    lines: bytes
+    jobs: int
+    first: int
+    """The number of the first line."""
+    last: int
+    """The number of the last line, and of the batch: if this input is cut off, and the whole one comes later
+    under the same name, no job is taken for stored that is not."""
+    read: int
+    """The bytes of the input up to there."""
+    whole: bool = False
+    """Whether an export ended there."""
+
+
+def _batches(source: BinaryIO) -> Iterator[Batch]:
+    """The batches of an input, the last of which tells whether it is whole; half a line at its end is left
+    out. The same input is always cut at the same places."""
     lines: list[bytes] = []
-    size, whole = 0, False
+    jobs = size = read = number = 0
+    whole = False
     for line in source:
-        if not line.strip():
-            continue
-        if line.startswith(b'{"cursor":'):
+        if _is_half(line):
+            whole = False
+            break
+        end, job = line.startswith(b'{"cursor":'), bool(line.strip())
+        if job and not end:
+            whole = False
+            if jobs == BATCH_JOBS or (jobs and size + len(line) > BATCH_BYTES):
+                yield Batch(b"".join(lines), jobs, number - len(lines) + 1, number, read)
+                lines, jobs, size = [], 0, 0
+            jobs += 1
+        elif end:
             whole = line.startswith(b'{"cursor":null')
-            continue
-        whole = False
-        if len(lines) == BATCH_JOBS or (lines and size + len(line) > BATCH_BYTES):
-            yield b"".join(lines), len(lines), False
-            lines, size = [], 0
-        lines.append(line if line.endswith(b"\n") else line + b"\n")
+        number += 1
+        read += len(line)
         size += len(line)
-    yield b"".join(lines), len(lines), whole
+        lines.append(line if line.endswith(b"\n") else line + b"\n")
+    yield Batch(b"".join(lines), jobs, number - len(lines) + 1, number, read, whole)
+
+
+def _is_half(line: bytes) -> bool:
+    """Whether it is the last line of an input that was cut off in it."""
+    if line.endswith(b"\n"):
+        return False
+    try:
+        checked(line.decode())
+    except ValueError:
+        return True
+    return False

@@ -17,10 +17,20 @@ from typing import NoReturn
 import click
 from click.shell_completion import shell_complete
 
-from presque.cli.exits import BROKEN_PIPE, DONE, FAILED, INTERRUPTED, USAGE, Failure
-from presque.cli.groups import COMPLETE, NearestGroup
+from presque.cli.exits import (
+    BROKEN_PIPE,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    MEANINGS,
+    USAGE,
+    Failure,
+    wrong_or_failed,
+)
+from presque.cli.groups import COMPLETE, NearestGroup, called, told
+from presque.cli.inputs import TYPED
 from presque.cli.standard_output import open_or_silence, silence
-from presque.errors import PresqueError, nearest, shown
+from presque.errors import PresqueError
 from presque.version import __version__
 
 COMMANDS = {
@@ -72,9 +82,6 @@ COMMANDS = {
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 """Why a file takes nothing: its disk is full, somebody limited it, it is broken, or open for reading."""
 
-OF_COMMANDS = ("--url", "--token", "--context", "--json")
-"""Options that many a program wants in front, and that are options of single commands here."""
-
 
 class LazyGroup(NearestGroup):
     """The commands of presque, each imported when it is called."""
@@ -97,6 +104,11 @@ class LazyGroup(NearestGroup):
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  (as above)
+        """List the exit codes."""
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), means) for code, means in MEANINGS])
+
 
 @click.group(
     cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -116,6 +128,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         try:
             with presque.make_context("presque", list(arguments)) as context:
+                context.meta[TYPED] = list(arguments)
                 code = presque.invoke(context)
         finally:
             sys.stdout.flush()
@@ -125,14 +138,15 @@ def run(arguments: Sequence[str]) -> int:
         click.echo(error.format_message(), err=True)
         return USAGE
     except click.UsageError as error:
-        complain(usage(error))
+        error.ctx = error.ctx or called(presque, arguments)
+        complain(told(error))
         return USAGE
     except Failure as error:
         complain(str(error))
         return error.exit_code
     except PresqueError as error:
         complain(str(error))
-        return FAILED
+        return wrong_or_failed(error)
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has ended
@@ -145,22 +159,6 @@ def run(arguments: Sequence[str]) -> int:
         complain(f"cannot write to standard output: {error.strerror}")
         return FAILED
     return code if isinstance(code, int) else DONE
-
-
-def usage(error: click.UsageError) -> str:
-    """The sentence for a command line that cannot be read, with the way to the help."""
-    if isinstance(error, click.NoSuchOption):
-        name = error.option_name
-        known = [opt for p in (error.ctx.command.params if error.ctx else []) for opt in p.opts]
-        if error.ctx and error.ctx.command is presque and name in OF_COMMANDS:
-            text = f"`{name}` goes after the command, as in `presque stats {name} …`"
-        else:
-            text = f"unknown option `{shown(name)}`, {nearest(name, [*known, '--help'])}"
-    else:
-        text = error.format_message().rstrip(".")
-        text = text[:1].lower() + text[1:] if text[1:2].islower() else text
-    where = error.ctx.command_path if error.ctx else "presque"
-    return f"{text} (see `{where} --help`)"
 
 
 def complain(text: str) -> None:

@@ -12,20 +12,11 @@ from pathlib import Path
 
 import click
 
-from presque.cli.exits import FAILED, Failure
+from presque.cli.exits import FAILED, MEANINGS, Failure
 from presque.cli.terminal import counted
 from presque.version import __version__
 
-EXIT_CODES = (
-    ("0", "done"),
-    ("1", "failed"),
-    ("2", "the command line or the settings are wrong"),
-    ("3", "the server could not be reached"),
-    ("4", "not allowed"),
-    ("5", "not found"),
-    ("6", "conflict: a uniq key is taken"),
-    ("7", "no job, or the queue is stopped"),
-)
+OF_CHECK = ((0, "OK"), (1, "WARNING"), (2, "CRITICAL"), (3, "UNKNOWN"))
 ENVIRONMENT = (
     ("PRESQUE_URL", "The server to talk to."),
     ("PRESQUE_TOKEN", "The access token to send."),
@@ -91,10 +82,9 @@ def page(names: tuple[str, ...], command: click.Command, context: click.Context)
     for record in records:
         if record is not None:
             lines += item(*record)
-    if names[-1] != "check":
-        lines.append(".SH EXIT STATUS")
-        for code, means in EXIT_CODES:
-            lines += item(code, means)
+    lines.append(".SH EXIT STATUS")
+    for code, means in OF_CHECK if names[1:] == ("check",) else MEANINGS:
+        lines += item(str(code), means)
     lines.append(".SH ENVIRONMENT")
     for variable, means in ENVIRONMENT:
         lines += item(variable, means)

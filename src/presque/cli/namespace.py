@@ -10,6 +10,7 @@ import click
 
 from presque.cli.connection import connected, server_options
 from presque.cli.exits import DONE, FAILED
+from presque.cli.fields import json_option
 from presque.cli.groups import NearestGroup
 from presque.cli.terminal import confirmed, table
 from presque.client.answers import NamespaceInfo
@@ -49,19 +50,23 @@ def quota_options(command: Command) -> Command:
 @namespace.command(short_help="Make a namespace.")
 @click.argument("name")
 @quota_options
+@json_option()
 @server_options
-def new(name: str, url: str, token: str | None, **quotas: str | None) -> None:
+def new(name: str, as_json: bool, url: str, token: str | None, **quotas: str | None) -> None:
     """Make the namespace NAME. What no option bounds is not bound."""
     wanted = _quotas(quotas)
     with connected(url, token) as client:
-        client.new_namespace(name, wanted)
+        made = client.new_namespace(name, wanted)
+    if as_json:
+        click.echo(json.dumps(made, indent=2))
+        return
     click.echo(
         f"{name} is made; give out a token with `presque token new NAME --namespace {name} --allow RULE`"
     )
 
 
 @namespace.command("list", short_help="List the namespaces and their quotas.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option()
 @server_options
 def list_(as_json: bool, url: str, token: str | None) -> None:
     """List the namespaces and their quotas, by name."""
@@ -78,7 +83,7 @@ def list_(as_json: bool, url: str, token: str | None) -> None:
 
 @namespace.command(short_help="Show one namespace: its quotas, and what there is in it.")
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option()
 @server_options
 def show(name: str, as_json: bool, url: str, token: str | None) -> None:
     """Show the namespace NAME: its quotas, and how much of each is used."""
@@ -93,14 +98,16 @@ def show(name: str, as_json: bool, url: str, token: str | None) -> None:
 @namespace.command("set", short_help="Change quotas of a namespace.")
 @click.argument("name")
 @quota_options
+@json_option()
 @server_options
-def set_(name: str, url: str, token: str | None, **quotas: str | None) -> None:
+def set_(name: str, as_json: bool, url: str, token: str | None, **quotas: str | None) -> None:
     """Change these quotas of the namespace NAME, on every server at once; the others stay as they are."""
     wanted = _quotas(quotas)
     if not wanted:
         raise click.UsageError(f"give a quota to change: one of {', '.join(f'--{kind}' for kind in KINDS)}")
     with connected(url, token) as client:
-        _print(client.change_namespace(name, wanted))
+        changed = client.change_namespace(name, wanted)
+    click.echo(json.dumps(changed, indent=2)) if as_json else _print(changed)
 
 
 @namespace.command(short_help="Delete a namespace with all that is in it.")

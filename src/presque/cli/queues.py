@@ -12,14 +12,13 @@ import click
 
 from presque.cli.connection import QUEUE, connected, queue_names, server_options
 from presque.cli.exits import DONE, FAILED, NOT_FOUND, Failure
-from presque.cli.fields import assigned
+from presque.cli.fields import assigned, json_option, watch_option
 from presque.cli.groups import NearestGroup
-from presque.cli.terminal import age, confirmed, pairs, table, watched
+from presque.cli.terminal import age, confirmed, pairs, shown, table
 from presque.client import Client
 from presque.errors import nearest
 from presque.verbs import VERBS
 
-EVERY_S = 2.0
 FIELDS_OF_A_POLICY = {name: field for name, field in VERBS["change_policy"].fields.items() if name != "queue"}
 _COUNTS = ("ready", "scheduled", "leased", "done", "dead", "processed", "failed", "expired")
 
@@ -42,8 +41,8 @@ LEAST = (
 @click.argument("queue", required=False, shell_complete=queue_names)
 @click.option("--queues", metavar="LIST", help="Only these queues, such as 'mail_*,!mail_test'.")
 @click.option("--busy", is_flag=True, help="Only queues that hold jobs which are not dead.")
-@click.option("--json", "as_json", is_flag=True, help="Print what the server says, as JSON.")
-@click.option("--watch", is_flag=True, help="Refresh it every two seconds, until Ctrl-C.")
+@json_option()
+@watch_option
 @server_options
 def stats(
     queue: str | None, queues: str | None, busy: bool, as_json: bool, watch: bool, url: str, token: str | None
@@ -63,10 +62,7 @@ def stats(
                 return json.dumps(answer, ensure_ascii=False, indent=None if watch else 2)
             return all_queues(answer) if queue is None else one_queue(answer)
 
-        if watch:
-            watched(text, EVERY_S)
-        else:
-            click.echo(text())
+        shown(text, watch=watch)
 
 
 def no_such_queue(client: Client, queue: str) -> str:
@@ -181,7 +177,7 @@ def queues() -> None:
 
 
 @queues.command("list", short_help="Print the names of all queues.")
-@click.option("--json", "as_json", is_flag=True, help="Print one array.")
+@json_option("Print one array.")
 @server_options
 def list_of_queues(as_json: bool, url: str, token: str | None) -> None:
     """Print the names of all queues, one a line."""
@@ -196,7 +192,7 @@ def list_of_queues(as_json: bool, url: str, token: str | None) -> None:
 @queues.command("policy", short_help="Show or change the policy of a queue.")
 @QUEUE
 @click.argument("changes", nargs=-1, metavar="[NAME=VALUE…]")
-@click.option("--json", "as_json", is_flag=True, help="Print what the server says, as JSON.")
+@json_option()
 @server_options
 def policy(queue: str, changes: tuple[str, ...], as_json: bool, url: str, token: str | None) -> None:
     """Show what holds for all jobs of a queue, after changing it.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from presque.cli.bulk import STATE, filter_options, work
 from presque.cli.connection import QUEUE, QUEUES, connected, failure, server_options
 from presque.cli.exits import DONE, FAILED, INTERRUPTED, NOTHING_THERE, Failure
-from presque.cli.fields import given, options_of
+from presque.cli.fields import given, json_option, options_of
 from presque.cli.remedies import for_reason
 from presque.cli.terminal import (
     Counter,
@@ -30,7 +30,9 @@ from presque.client.answers import JobRecord, Settled
 from presque.client.json_values import encoded
 from presque.verbs.bounds import PAGE_MOST, STATES
 
+T = TypeVar("T")
 SHOWN_OF_A_BODY = 60
+OF_EACH = "Print what the server says of each job as a line of JSON; of many jobs at once, the task."
 HEADER = ("id", "state", "attempt", "when", "job")
 WHEN = {"scheduled": "run_at", "leased": "lease_until", "done": "finished_at", "dead": "finished_at"}
 
@@ -42,7 +44,7 @@ WHEN = {"scheduled": "run_at", "leased": "lease_until", "done": "finished_at", "
 @click.option(
     "--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="How many."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print each job as a line of JSON.")
+@json_option("Print each job as a line of JSON.")
 @server_options
 def jobs(
     queue: str, state: str | None, grep: str | None, limit: int, as_json: bool, url: str, token: str | None
@@ -92,7 +94,7 @@ def _row(job: JobRecord) -> tuple[str, ...]:
 @click.argument("id")
 @options_of("job", "wait")
 @click.option("--explain", is_flag=True, help="Say why it does not run.")
-@click.option("--json", "as_json", is_flag=True, help="Print what the server says, as JSON.")
+@json_option()
 @server_options
 def job(
     queue: str, id: str, wait: float | None, explain: bool, as_json: bool, url: str, token: str | None
@@ -141,9 +143,16 @@ def _described(job: JobRecord) -> str:
     "--all", "all_of_them", is_flag=True, help="All dead jobs, beginning with those that died first."
 )
 @filter_options
+@json_option(OF_EACH)
 @server_options
 def retry(
-    queue: str, ids: tuple[str, ...], all_of_them: bool, url: str, token: str | None, **options: Any
+    queue: str,
+    ids: tuple[str, ...],
+    all_of_them: bool,
+    as_json: bool,
+    url: str,
+    token: str | None,
+    **options: Any,
 ) -> int:
     """Let dead jobs be tried again, with all their attempts.
 
@@ -156,9 +165,9 @@ def retry(
         raise click.UsageError("--rate, --limit and the options that choose jobs go with --all")
     with connected(url, token) as client:
         if ids:
-            each(ids, lambda id: client.retry(queue, id), "retried")
+            each(ids, lambda id: client.retry(queue, id), "retried", as_json=as_json)
             return DONE
-        return work(client, "retry", queue, options)
+        return work(client, "retry", queue, options, as_json=as_json)
 
 
 @click.command(short_help="Take jobs away.")
@@ -167,12 +176,14 @@ def retry(
 @STATE
 @filter_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option(OF_EACH)
 @server_options
 def delete(
     queue: str,
     ids: tuple[str, ...],
     state: str | None,
     yes: bool,
+    as_json: bool,
     url: str,
     token: str | None,
     **options: Any,
@@ -188,22 +199,37 @@ def delete(
         raise click.UsageError("the options that choose jobs go with --state")
     with connected(url, token) as client:
         if ids:
-            each(ids, lambda id: client.delete(queue, id), "deleted")
+
+            def one(id: str) -> dict[str, Any]:
+                return {"queue": queue, "id": id, "deleted": client.delete(queue, id)}
+
+            each(ids, one, "deleted", as_json=as_json, waits=lambda said: not said["deleted"])
             return DONE
 
         def ask(many: str) -> bool:
             return confirmed(f"Delete {many} of {queue} ({state})?")
 
-        return work(client, "delete", queue, options, ask=None if yes else ask, state=state)
+        return work(client, "delete", queue, options, ask=None if yes else ask, as_json=as_json, state=state)
 
 
-def each(ids: tuple[str, ...] | list[str], act: Callable[[str], object], what: str) -> None:
-    """Do something to each job, and say how far it came whatever stops it."""
+def each(
+    ids: tuple[str, ...],
+    act: Callable[[str], T],
+    what: str,
+    *,
+    as_json: bool,
+    waits: Callable[[T], bool] = lambda _: False,
+) -> None:
+    """Do something to each job, and say how far it came whatever stops it. With `as_json` each answer is a
+    line; `waits` tells from an answer whether the job is leased, and so goes later."""
     counter = Counter(what, of=len(ids))
-    done = 0
+    done = leased = 0
     try:
         for id in ids:
-            act(id)
+            said = act(id)
+            if as_json:
+                print_job(encoded(said))
+            leased += waits(said)
             done += 1
             counter.show(done)
     except ClientError as error:
@@ -214,7 +240,9 @@ def each(ids: tuple[str, ...] | list[str], act: Callable[[str], object], what: s
         told = f"{counted(done, 'job')} of {len(ids)} {what}"
         raise Failure(f"stopped: {told}; call it again for the rest", INTERRUPTED) from None
     counter.clear()
-    click.echo(f"{counted(done, 'job')} {what}")
+    if not as_json:
+        later = f", {leased} of them leased: gone when the worker lets go" if leased else ""
+        click.echo(f"{counted(done, 'job')} {what}{later}")
 
 
 # --- leases by hand
@@ -257,11 +285,15 @@ def _settles(
     def make(act: Callable[..., Settled]) -> click.Command:
         @options_of(name, *fields)
         @more
+        @json_option()
         @server_options
-        def command(queue: str, id: str, token_of: str, url: str, token: str | None, **options: Any) -> None:
+        def command(
+            queue: str, id: str, token_of: str, as_json: bool, url: str, token: str | None, **options: Any
+        ) -> None:
             with connected(url, token) as client:
                 held = {"queue": queue, "id": id, "lease": token_of}
-                click.echo(_state(act(client, held, given(options))))
+                settled = act(client, held, given(options))
+            print_job(encoded(settled)) if as_json else click.echo(_state(settled))
 
         for argument, metavar in (("token_of", "LEASE"), ("id", "ID"), ("queue", "QUEUE")):
             command = click.argument(argument, metavar=metavar)(command)

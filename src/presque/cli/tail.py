@@ -13,6 +13,7 @@ import click
 
 from presque.cli.connection import server_options
 from presque.cli.exits import NOT_REACHED, Failure
+from presque.cli.fields import json_option
 from presque.cli.streaming import opened
 from presque.cli.terminal import printable
 from presque.client.address import Address, server, token_of
@@ -37,7 +38,7 @@ class Event(NamedTuple):
 @click.command(short_help="Show what happens, as it happens.")
 @click.argument("queues", required=False)
 @click.option("--jobs", is_flag=True, help="Also what happens to each job.")
-@click.option("--json", "as_json", is_flag=True, help="Print each event as a line of JSON.")
+@json_option("Print each event as a line of JSON.")
 @server_options
 def tail(queues: str | None, jobs: bool, as_json: bool, url: str, token: str | None) -> None:
     """Show what happens, as it happens: how the counts of queues change, until Ctrl-C.

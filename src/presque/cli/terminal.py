@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import NoReturn
 
 import click
 
@@ -136,6 +137,8 @@ class Counter:
 
 
 BAR = 16
+EVERY_S = 2.0
+"""How often `--watch` looks."""
 
 
 def age(seconds: float | None) -> str:
@@ -164,7 +167,14 @@ def confirmed(question: str) -> bool:
     return False
 
 
-def watched(text: Callable[[], str], every_s: float) -> None:
+def shown(text: Callable[[], str], *, watch: bool) -> None:
+    """Print a text, with `watch` again and again."""
+    if watch:
+        watched(text, EVERY_S)
+    print_job(text())
+
+
+def watched(text: Callable[[], str], every_s: float) -> NoReturn:
     """Print a text again and again, until Ctrl-C: over the whole screen on a terminal, else below.
 
     When the server goes away it is waited for. Raises `ClientError` if it was not there to begin with.

@@ -16,7 +16,8 @@ import click
 from presque import tokens
 from presque.cli.backup import directory_of, own_store
 from presque.cli.connection import connected, server_options
-from presque.cli.exits import FAILED, NOT_FOUND, Failure
+from presque.cli.exits import NOT_FOUND, Failure, wrong_or_failed
+from presque.cli.fields import json_option
 from presque.cli.groups import NearestGroup
 from presque.cli.settings import loaded
 from presque.cli.terminal import table
@@ -77,7 +78,7 @@ def store_options(command: Command) -> Command:
 @click.option("--source", "sources", metavar="NETWORK", multiple=True, help="Only from there; repeatable.")
 @click.option("--rate", metavar="COUNT[/TIME]", help="The most requests in a time, such as `100/1s`.")
 @click.option("--namespace", metavar="NAME", help="Valid in this namespace alone.")
-@click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
+@json_option("Print all of it as JSON.")
 @store_options
 @server_options
 def new(
@@ -127,7 +128,7 @@ def new(
 
 
 @token.command("list", short_help="List the access tokens, without their secrets.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option()
 @store_options
 @server_options
 def list_(
@@ -265,7 +266,7 @@ def _directly(settings: Settings, work: Callable[[Access], Coroutine[Any, Any, T
     try:
         return asyncio.run(_on_store(settings, work))
     except PresqueError as error:
-        raise Failure(str(error), FAILED) from None
+        raise Failure(str(error), wrong_or_failed(error)) from None
 
 
 async def _on_store(settings: Settings, work: Callable[[Access], Coroutine[Any, Any, T]]) -> T:

@@ -11,8 +11,8 @@ import click
 from click.core import ParameterSource
 
 from presque.cli.connection import connected, failure, server_options
-from presque.cli.queues import EVERY_S
-from presque.cli.terminal import age, one_line, print_job, table, watched
+from presque.cli.fields import json_option, watch_option
+from presque.cli.terminal import age, one_line, shown, table
 from presque.client import ClientError
 from presque.client.answers import WorkerRecord
 from presque.errors import PresqueError
@@ -144,8 +144,8 @@ def refusals_shown() -> Iterator[None]:
 @click.option("--quiet", metavar="ID", help="Let it finish what it holds and take no further job.")
 @click.option("--stop", metavar="ID", help="Let it finish what it holds and end.")
 @click.option("--start", metavar="ID", help="Let a quiet one take jobs again.")
-@click.option("--json", "as_json", is_flag=True, help="Print what the server says, as JSON.")
-@click.option("--watch", is_flag=True, help="Refresh them every two seconds, until Ctrl-C.")
+@json_option()
+@watch_option
 @server_options
 def workers(
     quiet: str | None, stop: str | None, start: str | None, as_json: bool, watch: bool, url: str,
@@ -159,19 +159,17 @@ def workers(
     if orders and watch:
         raise click.UsageError("--watch shows the workers; it goes with no order to one")
     with connected(url, token) as client:
-        if watch:
 
-            def text() -> str:
-                found = client.worker_records()
-                return json.dumps(found) if as_json else all_workers(found)
-
-            watched(text, EVERY_S)
-        if not orders:
+        def text() -> str:
             found = client.worker_records()
-            if as_json:
-                print_job(json.dumps(found, ensure_ascii=False, indent=2))
-            else:
-                click.echo(all_workers(found))
+            return (
+                json.dumps(found, ensure_ascii=False, indent=None if watch else 2)
+                if as_json
+                else all_workers(found)
+            )
+
+        if not orders:
+            shown(text, watch=watch)
         for id, status in orders:
             client.tell_worker(id, status)
             click.echo(f"{id} is asked to {'be quiet' if status == 'quiet' else status}")

@@ -25,7 +25,7 @@ from typing import IO, Any
 import msgspec
 from msgspec.structs import asdict
 
-from presque.errors import SetupError
+from presque.errors import InTheWay, SetupError
 from presque.store.data_files import (
     FOLDER,
     MANIFEST,
@@ -67,7 +67,7 @@ def take(
     new = target.parent / f".{target.name}.partial"
     try:
         if target.exists() and any(target.iterdir()):
-            raise SetupError(f"{target} is not empty; name a directory that does not exist yet")
+            raise InTheWay(f"{target} is not empty; name a directory that does not exist yet")
         shutil.rmtree(new, ignore_errors=True)
         (new / FOLDER).mkdir(parents=True, mode=0o700)
         path = new / FOLDER / BASE
@@ -222,7 +222,7 @@ def restore(backup: Path, directory: Path, *, layout: int, replace: bool) -> tup
 def _put_back(backup: Path, page: Backup, directory: Path, *, replace: bool) -> Path | None:
     restoring, data = directory / RESTORING, directory / FOLDER
     if data.exists() and not restoring.exists() and not replace:
-        raise SetupError(
+        raise InTheWay(
             f"{directory} holds data already; pass --replace to move it aside, or name another with --data"
         )
     shutil.rmtree(restoring, ignore_errors=True)

@@ -1,0 +1,165 @@
+"""What holds for all commands: which exit codes they have, and that programs can read what they print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from presque.cli.exits import USAGE
+from presque.cli.main import presque, run
+from presque.cli.man import commands
+from tests import rig
+
+ALL = {
+    " ".join(names[1:]): command
+    for names, command, _ in commands(presque, click.Context(presque, info_name="presque"))
+    if not isinstance(command, click.Group)
+}
+
+NO_JSON = {
+    "serve": "it runs until it is stopped; its log has --log-format json",
+    "xmpp": "it runs until it is stopped; its log has --log-format json",
+    "worker": "it runs until it is stopped; its log has --log-format json",
+    "work": "it runs until it is stopped; its log has --log-format json",
+    "top": "it is a screen: stats, workers and failures have --json",
+    "export": "what it prints is lines of JSON already",
+    "lease": "what it prints is lines of JSON already",
+    "check": "its form is that of Nagios' plugins",
+    "queues forget": "the server answers nothing; the exit code says it",
+    "start": "the server answers nothing; the exit code says it",
+    "stop": "the server answers nothing; the exit code says it",
+    "purge": "the server answers nothing; the exit code says it",
+    "token revoke": "the server answers nothing; the exit code says it",
+    "token narrow": "it prints a token and nothing else",
+    "namespace delete": "the server answers nothing; the exit code says it",
+    "cron delete": "the server answers nothing; the exit code says it",
+    "context new": "it says what was typed; `context list` has --json",
+    "context use": "it says what was typed; `context list` has --json",
+    "context remove": "it says what was typed; `context list` has --json",
+    "open": "it opens a browser",
+    "completion": "it prints a script",
+    "man": "it writes pages",
+    "config check": "the exit code says it; `config show` has --json",
+}
+"""Commands without `--json`, each with the reason."""
+
+REFUSED = {
+    "push": "% 1",
+    "fetch": "%",
+    "peek": "%",
+    "jobs": "%",
+    "job": "% 1",
+    "failures": "%",
+    "retry": "% 1",
+    "delete": "% 1",
+    "move": "q % --state dead --yes",
+    "export": "%",
+    "lease": "%",
+    "ack": "% 1 token",
+    "fail": "% 1 token",
+    "release": "% 1 token",
+    "extend": "% 1 token",
+    "queues forget": "% --yes",
+    "queues policy": "%",
+    "start": "%",
+    "stop": "%",
+    "purge": "% --yes",
+    "stats": "%",
+    "history": "%",
+    "tail": "%",
+    "token new": "n --allow nonsense",
+    "namespace new": "%",
+    "cron set": "n q 1 nonsense",
+}
+"""Command lines that only the server can refuse, by 400. `%` is not a name."""
+
+NOTHING_TO_REFUSE = {
+    "serve": "asks no server",
+    "xmpp": "asks no server",
+    "worker": "its names are checked before it asks",
+    "work": "its names are checked before it asks",
+    "token narrow": "asks no server",
+    "context list": "asks no server",
+    "context new": "asks no server",
+    "context remove": "asks no server",
+    "context use": "asks no server",
+    "completion": "asks no server",
+    "man": "asks no server",
+    "backup": "asks no server",
+    "restore": "asks no server",
+    "config show": "asks no server",
+    "config check": "asks no server",
+    "check": "has the exit codes of Nagios",
+}
+
+
+@pytest.fixture
+def here(server: rig.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    """The server that commands of this process talk to."""
+    for name in ("PRESQUE_TOKEN", "PRESQUE_CONTEXT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PRESQUE_URL", server.url)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+def test_a_program_can_read_what_every_command_prints() -> None:
+    without = {
+        name for name, command in ALL.items() if not any("--json" in param.opts for param in command.params)
+    }
+    assert without == NO_JSON.keys()
+
+
+def test_what_changes_by_itself_can_be_watched() -> None:
+    watched = {
+        name for name, command in ALL.items() if any("--watch" in param.opts for param in command.params)
+    }
+    assert watched == {"stats", "history", "workers", "tasks show", "tasks list", "cron list"}
+
+
+@pytest.mark.parametrize("name", sorted(ALL.keys() - {"check"}))
+def test_a_mistake_that_the_command_notices_is_exit_code_2(
+    name: str, here: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*name.split(), "--no-such-option"]) == USAGE
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("presque: unknown option `--no-such-option`")
+    assert said.err.endswith(f" (see `presque {name} --help`)\n")
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_a_mistake_that_only_the_server_notices_is_exit_code_2(
+    name: str, here: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*name.split(), *REFUSED[name].split()]) == USAGE
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("presque: ")
+    assert said.err.count("\n") == 1
+
+
+def test_every_command_that_asks_a_server_can_be_refused_by_it() -> None:
+    of_ids = {name for name in ALL if name.startswith(("tasks ", "cron ", "namespace ", "token "))}
+    looks = {"workers", "top", "queues list", "open", "bench", "doctor", "import"}
+    assert ALL.keys() == REFUSED.keys() | NOTHING_TO_REFUSE.keys() | of_ids | looks
+
+
+def values() -> Iterator[tuple[str, str]]:
+    for name, command in ALL.items():
+        for param in command.params:
+            if isinstance(param, click.Option) and not param.is_flag and not param.count:
+                yield name, param.opts[0]
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_an_option_without_its_value_says_what_is_wanted(
+    name: str, here: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for flag in [flag for of, flag in values() if of == name]:
+        code = run([*name.split(), flag])
+        said = capfd.readouterr()
+        assert f"`{flag}` needs a value: {flag} " in said.out + said.err
+        assert code == (3 if name == "check" else USAGE)
