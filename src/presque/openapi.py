@@ -22,6 +22,7 @@ STREAMS = {
     "events": "text/event-stream",
 }
 TEXTS = {"metrics": ("text/plain", "application/openmetrics-text")}
+_TRACE = object_schema(VERBS["push"].fields[name] for name in ("traceparent", "tracestate"))["properties"]
 REF: Schema = {
     "type": ["string", "number", "boolean", "null"],
     "description": "Comes back in the answer; at most 256 bytes.",
@@ -158,7 +159,7 @@ def command_schema(verb: Verb) -> Schema:
     return {
         "type": "object",
         "description": verb.means,
-        "properties": {"cmd": {"const": verb.name}, **schema["properties"], "ref": REF},
+        "properties": {"cmd": {"const": verb.name}, **_TRACE, **schema["properties"], "ref": REF},
         "required": ["cmd", *required],
         "additionalProperties": False,
     }

@@ -1,4 +1,4 @@
-"""Spans of what is pushed by a command: on a WebSocket, in `POST /queue`, over XMPP."""
+"""Spans of commands: on a WebSocket, in `POST /queue`, over XMPP."""
 
 from __future__ import annotations
 
@@ -64,16 +64,49 @@ async def test_what_is_refused_is_in_the_span_of_the_command(
 
 
 @every_door
-async def test_no_other_command_makes_a_span(
+async def test_no_command_without_a_sampled_traceparent_makes_a_span(
     traced: rig.Server, client: Client, jaeger: Collector, queue_name: str, door: str
 ) -> None:
     for said in ({}, {"traceparent": f"{TRACE}-00"}, {"traceparent": "00-nonsense"}):
         await say(door, traced, {"cmd": "push", "queue": queue_name, "job": 1, **said})
-    await say(door, traced, {"cmd": "stats", "queue": queue_name})
+        await say(door, traced, {"cmd": "stats", "queue": queue_name, **said})
     client.push(queue_name, 1, traceparent=f"{TRACE}-01")
     client.push_many(queue_name, [1, 2])
     jaeger.named("POST /q/{queue}")
     assert [one.name for one in jaeger.spans] == ["POST /q/{queue}"]
+
+
+@every_door
+async def test_every_command_may_have_a_traceparent(
+    traced: rig.Server, client: Client, jaeger: Collector, queue_name: str, door: str
+) -> None:
+    trace = {"traceparent": f"{TRACE}-01", "tracestate": "shop=1"}
+    client.push(queue_name, 1)
+    [held] = client.lease(queue_name)
+    lost = {"cmd": "ack", "queue": queue_name, "id": held.id, "lease": f"{held.id}-0123456789abcdef", **trace}
+    assert "the lease has ended" in (await say(door, traced, lost))["error"]
+    await say(door, traced, {**lost, "lease": held.lease, "ref": 1})
+    await say(door, traced, {"cmd": "stats", "queue": queue_name, **trace})
+    await say(door, traced, {"cmd": "settle", "ack": [], **trace})
+    of_stats, *_ = jaeger.named("command stats")
+    assert (of_stats.trace, of_stats.state, of_stats.parent) == (TRACE[3:35], "shop=1", TRACE[36:])
+    assert of_stats.about == {"presque.verb": "stats", "messaging.destination.name": queue_name}
+    refused, done = jaeger.all_named("command ack", 2)
+    assert (refused.about.get("error.type"), refused.failed) == ("lease-lost", False)
+    assert "error.type" not in done.about
+    [of_many] = jaeger.named("command settle")
+    assert of_many.about == {"presque.verb": "settle"}
+
+
+@every_door
+async def test_a_lease_makes_a_span(
+    traced: rig.Server, client: Client, jaeger: Collector, queue_name: str, door: str
+) -> None:
+    client.push(queue_name, 1)
+    told = await say(door, traced, {"cmd": "lease", "queue": queue_name, "traceparent": f"{TRACE}-01"})
+    assert "error" not in told
+    [span] = jaeger.named("command lease")
+    assert (span.parent, span.about["messaging.destination.name"]) == (TRACE[36:], queue_name)
 
 
 @pytest.fixture(params=["serve", "xmpp"])
@@ -115,3 +148,15 @@ async def test_a_push_over_xmpp_makes_a_span(
         assert (await ana.do(chatting.at(queue_name), command))["id"] == "1"
     [span] = jaeger.named("command push")
     assert (span.parent, span.about["messaging.destination.name"]) == (TRACE[36:], queue_name)
+
+
+async def test_an_ack_over_xmpp_makes_a_span(
+    at_prosody: chatting.Prosody, jaeger: Collector, queue_name: str
+) -> None:
+    async with chatting.friend(at_prosody) as ana:
+        to = chatting.at(queue_name)
+        lost = {"cmd": "ack", "queue": queue_name, "id": "1", "lease": "1-0123456789abcdef"}
+        assert "code" in await ana.do(to, {**lost, "traceparent": f"{TRACE}-01"})
+    [span] = jaeger.named("command ack")
+    assert (span.parent, span.failed) == (TRACE[36:], False)
+    assert "error.type" in span.about

@@ -119,6 +119,8 @@ class Call(msgspec.Struct):
     """The client's address, for the audit."""
     prefix: str = ""
     """What links in the answer begin with, as a proxy has taken it off the path."""
+    trace: tuple[str, str | None] | None = None
+    """The `traceparent` and `tracestate` of a command."""
     timed: bool = False
     """Whether its door notices when it takes long."""
 

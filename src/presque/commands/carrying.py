@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from presque.commands import (
     bulk,
@@ -29,7 +29,7 @@ from presque.commands import (
 )
 from presque.commands.call import Call, Reply, Service
 from presque.commands.who import Who
-from presque.errors import PresqueError, Refused
+from presque.errors import OurFault, PresqueError, Refused
 from presque.names import QueueList
 from presque.traces import tracing
 from presque.verbs.verb import Verb
@@ -40,6 +40,8 @@ SLOW_S = 1.0
 STEERING = ("control", "admin")
 OF_TOKENS = ("new_token", "revoke_token", "new_namespace", "change_namespace", "delete_namespace")
 
+BROKEN = OurFault("internal error")
+Ended = Callable[[PresqueError | None], None]
 Run = Callable[[Call], Awaitable[Reply]]
 
 RUN: Mapping[str, Run] = {
@@ -153,10 +155,38 @@ def admit(service: Service, verb: Verb, who: Who, fields: Mapping[str, Any]) -> 
 
 async def carry_out(call: Call) -> Reply:
     """Carry out one verb. Raises `PresqueError`. If cancelled while it waits for a job, it takes none."""
-    if call.timed or "traceparent" not in call.fields or (traced := tracing()) is None:
+    if call.timed or (end := begun(call)) is None:
         return await _admitted(call)
-    with traced.commanded(call.verb.name, call.queue, call.fields["traceparent"], call.get("tracestate")):
-        return await _admitted(call)
+    try:
+        reply = await _admitted(call)
+    except PresqueError as error:
+        end(error)
+        raise
+    except Exception:
+        end(BROKEN)
+        raise
+    except asyncio.CancelledError:
+        end(None)
+        raise
+    end(None)
+    return reply
+
+
+def untraced(_error: PresqueError | None) -> None:
+    """Ends the span of what has none."""
+
+
+def begun(call: Call) -> Ended | None:
+    """Begin the span of a command whose `traceparent` is sampled. What is returned ends the span, with the
+    error if there was one. Doors that do not carry out a command by `carry_out` call this themselves."""
+    fields, given = call.fields, call.trace
+    if given is None and "traceparent" in fields:
+        given = fields["traceparent"], fields.get("tracestate")
+    if given is None or (traced := tracing()) is None:
+        return None
+    queue = fields.get("queue") or fields.get("queues")
+    text = queue.text if isinstance(queue, QueueList) else queue
+    return cast("Ended | None", traced.command(call.verb.name, text, *given))
 
 
 async def _admitted(call: Call) -> Reply:

@@ -237,6 +237,11 @@ def told(one: Settle, result: Settled) -> dict[str, Any]:
     return {"queue": one.queue, "id": one.id} | _outcome(one.queue, result)
 
 
+def refused(queue: str, result: Settled) -> PresqueError | None:
+    """Why a lease could not be settled; None if it was."""
+    return None if result.status == 200 else refusal(result.status, queue)
+
+
 def _outcome(queue: str, result: Settled) -> dict[str, Any]:
     if result.status == 200 and result.moment is None:
         return {"status": 200, "state": result.state}

@@ -16,15 +16,17 @@ import msgspec
 from presque import codec
 from presque.commands.call import Call, Service
 from presque.commands.carrying import carry_out
+from presque.commands.trace_context import trace_context
 from presque.commands.who import ANYBODY, Who
 from presque.errors import AnswerTooLarge, CallerError, OurFault, PresqueError, Refused, nearest, shown
 from presque.fields import check_together, read_values
-from presque.verbs import COMMANDS
+from presque.verbs import COMMANDS, VERBS
 from presque.verbs.bounds import COMMANDS_MOST
 from presque.verbs.verb import Verb
 
 log = logging.getLogger("presque.commands")
 
+OF_A_TRACE = {name: VERBS["push"].fields[name] for name in ("traceparent", "tracestate")}
 REF_MOST = 256
 ANSWER_BYTES = 4 * 1024 * 1024
 
@@ -122,9 +124,21 @@ def read(asker: Asker, text: bytes) -> Message:
             verb = asker.commands[other]
     ref = bytes(given.pop("ref", b""))
     check_ref(ref)
+    trace = None if "traceparent" in verb.members else _trace_of(given)
     fields = fields_of(verb, given, asker.queues)
     body = codec.encode(given) if verb.body == "raw" else b""
-    return Message(Call(asker.service, verb, fields, body, asker.worker, asker.who, asker.source), ref)
+    call = Call(asker.service, verb, fields, body, asker.worker, asker.who, asker.source, trace=trace)
+    return Message(call, ref)
+
+
+def _trace_of(given: dict[str, Any]) -> tuple[str, str | None] | None:
+    """The `traceparent` and `tracestate` of a command that itself has no such fields. Both are taken out."""
+    if "traceparent" not in given and "tracestate" not in given:
+        return None
+    members = {name: given.pop(name) for name in tuple(OF_A_TRACE) if name in given}
+    found = read_values(OF_A_TRACE, {name: codec.decode(bytes(raw)) for name, raw in members.items()})
+    parent, state = trace_context(found)
+    return None if parent is None else (parent, state)
 
 
 def fields_of(verb: Verb, given: Mapping[str, Any], queues: str | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Names follow OpenTelemetry's semantic conventions for messaging, those of the se
 
     push mail          PRODUCER, around the request that pushes; its context is the job's `traceparent`
     POST /q/{queue}    SERVER, made by the server for a request that bears a sampled `traceparent`
-    command push       SERVER, the same for a push that is a command (WebSocket, `POST /queue`, XMPP)
+    command lease      SERVER, the same for a command (WebSocket, `POST /queue`, XMPP)
     process mail       CONSUMER, one for each attempt; a child of the job's `traceparent`, and linked to it
 """
 
@@ -179,25 +179,29 @@ def served(name: str, parent: SpanContext, about: Mapping[str, Any], status: int
     span.end(now)
 
 
-@contextmanager
-def commanded(verb: str, queue: str, traceparent: str, tracestate: str | None) -> Iterator[None]:
-    """A span around a push that is not a request of its own, if its `traceparent` is sampled."""
+def command(
+    verb: str, queue: str | None, traceparent: str, tracestate: str | None
+) -> Callable[[PresqueError | None], None] | None:
+    """Begin the span of a command, which is not a request of its own, if its `traceparent` is sampled. What
+    is returned ends the span, with the error if there was one."""
     parent = context_of(traceparent, tracestate)
     if parent is None or not parent.trace_flags.sampled:
-        yield
-        return
+        return None
     span = _tracer().start_span(
         f"command {verb}",
         context=_child_of(parent),
         kind=SpanKind.SERVER,
-        attributes={"presque.verb": verb, "messaging.destination.name": queue},
+        attributes={
+            "presque.verb": verb,
+            **({} if queue is None else {"messaging.destination.name": queue}),
+        },
     )
-    try:
-        yield
-    except PresqueError as error:
-        span.set_attribute("error.type", error.code)
+
+    def end(error: PresqueError | None) -> None:
+        if error is not None:
+            span.set_attribute("error.type", error.code)
         if isinstance(error, OurFault):
             span.set_status(_FAILED, str(error))
-        raise
-    finally:
         span.end()
+
+    return end

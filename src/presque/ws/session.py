@@ -16,7 +16,7 @@ import msgspec
 
 from presque import codec
 from presque.commands import jobs, leases, messages
-from presque.commands.carrying import admit, carry_out
+from presque.commands.carrying import BROKEN, Ended, admit, begun, carry_out, untraced
 from presque.commands.consuming import Consumer
 from presque.commands.messages import Asker, Message
 from presque.commands.who import NOBODY
@@ -184,27 +184,39 @@ class Session:
     async def _lease(self, message: Message, text: bytes) -> None:
         """Grant credits, or listen."""
         call = message.call
+        end = begun(call) or untraced
         try:
             call.fields = admit(call.service, call.verb, call.who, call.fields)
             asked = leases.lease_ask(call.fields, None)
             told = await self._consumer.listen_or_grant(call.queues, asked.count, asked.ms)
         except PresqueError as error:
+            end(error)
             self._refuse(text, error)
         except Exception:  # noqa: BLE001  (the last resort)
+            end(BROKEN)
             self._send(messages.broken(text))
         else:
+            end(None)
             self._send(messages.with_ref(codec.encode(told), message.ref))
 
     # --- settling -------------------------------------------------------------------------------
 
     def _settle(self, message: Message, size: int) -> None:
         call = message.call
-        admit(call.service, call.verb, call.who, call.fields)
-        lease = leases.settle_of(call.verb.name, call.fields)
-        self._consumer.settle(lease, functools.partial(self._settled, lease, message.ref, size))
+        end = begun(call) or untraced
+        try:
+            admit(call.service, call.verb, call.who, call.fields)
+            lease = leases.settle_of(call.verb.name, call.fields)
+        except PresqueError as error:
+            end(error)
+            raise
+        self._consumer.settle(lease, functools.partial(self._settled, lease, message.ref, size, end))
 
-    def _settled(self, lease: Settle, ref: bytes, size: int, result: Settled | PresqueError) -> None:
+    def _settled(
+        self, lease: Settle, ref: bytes, size: int, end: Ended, result: Settled | PresqueError
+    ) -> None:
         self._free(size)
+        end(result if isinstance(result, PresqueError) else leases.refused(lease.queue, result))
         if isinstance(result, PresqueError):
             told = {"queue": lease.queue, "id": lease.id, "error": str(result), "code": result.code}
             self._send(messages.with_ref(codec.encode(told), ref))

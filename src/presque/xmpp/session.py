@@ -22,7 +22,7 @@ from typing import Any
 from presque import codec
 from presque.commands import leases, messages
 from presque.commands.call import Call, Service
-from presque.commands.carrying import admit, carry_out, decide
+from presque.commands.carrying import Ended, admit, begun, carry_out, decide, untraced
 from presque.commands.messages import Asker, Message
 from presque.errors import (
     BodyTooLarge,
@@ -450,8 +450,13 @@ class Session:
             message = messages.read(asker, said)
             verb = message.call.verb
             if verb.name in words.OF_A_JOB_HELD:
-                answer = functools.partial(self._settled, stanza, message)
-                self._settle(sender, message.call.who, verb, message.call.fields, answer)
+                end = begun(message.call) or untraced
+                answer = functools.partial(self._settled, stanza, message, end)
+                try:
+                    self._settle(sender, message.call.who, verb, message.call.fields, answer)
+                except PresqueError as error:
+                    end(error)
+                    raise
             elif verb in OF_A_CONNECTION:
                 self._keep(stanza, self._here_by_message(stanza, message, said))
             else:
@@ -485,11 +490,14 @@ class Session:
             self._receipt(stanza)
 
     async def _here_by_message(self, stanza: Element, message: Message, said: bytes) -> None:
+        end = begun(message.call) or untraced
         try:
             told = await self._here(stanza, message.call.who, message.call.verb, message.call.fields)
         except PresqueError as error:
+            end(error)
             self._answer_refused(stanza, said, error)
         else:
+            end(None)
             self._answer(stanza, messages.with_ref(codec.encode(told), message.ref))
 
     async def _here(self, stanza: Element, who: Any, verb: Verb, fields: Any) -> dict[str, Any]:
@@ -528,8 +536,9 @@ class Session:
             self._service.engine.settle(lease, answer)
 
     def _settled(
-        self, stanza: Element, message: Message, lease: Settle, result: Settled | PresqueError
+        self, stanza: Element, message: Message, end: Ended, lease: Settle, result: Settled | PresqueError
     ) -> None:
+        end(result if isinstance(result, PresqueError) else leases.refused(lease.queue, result))
         if isinstance(result, PresqueError):
             told = {"queue": lease.queue, "id": lease.id, "error": str(result), "code": result.code}
             self._answer(stanza, messages.with_ref(codec.encode(told), message.ref))
