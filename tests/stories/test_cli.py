@@ -17,6 +17,7 @@ from uuid import uuid4
 import pytest
 
 from presque.cli.main import COMMANDS, presque
+from tests import rig
 
 Result = subprocess.CompletedProcess[str]
 
@@ -229,6 +230,18 @@ def test_an_open_door_is_refused_as_a_wrong_setting() -> None:
     )
     assert "store.away" not in said.stderr
     assert run("config", "check", PRESQUE_HOST="0.0.0.0", PRESQUE_INSECURE="1").returncode == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_nothing_is_run_that_lies_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str
+) -> None:
+    for name in ("uvloop", "msgspec", "signal"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('somebody else was run')\n")
+    monkeypatch.chdir(tmp_path)
+    installed = ("-P", "-m", "presque")  # as the command `presque` does
+    with rig.server("--memory", "--workers", workers, program=installed) as server:
+        assert server.ask("GET", "/status/").status == 200
 
 
 def test_an_address_that_cannot_be_had_is_answered_with_what_to_change() -> None:

@@ -80,7 +80,7 @@ class Fleet:
         """Run one process, and another in its place whenever it dies."""
         while True:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "presque.server",
+                sys.executable, "-P", "-m", "presque.server",  # -P: nothing from the working directory
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
                 pass_fds=[self._listener.fileno(), self._board.fd], start_new_session=True,
             )  # fmt: skip
