@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import ClassVar
 
 
@@ -327,6 +326,8 @@ class NoToken(SetupError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Finish the sentence about an unknown `name`: the known name that looks most like it, or all of them."""
+    from difflib import get_close_matches  # a start need not wait for it
+
     names = sorted(known)
     close = get_close_matches(name, names, n=1)
     if close:

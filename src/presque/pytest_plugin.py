@@ -1,4 +1,4 @@
-"""A plugin for pytest: a throw-away server for tests. It does nothing until a test asks for its fixtures.
+"""A plugin for pytest: a throw-away server for tests. It does nothing where no test asks for its fixtures.
 
     def test_whoever_signs_up_gets_a_letter(presque):
         sign_up("ana")
@@ -8,16 +8,15 @@
         assert letter.state == "done"
 
 Whoever runs pytest has this module imported, so it imports nothing but pytest and the standard library. What
-the fixtures need comes with the first test that uses them.
+the fixtures need comes with the first test that uses them. The server takes about 0.1 s to start, and does so
+while the tests are collected (bench/throw_away.py).
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -33,28 +32,21 @@ if TYPE_CHECKING:
 
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 15.0
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+POLL_S = 0.002
+_asks = re.compile(rb"\bdef \w+\((?:[^)]*,)?\s*presque(?:_server)?\s*[,:)]").search
 _ready = re.compile(r"answers at (\S+)").search
 
 
 @pytest.fixture(scope="session")
-def presque_server() -> Iterator[str]:
+def presque_server(pytestconfig: pytest.Config) -> Iterator[str]:
     """The URL of a server that keeps nothing and has a clock that can be moved. All tests of this process
     share it; each process of pytest-xdist has its own."""
-    with tempfile.TemporaryDirectory(prefix="presque-") as directory:
-        output = Path(directory) / "output"
-        process = _started(output)
+    server = pytestconfig.stash[_SERVER]
+    server.begin()
+    import presque.testing  # noqa: F401  (what tests use of it next, while the server starts)
 
-        try:
-            yield _url(process, output)
-        finally:
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_WITHIN_S)
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+    yield server.url()
+    server.end()
 
 
 @pytest.fixture
@@ -70,33 +62,105 @@ def presque(presque_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pr
         yield found
 
 
-def _started(output: Path) -> subprocess.Popen[bytes]:
-    own = {name: value for name, value in os.environ.items() if not name.startswith("PRESQUE_")}
-    with output.open("wb") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", "presque.server.throw_away"],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=own,
-            start_new_session=True,  # a Ctrl-C is for pytest, which ends the server when its tests are over
-            preexec_fn=_die_with_us if _libc is not None else None,
+class _Server:
+    """The process of the server, from when it is known that a test wants it until all tests are over."""
+
+    def __init__(self) -> None:
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def _output(self) -> Path:
+        assert self._directory is not None
+        return Path(self._directory.name) / "output"
+
+    def begin(self) -> None:
+        """Start it, unless it was started before. Nobody waits for it here."""
+        if self._process is not None:
+            return
+        own = {name: value for name, value in os.environ.items() if not name.startswith("PRESQUE_")}
+        self._directory = self._directory or tempfile.TemporaryDirectory(prefix="presque-")
+        with self._output.open("wb") as file:
+            self._process = subprocess.Popen(
+                # -P: a file of the project may be called like something that the server imports
+                [sys.executable, "-P", "-m", "presque.server.throw_away", str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=own,
+                start_new_session=True,  # a Ctrl-C is for pytest, which ends the server after its tests
+            )
+
+    def url(self) -> str:
+        """Where it answers, once it does."""
+        assert self._process is not None
+        until = time.monotonic() + READY_WITHIN_S
+        while time.monotonic() < until:
+            running = self._process.poll() is None
+            said = self._output.read_text("utf-8", "replace")
+            if found := _ready(said):
+                return found[1]
+            if not running:
+                break
+            time.sleep(POLL_S)
+        hint = "; install it with `pip install presque`" if "No module named presque" in said else ""
+        pytest.fail(
+            f"the server of the fixture `presque` did not start{hint}:\n{said.strip()}", pytrace=False
         )
 
+    def end(self) -> None:
+        """End it, if it was started."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_WITHIN_S)
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        if self._directory is not None:
+            self._directory.cleanup()
+            self._directory = None
 
-def _die_with_us() -> None:
-    """Have the server end when pytest is killed (Linux)."""
-    assert _libc is not None
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+_SERVER = pytest.StashKey[_Server]()
 
 
-def _url(process: subprocess.Popen[bytes], output: Path) -> str:
-    """Where the server answers, once it does."""
-    until = time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < until and process.poll() is None:
-        if found := _ready(output.read_text("utf-8", "replace")):
-            return found[1]
-        time.sleep(0.005)
-    said = output.read_text("utf-8", "replace").strip()
-    hint = "; install it with `pip install presque`" if "No module named presque" in said else ""
-    pytest.fail(f"the server of the fixture `presque` did not start{hint}:\n{said}", pytrace=False)
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the server of this run where the hooks and the fixture find it."""
+    config.stash[_SERVER] = _Server()
+
+
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Let the server start while a module is imported whose text says that its tests want it."""
+    if isinstance(collector, pytest.Module):
+        with contextlib.suppress(OSError):
+            if _asks(collector.path.read_bytes()):
+                _begin(collector.config)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let it start as soon as a test is found that wants it."""
+    if _wants(item):
+        _begin(item.config)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """End it again if no test wants it after all, as with `-k`."""
+    if not any(map(_wants, session.items)):
+        session.config.stash[_SERVER].end()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave no server behind, whatever became of the tests."""
+    config.stash[_SERVER].end()
+
+
+def _begin(config: pytest.Config) -> None:
+    if not config.getoption("collectonly"):
+        with contextlib.suppress(OSError):  # the fixture tries again, and says why
+            config.stash[_SERVER].begin()
+
+
+def _wants(item: pytest.Item) -> bool:
+    return "presque_server" in getattr(item, "fixturenames", ())

@@ -28,12 +28,13 @@ from calendar import monthrange
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
-from zoneinfo import ZoneInfo
-
-from cronsim import CronSim, CronSimError
+from typing import TYPE_CHECKING
 
 from presque.errors import CallerError, shown
 from presque.verbs.bounds import SCHEDULE_MOST, ZONE_MOST
+
+if TYPE_CHECKING:
+    from cronsim import CronSim
 
 ALIASES = {
     "@hourly": "0 * * * *",
@@ -390,6 +391,8 @@ def _interval(text: str) -> tuple[int, tuple[int, str] | None]:
 
 
 def _read(expression: str, text: str) -> CronSim:
+    from cronsim import CronSim, CronSimError  # a start need not wait for it
+
     known = (
         "five fields of cron, six with seconds in front, @hourly, @daily, @weekly, @monthly, @yearly, "
         "or `@every 5m`"
@@ -407,6 +410,8 @@ def _read(expression: str, text: str) -> CronSim:
 def _clock(name: str) -> _Clock:
     if name == "UTC":  # known without a database, too
         return _Clock(UTC)
+    from zoneinfo import ZoneInfo  # a start need not wait for it
+
     try:
         if len(name) <= ZONE_MOST:
             return _Clock(ZoneInfo(name))

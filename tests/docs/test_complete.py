@@ -247,6 +247,13 @@ LOADED_LATER = {
     ("presque.cli.serve", "presque.server.serving"),  # others start without the libraries of the server
     ("presque.cli.xmpp", "presque.server.serving"),
     ("presque.server.serving", "presque.server.server"),  # while the store starts, a process of its own
+    ("presque.server.throw_away", "presque.server.serving"),  # for the same reason
+    ("presque.server.throw_away", "presque.config.loading"),
+    ("presque.server.throw_away", "presque.config.settings"),
+    ("presque.server.throw_away", "presque.log"),
+    # a start need not wait for what is seldom asked for
+    ("presque.server.server", "presque.dashboard.pages"),
+    ("presque.http.routes", "presque.openapi"),
     ("presque.server.server", "presque.xmpp.component"),  # its library is an extra
     # OpenTelemetry is an extra, too
     ("presque.server.server", "presque.http.traced"),

@@ -160,6 +160,9 @@ def test_it_is_quick(presque):
 """
 
 
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+
+
 def run(directory: Path, tests: str, *flags: str, **environment: str) -> str:
     """What pytest says of a file of tests."""
     (directory / "test_it.py").write_text(tests)
@@ -205,17 +208,99 @@ def test_nothing():
     assert "1 passed" in run(tmp_path, tests)
 
 
+def test_a_project_may_call_its_files_as_it_likes(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    for name in ("uvloop", "msgspec", "signal"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not for the server')\n")
+    (tmp_path / "tests" / "test_it.py").write_text("def test_it(presque): pass\n")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],  # as `pytest tests`
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "1 passed" in done.stdout, done.stdout
+
+
 def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
-    tests = """
-import presque.pytest_plugin
-
-presque.pytest_plugin.sys = type("sys", (), {"executable": "/bin/false", "platform": "linux"})
-
-def test_it(presque):
-    pass
-"""
-    said = run(tmp_path, tests)
+    (tmp_path / "conftest.py").write_text("import sys\n\nsys.executable = '/bin/false'\n")
+    said = run(tmp_path, "def test_it(presque): pass\n")
     assert "the server of the fixture `presque` did not start" in said
+
+
+SERVERS = """
+import os
+
+import presque
+import pytest
+
+from tests import rig
+
+
+def servers():
+    mark = "PLUGIN_TEST=" + os.environ["PLUGIN_TEST"]
+    return [one for one in rig.processes_with(mark) if "presque.server.throw_away" in one]
+"""
+
+
+def run_with_servers(directory: Path, tests: str, *flags: str) -> str:
+    """What pytest says of tests that look at which servers run. None is left when it has ended."""
+    mark = uuid4().hex
+    environment = {"PLUGIN_TEST": mark, "PYTHONPATH": str(Path(__file__).parents[2])}
+    said = run(directory, f"{SERVERS}\n\n{tests}\n", *flags, **environment)
+    assert not rig.processes_with(f"PLUGIN_TEST={mark}")
+    return said
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    "asks",
+    [
+        "def test_later(presque): assert servers()",
+        "def test_later(tmp_path,\n        presque_server: str): assert servers()",
+        "@pytest.mark.usefixtures('presque')\ndef test_later(): assert servers()",
+        "@pytest.fixture\ndef shop(presque): pass\ndef test_later(shop): assert servers()",
+        "@pytest.fixture\ndef shop(tmp_path, *, presque): pass\ndef test_later(shop): assert servers()",
+    ],
+)
+def test_the_server_starts_before_its_first_test(tmp_path: Path, asks: str) -> None:
+    said = run_with_servers(tmp_path, f"def test_first(): assert servers()\n{asks}")
+    assert "2 passed" in said, said
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    ("tests", "flags", "expected"),
+    [
+        (
+            "def test_first(): assert not servers()\ndef test_later(presque): pass",
+            ("-k", "first"),
+            "1 passed",
+        ),
+        ("def call(presque): pass\ndef test_first(): assert not servers()", (), "1 passed"),
+        ("def test_first(presque_url=None): assert not servers()", (), "1 passed"),
+        ("def call(client: presque.Client): pass\ndef test_first(): assert not servers()", (), "1 passed"),
+        ("def test_first(presque): pass", ("--collect-only",), "1 test collected"),
+        ("def test_first(presque): pass\nraise RuntimeError('broken')", (), "RuntimeError: broken"),
+    ],
+)
+def test_no_server_runs_that_no_test_wants(
+    tmp_path: Path, tests: str, flags: tuple[str, ...], expected: str
+) -> None:
+    said = run_with_servers(tmp_path, tests, *flags)
+    assert expected in said, said
+
+
+def test_a_fixture_that_is_asked_for_by_name_has_a_server_too(tmp_path: Path) -> None:
+    tests = """
+def test_it(request):
+    presque = request.getfixturevalue("presque")
+    presque.client.push("q", 1)
+    assert len(presque.pushed()) == 1
+"""
+    assert "1 passed" in run(tmp_path, tests)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: the kernel tells the server")

@@ -7,6 +7,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from presque.errors import CallerError
+from presque.http import door as doors
 from presque.http.answers import Answer
 from presque.http.connection import NEXT, Connection, Plan, State, Upload
 from presque.http.door import Door
@@ -381,3 +383,10 @@ async def test_after_a_body_that_had_to_wait_the_next_request_is_read(chunked: b
     await client.answered()
     assert client.wire.statuses() == [201]
     assert client.wire.reading
+
+
+@pytest.mark.parametrize(
+    "at", [0.0, 951_782_399.9, 951_868_800, 1_796_000_000, 4_102_444_799, *range(0, 2**31, 2**27)]
+)
+def test_the_date_of_an_answer_is_written_as_http_writes_dates(at: float) -> None:
+    assert doors._date(at).decode() == formatdate(at, usegmt=True)

@@ -135,7 +135,7 @@ def test_utc_needs_no_database_of_time_zones(monkeypatch: pytest.MonkeyPatch) ->
     def unknown(key: str) -> ZoneInfo:
         raise ZoneInfoNotFoundError(key)
 
-    monkeypatch.setattr("presque.schedule.ZoneInfo", unknown)
+    monkeypatch.setattr("zoneinfo.ZoneInfo", unknown)
     assert Schedule("@daily", "UTC").next(0) == [DAY_MS]
     with pytest.raises(CallerError, match="timezone"):
         Schedule("@daily", "Antarctica/Troll")

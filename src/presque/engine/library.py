@@ -6,7 +6,7 @@ and of each function, so an old and a new presque can share one store during an 
 
 from __future__ import annotations
 
-from importlib.resources import files
+from pathlib import Path
 
 from presque.store.greeting import Functions
 
@@ -48,7 +48,7 @@ _TEST_CLOCK = "clock"  # the file that is there only for a server with a clock t
 
 def source(*, test_clock: bool = False) -> str:
     """The text to give to FUNCTION LOAD."""
-    folder = files("presque.engine") / "lua"
+    folder = Path(__file__).with_name("lua")
     names = (*_FILES, _TEST_CLOCK) if test_clock else _FILES
     parts = {name: (folder / f"{name}.lua").read_text("utf-8") for name in names}
     for name in parts.keys() & set(_ENCLOSED):

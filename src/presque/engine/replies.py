@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from presque.engine.quotas import full_of
 from presque.engine.records import (
@@ -54,8 +53,7 @@ def refusal(word: bytes) -> PresqueError:
     return REFUSALS[word] if word in REFUSALS else full_of(word.decode())
 
 
-@dataclass(frozen=True, slots=True)
-class Taken(Generic[J]):
+class Taken(NamedTuple, Generic[J]):
     """The answer of one call that hands out jobs: of `fetch`, or of `lease`.
 
     `due_ms` tells for some queues in how many milliseconds their next job is due; `more` that another call

@@ -15,7 +15,6 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from email.utils import formatdate
 from typing import Any, Protocol
 
 from presque.config.settings import LimitSettings
@@ -200,7 +199,7 @@ class Door:
 
     def _date_answers(self) -> None:
         """What the answers of the next second begin with."""
-        self.date = b"Date: %b\r\n%b" % (formatdate(time.time(), usegmt=True).encode(), self.mark)
+        self.date = b"Date: %b\r\n%b" % (_date(time.time()), self.mark)
         kind = b"Content-Type: application/json\r\n"
         self.created = answers.start(201, self.date) + kind
         self.ok = answers.start(200, self.date) + kind + answers.NO_STORE
@@ -268,3 +267,14 @@ class Door:
 
 def _tell_turned_away(reason: str, address: str, count: int) -> None:
     log.warning("server.turned_away reason=%s address=%s count=%d", reason, address, count)
+
+
+def _date(at: float) -> bytes:
+    """A moment as HTTP writes it. The library for e-mail does it, too, and takes 3 ms to import."""
+    of = time.gmtime(at)
+    day, month = _DAYS[of.tm_wday], _MONTHS[of.tm_mon - 1]
+    return time.strftime(f"{day}, %d {month} %Y %H:%M:%S GMT", of).encode()
+
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

@@ -12,9 +12,7 @@ of those functions has its last resort.
 from __future__ import annotations
 
 import functools
-import html
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -78,13 +76,12 @@ class Push(msgspec.Struct, frozen=True):
             connection.broken()
 
 
-@dataclass(frozen=True)
 class PushLines(Upload):
     """POST /qb/{queue} with lines of JSON (NDJSON), any number of them."""
 
-    request: Request
-    line_most: int
-    common: bool = True
+    def __init__(self, request: Request, line_most: int) -> None:
+        self.request = request
+        self.line_most = line_most
 
     async def receive(self, connection: Connection, parts: Parts) -> None:
         request = self.request
@@ -168,10 +165,12 @@ class Browsed(msgspec.Struct, frozen=True):
             text = f"a browser that opens this address would take a job; {self.look} shows without taking"
             connection.answer(Answer(codec.encode({"error": text}) + b"\n", 403, headers))
             return
+        from html import escape  # a start need not wait for it
+
         page = (
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>presque</title>'
             "<p>Nothing was taken. A program that asks for this address takes a job off the queue for good, "
-            f'so a browser does not get it. <a href="{html.escape(self.look)}">Look without taking.</a>\n'
+            f'so a browser does not get it. <a href="{escape(self.look)}">Look without taking.</a>\n'
         )
         headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
         connection.answer(Answer(page.encode(), 403, headers, "text/html; charset=utf-8"))

@@ -11,7 +11,6 @@ import functools
 import re
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
-from difflib import get_close_matches
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -36,7 +35,6 @@ from presque.http.head import Head
 from presque.http.problems import MethodNotAllowed, NoName, NoRoute
 from presque.http.proxies import Client
 from presque.http.request import Request
-from presque.openapi import document
 from presque.verbs import VERBS
 from presque.verbs.bounds import WAIT_MOST
 from presque.verbs.verb import Verb
@@ -123,7 +121,7 @@ class Planner:
         self,
         service: Service,
         gate: Gate,
-        pages: Mapping[str, Page],
+        pages: Callable[[], Mapping[str, Page]],
         max_body: int,
         upgrade: Upgrade | None = None,
     ) -> None:
@@ -141,9 +139,10 @@ class Planner:
         allowed = self._gate.preflight(head.method, head.headers)
         if allowed is not None:
             return Allowed(allowed)
-        page = self._pages.get(head.path)
-        if page is not None:
-            return _of_page(page.under(client.prefix), head)
+        if head.path == "/" or head.path.startswith("/static/"):
+            page = self._pages().get(head.path)
+            if page is not None:
+                return _of_page(page.under(client.prefix), head)
         raw = head.path.split("/")
         query: Mapping[str, str] = heads.fields(head.query)
         credentials.refuse_in_query(query)
@@ -311,6 +310,8 @@ async def _logout(client: Client, request: Request, _body: bytes, _source: str) 
 
 @functools.cache
 def _openapi() -> bytes:
+    from presque.openapi import document  # a start need not wait for it
+
     return codec.encode(document()) + b"\n"
 
 
@@ -352,6 +353,8 @@ def _find(head: Head, raw: list[str], query: Mapping[str, str]) -> tuple[Verb, d
 
 def _meant(node: _Node, raw: list[str], at: int) -> str | None:
     """The path with the known word that looks most like its part `at`, if one does."""
+    from difflib import get_close_matches  # a start need not wait for it
+
     close = get_close_matches(raw[at].lower(), node.fixed, n=1)
     return "/".join([*raw[:at], close[0], *raw[at + 1 :]])[:200] if close else None
 

@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_network
 from typing import Any, Protocol, Self
 
@@ -20,7 +20,6 @@ from presque.commands.times import moment
 from presque.commands.who import Guard
 from presque.config import settings as config
 from presque.config.settings import Settings, XmppSettings
-from presque.dashboard.pages import pages
 from presque.engine.engine import Engine
 from presque.engine.namespaces import Namespaces
 from presque.errors import SetupError
@@ -29,7 +28,7 @@ from presque.http.connection import Connection
 from presque.http.door import Door
 from presque.http.gate import Gate
 from presque.http.proxies import Proxies
-from presque.http.routes import Planner
+from presque.http.routes import Page, Planner
 from presque.http.secured import Secured
 from presque.http.starting import Starting
 from presque.http.tallies import Tally
@@ -165,7 +164,7 @@ class Server:
         settings = self.settings
         gate = Gate.of((*settings.hosts, settings.host), settings.origins)
         sockets = Sockets(service, settings.max_body)
-        planner = Planner(service, gate, pages(), settings.max_body, sockets.accept)
+        planner = Planner(service, gate, _pages, settings.max_body, sockets.accept)
         proxies = Proxies(map(ip_network, settings.proxies))
         self._door = Door(planner, settings.max_body, settings.limits, proxies, service.audit.refused)
         if settings.traces:
@@ -279,6 +278,13 @@ def component(service: Service, settings: XmppSettings) -> Component:
             "XMPP needs the library slixmpp: install it with pip install 'presque[xmpp]'"
         ) from None
     return Component(service, settings)
+
+
+@functools.cache
+def _pages() -> Mapping[str, Page]:
+    from presque.dashboard.pages import pages  # a start need not wait for it
+
+    return pages()
 
 
 class Component(Protocol):

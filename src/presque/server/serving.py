@@ -11,14 +11,12 @@ import contextlib
 import errno
 import gc
 import logging
-import os
 import resource
-import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import uvloop
 
@@ -35,14 +33,13 @@ from presque.server import BACKLOG, supervisor
 from presque.server.about import first_screen, settings_said
 from presque.server.board import Board
 from presque.server.fleet import Fleet, Told
+from presque.server.stopping import stop_signal, unless
 from presque.store.address import Address
 from presque.store.backup import running_at
 from presque.store.data_files import Cut
-from presque.store.embedded import EmbeddedSettings, EmbeddedStore
+from presque.store.embedded import EmbeddedSettings, Started, running
 
 log = logging.getLogger("presque.server")
-
-T = TypeVar("T")
 
 
 def run(found: Loaded) -> int:
@@ -55,35 +52,40 @@ def run(found: Loaded) -> int:
         traces.set_up("presque")
     if found.settings.tls is not None:
         context_of(found.settings.tls)
-    _allow_many_connections()
     return uvloop.run(_run(found))
 
 
 async def _run(found: Loaded) -> int:
-    settings, said = found.settings, settings_said(found)
     stop = stop_signal()
-    with listen(settings) as listener:
-        async with store(settings) as starting:
-            gc.disable()  # what is imported stays: looking through it is a tenth of a start
-            from presque.server.server import Meanwhile, Server  # the larger part, while the store starts
-
-            gc.enable()
-
-            async with Meanwhile(settings, listener) as meanwhile:
-                address, cuts = await starting
-                server: Server | Fleet
-                if settings.workers == 1:
-                    server = Server(settings, address, listener, said)
-                else:
-                    server = Fleet(settings, address, listener, said)
-                about = await unless(stop, server.start())
-                await meanwhile.end()
-            if about is not None:
-                _tell_start(settings, listener, about, found.file, cuts)
-                supervisor.tell("READY=1")
-            await _serve_until(stop, server.stop)
+    with listen(found.settings) as listener:
+        async with store(found.settings) as starting:
+            await serve(found, listener, starting, stop)
     log.info("server.stopped")
     return 0
+
+
+async def serve(found: Loaded, listener: socket.socket, starting: Started, stop: asyncio.Event) -> None:
+    """Serve on this socket until `stop`, on the store that is `starting`. Raises `SetupError`."""
+    settings, said = found.settings, settings_said(found)
+    gc.disable()
+    from presque.server.server import Meanwhile, Server  # the larger part, while the store starts
+
+    gc.freeze()  # what is imported stays: looking through it is a tenth of a start
+    gc.enable()
+    _allow_many_connections()
+    async with Meanwhile(settings, listener) as meanwhile:
+        address, cuts = await starting
+        server: Server | Fleet
+        if settings.workers == 1:
+            server = Server(settings, address, listener, said)
+        else:
+            server = Fleet(settings, address, listener, said)
+        about = await unless(stop, server.start())
+        await meanwhile.end()
+    if about is not None:
+        _tell_start(settings, listener, about, found.file, cuts)
+        supervisor.tell("READY=1")
+    await _serve_until(stop, server.stop)
 
 
 def run_xmpp(settings: Settings) -> int:
@@ -179,38 +181,24 @@ def _tell_start(
 
 
 @contextlib.asynccontextmanager
-async def store(settings: Settings) -> AsyncIterator[asyncio.Task[tuple[Address, Sequence[Cut]]]]:
+async def store(settings: Settings) -> AsyncIterator[Started]:
     """What brings the address of the store to use, and what had to be cut off its data; while inside, our own
     one runs if none other was named. It is a process of its own, and has been started when this begins."""
-    embedded: EmbeddedStore | None = None
-    if settings.redis is None:
-        embedded = EmbeddedStore(
-            EmbeddedSettings(
-                directory=config.data_directory(settings),
-                layout=library.LAYOUT,
-                fsync=settings.fsync,
-                maxmemory=settings.maxmemory,
-                min_free_disk=settings.min_free_disk,
-                binary=settings.valkey_bin,
-            )
-        )
-    starting = asyncio.create_task(_started(settings, embedded))
-    await asyncio.sleep(0)  # lets it begin
-    try:
+    if settings.redis is not None:
+        theirs: Started = asyncio.get_running_loop().create_future()
+        theirs.set_result((address_of(settings.redis), ()))
+        yield theirs
+        return
+    embedded = EmbeddedSettings(
+        directory=config.data_directory(settings),
+        layout=library.LAYOUT,
+        fsync=settings.fsync,
+        maxmemory=settings.maxmemory,
+        min_free_disk=settings.min_free_disk,
+        binary=settings.valkey_bin,
+    )
+    async with running(embedded) as starting:
         yield starting
-    finally:
-        starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
-        if embedded is not None:
-            await embedded.stop()
-
-
-async def _started(settings: Settings, embedded: EmbeddedStore | None) -> tuple[Address, Sequence[Cut]]:
-    if embedded is None:
-        assert settings.redis is not None
-        return address_of(settings.redis), ()
-    await embedded.start()
-    return Address(unix=str(embedded.socket)), embedded.cuts
 
 
 @contextlib.asynccontextmanager
@@ -278,34 +266,6 @@ _REMEDIES = {
 def _authority(host: str, port: int) -> str:
     """Host and port as a URL has them."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def stop_signal() -> asyncio.Event:
-    """Set by the first TERM or INT, to stop politely. The second one ends the process at once."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def asked(number: int) -> None:
-        if stop.is_set():
-            os._exit(128 + number)  # our own store follows by itself, cleanly: it gets a TERM when we die
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked, number)
-    return stop
-
-
-async def unless(stop: asyncio.Event, starting: Coroutine[Any, Any, T]) -> T | None:
-    """What `starting` brings; None, and it is cancelled, if `stop` is asked for before."""
-    start, asked = asyncio.create_task(starting), asyncio.create_task(stop.wait())
-    await asyncio.wait((start, asked), return_when=asyncio.FIRST_COMPLETED)
-    asked.cancel()
-    if start.done():
-        return start.result()
-    start.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await start
-    return None
 
 
 def _allow_many_connections() -> None:

@@ -28,7 +28,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -36,6 +36,7 @@ import hiredis
 import msgspec
 
 from presque.errors import SetupError
+from presque.store.address import Address
 from presque.store.asking import Call, connected, is_busy
 from presque.store.data_files import Cut, Note, check, mend_end, read_note, sizes, write_note
 from presque.store.directory import (
@@ -182,6 +183,8 @@ class EmbeddedStore:
         self._watcher = self._noter = self._disk_watcher = self._pinger = None
         process = self._process
         if process is not None and process.poll() is None:
+            if self.settings.directory is None:
+                process.kill()  # it has nothing to write, and hears of a TERM only ten times a second
             if not await _end(process):
                 log.info("store.stopped pid=%d", process.pid)
             if self._version and process.returncode == 0:
@@ -364,12 +367,12 @@ class EmbeddedStore:
         """Wait until the store answers and is not LOADING. Raises `SetupError` if it dies first."""
         async with _telling(lambda: log.info("store.loading pid=%d", process.pid)):
             while process.poll() is None:
+                await asyncio.sleep(POLL_S)  # it never listens at once
                 with contextlib.suppress(OSError):
                     async with connected(self.socket) as call:
                         if not is_busy(await call("PING")):
                             self._version = _version(await call("INFO server"))
                             return
-                await asyncio.sleep(POLL_S)
         said = last_lines(log_file, self._said_before)
         for hint, error in _REFUSALS.items():
             if hint in said:
@@ -417,6 +420,30 @@ class EmbeddedStore:
         if self._private is not None:
             shutil.rmtree(self._private, ignore_errors=True)
             self._private = None
+
+
+Started = asyncio.Future[tuple[Address, Sequence[Cut]]]
+"""Brings the address of a store once it answers, and what had to be cut off its data."""
+
+
+@contextlib.asynccontextmanager
+async def running(settings: EmbeddedSettings) -> AsyncIterator[Started]:
+    """A store that runs while inside. Its process has been started when this begins. Raises `SetupError`
+    where `Started` is awaited, if it cannot start."""
+    store = EmbeddedStore(settings)
+    starting = asyncio.create_task(_started(store))
+    await asyncio.sleep(0)  # lets it begin
+    try:
+        yield starting
+    finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await store.stop()
+
+
+async def _started(store: EmbeddedStore) -> tuple[Address, Sequence[Cut]]:
+    await store.start()
+    return Address(unix=str(store.socket)), store.cuts
 
 
 class StoreRefusedData(SetupError):
