@@ -17,8 +17,7 @@ lint:  ## Lint, format, type and import checks alone
 	python3 dev.py run sh -c 'ruff check . && ruff format --check . && mypy && lint-imports --no-cache && bandit -q -r src -c pyproject.toml'
 
 audit:  ## Look up known faults of what presque stands on (needs pypi.org itself)
-	python3 dev.py run sh -c 'pip install --quiet pip-audit && pip freeze --exclude-editable > .audited && \
-	    pip-audit --strict --no-deps --disable-pip -r .audited; status=$$?; rm -f .audited; exit $$status'
+	python3 dev.py run python tools/audit.py
 
 format:  ## Rewrite the code as the formatter likes it
 	python3 dev.py run sh -c 'ruff check --fix . && ruff format .'
