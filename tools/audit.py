@@ -4,8 +4,8 @@
 python tools/audit.py    look them up, and say in one line what came of it
 
 Exit code 0: no package has a known fault. 1: some have; each is named. 3: nothing could be looked up, and the
-line says SKIPPED and why. A mirror of the packages knows of no faults: pip-audit would pass over every package
-and call that a success, so what it has passed over is counted here. No step waits without a limit.
+line says SKIPPED and why. A mirror of the packages knows of no faults: pip-audit would pass over every
+package and call that a success, so what it has passed over is counted here. No step waits without a limit.
 """
 
 from __future__ import annotations

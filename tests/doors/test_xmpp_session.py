@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from presque.engine.engine import Engine
+from presque.http.door import Bodies
 from presque.xmpp import session as sessions
 from presque.xmpp.accounts import Accounts
 from presque.xmpp.alerts import Alerts
@@ -17,6 +18,7 @@ from tests.asking import push, serving, soon
 from tests.chatting import DOMAIN, OURS, at
 
 WORKER = "worker@localhost/1"
+LARGE = 100_000  # bytes of a stanza, of which three may be under way
 UNSUPPORTED = (
     "<error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>"
 )
@@ -31,7 +33,10 @@ class Talk:
         accounts = Accounts({"worker@localhost": ("*:*",)}, {})
         service = serving(engine)
         alerts = Alerts(service, accounts, DOMAIN)
-        self.session = Session(service, accounts, alerts, DOMAIN, self.sent.append, 256 * 1024)
+        self.bodies = Bodies(3 * LARGE)
+        self.session = Session(
+            service, accounts, alerts, DOMAIN, self.sent.append, 256 * 1024, self.bodies.hold
+        )
         self._parser = Parser(256 * 1024)
         self._parser.feed(HEAD)
         list(self._parser.read_events())
@@ -140,3 +145,36 @@ async def test_an_error_is_never_answered_and_neither_is_what_comes_from_ourselv
     talk.say(f"<iq from='{WORKER}' to='{at('mail')}' type='get' id='last'><ping xmlns='urn:xmpp:ping'/></iq>")
     assert len(talk.sent) == 1
     assert (await stats(engine)).ready == 0
+
+
+WAITS = (
+    "<iq type='set' id='{1}' from='" + WORKER + "' to='" + at("mail") + "'>"
+    "<json xmlns='" + OURS + '\'>{{"cmd":"fetch","queue":"{0}","wait":60}}{2}</json></iq>'
+)
+CHAT = (
+    "<message type='chat' id='{1}' from='" + WORKER + "' to='" + at("mail") + "'><body>{0}</body></message>"
+)
+
+
+async def test_the_bytes_of_requests_under_way_are_counted_with_the_bodies_of_all(
+    engine: Engine, talk: Talk
+) -> None:
+    for number in range(3):
+        talk.say(WAITS.format(f"none{number}", f"w{number}", " " * (LARGE - 500)))
+    assert not talk.sent
+    talk.say(WAITS.format("none3", "w3", " " * LARGE))
+    refused = await talk.heard('id="w3"')
+    assert "<resource-constraint" in refused
+    assert "too many bytes of requests are under way" in refused
+    talk.say(CHAT.format('"' + "x" * LARGE + '"', "large"))
+    assert "not done: too many bytes" in await talk.heard('id="re-large"')
+    talk.say(CHAT.format('"small"', "small"))
+    await talk.heard('id="re-small"')
+    assert (await stats(engine)).ready == 1
+
+    await push(engine, "none0")  # one of those that wait is answered, and there is room again
+    await talk.heard('id="w0"')
+    talk.say(CHAT.format('"' + "x" * (LARGE - 1000) + '"', "again"))
+    assert "not done" not in await talk.heard('id="re-again"')
+    talk.say(f"<presence type='unavailable' from='{WORKER}' to='{at('mail')}'/>")
+    await soon(lambda: talk.bodies._held == 0)

@@ -92,7 +92,7 @@ async def fake(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         return {}
 
     service = Service(engine, Guard(engine.access, Namespaces(engine)), dict, facts)
-    door = Component(service, settings)
+    door = Component(service, settings, lambda _size, _before: True)
     door.start()
     yield found
     await door.stop()

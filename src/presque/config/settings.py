@@ -102,7 +102,7 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     requests: int = 25_000
     """Requests under way."""
     bodies: int = 256 * MIB
-    """Bytes of bodies, and of messages of WebSockets, that have come in part or are under way."""
+    """Bytes of bodies, messages of WebSockets and stanzas that have come in part or are under way."""
     answers: int = 256 * MIB
     """Bytes of answers that clients have not taken."""
     head: float = 10.0

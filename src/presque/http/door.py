@@ -74,6 +74,20 @@ class Upgraded(Protocol):
         """Access tokens may have become invalid: end if ours has."""
 
 
+class Bodies:
+    """The bytes of what clients have sent that has come in part or is under way, up to `most` (0: any)."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+
+    def hold(self, size: int, before: int) -> bool:
+        """Count bytes of a body that has come in part, of which there were so many before. Returns False if
+        there are too many of all bodies."""
+        self._held += size - before
+        return size <= BODY_FREE_BYTES or not 0 < self._most < self._held
+
+
 class Door:
     """What all connections of one server share."""
 
@@ -93,7 +107,8 @@ class Door:
         self.idle_s = limits.idle
         self.proxies = proxies or Proxies()
         self.under_way = 0  # requests
-        self.held = 0  # bytes of bodies
+        self.bodies = Bodies(limits.bodies)
+        self.hold = self.bodies.hold
         self.pinned = 0  # bytes of answers that were not taken
         self.stuck: dict[Member, float] = {}  # who has not taken an answer -> since when
         self.by_address: dict[str, int] = {}  # connections, or requests of clients of proxies
@@ -181,12 +196,6 @@ class Door:
             cut += 1
         if cut:
             log.warning("server.slow_readers_cut connections=%d bytes=%d", cut, size)
-
-    def hold(self, size: int, before: int) -> bool:
-        """Count bytes of a body that has come in part, of which there were so many before. Returns False if
-        there are too many of all bodies."""
-        self.held += size - before
-        return size <= BODY_FREE_BYTES or not 0 < self.limits.bodies < self.held
 
     def tell_turned_away(self, error: TooMany, address: str) -> None:
         """Log that a client was turned away: the first at once, the others as a sum."""

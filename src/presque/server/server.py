@@ -25,7 +25,7 @@ from presque.engine.namespaces import Namespaces
 from presque.errors import SetupError
 from presque.http.certificates import Certificates
 from presque.http.connection import Connection
-from presque.http.door import Door
+from presque.http.door import Bodies, Door
 from presque.http.gate import Gate
 from presque.http.proxies import Proxies
 from presque.http.routes import Page, Planner
@@ -152,7 +152,8 @@ class Server:
         if self._listener is not None:
             await self._open_door(service, self._listener)
         if settings.xmpp is not None:
-            self._component = component(service, settings.xmpp)
+            bodies = Bodies(settings.limits.bodies) if self._door is None else self._door.bodies
+            self._component = component(service, settings.xmpp, bodies.hold)
             self._component.start()
         if self.settings.redis is not None:
             self._watchers.append(asyncio.create_task(self.engine.store.watch_setup()))
@@ -267,7 +268,7 @@ def tracing() -> Callable[..., Tally]:
     return tally_of
 
 
-def component(service: Service, settings: XmppSettings) -> Component:
+def component(service: Service, settings: XmppSettings, hold: Callable[[int, int], bool]) -> Component:
     """presque at an XMPP server. Raises `SetupError` without the library for it."""
     try:
         from presque.xmpp.component import Component  # Only who speaks XMPP has slixmpp, and pays for it.
@@ -277,7 +278,7 @@ def component(service: Service, settings: XmppSettings) -> Component:
         raise SetupError(
             "XMPP needs the library slixmpp: install it with pip install 'presque[xmpp]'"
         ) from None
-    return Component(service, settings)
+    return Component(service, settings, hold)
 
 
 @functools.cache

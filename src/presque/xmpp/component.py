@@ -38,11 +38,12 @@ LINGER_S = 2.0
 
 
 class Component:
-    """presque at one XMPP server."""
+    """presque at one XMPP server. `hold` is as in `Session`."""
 
-    def __init__(self, service: Service, settings: XmppSettings) -> None:
+    def __init__(self, service: Service, settings: XmppSettings, hold: Callable[[int, int], bool]) -> None:
         self._service = service
         self._settings = settings
+        self._hold = hold
         self._accounts = Accounts(settings.allow, settings.deny)
         self._alerts = Alerts(service, self._accounts, settings.jid)
         self._tasks: list[asyncio.Task[None]] = []
@@ -81,7 +82,8 @@ class Component:
     def _session(self, send: Callable[[str], None]) -> Session:
         self._alerts.send = send
         settings = self._settings
-        return Session(self._service, self._accounts, self._alerts, settings.jid, send, settings.max_stanza)
+        most = settings.max_stanza
+        return Session(self._service, self._accounts, self._alerts, settings.jid, send, most, self._hold)
 
 
 class Stream(ComponentXMPP):

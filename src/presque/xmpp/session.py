@@ -59,7 +59,9 @@ _json_like = re.compile(r"""\s*([\[{"]|-?[0-9]|(true|false|null)\s*\Z)""").match
 
 
 class Session:
-    """One connection to a server. `send` takes a stanza as text; `most` is how large one may be, in bytes."""
+    """One connection to a server. `send` takes a stanza as text; `most` is how large one may be, in bytes.
+    `hold` counts the bytes of a request that is under way, and those before, and says whether that is not too
+    many of all."""
 
     def __init__(
         self,
@@ -69,6 +71,7 @@ class Session:
         domain: str,
         send: Callable[[str], None],
         most: int,
+        hold: Callable[[int, int], bool] = lambda _size, _before: True,
     ) -> None:
         self._service = service
         self._accounts = accounts
@@ -78,7 +81,8 @@ class Session:
         self._most = most
         self._consumers = Consumers(service, domain, send, most)
         self._loop = asyncio.get_running_loop()
-        self._under_way: dict[asyncio.Task[None], str] = {}  # -> the full address that asked
+        self._hold = hold
+        self._under_way: dict[asyncio.Task[None], tuple[str, int]] = {}  # -> the full address, bytes
         self._pending: dict[str, int] = {}  # by account
         self._began = time.monotonic()
         self._ended = False
@@ -196,10 +200,15 @@ class Session:
         account = bare(sender)
         if self._pending.get(account, 0) >= PENDING_MOST:
             work.close()
-            raise TooMany(PENDING_MOST)
+            raise TooMany(f"{PENDING_MOST} of your requests are under way: wait for their answers")
+        size = stanzas.size_of(stanza)
+        if not self._hold(size, 0):
+            self._hold(0, size)
+            work.close()
+            raise TooMany("too many bytes of requests are under way: send this again later, or less at once")
         self._pending[account] = self._pending.get(account, 0) + 1
         task = self._loop.create_task(self._guarded(stanza, work))
-        self._under_way[task] = sender
+        self._under_way[task] = sender, size
         task.add_done_callback(self._done)
 
     async def _guarded(self, stanza: Element, work: Coroutine[Any, Any, None]) -> None:
@@ -211,14 +220,16 @@ class Session:
             self._broken(stanza)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        account = bare(self._under_way.pop(task))
+        sender, size = self._under_way.pop(task)
+        self._hold(0, size)
+        account = bare(sender)
         self._pending[account] -= 1
         if not self._pending[account]:
             del self._pending[account]
 
     def _forget(self, sender: str) -> None:
         """A client has disconnected: cancel what it still waits for."""
-        for task, asked_by in list(self._under_way.items()):
+        for task, (asked_by, _) in list(self._under_way.items()):
             if asked_by == sender:
                 task.cancel()
 

@@ -167,13 +167,21 @@ class Unsupported(PresqueError):
     code = "not-supported"
 
 
+def size_of(element: Element) -> int:
+    """How much text a stanza holds, in characters: names, values, and what stands between."""
+    return sum(
+        len(one.tag)
+        + len(one.text or "")
+        + len(one.tail or "")
+        + sum(len(name) + len(value) for name, value in one.attrib.items())
+        for one in element.iter()
+    )
+
+
 class TooMany(PresqueError):
-    """Somebody has asked for so much that has not been done yet that no more is taken."""
+    """So much has been asked for that has not been done yet that no more is taken."""
 
     code = "too-many"
-
-    def __init__(self, most: int) -> None:
-        super().__init__(f"{most} of your requests are under way: wait for their answers")
 
 
 _ERRORS: tuple[tuple[type[PresqueError], str, str], ...] = (
