@@ -184,9 +184,13 @@ def rule(text: str) -> str:
 
 
 def network(text: str) -> Network:
-    """Return a network, or an address as one. Raises `BadToken`."""
+    """Return a network, or an address as one; as one of IPv4 if it is that within IPv6 (`::ffff:192.0.2.7`),
+    since a client is compared by that. Raises `BadToken`."""
     try:
-        return ip_network(text, strict=False)
+        found = ip_network(text, strict=False)
+        if isinstance(found, IPv6Network) and (mapped := found.network_address.ipv4_mapped) is not None:
+            return IPv4Network((mapped, found.prefixlen - 96))
+        return found
     except ValueError:
         raise BadToken(
             f"`{shown(text)}` is not a network: use 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32"

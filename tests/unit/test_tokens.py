@@ -56,3 +56,17 @@ def test_a_condition_that_is_not_understood_makes_the_token_worthless(caveat: st
     assert made.proves(key)
     with pytest.raises(tokens.BadToken):
         tokens.Layer.of_caveat(caveat)
+
+
+@pytest.mark.parametrize("written", ["::ffff:10.0.0.0/104", "::FFFF:0A00:0/104", "10.0.0.0/8"])
+def test_a_network_of_ipv4_may_be_written_as_part_of_ipv6(written: str) -> None:
+    layer = tokens.Layer(sources=tokens.networks([written]))
+    assert all(map(layer.takes_from, ("10.1.2.3", "::ffff:10.1.2.3")))
+    assert not any(map(layer.takes_from, ("11.1.2.3", "::ffff:11.1.2.3", "::1", "2001:db8::a00:1", "")))
+
+
+@pytest.mark.parametrize("written", ["::/0", "::fffe:0:0/95", "::/95"])
+def test_a_network_of_ipv6_holds_no_address_of_ipv4(written: str) -> None:
+    layer = tokens.Layer(sources=tokens.networks([written]))
+    assert not layer.takes_from("10.1.2.3")
+    assert layer.takes_from("::1") == (written != "::fffe:0:0/95")

@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from presque.errors import shown
 from presque.quantities import MIB, seconds, should_be, size, whole, yes_or_no
-from presque.tokens import Rules
+from presque.tokens import Rules, network
 
 DAY_S = 86_400
 LOG_FORMATS = ("auto", "plain", "json")
@@ -196,7 +196,7 @@ def _web_origin(value: object) -> str:
 
 def _network(value: object) -> str:
     try:
-        return str(ip_network(value, strict=False)) if isinstance(value, str) else _no_network(value)
+        return str(network(value)) if isinstance(value, str) else _no_network(value)
     except ValueError:
         return _no_network(value)
 
