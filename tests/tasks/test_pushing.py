@@ -430,3 +430,25 @@ def test_a_word_of_another_queue_is_answered_with_the_one_here(name: str, said: 
     assert str(raised.value).endswith(said)
     assert not hasattr(send, name)
     assert copy.copy(send).name == send.name
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("enqueue", "here it is `f.push(…)` of a task `f`"),
+        ("send_task", "here it is `f.push(…)` of a task `f`"),
+        ("enqueue_in", 'here it is `f.options(delay="5m").push(…)` of a task `f`'),
+        ("actor", "here it is `@app.task`"),
+        ("periodic_task", 'here it is `@app.cron("0 3 * * *")`'),
+        ("autodiscover_tasks", "here it is `presque worker MODULE…` in a shell"),
+        ("conf", "here it is the arguments of `App(…)`"),
+        ("nonsense", "an App has no `nonsense`"),
+    ],
+)
+def test_a_word_of_another_app_is_answered_with_the_one_here(name: str, said: str) -> None:
+    app = App(queue="mail")
+    with pytest.raises(AttributeError) as raised:
+        getattr(app, name)
+    assert str(raised.value).endswith(said)
+    assert not hasattr(app, name)
+    assert copy.copy(app).tasks == []

@@ -71,6 +71,18 @@ class Repeating(Protocol):
     def __call__(self, function: Callable[P, R], /) -> PlainTask[P, R]: ...
 
 
+_ELSEWHERE = {
+    **dict.fromkeys(("enqueue", "enqueue_call", "send_task", "enqueue_job"), "`f.push(…)` of a task `f`"),
+    **dict.fromkeys(("enqueue_in", "enqueue_at"), '`f.options(delay="5m").push(…)` of a task `f`'),
+    **dict.fromkeys(("enqueue_many", "map"), "`f.push.many(…)` of a task `f`"),
+    **dict.fromkeys(("job", "actor", "shared_task"), "`@app.task`"),
+    **dict.fromkeys(("periodic_task", "add_periodic_task", "schedule"), '`@app.cron("0 3 * * *")`'),
+    **dict.fromkeys(("autodiscover_tasks", "worker_main", "start"), "`presque worker MODULE…` in a shell"),
+    "conf": "the arguments of `App(…)`",
+}
+"""What RQ, Celery, Dramatiq, huey and arq have beside their tasks, and what it is here."""
+
+
 class App:
     """Tasks, and the server that their jobs go to.
 
@@ -104,6 +116,12 @@ class App:
         self._client: Client | None = None
         self._async_client: AsyncClient | None = None
         self._inline: list[Inline] = []
+
+    if not TYPE_CHECKING:  # or type checkers would take any name
+
+        def __getattr__(self, name: str) -> Any:
+            hint = _ELSEWHERE.get(name)
+            raise AttributeError(f"an App has no `{name}`" + (f": here it is {hint}" if hint else ""))
 
     # --- declaring
 
