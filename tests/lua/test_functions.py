@@ -1129,6 +1129,14 @@ def test_pages_neither_repeat_nor_leave_out_rows_while_rows_are_deleted(
     assert seen == sorted(seen, reverse=state != "ready")
 
 
+def test_a_scheduled_job_that_is_made_ready_is_listed_at_once(functions: Functions) -> None:
+    functions.push("q", b"1", b"2", delay=3600_000)
+    functions.call("patch", functions.of("q"), 1, "", "", 0, "")
+    assert page(functions, "ready", 10, "")[0] == [1]
+    assert page(functions, "scheduled", 10, "")[0] == [2]
+    assert [job.id for job in functions.fetch("q").jobs] == ["1"]
+
+
 def test_ready_jobs_are_listed_in_the_order_in_which_they_are_handed_out(functions: Functions) -> None:
     functions.push("q", b"1", b"2", b"3")
     functions.push("q", b"4", priority=9)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from presque.cli.fields import options_of
-from presque.cli.main import COMMANDS, presque
+from presque.cli.main import presque
 from presque.verbs import VERBS
 from tests import rig
 from tests.stories.test_cli import on_terminal, run
@@ -140,13 +140,23 @@ def test_a_push_says_all_that_the_route_takes() -> None:
     assert set(VERBS["push"].fields) - options == {"job"}
 
 
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) & {"lease", "ack", "fail", "release", "extend", "job"}))
-def test_a_command_of_a_verb_has_an_option_for_each_of_its_fields(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "verb"),
+    [
+        *((name, name) for name in ("lease", "ack", "fail", "release", "extend")),
+        *((name, name) for name in ("job", "change", "link", "audit")),
+        ("jobs", "search"), ("export", "export"), ("delete", "new_task"),
+    ],
+)  # fmt: skip
+def test_a_command_of_a_verb_has_an_option_for_each_of_its_fields(name: str, verb: str) -> None:
     command = presque.get_command(None, name)  # type: ignore[arg-type]
     assert command is not None
     options = {one.name for one in command.params}
-    # The token stands on the line; --dead is `retry: false`; the other two are for programs.
-    assert set(VERBS[name].fields) - options <= {"lease", "retry", "attempt_id", "settle"}
+    # The token stands on the line; --dead is `retry: false`; attempt_id and settle are for programs; pages
+    # are read one after the other.
+    otherwise = {"lease", "retry", "attempt_id", "settle", "cursor", "act", "to"}
+    otherwise |= {"queues"} if "queue" in options else set()
+    assert set(VERBS[verb].fields) - options <= otherwise
 
 
 def test_an_option_reads_as_its_route_does() -> None:
@@ -323,3 +333,32 @@ def test_a_slip_in_the_name_of_a_queue_is_noticed(at: dict[str, str], queue_name
         assert noted.returncode == 0
         assert f"there is no queue `{slip}`" in noted.stderr
         assert "there is no queue" not in run("stop", queue_name, **at).stderr
+
+
+def test_a_job_that_waits_is_changed(at: dict[str, str], queue_name: str) -> None:
+    run("push", queue_name, '{"to": "ana"}', **at)
+    assert run("change", queue_name, "1", "--priority", "9", **at).stdout == (
+        f"job 1 of {queue_name} is ready, priority 9\n"
+    )
+    later = run("change", queue_name, "1", '{"to": "bob"}', "--delay", "1h", **at).stdout
+    assert later.startswith(f"job 1 of {queue_name} is scheduled, priority 9, ready at ")
+    said = json.loads(run("change", queue_name, "1", "--delay", "0", "--json", **at).stdout)
+    assert (said["state"], said["body"]) == ("ready", {"to": "bob"})
+    assert run("change", queue_name, "1", **at).returncode == 2
+    assert run("change", queue_name, "1", "{", **at).returncode == 2
+    run("lease", queue_name, **at)
+    assert run("change", queue_name, "1", "--priority", "1", **at).returncode == 6
+
+
+def test_jobs_of_several_queues_are_listed_by_what_they_are_like(at: dict[str, str], queue_name: str) -> None:
+    one, other = f"{queue_name}-a", f"{queue_name}-b"
+    run("push", one, '"x"', "--priority", "9", "--group", "eu", **at)
+    run("push", other, '"y"', **at)
+    found = run("jobs", f"{queue_name}*", **at).stdout.splitlines()
+    assert found[0].split() == ["queue", "id", "state", "attempt", "when", "job"]
+    assert [line.split()[0] for line in found[1:]] == [one, other]
+    assert run("jobs", one, **at).stdout.split()[0] == "id"
+    for only in ("--priority", "9"), ("--group", "eu"), ("--text", '"x"'), ("--grep", "x"):
+        lines = run("jobs", f"{queue_name}*", *only, "--json", **at).stdout.splitlines()
+        assert [json.loads(line)["queue"] for line in lines] == [one], only
+    assert run("jobs", f"{queue_name}*", "--older", "1h", **at).returncode == 7

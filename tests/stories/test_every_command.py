@@ -10,6 +10,7 @@ import pytest
 from presque.cli.exits import USAGE
 from presque.cli.main import presque, run
 from presque.cli.man import commands
+from presque.verbs import VERBS
 from tests import rig
 
 ALL = {
@@ -72,6 +73,8 @@ REFUSED = {
     "token new": "n --allow nonsense",
     "namespace new": "%",
     "cron set": "n q 1 nonsense",
+    "change": "% 1 --priority 1",
+    "link": "% 1",
 }
 """Command lines that only the server can refuse, by 400. `%` is not a name."""
 
@@ -141,9 +144,81 @@ def test_a_mistake_that_only_the_server_notices_is_exit_code_2(
     assert said.err.count("\n") == 1
 
 
+BY = {
+    "push_many": "push",
+    "fetch_many": "fetch",
+    "settle": "ack",
+    "retry_all": "retry",
+    "explain": "job",
+    "search": "jobs",
+    "new_task": "retry",
+    "tasks": "tasks list",
+    "task": "tasks show",
+    "pause_task": "tasks pause",
+    "resume_task": "tasks resume",
+    "cancel_task": "tasks cancel",
+    "policy": "queues policy",
+    "change_policy": "queues policy",
+    "crons": "cron list",
+    "cron": "cron show",
+    "put_cron": "cron set",
+    "run_cron": "cron run",
+    "pause_cron": "cron pause",
+    "resume_cron": "cron resume",
+    "delete_cron": "cron delete",
+    "info": "stats",
+    "queues": "queues list",
+    "size": "stats",
+    "started": "stats",
+    "control": "stop",
+    "all_stats": "stats",
+    "tell_worker": "workers",
+    "events": "tail",
+    "readyz": "check",
+    "server": "doctor",
+    "new_token": "token new",
+    "tokens": "token list",
+    "revoke_token": "token revoke",
+    "new_namespace": "namespace new",
+    "namespaces": "namespace list",
+    "namespace": "namespace show",
+    "change_namespace": "namespace set",
+    "delete_namespace": "namespace delete",
+}
+"""Verbs whose command has another name."""
+
+NO_COMMAND = {
+    "put_back": "a worker of 2010 says so; `fail` and `release` are for people",
+    "register": "a worker registers itself",
+    "unregister": "a worker registers itself",
+    "report": "a worker reports itself",
+    "leave": "a worker leaves by itself",
+    "commands": "each of its commands is one here",
+    "stream": "`work` takes jobs as they come",
+    "metrics": "for Prometheus",
+    "livez": "for supervisors",
+    "openapi": "for programs that make clients",
+    "clock": "for tests",
+    "move_clock": "for tests",
+    "login": "for browsers",
+    "logout": "for browsers",
+    "whoami": "for the dashboard",
+    "add": "a word of RestMQ",
+    "take": "a word of RestMQ",
+    "get": "a word of RestMQ",
+    "del": "a word of RestMQ",
+}
+"""Verbs without a command, each with the reason."""
+
+
+def test_every_verb_has_a_command() -> None:
+    assert {BY.get(name, name) for name in VERBS.keys() - NO_COMMAND.keys()} <= ALL.keys()
+    assert not NO_COMMAND.keys() & ALL.keys()
+
+
 def test_every_command_that_asks_a_server_can_be_refused_by_it() -> None:
     of_ids = {name for name in ALL if name.startswith(("tasks ", "cron ", "namespace ", "token "))}
-    looks = {"workers", "top", "queues list", "open", "bench", "doctor", "import"}
+    looks = {"workers", "top", "queues list", "open", "bench", "doctor", "import", "audit"}
     assert ALL.keys() == REFUSED.keys() | NOTHING_TO_REFUSE.keys() | of_ids | looks
 
 

@@ -127,6 +127,25 @@ def test_tokens_are_made_listed_and_revoked_over_http(tmp_path: Path) -> None:
         assert run("token", "revoke", made["id"], **me).returncode == 0
         assert run("token", "revoke", made["id"], **me).returncode == 5
 
+        noted = [json.loads(line) for line in run("audit", "--json", **me).stdout.splitlines()]
+        assert [(one["verb"], one["about"]) for one in noted if one["outcome"] == "done"] == [
+            ("revoke_token", made["id"]), ("new_token", "svc"),
+        ]  # fmt: skip
+        assert run("audit", "--limit", "1", **me).stdout.split()[:6] == [
+            "at",
+            "by",
+            "verb",
+            "of",
+            "from",
+            "outcome",
+        ]
+        assert run("audit", PRESQUE_URL=server.url).returncode == 4
+
+        run("push", "mail", "1", **me)
+        link = run("link", "mail", "1", "--allow", "cancel", **me).stdout.strip()
+        assert link.startswith(f"{server.url}/j/mail/1?link=")
+        assert server.ask("DELETE", link.removeprefix(server.url)).status == 204
+
 
 def test_a_token_is_narrowed_without_a_server(tmp_path: Path) -> None:
     admin = first_token("--data", str(tmp_path / "data"))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
 import click
 
-from presque.cli.bulk import STATE, filter_options, work
+from presque.cli.bulk import FILTER, STATE, filter_options, work
 from presque.cli.connection import QUEUE, QUEUES, connected, failure, server_options
 from presque.cli.exits import DONE, FAILED, INTERRUPTED, NOTHING_THERE, Failure
 from presque.cli.fields import given, json_option, options_of
@@ -33,35 +33,39 @@ from presque.verbs.bounds import PAGE_MOST, STATES
 T = TypeVar("T")
 SHOWN_OF_A_BODY = 60
 OF_EACH = "Print what the server says of each job as a line of JSON; of many jobs at once, the task."
-HEADER = ("id", "state", "attempt", "when", "job")
+HEADER = ("queue", "id", "state", "attempt", "when", "job")
 WHEN = {"scheduled": "run_at", "leased": "lease_until", "done": "finished_at", "dead": "finished_at"}
 
 
-@click.command(short_help="List the jobs of a queue.")
-@QUEUE
+@click.command(short_help="List jobs.")
+@QUEUES
 @click.option("--state", type=click.Choice(STATES), metavar="STATE", help=f"Only these: {', '.join(STATES)}.")
-@click.option("--grep", metavar="TEXT", help="Only those whose body or errors hold this text.")
+@options_of("search", *FILTER, find="grep")
 @click.option(
     "--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="How many."
 )
 @json_option("Print each job as a line of JSON.")
 @server_options
 def jobs(
-    queue: str, state: str | None, grep: str | None, limit: int, as_json: bool, url: str, token: str | None
+    queues: str, state: str | None, limit: int, as_json: bool, url: str, token: str | None, **only: Any
 ) -> int:
-    """List the jobs of a queue, newest first in each state, without taking them.
+    """List jobs without taking them, state by state: those that are ready in the order in which they will be
+    handed out, the others newest first. QUEUES is a queue or a list such as 'mail*,video'.
 
     Exits with 7 when there is none.
     """
     with connected(url, token) as client:
-        wanted = found(client, queue, state, grep)
+        wanted = found(client, queues, {"state": state, **only})
         shown = list(islice(wanted, limit))
         more = next(wanted, None) is not None
     if as_json:
         for one in shown:
             print_job(encoded(one))
     elif shown:
-        click.echo(table(HEADER, map(_row, shown), right=(2,), elastic=(4, 0), first_to_go=(3, 2)))
+        first = 0 if set("*?!,") & set(queues) else 1  # a column for the queue if there may be several
+        rows = [_row(one)[first:] for one in shown]
+        least, right = (4 - first, 3 - first), (3 - first,)
+        click.echo(table(HEADER[first:], rows, right=right, elastic=(5 - first, 0), first_to_go=least))
     else:
         click.echo("presque: no job", err=True)
     if more:
@@ -69,11 +73,11 @@ def jobs(
     return DONE if shown else NOTHING_THERE
 
 
-def found(client: Client, queue: str, state: str | None, text: str | None) -> Iterator[JobRecord]:
-    """The jobs of a queue in this state, or any, that contain a text: page by page."""
+def found(client: Client, queues: str, only: Mapping[str, Any]) -> Iterator[JobRecord]:
+    """The jobs of these queues that match, page by page."""
     cursor: str | None = None
     while True:
-        page = client.search(queue, state=state, find=text, limit=PAGE_MOST, cursor=cursor)  # type: ignore[arg-type]
+        page = client.search(queues, limit=PAGE_MOST, cursor=cursor, **given(only))
         yield from page["jobs"]
         cursor = page["cursor"]
         if cursor is None:
@@ -86,7 +90,7 @@ def _row(job: JobRecord) -> tuple[str, ...]:
     what = f"{short}  {errors[-1]['error']}" if errors else short
     when: Any = job.get(WHEN.get(job["state"], "pushed_at")) or job["pushed_at"]
     attempt = f"{job['attempt']}/{job['max_attempts']}"
-    return job["id"], job["state"], attempt, str(when), printable(one_line(what))
+    return job["queue"], job["id"], job["state"], attempt, str(when), printable(one_line(what))
 
 
 @click.command(short_help="Show one job, or why it does not run.")

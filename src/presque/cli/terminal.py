@@ -37,7 +37,7 @@ def table(
     said, left_out = fitted(lines, width, right, elastic, first_to_go)
     if left_out:
         more = f"not shown: {', '.join(left_out)} (in a wider terminal, or with --json)"
-        said.extend(fitted([[more]], width, (), (0,), ())[0])
+        said.extend(wrapped(more.split(), width) if width else [more])
     return "\n".join(said)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from presque.cli.columns import cut, fitted, wrapped
+from presque.cli.columns import GAP, cut, fitted, width_of, wrapped
 from presque.cli.full_screen import Line
 from presque.cli.terminal import age, counted, one_line, printable
 from presque.cli.trouble import ordered, trouble
@@ -98,9 +98,13 @@ class Page:
     def lines(self, seen: Seen, columns: int, height: int, now: float) -> list[Line]:
         """The screen. No line is wider than `columns`, and there are no more than `height`."""
         top = self._top(seen, columns, now)
-        body = self._help(columns) if self.helping else self._table(seen, columns, height - len(top) - 1)
+        body = (
+            self._help(columns, height - len(top) - 1)
+            if self.helping
+            else self._table(seen, columns, height - len(top) - 1)
+        )
         room = max(height - len(top) - 1, 0)
-        lines = [*top, *body[:room], *[Line("")] * (room - len(body)), self._bottom()]
+        lines = [*top, *body[:room], *[Line("")] * (room - len(body)), self._bottom(columns)]
         return [Line(cut(printable(line.text), columns), line.style) for line in lines[-height:]]
 
     # --- top and bottom
@@ -131,23 +135,24 @@ class Page:
             lines.append(Line("DISK FULL: pushes are refused; see `presque doctor`", "bad"))
         return lines
 
-    def _bottom(self) -> Line:
+    def _bottom(self, columns: int) -> Line:
         if self.question:
             return Line(f"{self.question} [y/N]", "warn")
         if self.typing:
             return Line(f"/{self.holding}_", "warn")
         if self.message:
             return Line(self.message, "warn")
-        keys = {
-            "queues": "? help  q quit  s stop  g start  r retry  o order  / filter  tab workers",
-            "workers": "? help  q quit  s quiet  g start  x stop  / filter  tab failures",
-            "failures": "? help  q quit  r retry  d delete  / filter  tab queues",
-        }
-        return Line(keys[self.panel], "old")
+        return Line(wrapped(_KEYS[self.panel], columns, "  ")[0], "old")
 
-    def _help(self, columns: int) -> list[Line]:
-        lines, _ = fitted(HELP, columns, (), (1,), ())
-        return [Line(""), *(Line(line) for line in lines)]
+    def _help(self, columns: int, room: int) -> list[Line]:
+        column = max(width_of(keys) for keys, _ in HELP) + GAP
+        lines = [Line("")]
+        for keys, means in HELP:
+            parts = wrapped(means.split(), max(columns - column, 1))
+            lines += [Line(f"{keys if i == 0 else '':{column}}{part}") for i, part in enumerate(parts)]
+        if len(lines) > room:  # then rather all keys, each with the beginning of what it does
+            lines = [Line(""), *(Line(line) for line in fitted(HELP, columns, (), (1,), ())[0])]
+        return lines
 
     # --- the table
 
@@ -172,6 +177,12 @@ class Page:
         return lines
 
 
+_KEYS: Mapping[Panel, Sequence[str]] = {
+    "queues": ("? help", "q quit", "s stop", "g start", "r retry", "o order", "/ filter", "tab workers"),
+    "workers": ("? help", "q quit", "s quiet", "g start", "x stop", "/ filter", "tab failures"),
+    "failures": ("? help", "q quit", "r retry", "d delete", "/ filter", "tab queues"),
+}
+"""What the last line says, as far as there is room."""
 _NOTHING = {
     "queues": "no queues: presque push QUEUE BODY makes one",
     "workers": "no workers: presque worker MODULE:CLASS starts one",
@@ -197,7 +208,7 @@ def _totals(seen: Seen) -> list[str]:
     silent = sum(map(is_silent, seen.workers))
     queues = counted(seen.size, "queue")
     return [
-        f"{len(seen.queues)} of {queues}" if len(seen.queues) < seen.size else queues,
+        f"{len(seen.queues)} of {queues}: presque top 'PATTERN'" if len(seen.queues) < seen.size else queues,
         f"{sum(one['ready'] for one in of)} ready",
         f"{sum(one['leased'] for one in of)} leased",
         f"{sum(one['scheduled'] for one in of)} later",

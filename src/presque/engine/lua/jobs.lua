@@ -102,7 +102,9 @@ local function patch(keys, args)
   if changed.place and not string.find(priorities, 'v', 1, true) then priorities = priorities .. 'v' end
   if priorities ~= q.priorities then add(fields, 'priorities', priorities) end
   q.priorities = priorities
-  if moves and (due or (run_at and run_at > now)) then
+  local later = run_at and run_at > now or due and not run_at
+  if due and moves and not later then redis.call('ZREM', q.due, padded(id)) end
+  if moves and later then
     redis.call('ZADD', q.due, at or due, padded(id))
     add(fields, 'timed', '1')
     add(fields, 'more', '1')
