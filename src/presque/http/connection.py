@@ -60,7 +60,9 @@ REMEMBERED_MOST = 4096
 REMEMBERED_BYTES_MOST = 2048
 PIPELINED_BYTES_MOST = 64 * 1024
 HEAD_METHOD, LINE_ENDS = b"HEAD ", b"\r\n"
-SPARING_BYTES = 2048  # Linux doubles it and has a least of its own
+SPARING_BYTES = 2048  # what the socket of a sparing answer holds; Linux doubles it and has a least of its own
+ROOMY_BYTES = 1024 * 1024  # what it holds of a large part, all but its end; Linux has a most of its own
+LARGE_PART_BYTES = 16 * 1024
 
 
 class State(IntEnum):
@@ -902,7 +904,7 @@ class Connection(asyncio.Protocol):
         framing = b"Transfer-Encoding: chunked\r\n" if chunked else b""
         self.transport.set_write_buffer_limits(high=0)
         if answer.sparing:
-            self._spare()
+            self._hold_in_socket(SPARING_BYTES)
         head = answers.head(answer, self.door.date, close=bool(self.closing), framing=framing)
         self._served.tally.add(head[9:12], perf_counter() - self._began)
         self.transport.write(answers.with_lines(head, self._served.cors))
@@ -911,7 +913,10 @@ class Connection(asyncio.Protocol):
             async for part in parts:
                 if self.transport.is_closing():
                     return
-                self.transport.write(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
+                rest = memoryview(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
+                if answer.sparing and len(rest) > LARGE_PART_BYTES:
+                    rest = await self._send_but_the_end(rest)
+                self.transport.write(rest)
                 await self._sent()
         except asyncio.CancelledError:
             if not self.closing or self.transport.is_closing():
@@ -922,11 +927,20 @@ class Connection(asyncio.Protocol):
                 self.transport.write(b"0\r\n\r\n")
             self.finish()
 
-    def _spare(self) -> None:
-        """Let the socket hold little that the client has not taken yet."""
-        taken = self.transport.get_extra_info("socket")
+    async def _send_but_the_end(self, part: memoryview) -> memoryview:
+        """Send a large part of a sparing answer through a socket that holds much: no more than it holds is on
+        its way at a time. Returns the end, which the socket takes only when it holds little again."""
+        self._hold_in_socket(ROOMY_BYTES)
+        self.transport.write(part[:-SPARING_BYTES])
+        await self._sent()
+        self._hold_in_socket(SPARING_BYTES)
+        return part[-SPARING_BYTES:]
+
+    def _hold_in_socket(self, most: int) -> None:
+        """Let the socket hold so many bytes that the client has not taken yet."""
+        taken = None if self.transport.is_closing() else self.transport.get_extra_info("socket")
         if taken is not None:
-            taken.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SPARING_BYTES)
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, most)
 
     async def _sent(self) -> None:
         """Return when what was written has left for the client."""
