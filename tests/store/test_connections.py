@@ -20,7 +20,7 @@ from presque.store.address import Address
 from presque.store.channels import Channels
 from presque.store.greeting import Functions
 from presque.store.store import Store
-from presque.store.wire import Call, command
+from presque.store.wire import PATIENCE, Call, command, into
 from tests import rig
 from tests.asking import soon
 
@@ -242,6 +242,26 @@ async def test_a_call_on_a_lost_connection_is_answered(store: Store) -> None:
     wire.send(Call(echo("1"), found.append))
 
     assert [type(one).__name__ for one in found] == ["StoreUnavailable"]
+
+
+@pytest.mark.parametrize("kind", ["call", "subscription"])
+async def test_what_is_asked_after_a_silence_is_waited_for_as_long_as_anything(
+    store: Store, channels: Channels, kind: str
+) -> None:
+    """On a busy machine a store may need most of that time, so none of it may be gone before it is asked."""
+    wire = store._wire if kind == "call" else channels._wire
+    assert wire is not None
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    wire._heard = wire._asked = asyncio.get_running_loop().time() - PATIENCE - 1
+    if kind == "call":
+        wire.send(Call(b"PING\r\n", into(answer)))
+    else:
+        wire.subscribe(b"a", into(answer))
+
+    wire._judge()
+
+    assert not wire.lost
+    await answer
 
 
 async def test_a_large_call_over_a_slow_link_is_waited_for_while_the_store_reads(

@@ -168,6 +168,8 @@ class Wire(asyncio.Protocol):
         if self.lost:
             _give(call.receiver, StoreUnavailable(self.reason))
             return
+        if not self.calls:  # all that was said before is no answer to this one, however long ago it was
+            self._asked = self._loop.time()
         self.calls.append(call)
         self._write(call.command)
 
@@ -189,6 +191,8 @@ class Wire(asyncio.Protocol):
         if self.lost:
             _give(receiver, StoreUnavailable(self.reason))
             return
+        if not self.calls:
+            self._asked = self._loop.time()
         self.calls.append(_Subscription(kind, channel, receiver))
         self._write(command(kind, channel))
 
@@ -270,7 +274,6 @@ class Wire(asyncio.Protocol):
                 # Timers come before the socket in a turn of the loop, so an answer may be there unread.
                 self._loop.call_later(JUDGE_S, self._judge)
         elif now - self._heard >= 1:
-            self._asked = now
             self.send(Call(b"PING\r\n", ignore))
 
     def _judge(self) -> None:
