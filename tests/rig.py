@@ -187,10 +187,15 @@ class Sent:
 
 
 class Encrypted:
-    """A socket that speaks TLS and lets each side end by itself, which those of Python do not."""
+    """A socket that speaks TLS and lets each side end by itself, which those of Python do not.
+
+    One thread may send while another receives: OpenSSL takes one call at a time (`_one_at_a_time`), and what
+    it has encrypted has to leave in that order (`_in_order`).
+    """
 
     def __init__(self, plain: socket.socket, context: ssl.SSLContext) -> None:
         self.plain = plain
+        self._one_at_a_time, self._in_order = threading.Lock(), threading.Lock()
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.ssl = context.wrap_bio(self._in, self._out, server_hostname="localhost")
         while True:
@@ -207,26 +212,32 @@ class Encrypted:
         return getattr(self.plain, name)  # settimeout, setsockopt, fileno, close
 
     def flush(self) -> None:
-        if self._out.pending:
-            self.plain.sendall(self._out.read())
+        with self._in_order:
+            with self._one_at_a_time:
+                data = self._out.read()
+            if data:
+                self.plain.sendall(data)
 
     def _receive(self) -> None:
         data = self.plain.recv(65536)
-        if data:
-            self._in.write(data)
-        else:
-            self._in.write_eof()
+        with self._one_at_a_time:
+            if data:
+                self._in.write(data)
+            else:
+                self._in.write_eof()
 
     def sendall(self, data: bytes) -> None:
         if data:
-            self.ssl.write(data)
+            with self._one_at_a_time:
+                self.ssl.write(data)
             self.flush()
 
     def recv(self, count: int, flags: int = 0) -> bytes:
         assert not flags, "TLS does not peek"
         while True:
             try:
-                return self.ssl.read(count)
+                with self._one_at_a_time:
+                    return self.ssl.read(count)
             except ssl.SSLWantReadError:
                 self._receive()
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
@@ -234,7 +245,7 @@ class Encrypted:
 
     def goodbye(self) -> None:
         """Say that nothing more comes, in TLS; the socket stays as it is."""
-        with contextlib.suppress(ssl.SSLError):
+        with contextlib.suppress(ssl.SSLError), self._one_at_a_time:
             self.ssl.unwrap()
         self.flush()
 

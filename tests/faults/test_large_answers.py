@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -138,19 +139,21 @@ def test_others_wait_for_milliseconds_while_many_look_at_large_jobs(
 ) -> None:
     fill(server, queue_name, 16, MIB)
     over = threading.Event()
-    looks: list[int] = []
+    looks: list[tuple[float, int]] = []
 
     def look() -> None:
         while not over.is_set():
-            looks.append(server.ask("GET", f"/status/{queue_name}?with_desc=1").status)
+            began = time.monotonic()
+            status = server.ask("GET", f"/status/{queue_name}?with_desc=1").status
+            looks.append((time.monotonic() - began, status))
 
-    lookers = [threading.Thread(target=look) for _ in range(8)]
+    lookers = [threading.Thread(target=look) for _ in range(16)]
     for looker in lookers:
         looker.start()
     try:
-        rig.eventually(lambda: len(looks) > 8)
+        rig.eventually(lambda: len(looks) > 16)
         waits = []
-        for _ in range(50):
+        for _ in range(30):
             began = time.monotonic()
             assert server.ask("POST", f"/q/{queue_name}-other", b"1").status == 201
             waits.append(time.monotonic() - began)
@@ -158,9 +161,9 @@ def test_others_wait_for_milliseconds_while_many_look_at_large_jobs(
         over.set()
         for looker in lookers:
             looker.join()
-    assert set(looks) == {200}
-    # The best of fifty is quick on a busy machine, too: without the bound each of them takes seconds.
-    assert min(waits) < 0.5, sorted(waits)
+    assert {status for _, status in looks} == {200}
+    # Without the bound what is behind all looks takes as long as they do.
+    assert statistics.median(waits) < 0.6 * statistics.median(took for took, _ in looks), (waits, looks)
 
 
 TAKES = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -56,13 +57,12 @@ def inside(process: subprocess.Popen[bytes]) -> list[int]:
     found, waiting = [], [process.pid]
     while waiting:
         pid = waiting.pop()
-        for file in Path(f"/proc/{pid}/task").glob("*/children"):
-            try:
-                children = [int(one) for one in file.read_text().split()]
-            except OSError:
-                continue
-            found += children
-            waiting += children
+        children: list[int] = []
+        with contextlib.suppress(OSError):  # it, or one of its threads, ends in this moment
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                children += [int(one) for one in (thread / "children").read_text().split()]
+        found += children
+        waiting += children
     return found
 
 
