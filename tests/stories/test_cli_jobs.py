@@ -124,6 +124,14 @@ def test_a_lease_that_is_gone_is_told_by_the_exit_code(at: dict[str, str], queue
     assert run("lease", queue_name, **at).returncode == 7
 
 
+def test_a_job_is_failed_by_hand_without_saying_why(at: dict[str, str], queue_name: str) -> None:
+    run("push", queue_name, "1", **at)
+    held = json.loads(run("lease", queue_name, **at).stdout)
+    said = run("fail", queue_name, held["id"], held["lease"], "--dead", "--json", **at)
+    assert json.loads(said.stdout)["state"] == "dead"
+    assert "failed by hand" in run("jobs", queue_name, **at).stdout
+
+
 def test_waiting_for_a_job_tells_how_it_ended(at: dict[str, str], queue_name: str) -> None:
     run("push", queue_name, "1", "--keep", "1m", **at)
     assert run("job", queue_name, "1", "--wait", "0.01", **at).returncode == 1

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 
-from presque.cli.exits import USAGE
+from presque.cli.exits import INTERRUPTED, USAGE, Failure
 from presque.cli.main import presque, run
 from presque.cli.man import commands
+from presque.cli.stored import each
 from presque.verbs import VERBS
 from tests import rig
 
@@ -238,3 +240,50 @@ def test_an_option_without_its_value_says_what_is_wanted(
         said = capfd.readouterr()
         assert f"`{flag}` needs a value: {flag} " in said.out + said.err
         assert code == (3 if name == "check" else USAGE)
+
+
+# --- Ctrl-C
+
+
+def test_ctrl_c_among_named_jobs_says_with_which_one_to_go_on() -> None:
+    def act(id: str) -> str:
+        if id == "3":
+            raise KeyboardInterrupt
+        return id
+
+    with pytest.raises(
+        Failure, match=r"^stopped: 2 jobs of 4 deleted; the rest begins with job 3$"
+    ) as caught:
+        each(("1", "2", "3", "4"), act, "deleted", as_json=False)
+    assert caught.value.exit_code == INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("command", "interrupted", "sentence"),
+    [
+        ("backup", "presque.cli.backup._back_up", "stopped: no backup was made; call it again"),
+        (
+            "restore",
+            "presque.cli.backup.backups.restore",
+            "stopped: call it again before you start presque: nothing is lost",
+        ),
+    ],
+)
+def test_ctrl_c_in_a_backup_says_what_there_is(
+    command: str,
+    interrupted: str,
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "data" / "appendonlydir").mkdir(parents=True)
+    (tmp_path / "old").mkdir()
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(interrupted, stop)
+    directory = tmp_path / ("new" if command == "backup" else "old")
+    assert run([command, str(directory), "--data", str(tmp_path / "data")]) == INTERRUPTED
+    assert capfd.readouterr().err == f"presque: {sentence}\n"

@@ -186,6 +186,25 @@ def test_a_job_that_cannot_be_printed_is_not_lost(
         assert done.returncode != 0
 
 
+def test_a_program_that_cannot_write_fails_its_job_which_comes_again(
+    at: dict[str, str], queue_name: str
+) -> None:
+    for n in range(2):
+        run("push", queue_name, str(n), **at)
+    in_shell(f"presque work {queue_name} --exec cat --burst >/dev/full", at)
+    left = json.loads(run("stats", queue_name, "--json", **at).stdout)
+    assert (left["scheduled"] + left["ready"], left["failed"]) == (2, 2)
+
+
+def test_a_tail_onto_a_full_disk_ends_and_says_why(at: dict[str, str], queue_name: str) -> None:
+    pushing = f"(while presque push {queue_name} 1 >/dev/null; do :; done) & pushes=$!"
+    done = in_shell(
+        f"{pushing}; presque tail {queue_name} --jobs >/dev/full; code=$?; kill $pushes; exit $code", at
+    )
+    assert done.returncode == 1
+    assert "presque: cannot write to standard output: No space left on device\n" in done.stderr
+
+
 @pytest.mark.parametrize(
     "command",
     ["stats", "stats --json", "queues list", "workers", "cron list", "config show", "doctor", "jobs short",

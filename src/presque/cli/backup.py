@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from presque.cli.exits import NOT_FOUND, USAGE, Failure
+from presque.cli.exits import INTERRUPTED, NOT_FOUND, USAGE, Failure
 from presque.cli.fields import json_option
 from presque.cli.settings import loaded
 from presque.commands import times
@@ -42,7 +42,12 @@ def backup(target: Path, data: str | None, config: str | None, as_json: bool) ->
     directory = directory_of(settings, "back it up with its own tools, such as `valkey-cli --rdb FILE`")
     if not (directory / "appendonlydir").is_dir():
         raise Failure(f"there is no data in {directory}: pass --data or --config", NOT_FOUND)
-    page = asyncio.run(_back_up(settings, directory, target.absolute()))
+    try:
+        page = asyncio.run(_back_up(settings, directory, target.absolute()))
+    except KeyboardInterrupt:  # what was begun may have been finished all the same
+        whole = (target / backups.PAGE).exists()
+        told = f"{target} holds a whole backup" if whole else "no backup was made; call it again"
+        raise Failure(f"stopped: {told}", INTERRUPTED) from None
     if as_json:
         click.echo(json.dumps(_plain(target, page)))
         return
@@ -63,7 +68,11 @@ def restore(source: Path, data: str | None, config: str | None, replace: bool, a
     """
     settings = loaded({"data": data}, config=config).settings
     directory = directory_of(settings, "restore it with its own tools")
-    page, aside = backups.restore(source, directory.absolute(), layout=library.LAYOUT, replace=replace)
+    try:
+        page, aside = backups.restore(source, directory.absolute(), layout=library.LAYOUT, replace=replace)
+    except KeyboardInterrupt:
+        told = "call it again before you start presque: nothing is lost"
+        raise Failure(f"stopped: {told}", INTERRUPTED) from None
     if as_json:
         where = {"data": str(directory), "aside": None if aside is None else str(aside)}
         click.echo(json.dumps(_plain(source, page) | where))

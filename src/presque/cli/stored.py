@@ -30,6 +30,8 @@ from presque.client.answers import JobRecord, Settled
 from presque.client.json_values import encoded
 from presque.verbs.bounds import PAGE_MOST, STATES
 
+BY_HAND = "failed by hand"
+"""The error of a job that somebody fails without saying why."""
 T = TypeVar("T")
 SHOWN_OF_A_BODY = 60
 OF_EACH = "Print what the server says of each job as a line of JSON; of many jobs at once, the task."
@@ -242,7 +244,7 @@ def each(
     except KeyboardInterrupt:
         counter.clear()
         told = f"{counted(done, 'job')} of {len(ids)} {what}"
-        raise Failure(f"stopped: {told}; call it again for the rest", INTERRUPTED) from None
+        raise Failure(f"stopped: {told}; the rest begins with job {ids[done]}", INTERRUPTED) from None
     counter.clear()
     if not as_json:
         later = f", {leased} of them leased: gone when the worker lets go" if leased else ""
@@ -333,7 +335,7 @@ def fail(client: Client, held: dict[str, str], options: dict[str, Any]) -> Settl
     It is tried again as the policy of its queue says, or after --retry-in; after the last attempt it is dead.
     """
     retry = False if options.pop("dead", None) else None
-    return client.fail(held, options.pop("error", ""), retry=retry, **options)
+    return client.fail(held, options.pop("error", BY_HAND), retry=retry, **options)
 
 
 @_settles("release", "delay", "progress", "saved")
