@@ -282,6 +282,11 @@ def test_the_server_starts_before_its_first_test(tmp_path: Path, asks: str) -> N
         ("def call(presque): pass\ndef test_first(): assert not servers()", (), "1 passed"),
         ("def test_first(presque_url=None): assert not servers()", (), "1 passed"),
         ("def call(client: presque.Client): pass\ndef test_first(): assert not servers()", (), "1 passed"),
+        (
+            "@pytest.fixture\ndef presque(): return 1\ndef test_first(presque): assert not servers()",
+            (),
+            "1 passed",
+        ),
         ("def test_first(presque): pass", ("--collect-only",), "1 test collected"),
         ("def test_first(presque): pass\nraise RuntimeError('broken')", (), "RuntimeError: broken"),
     ],
