@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from presque import Client
+from presque.cli.lines import how_many
 from tests import rig
 from tests.stories.test_cli import run
 
@@ -78,6 +79,16 @@ def test_an_import_goes_on_from_standard_input(
     assert run("import", stdin=lines + '{"cursor":null}\n', **at).stdout == "3 jobs imported\n"
     with Client(server.url) as client:
         assert bodies(client, queue_name) == [0, 1, 2]
+
+
+def test_the_progress_of_an_export_knows_how_much_there_is(server: rig.Server, queue_name: str) -> None:
+    with Client(server.url) as client:
+        client.push_many(queue_name, [1, 2, 3])
+        client.push_many(f"{queue_name}-b", [1, 2], delay=3600)
+    assert how_many(server.url, None, f"{queue_name}*", None) == 5
+    assert how_many(server.url, None, f"{queue_name}*", "any") == 5
+    assert how_many(server.url, None, f"{queue_name}*", "scheduled") == 2
+    assert how_many("http://127.0.0.1:1", None, queue_name, None) is None
 
 
 @pytest.mark.parametrize("cut", ["at a line", "in a line"])

@@ -9,7 +9,7 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlencode
@@ -28,6 +28,8 @@ from presque.client import Client, ClientError
 from presque.client.address import Address, server, token_of
 from presque.client.exchange import reason_of
 from presque.client.json_values import checked
+from presque.verbs.bounds import STATES
+from presque.verbs.vocabulary import ANY_STATE
 
 BATCH_JOBS = 500
 BATCH_BYTES = 512 * 1024  # half of what a server takes in one request by default
@@ -57,7 +59,9 @@ def export(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     asked = {"queues": ",".join(queues), "state": state, **given(only)}
-    counter, written, tries = Counter("exported"), 0, 0
+    all_of_them = not given(only) and cursor is None and sys.stderr.isatty()
+    whole = how_many(url, token, asked["queues"], state) if all_of_them else None
+    counter, written, tries = Counter("exported", of=whole), 0, 0
     try:
         while True:
             try:
@@ -80,6 +84,22 @@ def export(
     counter.clear()
     click.echo(f"{counted(written, 'job')} exported", err=True)
     return DONE
+
+
+def how_many(url: str, token: str | None, queues: str, state: str | None) -> int | None:
+    """How many jobs these queues hold, for the progress; None if the server does not say."""
+    count, cursor = 0, None
+    try:
+        with Client(url, token) as client:
+            while True:
+                page: Mapping[str, Any] = client.all_stats(queues, cursor=cursor)
+                for of in page["by_queue"].values():
+                    count += sum(of[one] for one in (STATES if state in (None, ANY_STATE) else (state,)))
+                cursor = page.get("cursor")
+                if cursor is None:
+                    return count
+    except ClientError:
+        return None
 
 
 def _pieces(
