@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import re
@@ -45,6 +46,33 @@ def _unicode(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_unicode(one) for one in value)
     return value
+
+
+QUICK = {"unit", "lua", "engine"}  # folders of many short tests
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With several workers, begin with what takes long, so that none is alone with it in the end.
+
+    Each worker of xdist gets an equal piece of the list, and later takes from the ends of others. So the
+    files are dealt out to the pieces one by one, and short tests fill each piece up.
+    """
+    pieces = getattr(config, "workerinput", {}).get("workercount", 1)
+    if pieces == 1:
+        return
+    quick: list[pytest.Item] = []
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        if item.path.parent.name in QUICK:
+            quick.append(item)
+        else:
+            files.setdefault(item.path, []).append(item)
+    piles: list[list[pytest.Item]] = [[] for _ in range(pieces)]
+    for file in files.values():
+        min(piles, key=len).extend(file)
+    size, rest = -(-len(items) // pieces), iter(quick)
+    items[:] = [item for pile in piles for item in [*pile, *itertools.islice(rest, max(0, size - len(pile)))]]
+    items += rest
 
 
 @pytest.fixture(autouse=True)
