@@ -97,7 +97,7 @@ class Acts:
     common = True
 
     def __init__(self) -> None:
-        self.later: deque[Callable[[], None]] = deque()
+        self.later: deque[Callable[[], object]] = deque()
         self.left: list[str] = []
         self.served: list[str] = []
 

@@ -15,6 +15,7 @@ from presque.commands.call import Call, Reply, awaited, unless_left
 from presque.commands.trace_context import trace_context
 from presque.engine.engine import Engine, Pushed
 from presque.engine.lines import Taker, Waiter
+from presque.engine.records import PLAIN as _PLAIN
 from presque.engine.records import (
     trace_of as trace_of,
 )  # for the doors
@@ -22,6 +23,9 @@ from presque.errors import CallerError, JobMissing, NoJob, NotJson, PresqueError
 from presque.job import PLAIN, Fetched, PushOptions, Replayed
 from presque.names import QueueList
 from presque.verbs.bounds import BATCH, BATCH_MOST, PRIORITY
+
+PLAIN_RECORD = _PLAIN
+"""What the record of a job begins with that has nothing of its own, so no trace."""
 
 REPLAYED = {"Idempotent-Replayed": "true"}
 

@@ -42,13 +42,13 @@ Deliver = Callable[[str, "Batch", Any], None]
 
 
 class Batch:
-    """What goes out together: the callers, in the order they came, and their encoded arguments."""
+    """What goes out together: the callers, in the order they came, and what each of them asks."""
 
     __slots__ = ("args", "callers", "size")
 
     def __init__(self) -> None:
         self.callers: list[Any] = []
-        self.args: list[bytes] = []
+        self.args: list[Any] = []
         self.size = 0
 
 
@@ -62,10 +62,10 @@ def deal(callers: list[Any], answers: list[Any]) -> None:
             offer(caller, StoreError(UNUSABLE))
 
 
-def offer(caller: Callable[[Any], Any], found: Any) -> bool:
+def offer(caller: Callable[[Any], bool], found: Any) -> bool:
     """Give a caller its answer; whether it took it. One that raises takes nothing and harms no other."""
     try:
-        return bool(caller(found))
+        return caller(found)
     except Exception:
         log.exception("store.receiver_failed")
         return False
@@ -91,15 +91,15 @@ class Batches:
         self._turns = 0  # that the loop may still take without sleeping
         self._awake = 0  # calls for which it stays awake
 
-    def add(self, queue: str, caller: Any, args: bytes = b"") -> None:
-        """Let `caller` take part in the next call for `queue`, with its encoded arguments."""
+    def add(self, queue: str, caller: Any, args: Any = None, size: int = 0) -> None:
+        """Let `caller` take part in the next call for `queue`, with what it asks, of so many bytes."""
         state = self._queues.get(queue)
         if state is None:
             state = self._queues[queue] = _Queue()
         batch = state.batch
         batch.callers.append(caller)
         batch.args.append(args)
-        batch.size += len(args)
+        batch.size += size
         if len(batch.callers) >= CALLS_MOST or batch.size >= BYTES_MOST:
             self._go(queue, state)
         elif not state.scheduled and not state.under_way:

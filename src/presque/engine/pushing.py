@@ -23,8 +23,14 @@ from presque.job import PLAIN, PushOptions
 from presque.store.disk import OF_A_JOB, Disk
 from presque.store.store import Store
 
-Pushed = Callable[[int | PresqueError], None]
+Pushed = Callable[[int | PresqueError], object]
 """Gets the new job's id, or why it was not stored."""
+
+
+NOTHING_MORE = calls.argument(b"")
+"""What a job asks that is plain."""
+
+COLUMNS_FROM = 8
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -56,9 +62,9 @@ class Pushing:
         if self._disk.full:
             self._loop.call_soon(done, self._disk.refusal())
         elif options is PLAIN:
-            self._batches.add(queue, done, b"$0\r\n\r\n" + calls.argument(seal(body)))
+            self._batches.add(queue, done, (NOTHING_MORE, body), len(body))
         else:
-            self._batches.add(queue, done, calls.argument(pack(options)) + calls.argument(seal(body)))
+            self._batches.add(queue, done, (calls.argument(pack(options)), body), len(body))
 
     async def push_many(
         self, queue: str, bodies: Sequence[bytes], options: PushOptions, failures: int = 0
@@ -79,14 +85,8 @@ class Pushing:
             each = (msgspec.structs.replace(options, idempotency=f"{key}#{n}") for n in range(count))
             asked = [calls.argument(pack(one)) for one in each]
         else:
-            asked = [calls.argument(b"" if options is PLAIN else pack(options))] * count
-        # Column by column, since a step of Python for each job is felt in bench/push_lines.py.
-        sizes = list(map(len, bodies))
-        heads = {size: b"$%d\r\n" % (SEAL + size) for size in set(sizes)}
-        jobs = [b"\r\n"] * (5 * count)
-        jobs[0::5], jobs[1::5] = asked, [heads[size] for size in sizes]
-        jobs[2::5], jobs[3::5] = seals_of(bodies), bodies
-        args = b"%b$1\r\n1\r\n%b" % (calls.argument(b"%d" % failures), b"".join(jobs))
+            asked = [NOTHING_MORE if options is PLAIN else calls.argument(pack(options))] * count
+        args = b"%b$1\r\n1\r\n%b" % (calls.argument(b"%d" % failures), _encoded(asked, bodies))
         return Prepared(queue, calls.encode_args("push", self._keys.of(queue), 2 + 2 * count, args), count)
 
     async def push_prepared(self, call: Prepared) -> list[int]:
@@ -97,7 +97,7 @@ class Pushing:
         self._disk.spend(len(call.command) + OF_A_JOB * call.count)
         reply: list[Any] = await self._store.ask(call.queue, call.command)
         self._queues.pushed(call.queue, reply[0])
-        if set(map(type, reply)) == {int}:
+        if _all_stored(reply):
             return reply
         found = []
         for one in map(replies.pushed, reply):
@@ -108,7 +108,8 @@ class Pushing:
 
     def _send(self, queue: str, batch: Batch, receive: Callable[[Any], None]) -> None:
         self._queues.register(queue)
-        count, args = 2 + 2 * len(batch.callers), b"$1\r\n0\r\n$1\r\n0\r\n" + b"".join(batch.args)
+        args = b"$1\r\n0\r\n$1\r\n0\r\n" + _encoded(*zip(*batch.args, strict=True))
+        count = 2 + 2 * len(batch.callers)
         self._disk.spend(len(args) + OF_A_JOB * len(batch.callers))
         self._store.send(queue, calls.encode_args("push", self._keys.of(queue), count, args), receive)
 
@@ -117,7 +118,26 @@ class Pushing:
             deal(batch.callers, [reply] * len(batch.callers))
             return
         self._queues.pushed(queue, reply[0])
-        deal(batch.callers, [one if type(one) is int else replies.pushed(one) for one in reply])
+        deal(batch.callers, reply if _all_stored(reply) else [replies.pushed(one) for one in reply])
+
+
+def _all_stored(reply: Sequence[Any]) -> bool:
+    """Whether the reply to pushes is just the ids of new jobs."""
+    return set(map(type, reply)) == {int}
+
+
+def _encoded(asked: Sequence[bytes], bodies: Sequence[bytes]) -> bytes:
+    """The arguments for so many jobs: what each one asks, which is encoded already, and its sealed body."""
+    count = len(bodies)
+    if count < COLUMNS_FROM:
+        return b"".join([one + calls.argument(seal(body)) for one, body in zip(asked, bodies, strict=True)])
+    # Column by column: a step of Python for each job is felt in bench/push_lines.py and bench/before.py.
+    sizes = list(map(len, bodies))
+    heads = {size: b"$%d\r\n" % (SEAL + size) for size in set(sizes)}
+    jobs = [b"\r\n"] * (5 * count)
+    jobs[0::5], jobs[1::5] = asked, map(heads.__getitem__, sizes)
+    jobs[2::5], jobs[3::5] = seals_of(bodies), bodies
+    return b"".join(jobs)
 
 
 def pack(options: PushOptions) -> bytes:

@@ -58,7 +58,8 @@ class Taken(NamedTuple, Generic[J]):
 
     `due_ms` tells for some queues in how many milliseconds their next job is due; `more` that another call
     would find more at once. The bodies of the `damaged` jobs are not what was pushed: nobody may get them.
-    Queues that are `spoilt` were passed over.
+    Queues that are `spoilt` were passed over. `largest` says how many bytes the largest record of each queue
+    has.
     """
 
     jobs: list[J]
@@ -67,21 +68,25 @@ class Taken(NamedTuple, Generic[J]):
     more: bool
     damaged: list[J]
     spoilt: dict[str, str]
+    largest: dict[str, int]
 
 
 def fetched(reply: Any, queues: Sequence[str]) -> Taken[Fetched]:
     """The jobs that a fetch from `queues` took."""
     jobs: list[Fetched] = []
+    largest: dict[str, int] = {}
     for position, ids, records, _, _ in _by_queue(reply):
         queue = queues[position - 1]
         names = [job_id.decode() for job_id in ids]
         jobs += map(_fetched, zip(repeat(queue), names, bodies_of(records), records))
-    return _taken(reply, queues, jobs)
+        largest[queue] = max(map(len, records))
+    return _taken(reply, queues, jobs, largest)
 
 
 def leased(reply: Any, queues: Sequence[str]) -> Taken[Leased]:
     """The jobs that a lease from `queues` took."""
     jobs: list[Leased] = []
+    largest: dict[str, int] = {}
     for position, ids, records, held, saved in _by_queue(reply):
         queue, token = queues[position - 1], held[0].decode()
         names = [job_id.decode() for job_id in ids]
@@ -92,7 +97,8 @@ def leased(reply: Any, queues: Sequence[str]) -> Taken[Leased]:
         bodies, kept = bodies_of(records), _saved(saved, len(names)) if saved else repeat(b"")
         told = zip(repeat(queue), names, bodies, records, attempts, most, repeat(token), ends, kept)
         jobs += map(_leased, told)
-    return _taken(reply, queues, jobs)
+        largest[queue] = max(map(len, records))
+    return _taken(reply, queues, jobs, largest)
 
 
 # `_make` without a call of Python for each, which is felt in bench/lease_cpu.py.
@@ -113,7 +119,7 @@ def _saved(flat: Sequence[Any], count: int) -> list[bytes]:
     return found
 
 
-def _taken(reply: Any, queues: Sequence[str], jobs: list[J]) -> Taken[J]:
+def _taken(reply: Any, queues: Sequence[str], jobs: list[J], largest: dict[str, int]) -> Taken[J]:
     more, stopped, due, _, passed_over = reply
     damaged = [job for job in jobs if not job[2]]
     return Taken(
@@ -123,6 +129,7 @@ def _taken(reply: Any, queues: Sequence[str], jobs: list[J]) -> Taken[J]:
         more == 1 or bool(damaged),
         damaged,
         spoilt(passed_over, queues) if passed_over else {},
+        largest,
     )
 
 

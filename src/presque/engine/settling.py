@@ -33,7 +33,8 @@ class Settling:
 
     def settle(self, lease: Settle, done: Callable[[Settled | PresqueError], None]) -> None:
         """End or extend one lease; `done` gets what became of it. Harmless when repeated."""
-        self._batches.add(lease.queue, done, _args([lease])[1])
+        _, args = _args([lease])
+        self._batches.add(lease.queue, done, args, len(args))
 
     async def settle_many(self, leases: Sequence[Settle]) -> list[Settled]:
         """End or extend leases of any queues. Returns what became of each, in their order."""
@@ -110,7 +111,7 @@ class Settling:
         found = replies.settled_all(reply, len(batch.callers))
         deal(batch.callers[: len(found)], found)
         for caller, args in zip(batch.callers[len(found) :], batch.args[len(found) :], strict=True):
-            self._batches.add(queue, caller, args)
+            self._batches.add(queue, caller, args, len(args))
 
 
 ARGS_A_GROUP = 4

@@ -6,9 +6,7 @@ the first answer corrects it. One that is too high makes calls wait for each oth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from presque.job import Fetched, Leased
+from collections.abc import Mapping
 
 ANSWER_BYTES = 4 * 1024 * 1024
 """What one answer may hold. Its first job is handed out whatever its size."""
@@ -31,21 +29,10 @@ class Sizes:
         one = self._sizes.get(queue, UNKNOWN)
         return max(one, min(ANSWER_BYTES, count * one))
 
-    def saw(self, jobs: Sequence[Fetched | Leased]) -> None:
-        """Learn from jobs that came."""
-        if len(jobs) == 1:  # as most fetches bring: a step of Python is felt in bench/before.py
-            [job] = jobs
-            self._learn(job.queue, len(job.record))
-            return
-        seen: dict[str, int] = {}
-        queues, _, _, records, *_ = zip(*jobs, strict=True) if jobs else ((),) * 4
-        for queue, size in set(zip(queues, map(len, records), strict=True)):
-            seen[queue] = max(size, seen.get(queue, 0))
-        for queue, size in seen.items():
-            self._learn(queue, size)
-
-    def _learn(self, queue: str, size: int) -> None:
-        if len(self._sizes) >= _QUEUES_MOST:
-            self._sizes.clear()
-        # Large jobs count at once, small ones bit by bit: a queue may hold both.
-        self._sizes[queue] = max(size, self._sizes.get(queue, 0) * 3 // 4)
+    def saw(self, largest: Mapping[str, int]) -> None:
+        """Learn from jobs that came: how large the largest of each queue was."""
+        for queue, size in largest.items():
+            if len(self._sizes) >= _QUEUES_MOST:
+                self._sizes.clear()
+            # Large jobs count at once, small ones bit by bit: a queue may hold both.
+            self._sizes[queue] = max(size, self._sizes.get(queue, 0) * 3 // 4)

@@ -199,7 +199,7 @@ class Taking:
     def _taken(self, reply: Any, queues: Sequence[str], ask: Ask) -> Taken[Any]:
         """What a call took. Damaged jobs are put where nobody gets them, and due moments are noted."""
         taken: Taken[Any] = (replies.fetched if ask.for_good else replies.leased)(reply, queues)
-        self._sizes.saw(taken.jobs)
+        self._sizes.saw(taken.largest)
         self._queues.spoilt(taken.spoilt)
         for job in taken.damaged:
             log.error("job.damaged queue=%s id=%s", job.queue, job.id)

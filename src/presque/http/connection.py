@@ -8,7 +8,9 @@ connection knows `Plan.serve` and no verb; a plan knows how to answer and nothin
 A client that keeps its connection sends the same head again and again. So a head that was understood once is
 remembered with all that follows from it, and costs one dictionary look-up from then on instead of a parse
 (bench/push_http.py). What follows from a head depends on nothing but its bytes and the settings, so the short
-cut cannot differ from the long way.
+cut cannot differ from the long way. Most often a connection repeats the head of the request before. While
+nothing but the next request can follow an answer, that head is `_usual`, and a request that has it skips what
+others need. Whatever changes this sets `_usual` to None: the long way is always right.
 
 Gone is cancelled. A request that cannot be answered at once leaves behind how to cancel it (`until_left`):
 the place of a waiter, or a task. The end of the connection cancels it, whatever it is and however the
@@ -132,6 +134,14 @@ class Upload(abc.ABC):
         """Read the parts and answer. An answer before the last part ends the connection."""
 
 
+class Asking(Protocol):
+    """A plan that asks the engine for something and answers when that is there."""
+
+    def take(self, connection: Connection, found: Any) -> bool:
+        """Answer with what the engine has found, or with the `PresqueError` it has. Returns False if the
+        client has disconnected."""
+
+
 class Namespace(Protocol):
     """Counts the connections of those who ask in it."""
 
@@ -165,8 +175,8 @@ class Understood:
     """A head, and what follows from it."""
 
     __slots__ = (
-        "body_most", "chunked", "classic", "client", "close", "continues", "cors", "length", "method",
-        "namespace", "plan", "raw", "request_id", "route", "short_cut", "size", "tally", "upload",
+        "body_at", "body_most", "chunked", "classic", "client", "close", "continues", "cors", "length",
+        "method", "namespace", "plan", "raw", "request_id", "route", "short_cut", "size", "tally", "upload",
         "version_1_0",
     )  # fmt: skip
 
@@ -190,6 +200,7 @@ class Understood:
             cors += b"X-Request-Id: %b\r\n" % self.request_id.encode()
         self.raw = raw  # the head, unchanged
         self.cors = cors  # further lines for the head of the answer
+        self.body_at = len(raw)
         self.size = len(raw) + head.length  # of the whole request, unless it is chunked
         self.plan = plan
         self.method = head.method
@@ -201,7 +212,7 @@ class Understood:
         self.route = "/" + head.path.split("/")[1] if head.path.startswith("/") else ""
         self.classic = problems.is_classic(head.path)  # how its errors are written
         self.upload = isinstance(plan, Upload)
-        self.short_cut = not self.chunked and not self.close and not self.upload
+        self.short_cut = False  # it is remembered, and `size` says where its request ends
 
 
 class _Refusal:
@@ -252,11 +263,10 @@ class Connection(asyncio.Protocol):
     """One connection of a client."""
 
     __slots__ = (
-        "_again", "_awaited", "_began", "_body_at", "_buffer", "_cancel", "_counted", "_deaf", "_drained",
-        "_ended", "_framing", "_holds", "_known", "_left", "_namespace", "_parts", "_proxied",
-        "_requesting", "_served",
-        "_stuck", "_unread", "_waits", "closing", "deadline", "direct", "door", "pinned", "state",
-        "transport",
+        "_awaited", "_began", "_body_at", "_buffer", "_cancel", "_counted", "_deaf", "_drained", "_ended",
+        "_framing", "_holds", "_known", "_left", "_namespace", "_parts", "_proxied", "_requesting", "_served",
+        "_stuck", "_unread", "_usual", "_waits", "asking", "closing", "deadline", "direct", "door", "pinned",
+        "state", "transport",
     )  # fmt: skip
 
     def __init__(self, door: Door) -> None:
@@ -265,10 +275,11 @@ class Connection(asyncio.Protocol):
         self.deadline = 0.0  # when to give up on what the client owes us; 0 while we owe the client
         self.transport: asyncio.Transport
         self._buffer = bytearray()  # what has come of the next request, and what was pipelined behind it
-        self._again: Understood | None = None  # of the request before, which the next one may repeat
+        self._usual: Understood | None = None  # of the request before, which the next one may repeat
         self._awaited: Understood | None = None  # of the request whose body is awaited
         self._served: Understood  # of the request that is being served
-        self._began = 0.0  # when it was there whole
+        self.asking: Asking  # its plan, where `take` gets what the plan has asked for
+        self._began = 0.0  # when it was there whole, and those before it were answered
         self._body_at = 0
         self._framing: Framing | None = None
         self._parts: Parts | None = None  # of a body that is taken as it comes
@@ -350,6 +361,7 @@ class Connection(asyncio.Protocol):
             self.state in (STARTING, SERVING) and not (self._waits is not None and self._waits())
         ):
             self._ended = True
+            self._usual = None
             return True
         if self.state in UNDER_WAY:
             self._end_request()
@@ -362,6 +374,7 @@ class Connection(asyncio.Protocol):
     def shutdown(self) -> None:
         """The server is stopping: close once the current request, if any, is answered."""
         self.closing = CLOSE
+        self._usual = None
         if self.state in READING or self.state is HELD:
             self._close()
         elif self.state is STREAMING:
@@ -371,7 +384,7 @@ class Connection(asyncio.Protocol):
 
     def forget(self) -> None:
         """Parse the next head again. This connection may be the last to remember the old plan."""
-        self._again = None
+        self._usual = None
         self._known.clear()
 
     def reconsider(self) -> None:
@@ -424,6 +437,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._stuck = True
+        self._usual = None
         self._unread = self.transport.get_write_buffer_size()
         self.unpin()
         self.pinned = self._unread
@@ -438,6 +452,7 @@ class Connection(asyncio.Protocol):
             self.deadline = 0.0
         self._wake()
         if self.state is HELD:
+            self._began = perf_counter()
             self._go_on()
 
     def _go(self, state: State) -> None:
@@ -447,7 +462,7 @@ class Connection(asyncio.Protocol):
     def _close(self) -> None:
         """Close once all that was written has been sent."""
         self._go(CLOSING)
-        self.deadline = self.door.now + self.door.idle_s
+        self.deadline = self.door.idle_until
         self._buffer.clear()
         self.transport.close()
 
@@ -465,32 +480,13 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.state is IDLE:
-            # The usual case first, as a short cut: all of one request whose head is known, and no more. Most
-            # often it is the head of the request before.
-            known = self._again
+            # The usual case first, as a short cut: all of one request whose head is known, and no more.
+            known = self._usual
             if known is None or not data.startswith(known.raw):
-                known = self._again = self._known.get(data[: data.find(b"\r\n\r\n") + 4])
+                known = self._known.get(data[: data.find(b"\r\n\r\n") + 4])
             if known is not None and known.short_cut and len(data) == known.size:
-                self._served = known
-                self.state = STARTING
-                self.deadline = 0.0
                 self._began = perf_counter()
-                door = self.door
-                door.under_way += 1
-                try:
-                    if (
-                        self._proxied
-                        or known.namespace is not self._namespace
-                        or door.under_way > door.requests_most
-                    ):
-                        self._admit(known)
-                    known.plan.serve(self, data[known.size - known.length :])
-                except PresqueError as error:
-                    self.answer_error(error)
-                except Exception:  # noqa: BLE001  (the last resort)
-                    self.broken()
-                if self.state is STARTING:
-                    self.state = SERVING
+                self._serve(known, data[known.body_at :])
                 return
             self._go(HEAD)
             self.deadline = min(self.deadline, self.door.now + self.door.limits.head)
@@ -498,6 +494,7 @@ class Connection(asyncio.Protocol):
             return
         self._buffer += data
         if self.state in READING:
+            self._began = perf_counter()
             self._advance()
         elif self.state is RECEIVING:
             self._receive()
@@ -507,18 +504,18 @@ class Connection(asyncio.Protocol):
     def _advance(self) -> None:
         """Serve the requests that have arrived whole, one after the other."""
         try:
-            while self.state in READING and self._buffer and not self.transport.is_closing():
-                if not self._serve_next():
+            while self._buffer and not self.transport.is_closing() and self._serve_next():
+                if self.state is not HEAD:  # it is not answered yet, or nothing is left
                     break
         except (BadHead, TooMany) as error:
             self._refuse(error)
             return
-        if self.state in READING:
+        if self.state is not SERVING and self.state in READING:
             if self._ended:
                 self._close()
             else:
                 self._listen(True)
-        elif len(self._buffer) <= PIPELINED_BYTES_MOST:
+        elif self._deaf and len(self._buffer) <= PIPELINED_BYTES_MOST:
             self._listen(True)
 
     def _listen(self, wanted: bool) -> None:
@@ -533,10 +530,22 @@ class Connection(asyncio.Protocol):
 
     def _serve_next(self) -> bool:
         """Cut the next request off the buffer and serve it; False if a part of it is still to come."""
+        buffer, known = self._buffer, self._usual
+        # The same short cut as in `data_received`, for requests that were pipelined.
+        if (
+            known is not None
+            and len(buffer) >= known.size
+            and buffer.startswith(known.raw)
+            and self._awaited is None
+        ):
+            body = bytes(buffer[known.body_at : known.size])
+            del buffer[: known.size]
+            self._serve(known, body)
+            return True
         known = self._awaited or self._next_head()
         if known is None:
             return False
-        buffer, start = self._buffer, self._body_at
+        start = self._body_at
         if known.upload:
             self._begin_upload(known)
             return True
@@ -563,11 +572,8 @@ class Connection(asyncio.Protocol):
         self._awaited = None
         self._release()
         self._served = known
-        self._began = perf_counter()
         self._go(RECEIVING)
         self.door.under_way += 1
-        if known.close:
-            self.closing = CLOSE
         try:
             self._admit(known)
         except PresqueError as error:
@@ -624,15 +630,12 @@ class Connection(asyncio.Protocol):
 
     def _serve(self, known: Understood, body: bytes) -> None:
         self._served = known
-        self._began = perf_counter()
-        self._go(STARTING)
+        self.state = STARTING
         self.deadline = 0.0
         door = self.door
         door.under_way += 1
-        if known.close:
-            self.closing = CLOSE
         try:
-            if self._proxied or known.namespace is not self._namespace or door.under_way > door.requests_most:
+            if known is not self._usual or door.under_way > door.requests_most:
                 self._admit(known)
             known.plan.serve(self, body)
         except PresqueError as error:
@@ -645,6 +648,9 @@ class Connection(asyncio.Protocol):
     def _admit(self, known: Understood) -> None:
         """Let a request begin that is counted already. Raises `TooMany`."""
         door = self.door
+        self._usual = None
+        if known.close:
+            self.closing = CLOSE
         if known.namespace is not self._namespace:
             self._enter(known.namespace)
         if door.under_way > door.requests_most:
@@ -658,6 +664,8 @@ class Connection(asyncio.Protocol):
                 raise too_many
             self._requesting = address
             door.enter(address)
+        elif known.short_cut and not self._holds and not self._ended and not self.closing:
+            self._usual = known
 
     def _enter(self, namespace: Namespace | None) -> None:
         """Count this connection in the namespace of its request. Raises `PresqueError` if it is one too
@@ -682,6 +690,7 @@ class Connection(asyncio.Protocol):
         """Count what has come of a body. Raises `TooMany` if there is too much of all of them."""
         size, before = len(self._buffer), self._holds
         self._holds = size
+        self._usual = None
         if not self.door.hold(size, before):
             raise TooMany("this server is receiving as many bytes as it allows; try again later", 503)
 
@@ -747,6 +756,7 @@ class Connection(asyncio.Protocol):
             if len(remembered) >= REMEMBERED_MOST:
                 remembered.clear()
             remembered[raw] = known
+            known.short_cut = not known.chunked and not known.close and not known.upload
         return known
 
     def _refuse(self, error: BadHead | TooMany) -> None:
@@ -818,30 +828,37 @@ class Connection(asyncio.Protocol):
         except Exception:  # noqa: BLE001  (the last resort)
             self.broken()
 
-    def answer_bytes(self, message: bytes) -> None:
-        """Answer with these bytes, head and all."""
+    def take(self, found: Any) -> bool:
+        """Let the plan that asks have what the engine has found.
+
+        The engine calls this method as it is: to make a `partial` for each request, and to call it, costs
+        more (bench/before.py).
+        """
+        return self.asking.take(self, found)
+
+    def answer_bytes(self, status: bytes, message: bytes) -> bool:
+        """Answer with these bytes, head and all, which say this status. Returns False if the client has
+        disconnected."""
         transport = self.transport
         if transport.is_closing():
-            return
-        served = self._served
-        took = perf_counter() - self._began
-        served.tally.add(message[9:12], took)
+            return False
+        served, now = self._served, perf_counter()
+        took, self._began = now - self._began, now
+        served.tally.add(status, took)
         if took > SLOW_S:
             self._tell_slow(served, took)
         if served.cors:
             message = answers.with_lines(message, served.cors)
         transport.write(message)
-        if self.closing or self._stuck or self._buffer or self._ended or self.state is RECEIVING:
-            self.finish()
-        else:  # the usual case, as a short cut
+        if served is self._usual and not self._buffer:
             self._cancel = self._waits = None
             self.state = IDLE
             door = self.door
-            if self._requesting or self._holds:
-                self._end_request()
-            else:
-                door.under_way -= 1
-            self.deadline = door.now + door.idle_s
+            door.under_way -= 1
+            self.deadline = door.idle_until
+        else:
+            self.finish()
+        return True
 
     def _tell_slow(self, served: Understood, took: float) -> None:
         """Log a request that took long though it waited for nothing; thousands of them as sums."""
@@ -849,15 +866,17 @@ class Connection(asyncio.Protocol):
             verb = served.tally.verb
             self.door.sums.tell(f"slow {verb}", functools.partial(_tell_slow, verb, took, served.request_id))
 
-    def answer(self, answer: Answer) -> None:
-        """Answer, with a body of known length."""
+    def answer(self, answer: Answer) -> bool:
+        """Answer, with a body of known length. Returns False if the client has disconnected."""
         if self.state is RECEIVING:
             self.closing = CLOSE
         head = answers.head(answer, self.door.date, close=bool(self.closing))
-        self.answer_bytes(head if self._served.method == "HEAD" else head + cast(bytes, answer.body))
+        message = head if self._served.method == "HEAD" else head + cast(bytes, answer.body)
+        return self.answer_bytes(b"%d" % answer.status, message)
 
-    def answer_error(self, error: PresqueError) -> None:
-        """Answer with an error, written as the route writes them."""
+    def answer_error(self, error: PresqueError) -> bool:
+        """Answer with an error, written as the route writes them. Returns False if the client has
+        disconnected."""
         if isinstance(error, Refused) and self.door.refused is not None:
             self.door.refused(error, self.address)
         answer = answers.of_error(error, classic=self._served.classic)
@@ -867,9 +886,9 @@ class Connection(asyncio.Protocol):
                 name = secrets.token_hex(8)
                 answer = msgspec.structs.replace(answer, headers={**answer.headers, "X-Request-Id": name})
             problems.note(error, served.method, served.route, name)
-        self.answer(answer)
+        return self.answer(answer)
 
-    def answer_known_error(self, error: PresqueError) -> None:
+    def answer_known_error(self, error: PresqueError) -> bool:
         """The same for one error that is always the same and comes often: written once a second."""
         key = (error, self._served.classic, bool(self.closing))
         message = self.door.known_errors.get(key)
@@ -877,7 +896,7 @@ class Connection(asyncio.Protocol):
             answer = answers.of_error(error, classic=self._served.classic)
             head = answers.head(answer, self.door.date, close=bool(self.closing))
             message = self.door.known_errors[key] = head + cast(bytes, answer.body)
-        self.answer_bytes(message)
+        return self.answer_bytes(message[9:12], message)
 
     def broken(self) -> None:
         """An unexpected error. Call this where the error is caught, for the log.
@@ -886,6 +905,7 @@ class Connection(asyncio.Protocol):
         """
         log.exception("request.broken method=%s request=%s", self._served.method, self._served.request_id)
         self.closing = CLOSE
+        self._usual = None
         self._cancel = self._waits = None
         if self.state in OWING:
             self.answer_error(OurFault("internal error; see the server log"))
@@ -900,6 +920,7 @@ class Connection(asyncio.Protocol):
         parts = cast(AsyncIterator[bytes], answer.body)
         chunked = not self._served.version_1_0
         self.closing = self.closing if chunked else CLOSE
+        self._usual = None
         self._go(STREAMING)
         framing = b"Transfer-Encoding: chunked\r\n" if chunked else b""
         self.transport.set_write_buffer_limits(high=0)
@@ -925,6 +946,7 @@ class Connection(asyncio.Protocol):
             self.transport.set_write_buffer_limits()
             if chunked:
                 self.transport.write(b"0\r\n\r\n")
+            self._began = perf_counter()
             self.finish()
 
     async def _send_but_the_end(self, part: memoryview) -> memoryview:
@@ -1006,19 +1028,18 @@ class Connection(asyncio.Protocol):
             self._go_on()
         else:
             self.state = IDLE
-            self.deadline = self.door.now + self.door.idle_s
+            self.deadline = self.door.idle_until
 
     def _go_on(self) -> None:
-        starting = self.state is STARTING
         if not self._buffer:
             if self._ended:
                 self._close()
                 return
             self._go(IDLE)
-            self.deadline = self.door.now + self.door.idle_s
+            self.deadline = self.door.idle_until
             self._listen(True)
             return
-        self._go(HEAD)
+        starting, self.state = self.state is STARTING, HEAD
         self.deadline = self.door.now + self.door.limits.head
         if not starting:  # otherwise `_advance` is at work
             self._advance()

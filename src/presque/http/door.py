@@ -104,7 +104,6 @@ class Door:
         self.max_body = max_body
         self.limits = limits = limits or LimitSettings()
         self.requests_most = limits.requests or sys.maxsize
-        self.idle_s = limits.idle
         self.proxies = proxies or Proxies()
         self.under_way = 0  # requests
         self.bodies = Bodies(limits.bodies)
@@ -115,7 +114,7 @@ class Door:
         self.connections: set[Member] = set()
         self.upgraded: set[Upgraded] = set()
         self.each_second: list[Callable[[], None]] = []
-        self.now = 0.0
+        self.now = self.idle_until = 0.0
         self.date = self.created = self.ok = self.mark = b""
         self.known_errors: dict[tuple[PresqueError, bool, bool], bytes] = {}
         self.tallies = Tallies()
@@ -218,6 +217,7 @@ class Door:
         """Once a second: the date of the answers, and the deadlines of all connections."""
         self._ticker = self.loop.call_later(1, self.tick)
         self.now = self.loop.time()
+        self.idle_until = self.now + self.limits.idle
         self._date_answers()
         for connection in [c for c in self.connections if 0 < c.deadline <= self.now]:
             connection.time_is_up()

@@ -57,23 +57,26 @@ class Push(msgspec.Struct, frozen=True):
     def serve(self, connection: Connection, body: bytes) -> None:
         request = self.request
         request.count()
-        done = functools.partial(self.pushed, connection)
-        jobs.push(request.service.engine, self.queue, body, self.options, done)
+        connection.asking = self
+        jobs.push(request.service.engine, self.queue, body, self.options, connection.take)
 
-    def pushed(self, connection: Connection, result: int | PresqueError) -> None:
+    def take(self, connection: Connection, found: int | PresqueError) -> bool:
         try:
-            if isinstance(result, PresqueError):
-                connection.answer_error(result)
-                return
-            name, job_id = self.name, b"%d" % result
+            extra = connection.closing
+            if type(found) is not int:
+                if isinstance(found, PresqueError):
+                    return connection.answer_error(found)
+                extra += REPLAYED
+            name, job_id = self.name, b"%d" % found
             length = len(name) + len(job_id) + 21
-            extra = connection.closing if type(result) is int else connection.closing + REPLAYED
-            connection.answer_bytes(
+            return connection.answer_bytes(
+                b"201",
                 b'%b%bLocation: %b%b\r\nContent-Length: %d\r\n\r\n{"id":"%b","queue":"%b"}\n'
-                % (connection.door.created, extra, self.place, job_id, length, job_id, name)
+                % (connection.door.created, extra, self.place, job_id, length, job_id, name),
             )
         except Exception:  # noqa: BLE001  (the last resort)
             connection.broken()
+            return False
 
 
 class PushLines(Upload):
@@ -99,6 +102,8 @@ class Fetch(msgspec.Struct, frozen=True):
     request: Request
     queues: QueueList
     wait: float
+    named: bytes
+    """The header that names the queue, if only one is meant."""
     extra: bytes
     common: bool = True
 
@@ -109,46 +114,44 @@ class Fetch(msgspec.Struct, frozen=True):
         wait, extra = fields.get("wait"), b""
         if wait is None and wished is not None:
             wait, extra = int(wished * 1000), b"Preference-Applied: wait=%d\r\n" % wished
-        return cls(request, fields["queues"], (wait or 0) / 1000, extra)
+        queues = fields["queues"]
+        named = b"" if queues.single is None else _named(queues.single)
+        return cls(request, queues, (wait or 0) / 1000, named, extra)
 
     def serve(self, connection: Connection, body: bytes) -> None:
         if body:
             raise CallerError(GET_TAKES)
         request = self.request
         request.count()
-        take = functools.partial(self.take, connection)
+        connection.asking = self
         engine = request.service.engine
-        waiter = jobs.fetch(engine, self.queues, self.wait, request.worker, take)
+        waiter = jobs.fetch(engine, self.queues, self.wait, request.worker, connection.take)
         if waiter is not None and not waiter.gone:
             connection.until_left(functools.partial(engine.leave, waiter), _always)
 
     def take(self, connection: Connection, found: Fetched | PresqueError | None) -> bool:
-        if connection.gone:
-            return False
         try:
             if found is None:
-                connection.answer_known_error(NO_JOB)
-                return True
+                return connection.answer_known_error(NO_JOB)
             if isinstance(found, PresqueError):
-                connection.answer_error(found)
-                return True
+                return not connection.gone and connection.answer_error(found)
             queue, job_id, body, record = found
             extra = self.extra
-            if trace := jobs.trace_of(record):
+            if record[0] != jobs.PLAIN_RECORD and (trace := jobs.trace_of(record)):
                 extra = b"%btraceparent: %b\r\n" % (extra, trace[0].encode())
                 if trace[1]:
                     extra = b"%btracestate: %b\r\n" % (extra, trace[1].encode())
-            connection.answer_bytes(
-                b"%b%b%bPresque-Queue: %b\r\nPresque-Job-Id: %b\r\nContent-Length: %d\r\n\r\n%b"
+            return connection.answer_bytes(
+                b"200",
+                b"%b%b%b%bPresque-Job-Id: %b\r\nContent-Length: %d\r\n\r\n%b"
                 % (
                     connection.door.ok, connection.closing, extra,
-                    queue.encode(), job_id.encode(), len(body), body,
-                )
+                    self.named or _named(queue), job_id.encode(), len(body), body,
+                ),
             )  # fmt: skip
         except Exception:  # noqa: BLE001  (the last resort)
             connection.broken()
             return False
-        return True
 
 
 class Browsed(msgspec.Struct, frozen=True):
@@ -305,6 +308,10 @@ class SettleOne(msgspec.Struct, frozen=True):
             connection.broken()
 
 
+def _named(queue: str) -> bytes:
+    return b"Presque-Queue: %b\r\n" % queue.encode()
+
+
 def paused(stopped: Sequence[str]) -> dict[str, str]:
     """The headers of an answer without jobs: which of the queues are stopped, as many as a head bears."""
     if not stopped:
@@ -318,7 +325,8 @@ def paused(stopped: Sequence[str]) -> dict[str, str]:
 def answer_json(connection: Connection, body: bytes) -> None:
     """Answer 200 with a JSON document."""
     connection.answer_bytes(
-        b"%b%bContent-Length: %d\r\n\r\n%b\n" % (connection.door.ok, connection.closing, len(body) + 1, body)
+        b"200",
+        b"%b%bContent-Length: %d\r\n\r\n%b\n" % (connection.door.ok, connection.closing, len(body) + 1, body),
     )
 
 

@@ -14,23 +14,31 @@ than half of that; 0 those of less than half a millisecond, the last one also al
 class Tally:
     """The answers of one verb."""
 
-    __slots__ = ("seconds", "statuses", "times", "verb")
+    __slots__ = ("answers", "seconds", "verb")
 
     def __init__(self, verb: str) -> None:
         self.verb = verb
-        self.statuses: dict[bytes, int] = {}
-        self.times = [0] * CLASSES
+        self.answers: dict[bytes, list[int]] = {}
+        """Those of each status, by class of time."""
         self.seconds = 0.0
 
     def add(self, status: bytes, seconds: float) -> None:
         """Count an answer."""
         self.seconds += seconds
-        power = int(seconds * EACH_SECOND).bit_length()
-        self.times[power if power < CLASSES else -1] += 1
         try:
-            self.statuses[status] += 1
+            times = self.answers[status]
         except KeyError:
-            self.statuses[status] = 1
+            times = self.answers[status] = [0] * CLASSES
+        power = int(seconds * EACH_SECOND).bit_length()
+        times[power if power < CLASSES else -1] += 1
+
+    def told(self) -> dict[str, Any]:
+        """What was counted, as plain values."""
+        return {
+            "statuses": {status.decode(): sum(times) for status, times in self.answers.items()},
+            "times": [sum(times) for times in zip(*self.answers.values(), strict=True)],
+            "seconds": self.seconds,
+        }
 
 
 class Tallies:
@@ -48,12 +56,4 @@ class Tallies:
 
     def told(self) -> dict[str, Any]:
         """All of them as plain values: those that counted anything."""
-        return {
-            verb: {
-                "statuses": {status.decode(): count for status, count in tally.statuses.items()},
-                "times": tally.times,
-                "seconds": tally.seconds,
-            }
-            for verb, tally in self._by_verb.items()
-            if tally.statuses
-        }
+        return {verb: tally.told() for verb, tally in self._by_verb.items() if tally.answers}
