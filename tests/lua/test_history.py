@@ -124,6 +124,36 @@ def test_what_happened_stands_in_the_bucket_in_which_it_happened(kept: Kept) -> 
     assert (told["total"]["pushed"], told["total"]["fetched"], told["total"]["depth"]["ready"]) == (8, 1, 7)
 
 
+def test_each_fetch_is_counted_in_its_class_of_time_whatever_the_one_before_waited(kept: Kept) -> None:
+    kept.push("q", 6)
+    for ms in (4, 0, 100, 0, 0, 8_000):
+        kept.pass_time(ms)
+        assert kept.fetch("q") == 1
+
+    found = total(kept.of("q", "5m"))
+
+    assert {name: count for name, count in found.times.items() if count} == {"w3": 2, "w7": 3, "w13": 1}
+    assert (found.count("fetched"), found.count("waited_ms")) == (6, 8 + 3 * 104 + 8_104)
+
+
+def test_a_queue_that_was_used_before_the_sums_were_packed_keeps_them(kept: Kept) -> None:
+    kept.push("q", 3)
+    kept.fetch("q")
+    meta = kept.keys.of("q")[0]
+    kept.client.hdel(meta, "passed")
+    kept.client.hset(meta, mapping={"fetched": 1, "waited": 70, "w7": 1})
+
+    before = total(kept.of("q", "5m"))
+    kept.pass_time(200)
+    kept.fetch("q")
+    after = total(kept.of("q", "5m"))
+
+    assert (before.count("fetched"), before.count("waited_ms")) == (1, 70)
+    assert (after.count("fetched"), after.count("done"), after.count("waited_ms")) == (2, 0, 270)
+    assert not kept.client.hexists(meta, "fetched")
+    assert not kept.client.hexists(meta, "waited")
+
+
 def test_the_ends_of_jobs_are_told_apart_and_timed(kept: Kept) -> None:
     kept.push("q", 5)
     kept.pass_time(100)

@@ -1,7 +1,9 @@
 -- History: what happened to a queue in each stretch of time, and to all queues together.
 --
 -- The counters of a queue never go back except by a purge, and what it holds can be counted at any moment. So the only
--- things written for the history while jobs pass through are three growing fields of `meta` (`count_times`). The first
+-- things written for the history while jobs pass through are growing fields of `meta`: `count_waits`, `count_runs`. Jobs
+-- that are fetched one after the other mostly waited for about as long. So how many of them did is kept in the field
+-- `passed`, which a fetch writes anyway, until one has waited for another time (bench/before.py). The first
 -- call that changes something 10 s after the last note makes a note: it measures the queue before the change, and adds
 -- the difference from the last measurement to a bucket of each period. `close`, which any server may call, does the
 -- same for queues that nobody touches any more. Each difference is counted once, whoever counts it.
@@ -35,6 +37,8 @@ end
 
 local note, write_note, write_meta, begin, leave_history, count_waits, ran, count_runs, oldest_of_all, look_ahead
 do  -- a library has room for 200 local names at once: those in here end with the block
+
+local ALIKE_MOST = 2 ^ 32 - 1
 
 -- The entries of one priority that will be handed out next, from `start` on. With groups: in turn, from the first LOOK
 -- groups only, and at most LOOK of each.
@@ -97,6 +101,7 @@ local function measure(q, now)
   for i, count in ipairs(redis.call('HMGET', q.meta, unpack(TIME_FIELDS))) do
     if count then times[TIME_FIELDS[i]] = tonumber(count) end
   end
+  if q.alike > 0 then times['w' .. q.class] = (times['w' .. q.class] or 0) + q.alike end
   local died = tonumber(redis.call('HGET', q.meta, 'died') or 0)
   return {
     now, counts.ready, counts.leased, counts.scheduled, counts.dead, oldest_of_all(q, now, counts.ready) or 0,
@@ -231,7 +236,8 @@ function leave_history(q, now)
   local nothing = {now, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {}}
   pcall(keep_together, q, now, nothing, {0, 0, 0, 0})
   for _, period in ipairs(PERIODS) do redis.call('UNLINK', string.sub(q.meta, 1, -5) .. 'history:' .. period.name) end
-  redis.call('HDEL', q.meta, 'opened', 'counted', 'died', 'waited', 'ran', 'fetched', unpack(TIME_FIELDS))
+  redis.call('HDEL', q.meta, 'opened', 'counted', 'died', 'passed', 'waited', 'ran', 'fetched',
+    unpack(TIME_FIELDS))
   redis.pcall('ZREM', registry_of(q) .. ':opened', q.name)
 end
 
@@ -241,15 +247,19 @@ local function count_times(q, letter, counts)
 end
 
 -- Count how long jobs that are handed out have waited since they first became ready, except those that were handed out
--- `earlier`. Adds the sum to the fields of `meta`.
-function count_waits(q, now, ready, earlier, fields)
+-- `earlier`. `pass` writes the sum.
+function count_waits(q, now, ready, earlier)
   if #ready.records == 1 then  -- the same in fewer steps: see bench/before.py
     if earlier[1] then return end
     local job, record = ready.special[1], ready.records[1]
     local wait = math.max(0, now - (job and job.run_at or pushed_at_of(record)))
     local _, power = math.frexp(wait)
-    redis.call('HINCRBY', q.meta, 'w' .. math.min(power, TIME_MOST), 1)
-    if wait > 0 then add(fields, 'waited', q.waited + wait) end
+    local class = math.min(power, TIME_MOST)
+    if class ~= q.class or q.alike == ALIKE_MOST then
+      if q.alike > 0 then redis.call('HINCRBY', q.meta, 'w' .. q.class, q.alike) end
+      q.class, q.alike = class, 0
+    end
+    q.alike, q.waited = q.alike + 1, q.waited + wait
     return
   end
   local counts, sum, special, byte = {}, 0, ready.special, string.byte
@@ -272,7 +282,7 @@ function count_waits(q, now, ready, earlier, fields)
   end
   if alike > 0 then counts[n], sum = (counts[n] or 0) + alike, sum + alike * wait end
   count_times(q, 'w', counts)
-  if sum > 0 then add(fields, 'waited', q.waited + sum) end
+  q.waited = q.waited + sum
 end
 
 -- Note that a job that was leased has been settled: done, or failed. `count_runs` writes it.

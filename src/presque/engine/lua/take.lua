@@ -13,8 +13,9 @@ end
 -- Finish the jobs that were taken. Adds to the fields of `meta`; returns what the reply says about the jobs.
 function for_good.finish(q, now, ready, fields)
   add(fields, 'processed', q.processed + #ready.ids)
-  add(fields, 'fetched', q.fetched + #ready.ids)
-  count_waits(q, now, ready, ready.runs, fields)
+  q.fetched = q.fetched + #ready.ids
+  count_waits(q, now, ready, ready.runs)
+  pass(q, fields)
   forget(q, ready.ids, ready.special, ready.size, 'fetched', now)
   return NONE
 end
@@ -73,7 +74,8 @@ local function hold(ms, worker, nonce, attempt_id)
       n = n + 3
     end
     if alike then held = {token, held[2], held[3], until_when} end
-    count_waits(q, now, ready, earlier, fields)
+    count_waits(q, now, ready, earlier)
+    pass(q, fields)
     redis.call('HSET', q.runs, unpack(runs))
     redis.call('ZADD', q.leased, unpack(leased))
     if #timed > 0 then redis.call('ZREM', q.ttl, unpack(timed)) end
@@ -269,7 +271,9 @@ local function unfetch(keys, args)
   redis.call('HSET', q.jobs, id, record)
   q.came, q.grown = q.came + 1, q.grown + #record
   mark_busy(q)
-  local fields = {'processed', math.max(0, q.processed - 1), 'fetched', math.max(0, q.fetched - 1)}
+  local fields = {'processed', math.max(0, q.processed - 1)}
+  q.fetched = math.max(0, q.fetched - 1)
+  pass(q, fields)
   if reason then
     local fates = new_fates()
     fate_dead(fates, id, NOTHING, new_run(job, priority), now, reason)
