@@ -281,12 +281,12 @@ class _Reading:
         self._after = ""
         self._begun = False
         self._hearing = engine.channels.hear(engine.keys.wake_any(), self._heard)
-        engine.queues.told_forgotten.append(self._forgotten)
+        engine.queues.on_forgotten.append(self._forgotten)
 
     def end(self) -> None:
         """Stop listening."""
         self._hearing.end()
-        self._engine.queues.told_forgotten.remove(self._forgotten)
+        self._engine.queues.on_forgotten.remove(self._forgotten)
 
     def _heard(self, payload: bytes) -> None:
         self._touch(payload.partition(b" ")[0].decode())

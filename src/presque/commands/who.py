@@ -3,7 +3,7 @@
 A token becomes a `Who` once (`Guard.who`), and each request asks it (`Who.may`, called by carrying.py alone).
 A token never changes: it is valid until it is revoked or expires, and then everything that is still done in
 its name ends. So doors may remember a `Who` with what they know of a request, until the guard tells them to
-forget (`Guard.told`).
+forget (`Guard.on_change`).
 """
 
 from __future__ import annotations
@@ -282,7 +282,7 @@ def not_allowed(scope: str, queue: str) -> NotPermitted:
 
 
 class Guard:
-    """Knows the tokens of one server. `told` are called when some may have become invalid: whatever was
+    """Knows the tokens of one server. `on_change` are called when some may have become invalid: whatever was
     remembered of a token is to be forgotten, and what goes on in its name to be looked at again with
     `error_of`."""
 
@@ -297,11 +297,11 @@ class Guard:
         self.access = access
         self.namespaces = namespaces
         self._certificates = certificates or {}  # the name in one -> the id of the token that it stands for
-        self.told: list[Callable[[], None]] = []
+        self.on_change: list[Callable[[], None]] = []
         self._required = required
         self._known: OrderedDict[str, Who] = OrderedDict()
         self._soonest: float = float("inf")
-        access.told.append(self._changed)
+        access.on_change.append(self._changed)
 
     @property
     def required(self) -> bool:
@@ -432,8 +432,8 @@ class Guard:
     def _changed(self) -> None:
         self._known.clear()
         self._soonest = float("inf")
-        for told in self.told:
-            told()
+        for hear in self.on_change:
+            hear()
 
 
 def _told_of(who: Who, error: Refused) -> Refused:

@@ -94,14 +94,14 @@ class NewToken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Access:
-    """The tokens and namespaces of one store. `told` are called after each change."""
+    """The tokens and namespaces of one store. `on_change` are called after each change."""
 
     def __init__(self, store: Store, channels: Channels, keys: Keys, background: Background) -> None:
         self.records: dict[str, Record] = {}
         self.namespaces: dict[str, NamespaceRecord] = {}
         self.made_once = False
         """Whether there is a token, or ever was one."""
-        self.told: list[Callable[[], None]] = []
+        self.on_change: list[Callable[[], None]] = []
         self._store = store
         self._channels = channels
         self.keys = keys.access()
@@ -150,8 +150,8 @@ class Access:
             self.namespaces, self._tokens_read = namespaces, read
             self.records = {one.id: one for _, one in read.values() if one is not None and self._there(one)}
             self.meters.keep(lambda id: id[1:] in self.namespaces if id[0] == ":" else id in self.records)
-        for told in self.told:
-            told()
+        for hear in self.on_change:
+            hear()
 
     def now(self) -> float:
         """What time it is for tokens: milliseconds since the epoch."""

@@ -52,7 +52,7 @@ class Timed(Protocol):
 
 
 class Clock:
-    """The clock of a store, and of all namespaces in it that this server knows. `told` hear of each move."""
+    """The clock of a store, and of all namespaces in it that this server knows. `on_move` are called after each move."""
 
     def __init__(self, store: Store, access: Access, own: Timed, *, movable: bool) -> None:
         self._store = store
@@ -62,7 +62,7 @@ class Clock:
         self._turn = asyncio.Lock()
         self.others: Callable[[], Iterable[Timed]] = tuple
         """The namespaces beside the server's own."""
-        self.told: list[Callable[[], None]] = []
+        self.on_move: list[Callable[[], None]] = []
 
     @property
     def ahead_s(self) -> float:
@@ -96,8 +96,8 @@ class Clock:
             for one in self._all():
                 await one.taking.moved(seconds)
                 one.jobs.moved(seconds)
-            for told in self.told:
-                told()
+            for hear in self.on_move:
+                hear()
             log.info("clock.moved ahead=%.3f", after.ahead / 1000)
             return await self._ask()
 

@@ -29,7 +29,7 @@ class Crons:
         self._keys, self._all_keys = keys.crons(), keys
         self._firing = firing
         self._disk = disk
-        self.told: list[Callable[[], None]] = []
+        self.on_defined: list[Callable[[], None]] = []
         """Called when one was defined."""
 
     async def put(self, name: str, cron: Cron, body: bytes) -> bool:
@@ -56,8 +56,8 @@ class Crons:
         )
         if answer == b"full":
             raise CallerError("there are 1000 recurring jobs already, the maximum; delete some")
-        for told in self.told:
-            told()
+        for hear in self.on_defined:
+            hear()
         return bool(answer)
 
     async def remove(self, name: str) -> None:

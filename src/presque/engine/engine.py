@@ -110,8 +110,8 @@ class Engine:
         self.clock: Clock = (
             Clock(self.store, self.access, self, movable=test_clock) if beside is None else beside.clock
         )
-        self.queues.told += (self.events.new_queue,)
-        self.queues.told_forgotten += (self.taking.forget, self.events.forget)
+        self.queues.on_new += (self.events.new_queue,)
+        self.queues.on_forgotten += (self.taking.forget, self.events.forget)
 
         # The verbs that callers know by the engine alone.
         self.push, self.push_many = self.pushing.push, self.pushing.push_many

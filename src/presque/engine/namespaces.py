@@ -105,7 +105,7 @@ class Namespace:
             raise NoNamespace(self.name)
         if self._engine is None:
             self._engine = self._namespaces.make(self.name)
-            self._engine.crons.told.append(self._namespaces.told_of_cron(self.name))
+            self._engine.crons.on_defined.append(self._namespaces.look_after(self.name))
             self._bind(self._engine)
             self._namespaces.awake[self.name] = self
         return self._engine
@@ -205,7 +205,7 @@ class Namespaces:
         self._swept = self._fired = self._beside = 0  # where the turns have got to
         self._turns = itertools.count()
         self._ending: set[str] = set()
-        self._access.told.insert(0, self._changed)  # before what looks at who may go on
+        self._access.on_change.insert(0, self._changed)  # before what looks at who may go on
         engine.connected.append(self._connected)
 
     def get(self, name: str) -> Namespace:
@@ -236,7 +236,7 @@ class Namespaces:
 
         return self._access.meters.of(f":{name}", (most, 1000), refusal)
 
-    def told_of_cron(self, name: str) -> Callable[[], None]:
+    def look_after(self, name: str) -> Callable[[], None]:
         """To be called when a namespace gets a recurring job: it is looked after from the next turn on."""
         return lambda: self._with_crons.setdefault(name)
 

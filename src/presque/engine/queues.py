@@ -26,13 +26,13 @@ SPOILT_MOST = 1000
 
 
 class Queues:
-    """The queues of one namespace. `told` are called with each new one, and `told_forgotten` with each one
+    """The queues of one namespace. `on_new` are called with each new one, and `on_forgotten` with each one
     that was forgotten."""
 
     def __init__(self, store: Store, channels: Channels, keys: Keys) -> None:
         self.index = Index(store, keys)
-        self.told: list[Callable[[str], None]] = []
-        self.told_forgotten: list[Callable[[str], None]] = []
+        self.on_new: list[Callable[[str], None]] = []
+        self.on_forgotten: list[Callable[[str], None]] = []
         self._store = store
         self._channels = channels
         self._keys = keys
@@ -108,13 +108,13 @@ class Queues:
     def _forgotten(self, queue: str) -> None:
         self._known.pop(queue, None)
         self._spoilt.pop(queue, None)
-        for told in self.told_forgotten:
-            told(queue)
+        for hear in self.on_forgotten:
+            hear(queue)
 
     def _new(self, queue: str) -> None:
         self._know(queue)
-        for told in self.told:
-            told(queue)
+        for hear in self.on_new:
+            hear(queue)
 
     # --- what they hold -------------------------------------------------------------------------
 

@@ -170,13 +170,13 @@ class Server:
         self._door = Door(planner, settings.max_body, settings.limits, proxies, service.audit.refused)
         if settings.traces:
             self._door.traced = functools.partial(tracing(), tls=settings.tls is not None)
-        self._guard.told.append(self._door.reconsider)
+        self._guard.on_change.append(self._door.reconsider)
         self._door.each_second += (self._guard.look_at_clock, self._tell)
         self._tell()
         if settings.test_clock:
             self._say_clock()
             self.engine.clock.others = self.namespaces.all
-            self.engine.clock.told += (self._say_clock, self._guard.look_at_clock)
+            self.engine.clock.on_move += (self._say_clock, self._guard.look_at_clock)
         factory: Callable[[], Any] = functools.partial(Connection, self._door)
         if settings.tls is not None:
             certificates = Certificates(settings.tls)
