@@ -21,7 +21,7 @@ class JobState(StrEnum):
     DONE = "done"
     DEAD = "dead"
     DELETED = "deleted"
-    """Only told to those who wait for the end of a job: a deleted job is not in the store."""
+    """Only reported to those who wait for the end of a job: a deleted job is not in the store."""
 
 
 class PushOptions(msgspec.Struct, frozen=True):

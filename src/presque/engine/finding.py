@@ -119,7 +119,7 @@ class ErrorKind(msgspec.Struct):
 
 
 class Piece(NamedTuple):
-    """What one call found: how many it looked at, how many match, those that were told, where to go on
+    """What one call found: how many it looked at, how many match, those that it lists, where to continue
     ("" at the end), and how many bytes they have."""
 
     looked: int

@@ -39,7 +39,7 @@ class Index:
         self.names = keys.registry()[0]
         self.busy = keys.busy()
         self.stopped = keys.stopped()
-        self._spoilt: set[str] = set()  # told once
+        self._spoilt: set[str] = set()  # logged once
 
     async def count(self) -> int:
         """How many queues there are."""

@@ -53,7 +53,7 @@ class Meter:
         self.spent += 1
 
     def learn(self, told: int, total: int) -> None:
-        """The store has heard of `told` requests of ours, and there were `total` everywhere."""
+        """The store knows of `told` requests of ours, and there were `total` everywhere."""
         self.spent -= told
         if self.known is not None and total >= self.known + told:
             # Not deeper than a bucket: what others had at once is theirs.

@@ -41,7 +41,7 @@ class Sweeper:
         self._keys = keys
         self._queues = queues
         self._busy_after = self._after = ""
-        self._spoilt: dict[str, str] = {}  # queues that cannot be swept, and why: told once
+        self._spoilt: dict[str, str] = {}  # queues that cannot be swept, and why: logged once
 
     async def run(self) -> None:
         """Sweep, until cancelled. Those that have been empty and unused for as long as their policy `expires`

@@ -978,7 +978,7 @@ class Connection(asyncio.Protocol):
         rest = bytes(self._buffer)
         self._buffer.clear()
         self._listen(True)
-        requesting, self._requesting = self._requesting, ""  # it goes on as long as the connection
+        requesting, self._requesting = self._requesting, ""  # it lasts as long as the connection
         self._end_request()
         self.unpin()
         self._go(LOST)

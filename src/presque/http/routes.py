@@ -260,7 +260,7 @@ class Planner:
         return streams.lines(feed.lines(engine, fields["queues"], life, request.worker))
 
     def _feed_of(self, service: Service) -> feed.Feed:
-        """The events of a namespace, told to all who listen here."""
+        """The events of a namespace, sent to all who listen here."""
         found = self._feeds.get(service)
         if found is None or found.engine is not service.engine:
             found = self._feeds[service] = feed.Feed(service.engine)

@@ -27,7 +27,7 @@ class Glance:
         self._seen = list(map(call, self._looks))
 
     def is_same(self) -> bool:
-        """Whether they still do. May raise whatever an object does that stands in the place of another."""
+        """Whether they still do. May raise anything: an object may stand where another one was."""
         return list(map(call, self._looks)) == self._seen
 
 

@@ -92,7 +92,7 @@ class Guard:
         self._say(f"-{group}")
 
     def forget(self, *, tell: bool) -> None:
-        """In a child: it has nothing to do with the guard but that it has to go, too."""
+        """In a child, which is ended with the others: the pipe to the guard is not for it."""
         if self._pipe < 0:
             return
         if tell:

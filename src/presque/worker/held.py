@@ -53,12 +53,12 @@ class Held:
 
     @property
     def has_told(self) -> bool:
-        """Whether the job has told anything that the server may not have."""
+        """Whether the job has reported anything that the server may not have."""
         return self.wishes is not None or self._sent is not None
 
     @property
     def untold(self) -> dict[str, Any]:
-        """What it has told so, and is for later: it goes with the end of the lease."""
+        """What it has reported and was not sent yet: it goes with the end of the lease."""
         told = {**(self._sent or {}), **(self.wishes or {})}
         return {name: told[name] for name in KEPT if name in told}
 

@@ -309,7 +309,7 @@ class Runner:
 
 
 def _with_the_last_words(held: Held, outcome: Outcome) -> Mapping[str, Any]:
-    """The fields that settle a job, and what it has told that the server may not have heard yet."""
+    """The fields that settle a job, and what it has reported that the server may not have yet."""
     untold = held.untold
     if outcome.verb == "ack":
         untold.pop("saved", None)

@@ -102,7 +102,7 @@ def run_here(executors: Sequence[Executor], heard: Signals | None) -> None:
 
 
 def begin_in(loop: asyncio.AbstractEventLoop, executors: Sequence[Executor]) -> None:
-    """Run jobs beside whatever else runs in this program and in this loop of somebody else's."""
+    """Run jobs in a program and an event loop that belong to somebody else."""
     threads, tasks = _sorted(executors)
     for one in threads:
         one.begin(NotOurs())

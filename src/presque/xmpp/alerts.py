@@ -81,9 +81,9 @@ class Wish:
     """The queues or workers that were reported and are still so."""
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
     begun: bool = False
-    """Whether it was looked at once: jobs that were dead then are not told."""
+    """Whether it was looked at once: jobs that were dead then are not reported."""
     last: dict[str, tuple[int, frozenset[str]]] = field(default_factory=dict)
-    """For each queue when the last of the jobs died that were told, and the jobs of that moment."""
+    """For each queue when the last job died that was reported, and the jobs of that moment."""
 
     @property
     def id(self) -> str:
