@@ -123,7 +123,7 @@ def _sees(who: Who, shown: Shown) -> bool:
 
 
 def _told_to(who: Who, shown: Shown) -> dict[str, Any]:
-    """As it is shown to those who may control it: without its body and outcome, if they may not read its queue."""
+    """The same for who may control it, without body and outcome if they may not read its queue."""
     return told(shown if _sees(who, shown) else replace(shown, body=b"", outcome=None))
 
 

@@ -52,7 +52,8 @@ class Timed(Protocol):
 
 
 class Clock:
-    """The clock of a store, and of all namespaces in it that this server knows. `on_move` are called after each move."""
+    """The clock of a store, and of all namespaces in it that this server knows. `on_move` are called after
+    each move."""
 
     def __init__(self, store: Store, access: Access, own: Timed, *, movable: bool) -> None:
         self._store = store
