@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from presque.cli import exits
 from tests import rig
 
 # A command of presque that is killed at its nth act that changes a disk.
@@ -82,7 +83,7 @@ def test_a_backup_of_a_running_server_comes_back_with_every_job_answered_before(
 
     assert [path for path in backup.rglob("*") if path.stat().st_mode & 0o077] == []
     done = presque("restore", backup, "--data", data)
-    assert done.returncode == 1
+    assert done.returncode == exits.CONFLICT
     assert "holds data already; pass --replace" in done.stderr
     done = presque("restore", backup, "--data", data, "--replace")
     assert done.returncode == 0, done.stderr
@@ -110,19 +111,21 @@ def test_a_server_that_does_not_run_can_be_backed_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "code", "sentence"),
     [
-        (["--data", "nowhere"], "there is no data in"),
-        (["--config", "redis.yaml"], "is your own: back it up with its own tools"),
-        (["--config", "memory.yaml"], "a store in memory keeps no data"),
+        (["--data", "nowhere"], exits.NOT_FOUND, "there is no data in"),
+        (["--config", "redis.yaml"], exits.USAGE, "is your own: back it up with its own tools"),
+        (["--config", "memory.yaml"], exits.USAGE, "a store in memory keeps no data"),
     ],
 )
-def test_what_cannot_be_backed_up_is_said(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+def test_what_cannot_be_backed_up_is_said(
+    tmp_path: Path, arguments: list[str], code: int, sentence: str
+) -> None:
     (tmp_path / "redis.yaml").write_text("redis: redis://127.0.0.1:1\n")
     (tmp_path / "memory.yaml").write_text("memory: true\n")
     named = [str(tmp_path / one) if not one.startswith("--") else one for one in arguments]
     done = presque("backup", tmp_path / "backup", *named)
-    assert done.returncode == 1
+    assert done.returncode == code
     assert sentence in done.stderr
     assert not (tmp_path / "backup").exists()
 
