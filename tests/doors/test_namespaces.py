@@ -565,9 +565,8 @@ def test_pages_of_namespaces_follow_each_other(tenants: Tenants) -> None:
 
 
 @contextlib.contextmanager
-def two_servers(store: rig.Store) -> Iterator[tuple[Guarded, Guarded]]:
-    """Two servers on one store, and an admin."""
-    own = new_name()
+def two_servers(store: rig.Store, own: str) -> Iterator[tuple[Guarded, Guarded]]:
+    """Two servers on one store, with keys that begin with `own`, and an admin."""
     flags = ("--redis", store.url, "--namespace", own)
     admin = first_token("--redis", store.url, "--store-namespace", own)
     with rig.server(*flags) as one, rig.server(*flags) as other:
@@ -576,7 +575,8 @@ def two_servers(store: rig.Store) -> Iterator[tuple[Guarded, Guarded]]:
 
 async def test_what_is_changed_on_one_server_holds_on_another_within_a_second(store: rig.Store) -> None:
     """For requests, waits, streams and sockets. How long it took is not judged: the machine may be slow."""
-    with two_servers(store) as (one, other):
+    own = new_name()
+    with two_servers(store, own) as (one, other):
         mine = namespace(one, "acme", jobs=1)
         rig.eventually(lambda: other.ask(mine, "POST", "/q/a", 1).status == 201)
         assert one.ask(mine, "POST", "/q/a", 1).headers["presque-error"] == "quota-jobs"  # counted for both
@@ -612,7 +612,7 @@ async def test_what_is_changed_on_one_server_holds_on_another_within_a_second(st
             rig.eventually, lambda: other.ask(one.admin, "GET", "/namespaces/acme").status == 404, 30
         )
         with store.client() as client:
-            assert list(client.scan_iter("*:acme:*")) == []
+            assert list(client.scan_iter(f"{own}:acme:*")) == []
         again = namespace(one, "acme")
         rig.eventually(lambda: other.ask(again, "POST", "/q/a", 1).status == 201)
         assert other.ask(mine, "GET", "/status/").status == 401  # its namespace was another one of that name
@@ -647,7 +647,7 @@ async def until(true: Callable[[], Any]) -> None:
 def test_the_requests_of_all_servers_count_together(store: rig.Store) -> None:
     """Both have let a bucket pass when they know of each other, and then no more than one would: ten a second
     if each of them were alone."""
-    with two_servers(store) as (one, other):
+    with two_servers(store, new_name()) as (one, other):
         namespace(one, "acme", requests=5)
         slow = one.make("read:*", rate={"count": 3, "seconds": 3600})
         inside = one.make("read:*", namespace="acme")
@@ -670,7 +670,7 @@ def test_a_quota_of_what_is_held_is_exact_whoever_pushes_at_once(
     store: rig.Store, most: dict[str, int]
 ) -> None:
     body = json.dumps("x" * 100)
-    with two_servers(store) as servers:
+    with two_servers(store, new_name()) as servers:
         mine = namespace(servers[0], "acme", **most)
         rig.eventually(lambda: servers[1].ask(mine, "GET", "/status/").status == 200)
 
