@@ -16,17 +16,18 @@ Owed: nothing worse than before. A tenth is left for noise.
 
 run:          python bench/before.py                       # against f51ab5d, about six minutes
               python bench/before.py --revision v0.1.0     # against another revision
-last result:  2026-11-30, 2 cores that other work kept busy (load 10 to 20), 3 rounds of 1 s, against f51ab5d;
-              CPU a job in microseconds, before and now:
-              memory after the start 37.7 -> 40 MB (1.06 x), for each waiter 8.0 -> 3.5 kB (0.44 x), PASS
-              push many: server 2.8 -> 1.8 (0.72 x), PASS; store 5.9 -> 6.4 (1.2 x), MISS
-              latency at 1,000 pushes a second: p50 0.95 x, PASS; p99 1.0 x and 1.5 x, noise
-              push: server 0.99 to 1.37 x, store 1.04 to 1.34 x; fetch: server 1.1 to 1.6 x, store 1.3 to 1.6,
-              MISS. What came since costs this: the history of each queue (a counter and two fields for each
-              fetch), the figures of each route, a message for patterns, checksums, bounds in bytes
-              since then the server does less for each of them. Instructions of a request as cachegrind counts
-              them, without sockets and store: before, then, now, in thousands. Push on 64 connections 26.5,
-              38.6, 33.5; 16 at once 34.5, 50.9, 37.8. Fetch 28.4, 43.0, 36.7; 16 at once 36.8, 55.2, 40.5
+last result:  2026-11-30, 2 cores, quiet, against f51ab5d:
+              memory after the start 0.98 x, for each waiter 0.46 x, PASS
+              push many: server 0.66 x, store 1.02 x, PASS
+              latency at 1,000 pushes a second: p50 1.16 x, MISS; p99 1.0 x
+              64 connections, 16 at once: push 0.92 x of the rate, server 1.1 x, store 1.05 x, PASS; fetch
+              0.86 x, server 1.12 x, store 1.26 x, MISS
+              one at a time, 64 connections and one: push 0.90 x of the rate, server 1.2 x, store up to 1.1 x;
+              fetch 0.77 and 0.86 x, server 1.2 x, store 1.4 and 1.2 x, MISS. What came since costs this:
+              the history of each queue, the figures of each route, a message for patterns, checksums,
+              bounds in bytes. Instructions of a request as cachegrind counts them, without sockets and
+              store, in f51ab5d and now, in thousands: push on 64 connections 26.5, 33.5; 16 at once 34.5,
+              37.8; fetch 28.4, 36.7; 16 at once 36.8, 40.5
 """
 
 from __future__ import annotations

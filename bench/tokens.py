@@ -17,10 +17,10 @@ Owed: at least 0.97 x the rate without, with a token of no namespace.
 
 run:          python bench/tokens.py
 last result:  2026-11-30, 2 cores, quiet, 5 rounds in one order: push 1.02 x, fetch 0.965 x; CPU of the server
-              for each fetch 0.990 x. There and back, beside other work (load 7): 11 rounds push 0.94 x, fetch
-              0.86 x, CPU 0.997 x and 1.056 x; 8 rounds push 0.87 x, fetch 1.02 x, CPU 1.044 x and 0.939 x:
-              not decided. The head with a token is 82 bytes longer; to look it up takes 40 ns more of the
-              11 us that a request takes, 0.4 %
+              for each fetch 0.990 x. Beside other work (load 7): 11 rounds in one order push 0.94 x, fetch
+              0.86 x, CPU 0.997 x and 1.056 x; 8 rounds there and back push 0.87 x, fetch 1.02 x, CPU 1.044 x
+              and 0.939 x: not decided. The head with a token is 82 bytes longer; to look it up takes 40 ns
+              more of the 11 us that a request takes, 0.4 %
 """
 
 from __future__ import annotations
