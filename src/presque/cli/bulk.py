@@ -18,6 +18,7 @@ from presque.cli.terminal import (
     counted,
     one_line,
     pairs,
+    print_answer,
     print_job,
     printable,
     shown,
@@ -78,13 +79,13 @@ def work(
         found = client.dry_run(act, queues, **asked)  # type: ignore[arg-type]
         many = _many(found)
         if options["dry_run"]:
-            print_job(encoded(found)) if as_json else click.echo(f"{many} would be {DID[act]}")
+            print_answer(found, f"{many} would be {DID[act]}", as_json=as_json)
             return DONE
         if ask is not None and found["matched"] and not ask(many):
             return FAILED
     task = client.new_task(act, queues, **asked)  # type: ignore[arg-type]
     if options["detach"]:
-        print_job(encoded(task)) if as_json else click.echo(task["id"])
+        print_answer(task, task["id"], as_json=as_json)
         return DONE
     return watch(client, task, cancel=options["cancel"], as_json=as_json)
 
@@ -114,7 +115,7 @@ def watch(client: Client, task: Task, *, cancel: bool = False, as_json: bool = F
     counter.clear()
     for problem in task["problems"]:
         click.echo(f"presque: {printable(one_line(problem))}", err=True)
-    print_job(encoded(task)) if as_json else click.echo(_told(task))
+    print_answer(task, _told(task), as_json=as_json)
     return DONE if task["status"] == "done" and not task["problems"] else FAILED
 
 

@@ -10,7 +10,7 @@ import click
 from presque.cli.connection import connected, server_options
 from presque.cli.fields import given, json_option, options_of, watch_option
 from presque.cli.groups import NearestGroup
-from presque.cli.terminal import one_line, pairs, print_job, printable, shown, table
+from presque.cli.terminal import one_line, pairs, print_answer, print_job, printable, shown, table
 from presque.client.answers import Cron
 from presque.client.json_values import decoded, encoded
 
@@ -66,7 +66,7 @@ def show(name: str, as_json: bool, url: str, token: str | None) -> None:
     """Show all that is known of one recurring job."""
     with connected(url, token) as client:
         found = client.cron(name)
-    print_job(encoded(found)) if as_json else click.echo(pairs(_rows(found), 15))
+    print_answer(found, pairs(_rows(found), 15), as_json=as_json)
 
 
 def _rows(of: Cron) -> Iterator[tuple[str, str]]:
@@ -134,7 +134,7 @@ def pause(name: str, as_json: bool, url: str, token: str | None) -> None:
     """Pause a recurring job until it is resumed."""
     with connected(url, token) as client:
         found = client.pause_cron(name)
-    print_job(encoded(found)) if as_json else click.echo(f"{name} is paused")
+    print_answer(found, f"{name} is paused", as_json=as_json)
 
 
 @cron.command("resume", short_help="Resume it, from its next moment on.")
@@ -145,7 +145,8 @@ def resume(name: str, as_json: bool, url: str, token: str | None) -> None:
     """Resume a recurring job, from its next moment on."""
     with connected(url, token) as client:
         found = client.resume_cron(name)
-    print_job(encoded(found)) if as_json else click.echo(f"{name} is resumed, next at {found['next'][0]}")
+    following = f", next at {found['next'][0]}" if found["next"] else ""
+    print_answer(found, f"{name} is resumed{following}", as_json=as_json)
 
 
 @cron.command("delete", short_help="Delete it.")

@@ -9,7 +9,7 @@ import click
 from presque.cli.connection import QUEUE, connected, server_options
 from presque.cli.fields import given, json_option, options_of
 from presque.cli.jobs import text_of
-from presque.cli.terminal import print_job
+from presque.cli.terminal import print_answer, print_job
 from presque.client.json_values import decoded, encoded
 from presque.verbs import VERBS
 
@@ -43,11 +43,9 @@ def change(
         raise click.UsageError("say what to change: --priority, --delay, --at or BODY")
     with connected(url, token) as client:
         job = client.change(queue, id, **changes)
-    if as_json:
-        print_job(encoded(job))
-    else:
-        due = f", ready at {job['run_at']}" if job["state"] == "scheduled" else ""
-        click.echo(f"job {job['id']} of {job['queue']} is {job['state']}, priority {job['priority']}{due}")
+    due = f", ready at {job['run_at']}" if job["state"] == "scheduled" else ""
+    text = f"job {job['id']} of {job['queue']} is {job['state']}, priority {job['priority']}{due}"
+    print_answer(job, text, as_json=as_json)
 
 
 @click.command(short_help="Make a link with which anyone can read or cancel one job.")

@@ -21,6 +21,7 @@ from presque.cli.terminal import (
     look_before_taking,
     one_line,
     pairs,
+    print_answer,
     print_job,
     printable,
     table,
@@ -124,7 +125,7 @@ def job(
                 click.echo(pairs(rows, column))
             return DONE
         record = client.job(queue, id, wait)
-    print_job(encoded(record)) if as_json else click.echo(_described(record))
+    print_answer(record, _described(record), as_json=as_json)
     return DONE if wait is None or record["state"] == "done" else FAILED
 
 
@@ -299,7 +300,7 @@ def _settles(
             with connected(url, token) as client:
                 held = {"queue": queue, "id": id, "lease": token_of}
                 settled = act(client, held, given(options))
-            print_job(encoded(settled)) if as_json else click.echo(_state(settled))
+            print_answer(settled, _state(settled), as_json=as_json)
 
         for argument, metavar in (("token_of", "LEASE"), ("id", "ID"), ("queue", "QUEUE")):
             command = click.argument(argument, metavar=metavar)(command)

@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -16,6 +16,7 @@ from presque.cli.columns import ELASTIC_LEAST, fitted, terminal_width, width_of,
 from presque.cli.exits import BROKEN_PIPE, FAILED, Failure
 from presque.cli.standard_output import SILENCED, silence
 from presque.client.errors import ServerNotReached, Unavailable
+from presque.client.json_values import encoded
 
 
 def table(
@@ -59,6 +60,14 @@ def look_before_taking() -> None:
     looked.register(sys.stdout, select.POLLOUT)
     if any(event & select.POLLERR for _, event in looked.poll(0)):
         raise Failure("nobody reads standard output: no job was taken", BROKEN_PIPE)
+
+
+def print_answer(answer: Any, text: str, *, as_json: bool) -> None:
+    """What the server answered: as JSON, or in words."""
+    if as_json:
+        print_job(encoded(answer))
+    else:
+        click.echo(text)
 
 
 def print_job(text: str, *, taken: bool = False) -> None:

@@ -232,7 +232,7 @@ class Firing:
         cron, wanted = understood
         kind, now, first = recurring.kind(wanted), look.time(wanted.steady), record.next_at
         following = next(iter(wanted.next(now)), None)
-        if first is None or first < 0 or kind != record.kind:  # nobody of us wrote that
+        if first is None or first < 0 or kind != record.kind:  # no version of presque writes that
             return Due(record, cron, kind, [], following)
         if cron.missed == "all":
             packed, start = self._oldest.get(record.name, (b"", 0))

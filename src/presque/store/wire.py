@@ -168,7 +168,7 @@ class Wire(asyncio.Protocol):
         if self.lost:
             _give(call.receiver, StoreUnavailable(self.reason))
             return
-        if not self.calls:  # all that was said before is no answer to this one, however long ago it was
+        if not self.calls:  # what came before does not answer this call
             self._asked = self._loop.time()
         self.calls.append(call)
         self._write(call.command)
