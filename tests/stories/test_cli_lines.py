@@ -153,6 +153,13 @@ def test_an_empty_input_is_no_export(at: dict[str, str]) -> None:
     )  # fmt: skip
 
 
+def test_an_input_that_is_cut_off_in_its_first_line_is_not_called_empty(at: dict[str, str]) -> None:
+    said = run("import", stdin='{"queue":', **at)
+    assert said.returncode == 2
+    assert said.stderr.startswith("presque: the input is cut off: ")
+    assert said.stderr.endswith(": tail -n +1 COPY | presque import\n")
+
+
 def test_a_full_disk_ends_an_export_and_loses_no_job(
     server: rig.Server, at: dict[str, str], queue_name: str
 ) -> None:

@@ -200,7 +200,7 @@ def _import(client: Client, source: BinaryIO, name: str, *, as_json: bool) -> in
         click.echo(f"{counted(stored, 'job')} imported{known}")
     if batch.whole:
         return DONE
-    if not batch.last:
+    if not batch.read:
         raise Failure("the input is empty: an export has one line at least", USAGE)
     raise Failure(
         f"the input is cut off: it does not end as an export does; its {counted(batch.last, 'line')} are "
@@ -243,6 +243,7 @@ def _batches(source: BinaryIO) -> Iterator[Batch]:
     for line in source:
         if _is_half(line):
             whole = False
+            read += len(line)
             break
         end, job = line.startswith(b'{"cursor":'), bool(line.strip())
         if job and not end:
