@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from typing import Literal
 
-Fate = Literal["cut", "drop", "blackhole", "reset", "pass"]
+Fate = Literal["cut", "drop", "blackhole", "reset", "hold", "pass"]
 
 
 class Proxy:
@@ -16,8 +16,9 @@ class Proxy:
 
     Then the first bytes that hold the trap meet their `fate`: they reach the store, and instead of their
     reply the connection ends ("cut") or falls silent ("drop"); or they do not reach it, and the connection
-    falls silent ("blackhole") or ends ("reset"); or nothing happens to them ("pass"). `times` is how often
-    they reach the store, which is for showing that a test would notice.
+    falls silent ("blackhole"), ends ("reset"), or brings the replies to what was sent before ("hold"); or
+    nothing happens to them ("pass"). `times` is how often they reach the store, which is for showing that a
+    test would notice.
     """
 
     def __init__(self, store_socket: str) -> None:
@@ -43,6 +44,8 @@ class Proxy:
                 if self.traps and self.traps[0][0] in data:
                     _, fate, times = self.traps.pop(0)
                     self.caught += 1
+                    if fate == "hold":
+                        await asyncio.Future()
                     if fate != "pass":
                         doomed.append(fate)
                     if fate == "reset":

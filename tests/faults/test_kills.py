@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests import rig
+from tests.doors.tokens import first_token
 from tests.faults.load import Load, store_of
+from tests.faults.proxy import proxy
 
 KILLS = int(os.environ.get("TEST_KILLS", "3"))
 """More of them make the same tests long."""
@@ -99,3 +102,18 @@ def test_a_restart_keeps_everything(new_data: Callable[[], str]) -> None:
         assert datetime.fromisoformat(run_at).timestamp() == due
         assert server.ask("PATCH", f"/j/q/{scheduled}", '{"delay":0}').status == 200
         assert server.ask("GET", "/q/q?wait=30").body == b'"scheduled"'
+
+
+def test_nobody_hears_of_an_act_before_it_is_in_the_audit(store: rig.Store, queue_name: str) -> None:
+    space = f"acts-{queue_name}"
+    admin = first_token("--redis", store.url, "--store-namespace", space)
+    with (
+        proxy(store.socket) as between,
+        rig.server("--redis", f"redis://127.0.0.1:{between.port}", "--namespace", space) as server,
+    ):
+        between.catch(b"_access_note", "hold")
+        asked = server.send("DELETE", f"/q/{queue_name}", None, Authorization=f"Bearer {admin}")
+        rig.eventually(lambda: between.caught)
+        server.process.kill()
+        with pytest.raises((ConnectionError, http.client.HTTPException)):
+            asked.answer()

@@ -43,13 +43,21 @@ class Audit:
         self._more = 0
         self._filling = False
 
-    def acted(self, verb: str, who: Who, about: str | None, source: str, code: str) -> None:
-        """Somebody did something, or tried to: `code` is `done` or that of the error."""
+    async def acted(self, verb: str, who: Who, about: str | None, source: str, code: str) -> None:
+        """Somebody did something, or tried to: `code` is `done` or that of the error. The store has the note
+        when this returns; while the store is away it is in the log alone."""
+        if (kept := self.began(verb, who, about, source, code)) is not None:
+            await asyncio.wait((kept,))  # which many wait for, so none cancels it
+
+    def began(
+        self, verb: str, who: Who, about: str | None, source: str, code: str = "cut-off"
+    ) -> asyncio.Future[None] | None:
+        """The same, without waiting for the store. `cut-off` says that nobody knows how far it got."""
         log.info(
             "audit.act verb=%s about=%s token=%s name=%s from=%s outcome=%s namespace=%s",
             verb, about, who.id or None, who.name or None, source, code, self._namespace,
         )  # fmt: skip
-        self._note("act", verb, about, who.id, who.name, source, code)
+        return self._note("act", verb, about, who.id, who.name, source, code)
 
     def refused(self, error: Refused, source: str) -> None:
         """Somebody was refused. It is kept in the audit of the namespace of their token. A page that is
@@ -87,12 +95,14 @@ class Audit:
 
     def _note(
         self, kind: str, verb: str, about: str | None, token: str, name: str | None, source: str, code: str
-    ) -> None:
+    ) -> asyncio.Future[None] | None:
         if about is not None and len(about) > ABOUT_MOST:  # a queue list
             about = about[: ABOUT_MOST - 1] + "…"
         said: dict[str, Any] = {"kind": kind, "outcome": code, "verb": verb or None, "about": about}
-        self._add(said | {"token": token or None, "name": name or None, "from": source or None})
+        return self._add(said | {"token": token or None, "name": name or None, "from": source or None})
 
-    def _add(self, what: dict[str, Any]) -> None:
-        with contextlib.suppress(NoNamespace):  # it is about to be deleted, and its audit with it
-            self._notes().add(what)
+    def _add(self, what: dict[str, Any]) -> asyncio.Future[None] | None:
+        try:
+            return self._notes().add(what)
+        except NoNamespace:  # it is about to be deleted, and its audit with it
+            return None

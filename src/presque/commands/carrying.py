@@ -213,23 +213,25 @@ async def _run(call: Call) -> Reply:
 
 
 async def _steer(call: Call) -> Reply:
-    """Carry out what the audit keeps, and note it. Where no tokens are used, only acts on tokens are noted:
-    callers cannot be told apart."""
-    outcome = "cut-off"
+    """Carry out what the audit keeps, and note it before it is answered: whoever has the answer finds the
+    note, whatever happens to this server, and after those of all that was answered before. Where no tokens
+    are used, only acts on tokens are noted: callers cannot be told apart."""
+    if not call.who.id and call.verb.name not in OF_TOKENS:
+        return await _run(call)
+    audit = call.service.audit
+    act = call.verb.name, call.who, about(call.fields), call.source
     try:
         reply = await _run(call)
     except Refused:
-        outcome = ""  # the door tells of it
-        raise
+        raise  # the door tells of it
     except PresqueError as error:
-        outcome = error.code
+        await audit.acted(*act, error.code)
         raise
-    else:
-        outcome = "done"
-        return reply
-    finally:
-        if outcome and (call.who.id or call.verb.name in OF_TOKENS):
-            call.service.audit.acted(call.verb.name, call.who, about(call.fields), call.source, outcome)
+    except BaseException:  # nobody is answered
+        audit.began(*act)
+        raise
+    await audit.acted(*act, "done")
+    return reply
 
 
 def about(fields: Mapping[str, Any]) -> str | None:

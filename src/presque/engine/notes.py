@@ -32,12 +32,17 @@ class Notes:
         self._store = store
         self._keys = keys.access()
         self._notes: list[bytes] = []
+        self._kept: asyncio.Future[None] | None = None
 
-    def add(self, what: Mapping[str, Any]) -> None:
-        """Write a note, a moment later. Without a store it is in the log only."""
-        if not self._notes:
-            asyncio.get_running_loop().call_soon(self._send)
+    def add(self, what: Mapping[str, Any]) -> asyncio.Future[None]:
+        """Write a note, a moment later. The future, which many share, is done when the store has it or cannot
+        be asked: then it is in the log only."""
+        if self._kept is None:
+            loop = asyncio.get_running_loop()
+            self._kept = loop.create_future()
+            loop.call_soon(self._send)
         self._notes += [b"1" if what["kind"] == "refused" else b"", codec.encode(what)]
+        return self._kept
 
     async def page(self, before: int | None, most: int) -> list[Note]:
         """Notes, newest first."""
@@ -50,9 +55,7 @@ class Notes:
 
     def _send(self) -> None:
         notes, self._notes = self._notes, []
+        kept, self._kept = self._kept, None
+        assert kept is not None
         call = calls.encode("access_note", self._keys, NOTES_MOST, *notes)
-        self._store.send(ACCESS, call, _ignore)
-
-
-def _ignore(_reply: Any) -> None:
-    pass
+        self._store.send(ACCESS, call, lambda _: kept.set_result(None))
