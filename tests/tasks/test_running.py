@@ -237,6 +237,20 @@ def test_tasks_that_fork_have_a_process_each_and_may_crash(run: Run, client: Cli
     assert third == ("dead", "its process ended with exit status 3 before the job was done")
 
 
+@pytest.mark.parametrize("levels", range(900, 976, 15))
+def test_a_job_as_deep_as_the_server_takes_stops_no_worker_that_forks_beside_threads(
+    run: Run, client: Client, queue_name: str, levels: int
+) -> None:
+    queue = f"{queue_name}.both"
+    client.change_policy(queue, max_attempts=1)
+    deep = f"{'[' * levels}{']' * levels}"
+    id = client.push_text(queue, f'{{"task": "tests.tasks.jobs.apart", "args": [{deep}]}}', keep=60)
+    worker = run(JOBS)
+    assert result(client, queue, id)[0] == "dead"
+    assert result(client, queue, push(client, queue, "apart", 1)) == "apart 1"
+    assert worker.process.poll() is None
+
+
 def test_forked_jobs_beside_threads_crash_and_stop_alone(run: Run, client: Client, queue_name: str) -> None:
     queue = f"{queue_name}.forks"
     client.change_policy(queue, max_attempts=1)

@@ -278,3 +278,24 @@ def test_a_job_that_empties_its_worker_object_harms_no_other(
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     assert "Traceback" not in worker.said()
+
+
+def test_a_job_that_leaves_no_stack_stops_no_worker(work: Work, client: Client, queue_name: str) -> None:
+    """The recursion limit is that of all threads, and what puts it back needs a few levels itself."""
+    client.push_many(queue_name, ["shallow", "next", "shallow", "next"])
+    worker = work("Shallow", "--burst", module="wild")
+    assert worker.wait() == 0, worker.said()
+    assert counts(client, queue_name)["processed"] == 4
+    assert 'what="recursion limit"' in worker.said()
+
+
+def test_a_job_that_breaks_its_worker_uses_up_its_attempt(
+    work: Work, client: Client, queue_name: str
+) -> None:
+    client.change_policy(queue_name, max_attempts=1)
+    client.push(queue_name, 1)
+    worker = work("ClosesItsLoop", "--concurrency", "1", module="wild")
+    assert worker.wait() == 1
+    [error] = client.job(queue_name, "1")["errors"]
+    assert error["error"].startswith("the worker broke while the job ran: ValueError: ")
+    assert counts(client, queue_name)["dead"] == 1

@@ -31,7 +31,14 @@ LATE_S = 2
 """More than a good job takes on a busy machine."""
 LATE = f"took longer than its time limit of {LATE_S} s"
 
-DONE = ("comes_back_from_a_fork", "leaves_files_open", "leaves_a_thread", "look", "ends_a_child")
+DONE = (
+    "comes_back_from_a_fork",
+    "leaves_files_open",
+    "leaves_a_thread",
+    "look",
+    "ends_a_child",
+    "tells_long_integers",
+)
 ALONE_DONE = ("prints", "closes", *(f"mess {what}" for what in wild.MESSES))
 FORK_BAD = {
     "exits_at_once": "its process ended with exit status 3 before the job was done",

@@ -58,6 +58,12 @@ ERRORS = {
     "cancels_itself": "JobCancelled: of its own",
     "returns_a_generator": "`work` returned a generator, so none of its code ran",
     "returns_a_map": "`work` returned a `map`, so none of its calls were made",
+    "returns_a_starmap": "`work` returned a `starmap`, so none of its calls were made",
+    "returns_a_function": "`work` returned a function that nobody called",
+    "returns_a_partial": "`work` returned a function that nobody called",
+    "returns_coroutines": "`work` returned a value with coroutines that nobody awaited",
+    "returns_a_set_of_coroutines": "`work` returned a value with coroutines that nobody awaited",
+    "returns_a_map_in_a_list": "`work` returned a value with a `map`, so none of its calls were made",
 }
 
 
@@ -124,6 +130,23 @@ def test_a_result_that_is_no_json_is_dropped_and_the_job_is_done(
     assert counts(client, queue_name)["processed"] == len(odd) + 1, worker.said()
     assert client.job(queue_name, str(len(odd) + 1))["result"] == [1]
     assert worker.said().count("job.result_dropped") == len(odd)
+
+
+@every_mode
+def test_what_a_job_tells_is_kept_however_long_its_integers_are(
+    work: Work, client: Client, queue_name: str, mode: str
+) -> None:
+    client.change_policy(queue_name, max_attempts=1, keep=60)
+    ids = client.push_many(queue_name, ["tells_long_integers"] * 2 + ["fine"])
+    worker = work(*WILD[mode], "--burst", module="wild")
+    assert worker.wait() == 0, worker.said()
+    assert counts(client, queue_name)["processed"] == 3, worker.said()
+    assert sorted(one["levels"] for one in worker.notes("refused")) == [600, 600, 900, 900]
+    assert client.job(queue_name, ids[0])["result"] == [10**5000]
+    progress = client.job(queue_name, ids[1])["progress"]
+    for _ in range(400):
+        [progress] = progress
+    assert progress == 10**5000
 
 
 @pytest.mark.parametrize("flags", [(), ("--fork",)], ids=["async", "fork"])

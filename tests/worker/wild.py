@@ -16,6 +16,7 @@ import faulthandler
 import functools
 import gc
 import io
+import itertools
 import locale
 import logging
 import logging.config
@@ -232,6 +233,30 @@ JOBS["result_nan"] = lambda _: float("nan")
 JOBS["result_class_raises"] = lambda _: type("Odd", (), {"__class__": property(explode)})()
 
 
+JOBS["result_deep"] = lambda _: nested(700)
+
+
+def nested(levels: int) -> Any:
+    value: Any = 10**5000
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@job
+def tells_long_integers(_job: Any) -> Any:
+    """Longer than Python writes by itself, and nested deep."""
+    ours = job_now()
+    for levels in (400, 600, 900):
+        try:
+            ours.progress(nested(levels))
+        except ValueError as error:
+            note("refused", levels=levels, error=str(error))
+    ours.save(nested(1))
+    sys.set_int_max_str_digits(0)
+    return nested(1)
+
+
 # --- what has not run
 
 
@@ -242,6 +267,12 @@ async def later() -> None:
 JOBS["returns_a_coroutine"] = lambda _: later()
 JOBS["returns_a_generator"] = lambda _: (note(what) for what in ["ran"])  # type: ignore[func-returns-value]
 JOBS["returns_a_map"] = lambda _: map(note, ["ran"])
+JOBS["returns_a_starmap"] = lambda _: itertools.starmap(note, [("ran",)])
+JOBS["returns_a_function"] = lambda _: later
+JOBS["returns_a_partial"] = lambda _: functools.partial(note, "ran")
+JOBS["returns_coroutines"] = lambda _: {"all": [{1: later()}]}
+JOBS["returns_a_set_of_coroutines"] = lambda _: {later(), later()}
+JOBS["returns_a_map_in_a_list"] = lambda _: [1, (map(note, ["ran"]),)]
 
 
 def undecorated(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -509,6 +540,25 @@ def own_loop(_job: Any) -> None:
             loop.remove_signal_handler(number)
 
     asyncio.run(hear())
+
+
+class Shallow(Worker):
+    """Its jobs leave no more stack than they need themselves."""
+
+    def work(self, job: Any) -> None:
+        if job == "shallow":
+            for limit in range(1, 1000):
+                with contextlib.suppress(RecursionError):
+                    sys.setrecursionlimit(limit)
+                    return
+
+
+class ClosesItsLoop(Worker):
+    """Its loop cannot go on."""
+
+    async def work(self, _job: Any) -> None:
+        asyncio.get_running_loop()._selector.close()  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
 
 
 class OwnLoopAsync(Worker):

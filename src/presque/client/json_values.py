@@ -37,7 +37,7 @@ def decoded(text: str | bytes) -> Any:
         raise
     except ValueError:  # an integer is too long for Python, or the text is not UTF-8
         try:
-            return json.loads(text, parse_int=_integer)
+            return json.loads(text, parse_int=integer)
         except RecursionError:
             pass
     except RecursionError:
@@ -84,6 +84,24 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+_strings_and_brackets = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]').finditer
+
+
+def is_deeper(text: str, levels: int) -> bool:
+    """Whether a JSON document is nested deeper than that."""
+    if text.count("[") + text.count("{") <= levels:
+        return False
+    depth = 0
+    for match in _strings_and_brackets(text):
+        if match[0] in "[{":
+            depth += 1
+            if depth > levels:
+                return True
+        elif match[0] in "]}":
+            depth -= 1
+    return False
+
+
 def _dumped(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
@@ -91,7 +109,8 @@ def _dumped(value: Any) -> str:
 # --- long integers
 
 
-def _integer(text: str) -> int | str:
+def integer(text: str) -> int | str:
+    """The integer that these digits stand for, however many: for `parse_int`."""
     if len(text) <= _PIECE:
         return int(text)
     digits = text.removeprefix("-")
@@ -207,7 +226,7 @@ def _read_plain(text: str, at: int) -> tuple[Any, int]:
         raise json.JSONDecodeError("Expecting value", text, at)
     if match[1] is None:
         return _WORDS[match[0]], match.end()
-    return (float(match[0]) if match[2] else _integer(match[1])), match.end()
+    return (float(match[0]) if match[2] else integer(match[1])), match.end()
 
 
 def _skip(text: str, at: int) -> int:

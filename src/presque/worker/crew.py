@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from presque.client.async_client import AsyncClient
+from presque.worker import reasons
 from presque.worker.desk import Desk
 from presque.worker.executors import Executor
 from presque.worker.logger import log
@@ -76,6 +77,14 @@ class Crew:
         news = [runner.told(status) for runner in self.runners]
         if any(news):
             log.info("worker.asked what=%s", "quiet" if status == "quiet" else "resume")
+
+    def broke(self, error: BaseException) -> None:
+        """Nothing runs jobs any more, so none is to be held: from the thread in which they ran."""
+        text = f"the worker broke while the job ran: {reasons.named(error)}"
+        if self._loop is not None and not self._loop.is_closed():
+            for one in self.runners:
+                self._loop.call_soon_threadsafe(one.broke, text)
+        self.ask("stop")
 
     def kill(self) -> None:
         """End whatever jobs run at once, since the process is about to end."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from presque.client.json_values import decoded
 from presque.traces import tracing
 from presque.worker import reasons
 from presque.worker.errors import (
@@ -26,9 +27,9 @@ from presque.worker.errors import (
     Snooze,
 )
 from presque.worker.interrupts import is_theirs, theirs
-from presque.worker.job import TEXT_MOST, Job, current
+from presque.worker.job import Job, current, unkept
 from presque.worker.logger import log
-from presque.worker.results import awaited, ran
+from presque.worker.results import awaited, inside, ran
 from presque.worker.work import Work
 
 
@@ -103,20 +104,23 @@ def done(result: Any, job: Job) -> Outcome:
     """
     try:
         text = theirs(_encoded, result)
-    except Interrupted:
+    except (Interrupted, NotDone):
         raise
     except BaseException as error:  # noqa: BLE001  (`items()` of a result may raise anything)
         reason = f"it is not JSON: {reasons.named(error)}"
     else:
-        if len(text) <= TEXT_MOST:
-            return Outcome("ack", {"result": json.loads(text)})  # a copy: the job's own may change later
-        reason = f"it has {len(text)} bytes, {TEXT_MOST} at most are kept"
+        trouble = unkept(text)
+        if trouble is None:
+            return Outcome("ack", {"result": decoded(text)})  # a copy: the job's own may change later
+        reason = trouble
     log.warning("job.result_dropped queue=%s id=%s reason=%s", job.queue, job.id, reason)
     return DONE
 
 
-def _encoded(result: Any) -> bytes:
-    return json.dumps(result, ensure_ascii=False, allow_nan=False).encode()
+def _encoded(result: Any) -> str:
+    text = json.dumps(result, ensure_ascii=False, allow_nan=False, default=inside)
+    text.encode()  # half of a pair of surrogates is no text
+    return text
 
 
 def failed(work: Work, job: Job, error: BaseException) -> Outcome:

@@ -8,7 +8,6 @@ import asyncio
 import atexit
 import contextlib
 import ctypes
-import json
 import logging
 import mmap
 import os
@@ -20,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 from typing import Any
 
+from presque.client.json_values import encoded
 from presque.worker import interrupts
 from presque.worker.errors import Interrupted, JobCancelled, JobStopped, JobTimeout
 from presque.worker.job import Job
@@ -128,7 +128,7 @@ def say(pipe: int, message: Mapping[str, Any]) -> bool:
 
     It begins with a line end, too: the job may have written into the pipe, or a line was cut off.
     """
-    data = b"\n" + json.dumps(message).encode() + b"\n"
+    data = b"\n" + encoded(message).encode() + b"\n"
     try:
         while data:
             data = data[os.write(pipe, data) :]

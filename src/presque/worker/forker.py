@@ -176,7 +176,7 @@ class Apart:
     """Runs each job in a process of its own, `slots` at once, forked by the process beside this one."""
 
     mode = "fork"
-    wants_texts = False
+    wants_texts = True  # what is passed on is read there, however deep it is nested
 
     def __init__(self, forker: Forker, number: int, slots: int, worker: str) -> None:
         self.slots = self.ahead_most = slots
@@ -235,7 +235,8 @@ class Apart:
             self.forker.begin(number, self, held)
             traced = tracing()
             trace = None if traced is None or held.job.span is None else traced.text_of_span(held.job.span)
-            self.forker.send("put", self._number, number, held.lease_s, held.leased, trace)
+            leased = held.leased._replace(value=None)
+            self.forker.send("put", self._number, number, held.lease_s, leased, trace)
 
 
 class _StoredThere(Stored):
@@ -351,7 +352,9 @@ class _Process:
         forks = self._forks[lane]
         if what == "put":
             lease_s, job, trace = rest
-            held = Held(LeasedJob(*job), self._wish, time.monotonic(), lease_s)
+            leased = LeasedJob(*job)
+            leased = leased._replace(value=decoded(leased.text or "null"))
+            held = Held(leased, self._wish, time.monotonic(), lease_s)
             held.job.span = trace
             self._jobs[number] = forks, held
             self._numbers[held] = number

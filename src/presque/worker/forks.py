@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
 from presque.client.async_client import AsyncClient
+from presque.client.json_values import integer
 from presque.worker import execution, forked, loops, signals, surroundings
 from presque.worker.errors import Interrupted, JobCancelled, JobKilled, JobStopped, JobTimeout
 from presque.worker.execution import Outcome
@@ -270,7 +271,7 @@ class Forks:
 
     def _understand(self, child: Child, line: bytes) -> None:
         try:
-            said = json.loads(line, parse_constant=no_constant)
+            said = json.loads(line, parse_constant=no_constant, parse_int=integer)
             if "wish" in said:
                 if child.held is not None:
                     child.job.tell(child.job, dict(said["wish"]))

@@ -9,12 +9,14 @@ from contextvars import ContextVar
 from typing import Any
 
 from presque.client.call import seconds_within
-from presque.client.json_values import decoded, encoded
+from presque.client.json_values import decoded, encoded, is_deeper
 from presque.client.leased import LeasedJob
 from presque.client.options import Duration
 
 TEXT_MOST = 64 * 1024
 """Bytes that the server keeps of a result, a progress, or what a job saves."""
+LEVELS_MOST = 500
+"""How deep it may be nested: Python reads and writes about a thousand levels, less the depth of its stack."""
 LEASE_MOST = 43_200
 """Seconds for which a job may be leased or extended: twelve hours."""
 
@@ -202,9 +204,18 @@ class Job:
 def _copy(what: str, value: Any) -> Any:
     """A value as it is sent: the job's own may change meanwhile. Raises `ValueError` or `TypeError`."""
     text = encoded(value)
-    if (size := len(text.encode())) > TEXT_MOST:
-        raise ValueError(f"{what} may have {TEXT_MOST} bytes, not {size}")
+    if (trouble := unkept(text)) is not None:
+        raise ValueError(f"{what} cannot be kept: {trouble}")
     return decoded(text)
+
+
+def unkept(text: str) -> str | None:
+    """Why the server does not keep this JSON of a result, a progress or what a job saves; None if it does."""
+    if (size := len(text.encode())) > TEXT_MOST:
+        return f"it has {size} bytes, {TEXT_MOST} at most are kept"
+    if is_deeper(text, LEVELS_MOST):
+        return f"it is nested deeper than {LEVELS_MOST} levels"
+    return None
 
 
 def _in_a_loop() -> bool:

@@ -28,7 +28,7 @@ from presque.worker.held import Held
 from presque.worker.leftover import Left, left_in
 from presque.worker.logger import log
 from presque.worker.outbox import Letter, settlements
-from presque.worker.telling import Telling, check_settled
+from presque.worker.telling import Telling, check_settled, sayable
 
 REPEATS_FOR_S = 50.0
 UNKNOWN_LEASE_S = 1.0
@@ -151,11 +151,12 @@ class Leasing:
         """Ask for jobs. None: it was interrupted, and what the server did is not known."""
         attempt = self._attempt
         assert attempt is not None
-        call = taking.lease(
-            attempt.queues, count=attempt.count, seconds=self._settings.lease, wait=wait or None,
-            attempt_id=attempt.id, worker=self._settings.worker_id, settlements=settlements(letters),
-            texts=self._wants_texts,
-        )  # fmt: skip
+        with sayable():
+            call = taking.lease(
+                attempt.queues, count=attempt.count, seconds=self._settings.lease, wait=wait or None,
+                attempt_id=attempt.id, worker=self._settings.worker_id, settlements=settlements(letters),
+                texts=self._wants_texts,
+            )  # fmt: skip
         if not wait:
             return checked(await self._client.perform(call), attempt.count, letters)
         self._telling.let_go()

@@ -23,13 +23,13 @@ import sys
 import tempfile
 from typing import Any
 
-from presque.client.json_values import encoded
+from presque.client.json_values import encoded, integer
 from presque.traces import tracing
 from presque.worker import execution
 from presque.worker.errors import Snooze
 from presque.worker.execution import DONE, Outcome
 from presque.worker.forks import SAID_MOST, Child, Forks, no_constant
-from presque.worker.job import TEXT_MOST, Job
+from presque.worker.job import Job, unkept
 from presque.worker.logger import log
 from presque.worker.reasons import BACKTRACE_MOST, ERROR_MOST
 
@@ -112,12 +112,12 @@ class Programs(Forks):
     def _told(self, child: Child, line: bytes) -> None:
         """One line: take what can be understood of it."""
         try:
-            said = dict(json.loads(line, parse_constant=no_constant))
+            said = dict(json.loads(line, parse_constant=no_constant, parse_int=integer))
             if unknown := said.keys() - TOLD:
                 raise ValueError(f"it has `{min(unknown)}`, and not {', '.join(TOLD)}")
             for name, value in said.items():
-                if (size := len(encoded(value).encode())) > TEXT_MOST:
-                    raise ValueError(f"`{name}` has {size} bytes, {TEXT_MOST} at most are kept")
+                if (trouble := unkept(encoded(value))) is not None:
+                    raise ValueError(f"`{name}` cannot be kept: {trouble}")
             if "snooze" in said:
                 said["snooze"] = Snooze(said["snooze"])
         except (ValueError, TypeError, RecursionError) as error:

@@ -9,12 +9,25 @@ import concurrent.futures
 import contextlib
 import functools
 import inspect
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any
+import itertools
+from types import (
+    AsyncGeneratorType,
+    BuiltinFunctionType,
+    CoroutineType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+)
+from typing import Any, NoReturn
 
 from presque.worker.errors import NotDone
 
 _AWAITS_MOST = 100
+_LAZY = frozenset(
+    (map, filter, itertools.starmap, itertools.filterfalse, itertools.takewhile, itertools.dropwhile,
+     itertools.accumulate, itertools.groupby)
+)  # fmt: skip
+_CALLABLE = frozenset((FunctionType, MethodType, BuiltinFunctionType, functools.partial))
 _CO_ITERABLE_COROUTINE = inspect.CO_ITERABLE_COROUTINE
 
 
@@ -96,14 +109,31 @@ def _is_awaitable(result: Any) -> bool:
         return False
 
 
+def inside(value: Any) -> NoReturn:
+    """What a result holds that is not JSON, for `json.dumps`. Raises `NotDone` for work that has not run."""
+    held = list(value) if type(value) in (set, frozenset) else [value]
+    for one in held:
+        if (said := _not_run(one)) is not None:
+            for other in held:
+                if issubclass(type(other), CoroutineType | GeneratorType):
+                    with contextlib.suppress(BaseException):
+                        other.close()
+            if issubclass(type(one), CoroutineType):
+                said = "coroutines that nobody awaited: await them, with `asyncio.gather` for instance"
+            raise NotDone(f"`work` returned a value with {said}")
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
 def _not_run(result: Any) -> str | None:
     kind = type(result)  # and not `isinstance`: `__class__` may be a property that raises
     if issubclass(kind, CoroutineType):
         return "a coroutine that nobody awaited: write `async def work`"
     if issubclass(kind, GeneratorType | AsyncGeneratorType):
         return "a generator, so none of its code ran: do the work without `yield`"
-    if kind in (map, filter):
+    if kind in _LAZY:
         return f"a `{kind.__name__}`, so none of its calls were made: use a loop"
+    if kind in _CALLABLE:
+        return "a function that nobody called: call it, or look at the decorators of `work`"
     if issubclass(kind, concurrent.futures.Future):
         return "a future: wait for its `result()`"
     if _is_awaitable(result):

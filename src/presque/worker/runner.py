@@ -153,28 +153,32 @@ class Runner:
         chatty = log.is_enabled_for(logging.INFO)
         busy = 0.0
         for held, outcome in done:
-            job = held.job
-            if outcome.verb == "release" and job.signalled:  # it would stop the next worker, too
-                outcome = Outcome("fail", {"error": SIGNALLED}, SIGNALLED)
-            end_span(held, outcome)
-            if desk.held.pop(held.key, None) is None:
-                continue  # given back meanwhile
-            seconds = held.ended_at - (held.started_at or held.ended_at)
-            busy += seconds
-            fields = _with_the_last_words(held, outcome) if held.has_told else outcome.fields
-            self._telling.post(outcome.verb, held, fields)
-            if outcome.verb == "ack":
-                desk.processed += 1
-                if chatty:
-                    log.info(
-                        "job.done queue=%s id=%s attempt=%d worker=%s seconds=%.3f",
-                        job.queue, job.id, job.attempt, self.settings.worker_id, seconds,
-                    )  # fmt: skip
-            elif outcome.verb == "fail":
-                desk.failed += 1
-                self._log_failed(job, outcome, seconds)
-            else:
-                log.info("job.given_back queue=%s id=%s reason=%s", job.queue, job.id, outcome.error)
+            try:
+                job = held.job
+                if outcome.verb == "release" and job.signalled:  # it would stop the next worker, too
+                    outcome = Outcome("fail", {"error": SIGNALLED}, SIGNALLED)
+                end_span(held, outcome)
+                if desk.held.pop(held.key, None) is None:
+                    continue  # given back meanwhile
+                seconds = held.ended_at - (held.started_at or held.ended_at)
+                busy += seconds
+                fields = _with_the_last_words(held, outcome) if held.has_told else outcome.fields
+                self._telling.post(outcome.verb, held, fields)
+                if outcome.verb == "ack":
+                    desk.processed += 1
+                    if chatty:
+                        log.info(
+                            "job.done queue=%s id=%s attempt=%d worker=%s seconds=%.3f",
+                            job.queue, job.id, job.attempt, self.settings.worker_id, seconds,
+                        )  # fmt: skip
+                elif outcome.verb == "fail":
+                    desk.failed += 1
+                    self._log_failed(job, outcome, seconds)
+                else:
+                    log.info("job.given_back queue=%s id=%s reason=%s", job.queue, job.id, outcome.error)
+            except Exception:  # noqa: BLE001  (the others are not to be held forever because of one)
+                log.exception("job.not_told queue=%s id=%s", held.job.queue, held.job.id)
+                desk.held.pop(held.key, None)  # its lease runs out
         if done:
             self.leasing.ahead.learn(busy, len(done))
         if not desk.held:
@@ -251,6 +255,16 @@ class Runner:
     def was_stopped(self) -> bool:
         """Whether it was asked to stop its jobs instead of finishing them."""
         return self._stops_by is not None
+
+    def broke(self, text: str) -> None:
+        """What runs the jobs has ended with an error, and they with it: one of them may be the reason, so the
+        attempt counts. A thread runs on, and its job is held until it ends."""
+        if self.executor.mode == "threads":
+            return
+        now = time.monotonic()
+        for held in self.desk.running():
+            held.ended_at = now
+            self._finished([(held, Outcome("fail", {"error": text}, text))])
 
     def _stop_running(self) -> None:
         """Ask what runs to stop. A thread cannot be made to: it is held until it ends by itself."""

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -217,6 +218,7 @@ def guarded(crew: Crew) -> Iterator[None]:
 def run_beside(crew: Crew) -> None:
     """The jobs run here, in the thread that was given to us; their leases are held in another one."""
     raised: list[BaseException] = []
+    limit = sys.getrecursionlimit()
 
     def hold() -> None:
         try:
@@ -233,9 +235,12 @@ def run_beside(crew: Crew) -> None:
     thread.start()
     try:
         run_here(crew.executors, crew.signals)
-    except BaseException:
+    except BaseException as error:
+        sys.setrecursionlimit(
+            max(limit, sys.getrecursionlimit())
+        )  # a job may have left less than a log line needs
         log.exception("worker.broke worker=%s", crew.settings.worker_id)
-        crew.ask("stop")  # nothing runs jobs any more, so none is to be held
+        crew.broke(error)
         raise
     finally:
         thread.join()

@@ -85,6 +85,7 @@ class Surroundings:
         """A timer whose signal does nothing: a closer look is soon enough."""
         self._looked_at = time.monotonic()
         self._timer_runs = False
+        self._recursion_limit = sys.getrecursionlimit()
         self._lock = threading.Lock()
         self._running = 0
         self._glance = self._looked()
@@ -113,6 +114,7 @@ class Surroundings:
         if not closely and self._is_same():
             return
         try:
+            self._make_room(job)
             self._restore_shared(job, now)
             if _watch.chdir or _watch.putenv or os.environ is not self._environ:
                 self._restore_watched(job)
@@ -141,6 +143,7 @@ class Surroundings:
         closely = now - self._looked_at > SLOW_S
         try:
             if closely or not self._is_same():
+                self._make_room(job)
                 self._restore_shared(job, now)
         except BaseException:  # noqa: BLE001  (as above)
             self._could_not(job)
@@ -174,6 +177,12 @@ class Surroundings:
         if self._signals is not None:
             looks.append(self._signals.handlers)
         return Glance(looks)
+
+    def _make_room(self, job: Job) -> None:
+        """With the recursion limit that a job has left there may be no room to put anything back."""
+        if sys.getrecursionlimit() < self._recursion_limit:
+            sys.setrecursionlimit(self._recursion_limit)
+            self.tell(job, "recursion limit")
 
     def _restore_shared(self, job: Job, now: float) -> None:
         if self._signals is not None and self._signals.were_changed():

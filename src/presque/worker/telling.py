@@ -11,6 +11,7 @@ for jobs, has no room or is quiet, the settle loop sends them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,9 @@ from itertools import chain, repeat
 from typing import Any
 
 from presque.client.answers import Settled
+from presque.client.calls import taking
 from presque.client.errors import ClientError
+from presque.client.json_values import encoded
 from presque.client.leased import LeasedJob, counts
 from presque.worker.ahead import AHEAD_S
 from presque.worker.backoff import Backoff
@@ -57,7 +60,7 @@ class Telling:
         """Tell with the next request what becomes of a job."""
         size = 160
         if fields:
-            size += sum(len(str(value)) for value in fields.values())
+            size += sum(map(_size, fields.values()))
         # A job that was asked to stop may have returned early, so it does not count as done.
         whole = "" if held.job.cancelled else held.leased.pushed_at
         queue, id, lease = held.key
@@ -123,7 +126,9 @@ class Telling:
                 self._desk.changed.set()
                 continue
             try:
-                settled = await self._desk.client.settle(settlements(letters))
+                with sayable():
+                    call = taking.settle(settlements(letters), self._desk.settings.worker_id)
+                settled = await self._desk.client.perform(call)
                 check_settled(settled, letters)
             except ClientError as error:
                 self.put_back(letters, error)
@@ -188,6 +193,14 @@ class Telling:
             held.renewed(time.monotonic())
 
 
+def _size(value: Any) -> int:
+    """About how long a field is in a request."""
+    try:
+        return len(str(value))
+    except (ValueError, RecursionError):  # it has an integer of more digits than Python writes
+        return len(encoded(value))
+
+
 _letter: Callable[[tuple[Any, ...]], Letter] = functools.partial(tuple.__new__, Letter)
 
 
@@ -203,6 +216,15 @@ def _log_what_follows(letter: Letter, told: Settled) -> None:
         log.warning("job.dead queue=%s id=%s", queue, id)
     elif told.get("state") in ("ready", "scheduled"):
         log.info("job.tried_again queue=%s id=%s at=%s", queue, id, told.get("run_at", "once"))
+
+
+@contextlib.contextmanager
+def sayable() -> Iterator[None]:
+    """What cannot be written as a request is as if the server had refused it: see `Telling.put_back`."""
+    try:
+        yield
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ClientError(f"it cannot be written as JSON: {error}", status=400) from error
 
 
 def check_settled(settled: Sequence[Settled], letters: Sequence[Letter]) -> None:
