@@ -23,8 +23,8 @@ from presque.engine.keys import Keys
 JOBS = 10_000
 AT_ONCE = 50
 WITHOUT = {
-    "function count_waits(q, now, ready, earlier, fields)\n": "function count_waits() end\n"
-    "local function _(q, now, ready, earlier, fields)\n",
+    "function count_waits(q, now, ready, earlier)\n": "function count_waits() end\n"
+    "local function _(q, now, ready, earlier)\n",
     "function ran(q, now, run)\n": "function ran() end\nlocal function _(q, now, run)\n",
     "function note(q, now)\n": "function note() end\nlocal function _(q, now)\n",
 }

@@ -57,6 +57,36 @@ async def test_the_sum_of_many_queues_at_once_is_whole(engine: Engine) -> None:
     assert (total["pushed"], total["depth"]["ready"]) == (450, 450)
 
 
+async def test_the_sum_is_exact_at_once_with_more_busy_queues_than_any_call_could_read(
+    engine: Engine, other: Engine
+) -> None:
+    for first in range(0, 5200, 400):
+        names = (f"q{number}" for number in range(first, first + 400))
+        await asyncio.gather(*(engine.push_many(name, [b"1"], PushOptions()) for name in names))
+    total = as_json(await other.histories.of_all("5m"))["total"]
+    await other.push_many("q7", [b"1"], PushOptions())
+    after, _ = await engine.histories.totals()
+
+    assert (total["pushed"], total["depth"]["ready"]) == (5200, 5200)
+    assert (after.count("pushed"), after.depth[0]) == (5201, 5201)
+
+
+async def test_a_store_that_takes_no_writes_tells_what_it_can(engine: Engine, store: rig.Store) -> None:
+    for number in range(450):
+        await engine.push_many(f"q{number}", [b"1"], PushOptions())
+    await engine.histories.of_all("5m")
+    await engine.push_many("q1", [b"1"], PushOptions())
+    with store.client() as client:
+        client.config_set("min-replicas-to-write", 1)
+        try:
+            total = as_json(await engine.histories.of_all("5m"))["total"]
+        finally:
+            client.config_set("min-replicas-to-write", 0)
+
+    assert total["pushed"] in (450, 451)
+    assert as_json(await engine.histories.of_all("5m"))["total"]["pushed"] == 451
+
+
 async def test_a_queue_never_seen_has_an_empty_history(engine: Engine) -> None:
     for found in (await engine.histories.of("no", "7d"), await engine.histories.of_some([], "7d")):
         told = as_json(found)

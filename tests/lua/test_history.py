@@ -68,8 +68,14 @@ class Kept:
         _, _, _, _, live, then, buckets = self.call("history", queue, over)
         return history._of_queue(PERIODS[over], live, then, buckets)
 
-    def of_everything(self, over: str) -> History:
-        return history._together(PERIODS[over], self.of_all("history_of_all", over, 100, 0))[0]
+    def of_everything(self, over: str, most: int = 100) -> History:
+        return history._together(PERIODS[over], self.of_all("history_of_all", over, most))[0]
+
+    def add_up(self, count: int = 2) -> Iterator[None]:
+        """Add what all queues did to the history of all, a call at a time."""
+        _, _, _, before = self.of_all("history_of_all", "all", 0)
+        while before and self.of_all("close", count, before):
+            yield
 
 
 @pytest.fixture
@@ -200,6 +206,28 @@ def test_time_that_passes_without_a_call_is_seen_by_the_sweep(kept: Kept) -> Non
     }
 
 
+def test_jobs_that_expire_or_become_due_long_after_the_last_call_are_counted(kept: Kept) -> None:
+    kept.push("q")
+    kept.call("push", "q", 0, 0, codec.pack({"ttl": 25_000}), records.seal(b"1"))
+    kept.call("push", "q", 0, 0, codec.pack({"delay": 25_000}), records.seal(b"1"))
+    kept.pass_time(12_000)
+    kept.of_all("close", 50, "")
+    kept.pass_time(18_000)
+    for _ in range(3):
+        kept.call("sweep", "q")
+        kept.pass_time(10_000)
+
+    for found in (kept.of("q", "5m"), kept.of_everything("5m")):
+        assert {number - found.last: counters(one) for number, one in found.buckets.items()} == {
+            -6: {"pushed": 3},
+            -3: {"expired": 1},
+        }
+        told = as_json(found)
+        ready = [one["depth"]["ready"] for one in told["buckets"][-8:]]
+        assert ready == [0, 2, 2, 2, 2, 2, 2, 2]
+    assert [one["oldest_seconds"] for one in as_json(kept.of("q", "5m"))["buckets"][-3:]] == [50, 60, 60]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_every_period_of_every_queue_is_exact_and_all_together_are_their_sum(kept: Kept, seed: int) -> None:
     """Calls at random moments, in three queues, against sums that the test keeps itself."""
@@ -214,7 +242,7 @@ def test_every_period_of_every_queue_is_exact_and_all_together_are_their_sum(kep
     for _ in range(150):
         queue, act = (
             chance.choice("abc"),
-            chance.choice(["push", "fetch", "lease", "ack", "die", "close", "wait"]),
+            chance.choice(["push", "fetch", "lease", "ack", "die", "close", "add up", "wait"]),
         )
         if act == "push":
             note(queue, "pushed", len(kept.push(queue, chance.randint(1, 5))))
@@ -232,7 +260,9 @@ def test_every_period_of_every_queue_is_exact_and_all_together_are_their_sum(kep
             elif got == b"dead":
                 note(queue, "died", 1)
         elif act == "close":
-            kept.of_all("close", 50)
+            kept.of_all("close", 50, "")
+        elif act == "add up":
+            exhaust(kept.add_up())
         elif act == "wait":
             kept.pass_time(chance.choice([7, 400, 9_000, 10_000, 45_000, 500_000]))
 
@@ -247,10 +277,54 @@ def test_every_period_of_every_queue_is_exact_and_all_together_are_their_sum(kep
             depth = [before + more for before, more in zip(depth, found.now_holds, strict=True)]
             added.add(found)
         together = kept.of_everything(over)
+        if chance.random() < 0.3:
+            exhaust(kept.add_up())
+            assert as_json(kept.of_everything(over, 0)) == as_json(together)
         assert together.now_holds == depth
         assert {n: counters(of) for n, of in together.buckets.items() if counters(of)} == {
             n: counters(of) for n, of in added.buckets.items() if counters(of)
         }
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_was_there_before_is_in_a_sum_that_takes_many_calls(kept: Kept, seed: int) -> None:
+    """Whatever other servers do meanwhile: jobs come and go, buckets are closed, queues purged, sums asked."""
+    chance = random.Random(seed)
+    queues = [f"q{number}" for number in range(12)]
+    pushed = fetched = least = 0
+    for _ in range(12):
+        before = pushed, fetched
+        for _ in kept.add_up():
+            for queue in chance.choices(queues, k=6):
+                pushed += len(kept.push(queue, 2))
+                fetched += kept.fetch(queue)
+            match chance.randrange(6):
+                case 0:
+                    kept.pass_time(10_000)
+                case 1:
+                    kept.of_all("close", 5, "")
+                case 2:
+                    kept.call("purge", chance.choice(queues))
+                case 3:
+                    exhaust(itertools.islice(kept.add_up(), 3))
+                case 4:
+                    kept.set_clock(kept.at - 3_000)
+        found = history._together(Period("all", 2**53, 1), kept.of_all("history_of_all", "all", 0))[1]
+        assert max(before[0], least) <= found.count("pushed") <= pushed
+        assert before[1] <= found.count("fetched") <= fetched
+        least = found.count("pushed")
+        for queue in chance.choices(queues, k=6):
+            pushed += len(kept.push(queue, 2))
+            fetched += kept.fetch(queue)
+    kept.set_clock(START_MS + 3_600_000)
+    exhaust(kept.add_up())
+    assert counters(total(kept.of_everything("7d", 0))).items() >= {"pushed": pushed, "fetched": fetched}.items()
+
+
+def exhaust(steps: Iterator[None]) -> None:
+    """Go through all of them."""
+    for _ in steps:
+        pass
 
 
 KNOWN = ("pushed", "fetched", "done", "died")
@@ -275,7 +349,7 @@ def test_it_is_bounded_and_forgotten(kept: Kept) -> None:
     for _ in range(400):
         kept.push("q")
         kept.pass_time(10_000)
-        kept.of_all("close", 50)
+        kept.of_all("close", 50, "")
 
     for over, period in PERIODS.items():
         key = f"{kept.keys.namespace}:{{q}}:history:{over}"

@@ -1,8 +1,8 @@
 """What happened over time to queues, and to all together, as the functions of the store keep it
 (lua/history.lua).
 
-The counts are exact, however many servers run: the store measures a queue in the same step as it changes it,
-and each difference between two measurements is taken once.
+The counts are exact, however many servers run and queues there are: the store measures a queue in the same
+step as it changes it, and each difference between two measurements is taken once.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ from presque.store.store import Store
 log = logging.getLogger("presque.engine")
 
 CLOSE_S = 5.0
-CLOSED_AT_ONCE = 20  # queues in one call
+CLOSED_AT_ONCE = 50  # queues in one call
 CLOSED_MOST = 2000  # queues in a turn
-OPENED_AT_ONCE = 50  # queues in one call whose open buckets are added to those of all together
-OPENED_MOST = 5000
+OPENED_AT_ONCE = 100  # queues in one call whose open buckets are looked at and stay as they are
 
 DEPTH = ("ready", "leased", "scheduled", "dead")
 COUNTERS = ("pushed", "fetched", "done", "failed", "died", "expired", "waited_ms", "ran_ms")
@@ -129,6 +128,8 @@ class Histories:
         self._keys = keys
         self._queues = queues
         self._told = ""
+        self._turn = asyncio.Lock()
+        self._turns = 0
 
     async def of(self, queue: str, over: str) -> History:
         """What happened to one queue; nothing to one never seen. Raises `PresqueError`."""
@@ -151,17 +152,11 @@ class Histories:
 
     async def of_none(self, period: Period) -> History:
         """The history of no queue."""
-        reply = await self._store.ask(
-            REGISTRY, calls.encode("history_of_all", self._keys.registry(), period.name, 0, 0)
-        )
+        reply = await self._read_all(period, 0)
         return History(int(reply[0]), period, {}, [0] * len(DEPTH))
 
     async def of_all(self, over: str) -> History:
-        """What happened to all queues together. Raises `PresqueError`.
-
-        The open buckets of up to OPENED_MOST queues are in it, read OPENED_AT_ONCE at a time. What is closed
-        between two of these calls, and where more queues are in use, is in it a moment later.
-        """
+        """What happened to all queues together, up to now. Raises `PresqueError`."""
         found, _ = await self._of_all(PERIODS[over])
         return found
 
@@ -171,15 +166,36 @@ class Histories:
         return total, found.now
 
     async def _of_all(self, period: Period) -> tuple[History, Happened]:
-        reply: list[Any] = []
-        looked, left = 0, 1
-        while left and looked < OPENED_MOST:
-            args = period.name, OPENED_AT_ONCE, looked
-            call = calls.encode("history_of_all", self._keys.registry(), *args)
-            more = await self._store.ask(REGISTRY, call)
-            looked, left = looked + more[3], more[4]
-            reply = reply + more[5:] if reply else more
+        """Where few queues have an open bucket, one call reads all. Else their buckets are added up in the
+        store first, in many calls: so each answer holds whatever was answered before it was asked for, and
+        the next one no less."""
+        reply = await self._read_all(period, OPENED_AT_ONCE)
+        if reply[3]:
+            try:
+                await self._add_up()
+                reply = await self._read_all(period, 0)
+            except PresqueError as error:  # a store that takes no writes can be read, one that is away cannot
+                self._failed(error)
+                reply = await self._read_all(period, OPENED_AT_ONCE)
         return _together(period, reply)
+
+    async def _read_all(self, period: Period, opened: int) -> Any:
+        call = calls.encode("history_of_all", self._keys.registry(), period.name, opened)
+        return await self._store.ask(REGISTRY, call)
+
+    async def _add_up(self) -> None:
+        """Add what all queues did up to now to the history of all. Those who ask meanwhile share the next
+        turn, which begins after they asked. Raises `PresqueError`."""
+        mine = self._turns + 1
+        async with self._turn:
+            if self._turns >= mine:
+                return
+            self._turns += 1
+            reply = await self._read_all(Period("all", 2**53, 1), 0)
+            looked = reply[3]
+            while looked:
+                call = calls.encode("close", self._keys.registry(), CLOSED_AT_ONCE, reply[3])
+                looked = await self._store.ask(REGISTRY, call)
 
     async def measured(self, queues: Sequence[str]) -> dict[str, tuple[Happened, int]]:
         """What happened to each of these queues since it was made or purged, with its depth now, and since
@@ -219,30 +235,31 @@ class Histories:
         turn = 0
         try:
             while closed > 0 and turn < CLOSED_MOST:
-                call = calls.encode("close", self._keys.registry(), CLOSED_AT_ONCE)
+                call = calls.encode("close", self._keys.registry(), CLOSED_AT_ONCE, "")
                 closed = await self._store.ask(REGISTRY, call)
                 turn += closed
         except StoreUnavailable:
             raise
         except PresqueError as error:
-            if self._told != str(error):
-                self._told = str(error)
-                log.warning("history.failed reason=%r", str(error))
+            self._failed(error)
+
+    def _failed(self, error: PresqueError) -> None:
+        if self._told != str(error):
+            self._told = str(error)
+            log.warning("history.failed reason=%r", str(error))
 
 
 def _together(period: Period, reply: Sequence[Any]) -> tuple[History, Happened]:
     """The history of all queues together, and what they did since the first of them."""
-    now, packed, buckets, _, _, *opened = reply
+    now, packed, buckets, _, *opened = reply
     total = _of_all(codec.unpack(packed)) if packed else Happened()
     found = History(int(now), period, {}, [])
     for one in buckets:
         bucket = codec.unpack(one)
         _put(found, int(bucket[0]), _of_all(bucket))
-    for live, then, counted in zip(opened[::3], opened[1::3], opened[2::3], strict=True):
-        measured, before = _Measured.read(live), _Measured.read(then)
-        happened = measured.since(before)
-        depth = codec.unpack(counted) if counted else [0] * len(DEPTH)
-        happened.depth = [one - other for one, other in zip(measured.depth, depth, strict=True)]
+    for live, counted in zip(opened[::2], opened[1::2], strict=True):
+        before = _Measured.read(counted)
+        happened = _Measured.read(live).since(before)
         total.add(happened)
         _put(found, before.at // period.ms, happened)
     found.now_holds = list(total.depth)

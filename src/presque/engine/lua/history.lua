@@ -8,9 +8,13 @@
 -- the difference from the last measurement to a bucket of each period. `close`, which any server may call, does the
 -- same for queues that nobody touches any more. Each difference is counted once, whoever counts it.
 --
+-- What a queue did since its last note is in no bucket yet. Who asks what all queues did has that added first, for as many
+-- queues as there are, in bounded calls of `close`. The field `counted` of `meta` says up to where a queue is added.
+--
 --   ns:{queue}:history:5m   hash  slot -> bucket, see below; :1h, :1d and :7d beside it for the other periods
 --   ns:{:queues}:history:…  the same for all queues together; :all holds everything since the first queue
---   ns:{:queues}:opened     zset  queues whose last bucket is not closed, scored by when it began (ms)
+--   ns:{:queues}:opened     zset  queues whose last bucket is not closed, scored by when what happened to them was last
+--                                 added to the history of all queues (ms)
 --
 -- A bucket is a list (MessagePack), as a measurement is: its number (of a measurement: when it was made, ms), ready,
 -- leased, scheduled and dead jobs, since when the oldest ready job waits (ms, 0 for none), pushed, fetched, done,
@@ -95,8 +99,9 @@ function oldest_of_all(q, now, ready)
   return ready > 0 and oldest or nil
 end
 
--- The figures of a queue at this moment.
-local function measure(q, now)
+-- The figures of a queue at this moment; without the oldest job, whose search costs more than the rest, for a history of
+-- all queues, which does not have it.
+local function measure(q, now, for_all)
   local counts, times = count_states(q, now), {}
   for i, count in ipairs(redis.call('HMGET', q.meta, unpack(TIME_FIELDS))) do
     if count then times[TIME_FIELDS[i]] = tonumber(count) end
@@ -104,9 +109,9 @@ local function measure(q, now)
   if q.alike > 0 then times['w' .. q.class] = (times['w' .. q.class] or 0) + q.alike end
   local died = tonumber(redis.call('HGET', q.meta, 'died') or 0)
   return {
-    now, counts.ready, counts.leased, counts.scheduled, counts.dead, oldest_of_all(q, now, counts.ready) or 0,
-    q.seq, q.fetched, q.processed - q.fetched, q.failed, died, q.expired + counts.late, q.waited,
-    q.ran_ms, times,
+    now, counts.ready, counts.leased, counts.scheduled, counts.dead,
+    for_all and -1 or oldest_of_all(q, now, counts.ready) or 0, q.seq, q.fetched, q.processed - q.fetched, q.failed, died,
+    q.expired + counts.late, q.waited, q.ran_ms, times,
   }
 end
 
@@ -156,35 +161,63 @@ local function copy(bucket)
   return other
 end
 
--- What this queue adds to the depth of all queues so far; and store that it is `depth` from now on.
-local function counted_before(q, depth)
-  local before = redis.call('HGET', q.meta, 'counted')
-  redis.call('HSET', q.meta, 'counted', cmsgpack.pack(depth))
-  return before and cmsgpack.unpack(before) or {0, 0, 0, 0}
+-- Since when what a queue does is in no bucket, and up to which figures it is in the history of all queues, both as
+-- figures. Nothing if the queue was never noted. `counted` is all of the latter if `close` was there last; else it is the
+-- depth alone, and the rest is as in `opened`. Without an open bucket, only time can have changed something: jobs become
+-- due or expire; then it counts for `now`.
+local function added_up_to(q, now)
+  local found = redis.call('HMGET', q.meta, 'opened', 'counted')
+  local counted = found[2] and cmsgpack.unpack(found[2]) or {0, 0, 0, 0}
+  local opened = found[1] and cmsgpack.unpack(found[1])
+  if #counted == TIMES then
+    if not opened then
+      opened = copy(counted)
+      opened[1] = now
+    end
+    return opened, counted
+  end
+  if not opened then return nil end
+  local figures = copy(opened)
+  for i, place in ipairs(DEPTH) do figures[place] = counted[i] end
+  return opened, figures
 end
 
--- Add what happened to one queue to the history of all queues together.
-local function keep_together(q, at, bucket, depth)
-  local before = counted_before(q, depth)
-  local together = copy(bucket)
-  for i, place in ipairs(DEPTH) do together[place] = depth[i] - before[i] end
-  together[OLDEST] = 0
-  for _, period in ipairs(PERIODS) do keep(registry_of(q), period, at, copy(together), true) end
-  keep(q.registry, ALL_TIME, at, together, true)
+-- What the history of all queues does not have yet of a queue with these figures, as a bucket; nil if it has everything.
+local function missing(counted, figures)
+  local more = between(counted, figures)
+  if not more then return nil end
+  for _, place in ipairs(DEPTH) do more[place] = figures[place] - counted[place] end
+  more[OLDEST] = 0
+  return more
 end
 
--- Close the open bucket with the current figures of the queue.
-local function close_bucket(q, figures)
-  local packed = redis.call('HGET', q.meta, 'opened')
-  if not packed then return end
-  local opened = cmsgpack.unpack(packed)
+-- Add what happened at a moment to the history of all queues.
+local function keep_together(registry, at, more)
+  for _, period in ipairs(PERIODS) do keep(registry, period, at, copy(more), true) end
+  keep(registry, ALL_TIME, at, more, true)
+end
+
+-- Close the bucket that was `opened` with the current figures of the queue.
+local function close_own(q, opened, figures)
+  if opened[OLDEST] < 0 then opened[OLDEST] = figures[OLDEST] end  -- `close` does not look for it
   local bucket = between(opened, figures)
   if not bucket then return end
   for _, period in ipairs(PERIODS) do keep(string.sub(q.meta, 1, -6), period, opened[1], copy(bucket)) end
-  keep_together(q, opened[1], bucket, {unpack(figures, 2, 5)})
 end
 
--- Whether this moment belongs to another bucket than the last note.
+-- Add what happened up to these figures to the history of the queue, and to that of all queues. The caller stores them as
+-- `opened`.
+local function close_bucket(q, figures)
+  local opened, counted = added_up_to(q, figures[1])
+  if not opened then return end
+  close_own(q, opened, figures)
+  local more = missing(counted, figures)
+  redis.call('HSET', q.meta, 'counted', cmsgpack.pack({unpack(figures, 2, 5)}))
+  if more then keep_together(registry_of(q), opened[1], more) end
+end
+
+-- Whether this moment belongs to another bucket than the last note, or no bucket is open: then `rates` begins with a
+-- space. Clocks may go back into the bucket of the last note.
 local function is_due(q, now)
   local last = tonumber(string.match(q.rates, '^(%d+)') or 0)
   return math.floor(last / SNAPSHOT_MS) ~= math.floor(now / SNAPSHOT_MS)
@@ -210,7 +243,7 @@ function write_note(q)
   q.rates = table.concat(notes, ' ')
   pcall(close_bucket, q, figures)
   redis.call('HSET', q.meta, 'rates', q.rates, 'opened', cmsgpack.pack(figures))
-  redis.pcall('ZADD', registry_of(q) .. ':opened', math.floor(figures[1] / SNAPSHOT_MS) * SNAPSHOT_MS, q.name)
+  redis.pcall('ZADD', registry_of(q) .. ':opened', figures[1], q.name)
 end
 
 -- Make and write the note, for callers that have changed nothing yet and can no longer fail.
@@ -232,9 +265,15 @@ end
 -- Remove a queue from the history, except for its part in that of all queues. Call it before its counters are deleted.
 function leave_history(q, now)
   local figures = measure(q, now)
-  pcall(close_bucket, q, figures)
-  local nothing = {now, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {}}
-  pcall(keep_together, q, now, nothing, {0, 0, 0, 0})
+  pcall(function()
+    local opened, counted = added_up_to(q, now)
+    if not opened then return end
+    local gone = copy(figures)
+    for _, place in ipairs(DEPTH) do gone[place] = 0 end
+    local more, less = missing(counted, figures), missing(figures, gone)
+    if more then keep_together(registry_of(q), opened[1], more) end
+    if less then keep_together(registry_of(q), now, less) end
+  end)
   for _, period in ipairs(PERIODS) do redis.call('UNLINK', string.sub(q.meta, 1, -5) .. 'history:' .. period.name) end
   redis.call('HDEL', q.meta, 'opened', 'counted', 'died', 'passed', 'waited', 'ran', 'fetched',
     unpack(TIME_FIELDS))
@@ -301,24 +340,49 @@ end
 -- close: close the buckets of queues whose time has passed.
 --
 -- keys   the set of names
--- args   how many at most
--- reply  how many were looked at; fewer if they hold large jobs
+-- args   how many queues at most; a moment (ms), or nothing
+-- reply  how many were looked at
+--
+-- With a moment, which `history_of_all` tells, it looks at the queues with an open bucket that have not been added to the
+-- history of all queues since then, and adds what they did. A bucket whose time has not passed stays open. Called
+-- until there is none left, it leaves out nothing that happened before the moment, whatever happens meanwhile.
 local function close(keys, args)
   local now, index = clock(), keys[1] .. ':opened'
-  local over = '(' .. string.format('%.0f', math.floor(now / SNAPSHOT_MS) * SNAPSHOT_MS)
-  local names = redis.call('ZRANGEBYSCORE', index, '-inf', over, 'LIMIT', 0, math.min(tonumber(args[1]), LOOK))
-  local looked = 0
+  local begins, before = math.floor(now / SNAPSHOT_MS) * SNAPSHOT_MS, tonumber(args[2])
+  local over = '(' .. string.format('%.0f', before or begins)
+  local names = redis.call('ZRANGEBYSCORE', index, '-inf', over, 'LIMIT', 0, math.min(tonumber(args[1]), SWEEP))
+  local added, moments = {}, {}
   for _, name in ipairs(names) do
-    if spare.look <= 0 then break end
-    looked = looked + 1
-    redis.call('ZREM', index, name)
+    local stays = false
     pcall(function()
       local q = open(keys_of(keys[1], name), 1)
-      close_bucket(q, measure(q, now))
-      redis.call('HDEL', q.meta, 'opened')
+      local opened, counted = added_up_to(q, now)
+      local figures = measure(q, now, true)
+      local more = missing(counted, figures)
+      stays = before and opened[1] >= begins
+      if stays then
+        if more then redis.call('HSET', q.meta, 'counted', cmsgpack.pack(figures)) end
+      else
+        close_own(q, opened, figures)
+        redis.call('HDEL', q.meta, 'opened')
+        redis.call('HSET', q.meta, 'counted', cmsgpack.pack(figures), 'rates', ' ' .. q.rates)
+      end
+      if not more then return end
+      local at = math.floor(opened[1] / SNAPSHOT_MS)
+      if added[at] then
+        grow(added[at], more, true)
+      else
+        added[at], moments[#moments + 1] = more, opened[1]
+      end
     end)
+    if stays then
+      redis.call('ZADD', index, string.format('%.0f', math.max(now, before)), name)
+    else
+      redis.call('ZREM', index, name)
+    end
   end
-  return looked
+  for _, at in ipairs(moments) do keep_together(keys[1], at, added[math.floor(at / SNAPSHOT_MS)]) end
+  return #names
 end
 
 local function period_of(name)
@@ -352,32 +416,26 @@ end
 -- history_of_all: what happened to all queues together; changes nothing.
 --
 -- keys   the set of names
--- args   the name of a period, how many queues with an open bucket to look at, and how many of them were looked at before
--- reply  the moment (ms), what happened since the first queue, the buckets of the period (both empty if some queues
---        were looked at before), how many queues were looked at now, 1 if there are more; then for each of these its
---        current figures, its figures when its open bucket began, and what it adds to the depth of all queues so far, or
---        ''. All but the numbers in MessagePack
+-- args   the name of a period, how many queues with an open bucket to look at
+-- reply  the moment (ms), what happened since the first queue, the buckets of the period, and nothing if these queues were
+--        all there are, else the moment for `close`; then for each of them its current figures, and those up to which it
+--        is in the buckets. All but the moments in MessagePack
 local function history_of_all(keys, args)
-  local now, period, from = clock(), period_of(args[1]), tonumber(args[3])
-  local reply = {string.format('%.0f', now), '', NONE, 0, 0}
-  if from == 0 then
-    reply[2] = redis.call('HGET', keys[1] .. ':history:all', 0) or ''
-    if period ~= ALL_TIME then reply[3] = redis.call('HVALS', keys[1] .. ':history:' .. period.name) end
+  local now, period, most = clock(), period_of(args[1]), tonumber(args[2])
+  local index = keys[1] .. ':opened'
+  local buckets = period ~= ALL_TIME and redis.call('HVALS', keys[1] .. ':history:' .. period.name) or NONE
+  local reply = {string.format('%.0f', now), redis.call('HGET', keys[1] .. ':history:all', 0) or '', buckets, ''}
+  if redis.call('ZCARD', index) > most then
+    local last = redis.call('ZRANGE', index, -1, -1, 'WITHSCORES')  -- ahead of the clock if that went back
+    reply[4] = string.format('%.0f', math.max(now, tonumber(last[2])) + 1)
   end
-  local most = tonumber(args[2])
-  local names = redis.call('ZRANGE', keys[1] .. ':opened', from, from + most)
-  for _, name in ipairs(names) do
-    if reply[4] == most or spare.look <= 0 then
-      reply[5] = 1
-      break
-    end
-    reply[4] = reply[4] + 1
+  for _, name in ipairs(most > 0 and redis.call('ZRANGE', index, 0, most - 1) or NONE) do
     pcall(function()
       local q = open(keys_of(keys[1], name), 1)
-      local found = redis.call('HMGET', q.meta, 'opened', 'counted')
-      if not found[1] then return end
-      add(reply, cmsgpack.pack(measure(q, now)), found[1])
-      reply[#reply + 1] = found[2] or ''
+      local opened, counted = added_up_to(q, now)
+      local figures = measure(q, now, true)
+      counted[1] = opened[1]
+      add(reply, cmsgpack.pack(figures), cmsgpack.pack(counted))
     end)
   end
   return reply

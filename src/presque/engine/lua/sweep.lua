@@ -110,7 +110,7 @@ end
 local function has_expired(q, now)
   local expires = policy_of(q).expires
   if expires == 0 or q.size > 0 or q.stopped then return false end
-  local used = tonumber(string.match(q.rates, '^(%d+)'))
+  local used = tonumber(string.match(q.rates, '^ ?(%d+)'))
   if used then return now - used > expires + SNAPSHOT_MS end
   begin(q, now)
   return false
