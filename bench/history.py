@@ -95,7 +95,7 @@ def _leased(ask: rig.Ask, prefix: str, size: int) -> None:
     leased = ask([_call(prefix, "lease", size, 1 << 20, 60_000, "worker", "nonce", "")] * (JOBS // size))
     settles = []
     for reply in leased:
-        _, ids, _, held = reply[3]
+        _, ids, _, held, *_ = reply[3]
         settles.append(_call(prefix, "settle", "0.5", "ack", held[0], b"", b" ".join(ids)))
     ask(settles)
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,9 @@ import pytest
 import redis
 
 from presque.cli import exits
+from presque.store.backup import running_at
 from tests import rig
+from tests.screens import screen
 
 # A command of presque that is killed at its nth act that changes a disk.
 KILLED = """
@@ -194,6 +197,28 @@ def test_a_backup_that_is_killed_leaves_no_half_of_one(tmp_path: Path) -> None:
         acts = killed_until_done(lambda at: presque("backup", backup, "--data", data, killed_at=at), look)
         assert acts > 8
         assert presque("restore", backup, "--data", tmp_path / "last").returncode == 0
+
+
+def test_ctrl_c_ends_a_backup_at_once_however_slow_the_store_is(tmp_path: Path) -> None:
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    with rig.server("--data", str(data)) as server:
+        server.ask("POST", "/q/a", "1")
+        socket = running_at(data)
+        assert socket is not None
+        with redis.Redis(unix_socket_path=str(socket)) as client:
+            client.config_set("rdb-key-save-delay", 2_000_000)  # microseconds for each key
+            with screen("backup", str(backup), "--data", str(data), columns=200) as shown:
+                rig.eventually((tmp_path / ".backup.partial" / "appendonlydir").exists)
+                began = time.monotonic()
+                shown.type("\x03")
+                assert shown.ends() == exits.INTERRUPTED
+                took, whole = time.monotonic() - began, 2.0 * client.dbsize()
+                assert "no backup was made; call it again" in " ".join(shown.text.split())
+            client.config_set("rdb-key-save-delay", 0)
+
+    assert took < whole
+    assert not backup.exists()
+    assert not (tmp_path / ".backup.partial").exists()
 
 
 @pytest.mark.parametrize("replace", [False, True])

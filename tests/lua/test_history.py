@@ -288,7 +288,7 @@ def test_every_period_of_every_queue_is_exact_and_all_together_are_their_sum(kep
 
 @pytest.mark.parametrize("seed", range(4))
 def test_what_was_there_before_is_in_a_sum_that_takes_many_calls(kept: Kept, seed: int) -> None:
-    """Whatever other servers do meanwhile: jobs come and go, buckets are closed, queues purged, sums asked."""
+    """Whatever others do meanwhile: jobs come and go, buckets are closed, queues purged, sums asked."""
     chance = random.Random(seed)
     queues = [f"q{number}" for number in range(12)]
     pushed = fetched = least = 0
@@ -318,7 +318,9 @@ def test_what_was_there_before_is_in_a_sum_that_takes_many_calls(kept: Kept, see
             fetched += kept.fetch(queue)
     kept.set_clock(START_MS + 3_600_000)
     exhaust(kept.add_up())
-    assert counters(total(kept.of_everything("7d", 0))).items() >= {"pushed": pushed, "fetched": fetched}.items()
+    assert (
+        counters(total(kept.of_everything("7d", 0))).items() >= {"pushed": pushed, "fetched": fetched}.items()
+    )
 
 
 def exhaust(steps: Iterator[None]) -> None:

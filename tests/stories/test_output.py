@@ -14,7 +14,8 @@ import pytest
 
 from presque import Client
 from presque.cli import columns
-from presque.cli.terminal import Counter
+from presque.cli.terminal import Bytes, Counter
+from presque.quantities import MIB
 from tests import rig
 from tests.screens import screen
 from tests.stories.test_cli import run
@@ -141,6 +142,16 @@ def test_progress_has_a_bar_a_rate_and_the_time_left_when_it_is_known() -> None:
     assert known.line(1000, 0.25, 2.0) == (
         "[####............]  25%  1000 of 4000 jobs deleted, 500 a second, 6.0s left"
     )
+
+
+def test_progress_of_bytes_may_have_a_bar_that_is_an_estimate() -> None:
+    known = Bytes("read", of=64 * MIB)
+    assert known.line(16 * MIB, 0.25, 2.0) == (
+        "[####............]  25%  16.0 MiB read, 8.0 MiB a second, 6.0s left"
+    )
+    known.add(80 * MIB)
+    assert known.far() == "80.0 MiB of about 64.0 MiB read"
+    assert Bytes("read", of=0).line(MIB, None, 2.0) == "1.0 MiB read, 0.5 MiB a second"
 
 
 def test_a_long_push_of_a_file_shows_how_far_it_is(at: dict[str, str], tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -16,6 +15,8 @@ import click
 from presque.cli.exits import INTERRUPTED, NOT_FOUND, USAGE, Failure
 from presque.cli.fields import json_option
 from presque.cli.settings import loaded
+from presque.cli.terminal import Bytes, print_job
+from presque.client.json_values import encoded
 from presque.commands import times
 from presque.config.settings import Settings, data_directory
 from presque.engine import library
@@ -42,14 +43,19 @@ def backup(target: Path, data: str | None, config: str | None, as_json: bool) ->
     directory = directory_of(settings, "back it up with its own tools, such as `valkey-cli --rdb FILE`")
     if not (directory / "appendonlydir").is_dir():
         raise Failure(f"there is no data in {directory}: pass --data or --config", NOT_FOUND)
+    counter = Bytes("read", of=size_of_log(directory))
     try:
-        page = asyncio.run(_back_up(settings, directory, target.absolute()))
+        page = asyncio.run(_back_up(settings, directory, target.absolute(), counter))
     except KeyboardInterrupt:  # what was begun may have been finished all the same
+        counter.clear()
         whole = (target / backups.PAGE).exists()
-        told = f"{target} holds a whole backup" if whole else "no backup was made; call it again"
+        far = f"{counter.far()}, no backup was made; call it again"
+        told = f"{target} holds a whole backup" if whole else far
         raise Failure(f"stopped: {told}", INTERRUPTED) from None
+    finally:
+        counter.clear()
     if as_json:
-        click.echo(json.dumps(_plain(target, page)))
+        print_job(encoded(_plain(target, page)))
         return
     held = f"{counted(page.jobs, 'job')} in {counted(page.queues, 'queue')}"
     click.echo(f"{target} holds {held} ({size_of(page.size)}), checked")
@@ -68,14 +74,20 @@ def restore(source: Path, data: str | None, config: str | None, replace: bool, a
     """
     settings = loaded({"data": data}, config=config).settings
     directory = directory_of(settings, "restore it with its own tools")
+    counter = Bytes("checked and copied", of=2 * backups.size_of_snapshot(source))
     try:
-        page, aside = backups.restore(source, directory.absolute(), layout=library.LAYOUT, replace=replace)
+        page, aside = backups.restore(
+            source, directory.absolute(), layout=library.LAYOUT, replace=replace, tell=counter.add
+        )
     except KeyboardInterrupt:
+        counter.clear()
         told = "call it again before you start presque: nothing is lost"
-        raise Failure(f"stopped: {told}", INTERRUPTED) from None
+        raise Failure(f"stopped: {counter.far()}; {told}", INTERRUPTED) from None
+    finally:
+        counter.clear()
     if as_json:
         where = {"data": str(directory), "aside": None if aside is None else str(aside)}
-        click.echo(json.dumps(_plain(source, page) | where))
+        print_job(encoded(_plain(source, page) | where))
         return
     made = time.strftime("%Y-%m-%d %H:%M", time.localtime(page.at))
     click.echo(
@@ -103,14 +115,27 @@ def directory_of(settings: Settings, otherwise: str) -> Path:
     return directory
 
 
-async def _back_up(settings: Settings, directory: Path, target: Path) -> backups.Backup:
+def size_of_log(directory: Path) -> int:
+    """The bytes of the store's log of writes. A snapshot has about as many, or fewer."""
+    with contextlib.suppress(OSError):
+        return sum(one.stat().st_size for one in (directory / "appendonlydir").iterdir())
+    return 0
+
+
+async def _back_up(settings: Settings, directory: Path, target: Path, counter: Bytes) -> backups.Backup:
     async with own_store(settings, directory) as listens_at:
         jobs, queues = await _count(listens_at, Keys(settings.namespace))
         binary = find_binary(settings.valkey_bin)
-        return await asyncio.to_thread(
-            backups.take, listens_at, binary, target, presque=__version__, layout=library.LAYOUT, jobs=jobs,
-            queues=queues,
-        )  # fmt: skip
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            return await asyncio.to_thread(
+                backups.take, connection, listens_at, binary, target, presque=__version__,
+                layout=library.LAYOUT, jobs=jobs, queues=queues, tell=counter.add,
+            )  # fmt: skip
+        finally:  # the thread, too, ends at once when this was cancelled
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
 
 
 async def _count(listens_at: Path, keys: Keys) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from presque.cli.exits import BROKEN_PIPE, FAILED, Failure
 from presque.cli.standard_output import SILENCED, silence
 from presque.client.errors import ServerNotReached, Unavailable
 from presque.client.json_values import encoded
+from presque.quantities import MIB
 
 
 def table(
@@ -129,8 +130,7 @@ class Counter:
 
     def line(self, done: int, part: float | None, seconds: float) -> str:
         """The line after so many seconds: a bar if it is known how much there is, how many, how quick."""
-        many = counted(done, "job") if self._of is None else f"{done} of {counted(self._of, 'job')}"
-        line = f"{many} {self._what}, {done / seconds:.0f} a second"
+        line = f"{self._far(done)} {self._what}, {self._rate(done / seconds)} a second"
         if not part:
             return line
         part = min(part, 1.0)
@@ -138,11 +138,42 @@ class Counter:
         left = age(seconds * (1 - part) / part)
         return f"[{'#' * filled}{'.' * (BAR - filled)}] {part:4.0%}  {line}, {left} left"
 
+    def _far(self, done: int) -> str:
+        return counted(done, "job") if self._of is None else f"{done} of {counted(self._of, 'job')}"
+
+    def _rate(self, rate: float) -> str:
+        return f"{rate:.0f}"
+
     def clear(self) -> None:
         """Leave the line empty, for what is printed next."""
         if self._written:
             click.echo("\r\x1b[K", err=True, nl=False)
             self._written = False
+
+
+class Bytes(Counter):
+    """The same of bytes; it is told of each part. How many they are in all may be an estimate."""
+
+    done = 0
+
+    def add(self, size: int) -> None:
+        """So many more. Called from one thread at a time."""
+        self.done += size
+        self.show(self.done, min(self.done / self._of, 0.99) if self._of else None)
+
+    def far(self) -> str:
+        """How far it is, for a message."""
+        return f"{_mib(self.done)}{f' of about {_mib(self._of)}' if self._of else ''} {self._what}"
+
+    def _far(self, done: int) -> str:
+        return _mib(done)
+
+    def _rate(self, rate: float) -> str:
+        return _mib(rate)
+
+
+def _mib(size: float) -> str:
+    return f"{size / MIB:,.1f} MiB"
 
 
 BAR = 16

@@ -19,6 +19,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,6 +45,14 @@ MARK = 40
 PIECE = 1024 * 1024
 
 
+Tell = Callable[[int], None]
+"""Called with how many bytes were worked on since it was called last. What it raises ends the work."""
+
+
+def _nobody(_: int) -> None:
+    pass
+
+
 class Backup(msgspec.Struct, frozen=True, kw_only=True):
     """What the page of a backup says. `at` is epoch seconds; `jobs` and `queues` were counted just before."""
 
@@ -58,9 +67,21 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def take(
-    listens_at: Path, binary: Path, target: Path, *, presque: str, layout: int, jobs: int, queues: int
+    connection: socket.socket,
+    listens_at: Path,
+    binary: Path,
+    target: Path,
+    *,
+    presque: str,
+    layout: int,
+    jobs: int,
+    queues: int,
+    tell: Tell = _nobody,
 ) -> Backup:
     """Make the directory `target`, a backup of the store that listens at a socket, as it is now.
+
+    `connection` is a new unix socket to use; another thread that shuts it down ends the work. `tell` hears of
+    each part of the snapshot.
 
     `target` must not exist or be empty. Raises `SetupError` and leaves no backup behind.
     """
@@ -72,7 +93,7 @@ def take(
         (new / FOLDER).mkdir(parents=True, mode=0o700)
         path = new / FOLDER / BASE
         with open_private(path, os.O_WRONLY, "wb") as file:
-            version, digest = _receive(listens_at, file)
+            version, digest = _receive(connection, listens_at, file, tell)
             file.flush()
             os.fsync(file.fileno())
         _check_snapshot(binary, path)
@@ -94,9 +115,9 @@ def take(
     return page
 
 
-def _receive(listens_at: Path, file: IO[bytes]) -> tuple[str, str]:
+def _receive(connection: socket.socket, listens_at: Path, file: IO[bytes], tell: Tell) -> tuple[str, str]:
     """Write a snapshot into a file. Returns product and version of the store, and the snapshot's SHA-256."""
-    with socket.socket(socket.AF_UNIX) as connection:
+    with connection:
         connection.settimeout(PATIENCE_S)
         connection.connect(str(listens_at))
         with connection.makefile("rb") as answers:
@@ -112,9 +133,9 @@ def _receive(listens_at: Path, file: IO[bytes]) -> tuple[str, str]:
                     raise SetupError(f"the store sends no snapshot: {answer[1:].decode(errors='replace')}")
             digest = hashlib.sha256()
             if answer.startswith(b"$EOF:"):
-                _copy_to_mark(answers, answer[5:], file, digest)
+                _copy_to_mark(answers, answer[5:], file, digest, tell)
             else:
-                _copy(answers, int(answer[1:]), file, digest)
+                _copy(answers, int(answer[1:]), file, digest, tell)
     return version, digest.hexdigest()
 
 
@@ -128,7 +149,7 @@ def _line(answers: IO[bytes]) -> bytes:
             return line.strip()
 
 
-def _copy_to_mark(answers: IO[bytes], mark: bytes, file: IO[bytes], digest: Any) -> None:
+def _copy_to_mark(answers: IO[bytes], mark: bytes, file: IO[bytes], digest: Any, tell: Tell) -> None:
     """Copy until the mark that the store announced, which is as good as any random text of 40 bytes."""
     held = b""
     while True:
@@ -140,11 +161,12 @@ def _copy_to_mark(answers: IO[bytes], mark: bytes, file: IO[bytes], digest: Any)
         ready, held = held[:-MARK], held[-MARK:]
         digest.update(ready)
         file.write(ready)
+        tell(len(part))
         if done:
             return
 
 
-def _copy(answers: IO[bytes], left: int, file: IO[bytes], digest: Any) -> None:
+def _copy(answers: IO[bytes], left: int, file: IO[bytes], digest: Any, tell: Tell) -> None:
     while left:
         part = answers.read(min(left, PIECE))
         if not part:
@@ -152,6 +174,7 @@ def _copy(answers: IO[bytes], left: int, file: IO[bytes], digest: Any) -> None:
         digest.update(part)
         file.write(part)
         left -= len(part)
+        tell(len(part))
 
 
 def _check_snapshot(binary: Path, path: Path) -> None:
@@ -175,7 +198,15 @@ def _check_snapshot(binary: Path, path: Path) -> None:
 # --- the way back
 
 
-def read(backup: Path) -> Backup:
+def size_of_snapshot(backup: Path) -> int:
+    """The bytes of a backup's snapshot; 0 if it has none."""
+    try:
+        return (backup / FOLDER / BASE).stat().st_size
+    except OSError:
+        return 0
+
+
+def read(backup: Path, tell: Tell = _nobody) -> Backup:
     """The page of a backup, after comparing the backup with it. Raises `SetupError` if anything is amiss."""
     try:
         page = Backup(**json.loads((backup / PAGE).read_bytes()))
@@ -183,6 +214,7 @@ def read(backup: Path) -> Backup:
         with (backup / FOLDER / BASE).open("rb") as file:
             while part := file.read(PIECE):
                 digest.update(part)
+                tell(len(part))
     except FileNotFoundError as error:
         raise SetupError(
             f"{backup} is not a backup of `presque backup`: {Path(error.filename).name} is missing. A copy "
@@ -197,13 +229,16 @@ def read(backup: Path) -> Backup:
     return page
 
 
-def restore(backup: Path, directory: Path, *, layout: int, replace: bool) -> tuple[Backup, Path | None]:
+def restore(
+    backup: Path, directory: Path, *, layout: int, replace: bool, tell: Tell = _nobody
+) -> tuple[Backup, Path | None]:
     """Make a backup the data of a directory that no store uses. What is there already is moved aside, into
-    the directory that is returned, and only with `replace`. Can be repeated when it was interrupted.
+    the directory that is returned, and only with `replace`. Can be repeated when it was interrupted. `tell`
+    hears of each part of the snapshot twice: when it is checked, and when it is copied.
 
     Raises `SetupError`.
     """
-    page = read(backup)
+    page = read(backup, tell)
     if page.layout > layout:
         raise SetupError(
             f"{backup} was made by a later presque ({page.presque}, layout {page.layout}; this one reads "
@@ -212,14 +247,14 @@ def restore(backup: Path, directory: Path, *, layout: int, replace: bool) -> tup
     prepare(directory)
     with lock(directory):
         try:
-            return page, _put_back(backup, page, directory, replace=replace)
+            return page, _put_back(backup, page, directory, replace=replace, tell=tell)
         except OSError as error:
             raise SetupError(
                 f"cannot restore into {directory}: {reason_of(error)}; run it again before you start presque"
             ) from None
 
 
-def _put_back(backup: Path, page: Backup, directory: Path, *, replace: bool) -> Path | None:
+def _put_back(backup: Path, page: Backup, directory: Path, *, replace: bool, tell: Tell) -> Path | None:
     restoring, data = directory / RESTORING, directory / FOLDER
     if data.exists() and not restoring.exists() and not replace:
         raise InTheWay(
@@ -233,7 +268,9 @@ def _put_back(backup: Path, page: Backup, directory: Path, *, replace: bool) -> 
             (backup / FOLDER / name).open("rb") as source,
             open_private(restoring / FOLDER / name, os.O_WRONLY, "wb") as copy,
         ):
-            shutil.copyfileobj(source, copy, PIECE)
+            while part := source.read(PIECE):
+                copy.write(part)
+                tell(len(part))
             copy.flush()
             os.fsync(copy.fileno())
     sync_directory(restoring / FOLDER)
