@@ -156,9 +156,13 @@ class Forker:
                 job.tell(job, wish)
         else:
             number, verb, fields, error, raised, ended_at = rest
-            lane, held = self._running.pop(number)
-            held.ended_at = ended_at
-            lane.ended(held, Outcome(verb, fields, error, raised=raised))
+            self._running[number][1].ended_at = ended_at
+            self.end(number, Outcome(verb, fields, error, raised=raised))
+
+    def end(self, number: int, outcome: Outcome) -> None:
+        """A job is over."""
+        lane, held = self._running.pop(number)
+        lane.ended(held, outcome)
 
     def _on_lost(self) -> None:
         if self._closing:
@@ -188,7 +192,7 @@ class Apart:
         self._last = 0
 
     def attach(self, loop: asyncio.AbstractEventLoop, finished: Finished) -> None:
-        self._finished = finished
+        self._loop, self._finished = loop, finished
         self.forker.attach(loop)
 
     def put(self, jobs: Sequence[Held]) -> None:
@@ -235,8 +239,13 @@ class Apart:
             self.forker.begin(number, self, held)
             traced = tracing()
             trace = None if traced is None or held.job.span is None else traced.text_of_span(held.job.span)
-            leased = held.leased._replace(value=None)
-            self.forker.send("put", self._number, number, held.lease_s, leased, trace)
+            leased = held.leased if held.leased.text is None else held.leased._replace(value=None)
+            try:
+                self.forker.send("put", self._number, number, held.lease_s, leased, trace)
+            except ValueError as error:  # it is nested too deep to be passed on
+                held.ended_at = time.monotonic()
+                outcome = Outcome("fail", {"error": str(error)}, str(error))
+                self._loop.call_soon(self.forker.end, number, outcome)
 
 
 class _StoredThere(Stored):
@@ -353,7 +362,8 @@ class _Process:
         if what == "put":
             lease_s, job, trace = rest
             leased = LeasedJob(*job)
-            leased = leased._replace(value=decoded(leased.text or "null"))
+            if leased.text is not None:
+                leased = leased._replace(value=decoded(leased.text))
             held = Held(leased, self._wish, time.monotonic(), lease_s)
             held.job.span = trace
             self._jobs[number] = forks, held
