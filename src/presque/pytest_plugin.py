@@ -35,12 +35,17 @@ STOP_WITHIN_S = 15.0
 POLL_S = 0.002
 _asks = re.compile(rb"\bdef \w+\((?:[^)]*,)?\s*presque(?:_server)?\s*[,:)]").search
 _ready = re.compile(r"answers at (\S+)").search
+_too_old = not hasattr(pytest, "StashKey")  # before pytest 7; its other tests must not suffer from that
 
 
 @pytest.fixture(scope="session")
 def presque_server(pytestconfig: pytest.Config) -> Iterator[str]:
     """The URL of a server that keeps nothing and has a clock that can be moved. All tests of this process
     share it; each process of pytest-xdist has its own."""
+    if _too_old:
+        pytest.fail(
+            f"the fixture `presque` needs pytest 7 or later; this is {pytest.__version__}", pytrace=False
+        )
     server = pytestconfig.stash[_SERVER]
     server.begin()
     import presque.testing  # noqa: F401  (what tests use of it next, while the server starts)
@@ -123,17 +128,19 @@ class _Server:
             self._directory = None
 
 
-_SERVER = pytest.StashKey[_Server]()
+if not _too_old:
+    _SERVER = pytest.StashKey[_Server]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the server of this run where the hooks and the fixture find it."""
-    config.stash[_SERVER] = _Server()
+    if not _too_old:
+        config.stash[_SERVER] = _Server()
 
 
 def pytest_collectstart(collector: pytest.Collector) -> None:
     """Let the server start while a module is imported whose text says that its tests want it."""
-    if isinstance(collector, pytest.Module):
+    if isinstance(collector, pytest.Module) and not _too_old:
         with contextlib.suppress(OSError):
             if _asks(collector.path.read_bytes()):
                 _begin(collector.config)
@@ -147,17 +154,18 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """End it again if no test wants it after all, as with `-k`."""
-    if not any(map(_wants, session.items)):
+    if not _too_old and not any(map(_wants, session.items)):
         session.config.stash[_SERVER].end()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave no server behind, whatever became of the tests."""
-    config.stash[_SERVER].end()
+    if not _too_old:
+        config.stash[_SERVER].end()
 
 
 def _begin(config: pytest.Config) -> None:
-    if not config.getoption("collectonly"):
+    if not _too_old and not config.getoption("collectonly"):
         with contextlib.suppress(OSError):  # the fixture tries again, and says why
             config.stash[_SERVER].begin()
 

@@ -35,12 +35,17 @@ class Mailer(Worker):
 @pytest.mark.parametrize("turn", range(5))
 def test_each_test_finds_it_empty(presque, turn):
     assert presque.pushed() == []
-    assert presque.client.queues() == [] and presque.client.crons() == []
+    assert presque.client.queues() == [] and presque.client.crons() == [] == presque.client.workers()
+    assert all(task["ended_at"] or task["status"] == "cancelling" for task in presque.client.tasks()[0])
     assert abs(presque.clock.now - datetime.now(timezone.utc)) < timedelta(seconds=30)
     sign_up("ana")
-    presque.client.put_cron("c", "q", 1, "@every 1m")
+    presque.client.put_cron("c", "q", 1, "@every 1h")
     presque.client.change_policy("mail", max_attempts=1)
     presque.client.stop("mail")
+    presque.client.register("mail", "w1")
+    for number in range(3):
+        presque.client.push("slow", number)
+    presque.client.new_task("delete", "slow", state="ready", rate=0.01)
     presque.clock.advance("3d")
 
 
@@ -228,6 +233,22 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text("import sys\n\nsys.executable = '/bin/false'\n")
     said = run(tmp_path, "def test_it(presque): pass\n")
     assert "the server of the fixture `presque` did not start" in said
+
+
+def test_an_old_pytest_is_told_and_runs_all_other_tests(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text("def test_it(presque): pass\ndef test_other(): pass\n")
+    old = "import pytest, sys; del pytest.StashKey; sys.exit(pytest.main(sys.argv[1:]))"  # as before pytest 7
+    done = subprocess.run(
+        [sys.executable, "-c", old, "-q", "-p", "no:cacheprovider", "-p", "presque.pytest_plugin"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "the fixture `presque` needs pytest 7 or later; this is" in done.stdout, done.stdout
+    assert "1 passed, 1 error" in done.stdout
 
 
 SERVERS = """

@@ -99,7 +99,7 @@ class Push(Generic[P, R]):
         """Push many calls: each `task.arguments(…)`, a tuple of arguments, or a mapping of named ones.
 
         They go in requests of up to 1000, each of which stores all of its jobs or none. Nothing is sent if
-        the arguments of one do not fit.
+        the arguments of one do not fit. Type checkers find a wrong one in `task.arguments(…)` alone.
         """
         task = self._task
         ids: list[str] = []

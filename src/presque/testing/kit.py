@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from presque import names
 from presque.client import Client
 from presque.client.answers import Settled
+from presque.client.calls import workers
 from presque.client.options import Duration
 from presque.names import QueueList
 from presque.tasks.app import App
@@ -121,12 +122,18 @@ class Presque:
             self.client.close()
 
     def clean(self) -> None:
-        """Take away all jobs, queues, policies and recurring jobs, and put the clock right."""
+        """Take away all jobs, queues, policies, recurring jobs and workers, cancel bulk tasks, and put the
+        clock right."""
         ahead = self.client.clock()["ahead"]
+        for task in self.client.tasks()[0]:
+            if task["ended_at"] is None:
+                self.client.cancel_task(task["id"])
         for cron in self.client.crons():
             self.client.delete_cron(cron["name"])
         for queue in self.client.queues():
             self.client.purge(queue, forget=True)
+        for worker in self.client.workers():
+            self.client.perform(workers.leave(worker))
         if ahead:
             self.client.move_clock(at=time.time())
 
