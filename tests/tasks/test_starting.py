@@ -6,8 +6,12 @@ import importlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from presque import Client, exits
+from tests import rig
 
 LOADED = """
 import json, sys
@@ -57,3 +61,22 @@ def test_every_name_that_a_package_offers_is_there(module: str) -> None:
     assert set(dir(found)) >= set(found.__all__)
     with pytest.raises(AttributeError, match="has no `nothing`"):
         found.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("command", [("presque", "worker"), ("presque.tasks",)])
+def test_a_worker_that_is_refused_ends_with_the_exit_codes_of_presque(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    def worker(*arguments: str) -> subprocess.CompletedProcess[str]:
+        whole = [sys.executable, "-m", *command, *arguments, "--burst", "--log-format", "plain"]
+        return subprocess.run(whole, capture_output=True, text=True, timeout=60, check=False)
+
+    with rig.server("--data", str(tmp_path)) as server, Client(server.url) as client:
+        assert worker("tests.tasks.nothing", "--url", server.url).returncode == exits.USAGE
+        assert worker("tests.tasks.jobs", "--url", server.url).returncode == exits.DONE
+        client.new_token("boss", allow=["*:*"])
+        for target in ("tests.tasks.jobs", "tests.tasks.jobs:Old"):
+            refused = worker(target, "--url", server.url)
+            assert refused.returncode == exits.NOT_ALLOWED
+            assert "this needs an access token" in refused.stderr.splitlines()[-1]
+            assert "never retrieved" not in refused.stderr

@@ -1,4 +1,4 @@
-"""What the commands that talk to a server share: which one it is, and the exit code of each refusal."""
+"""What the commands that talk to a server share: which one it is, and what becomes of a refusal."""
 
 from __future__ import annotations
 
@@ -10,40 +10,11 @@ from typing import Any, TypeVar, cast
 import click
 
 from presque.cli.contexts import chosen, read
-from presque.cli.exits import (
-    CONFLICT,
-    FAILED,
-    NOT_ALLOWED,
-    NOT_FOUND,
-    NOT_REACHED,
-    NOTHING_THERE,
-    USAGE,
-    Failure,
-)
+from presque.cli.exits import Failure
 from presque.cli.remedies import remedy
-from presque.client import (
-    Client,
-    ClientError,
-    Conflict,
-    Gone,
-    NotAllowed,
-    NotFound,
-    QueueClosed,
-    ServerNotReached,
-)
+from presque.client import Client, ClientError
 from presque.client.address import DEFAULT_URL
-
-_EXIT_CODES: tuple[tuple[type[ClientError], int], ...] = (
-    (ServerNotReached, NOT_REACHED),
-    (NotAllowed, NOT_ALLOWED),
-    (QueueClosed, NOTHING_THERE),
-    (NotFound, NOT_FOUND),
-    (Gone, NOT_FOUND),
-    (Conflict, CONFLICT),
-    (ClientError, FAILED),
-)
-_WRONG = frozenset((400, 413, 414, 421, 422, 431))
-"""Statuses of requests that are refused again when they are sent again."""
+from presque.client.exits import exit_code
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -114,12 +85,3 @@ def failure(error: ClientError, more: str = "") -> Failure:
     """`error` with its exit code, and with `more` to say about it."""
     todo = remedy(error)
     return Failure(f"{error}{more}{f'; {todo}' if todo else ''}", exit_code(error))
-
-
-def exit_code(error: ClientError) -> int:
-    """What a refusal is for the one who typed the command: see exits.py."""
-    if error.code == "idempotency-key-reused":
-        return CONFLICT
-    if error.status in _WRONG and type(error) is ClientError:
-        return USAGE
-    return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))

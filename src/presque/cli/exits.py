@@ -1,45 +1,37 @@
-"""Exit codes, the same for every command but `check`, which has those of Nagios.
-
-One rule divides 1 and 2: 2 is a mistake in how presque is used, whether the command noticed it or the
-server did, so that the same line fails again; 1 is all else that did not work.
-"""
+"""How a command ends that did not work: a sentence, and one of the codes of presque/exits.py."""
 
 from __future__ import annotations
 
-from presque.errors import CallerError, InTheWay, PresqueError
-
-DONE = 0
-FAILED = 1
-USAGE = 2
-NOT_REACHED = 3
-NOT_ALLOWED = 4
-NOT_FOUND = 5
-CONFLICT = 6
-NOTHING_THERE = 7
-INTERRUPTED = 130
-BROKEN_PIPE = 141
-"""What a shell shows for a program that SIGPIPE ended."""
-
-MEANINGS = (
-    (DONE, "done"),
-    (FAILED, "it did not work, or not all of it"),
-    (USAGE, "used wrongly: the command line, its input or the settings"),
-    (NOT_REACHED, "the server could not be reached"),
-    (NOT_ALLOWED, "not allowed"),
-    (NOT_FOUND, "not found"),
-    (CONFLICT, "conflict: a uniq key is taken, a lease has ended, a name is in use"),
-    (NOTHING_THERE, "no job, or the queue is stopped"),
-    (INTERRUPTED, "ended by Ctrl-C"),
-    (BROKEN_PIPE, "nobody reads standard output any more"),
+from presque.exits import (
+    BROKEN_PIPE,
+    CONFLICT,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    MEANINGS,
+    NOT_ALLOWED,
+    NOT_FOUND,
+    NOT_REACHED,
+    NOTHING_THERE,
+    USAGE,
+    wrong_or_failed,
 )
-"""What each says, in the words of the help, the manual pages and the guide."""
 
-
-def wrong_or_failed(error: PresqueError) -> int:
-    """The exit code of what presque itself refused."""
-    if isinstance(error, CallerError):
-        return USAGE
-    return CONFLICT if isinstance(error, InTheWay) else FAILED
+__all__ = [
+    "BROKEN_PIPE",
+    "CONFLICT",
+    "DONE",
+    "FAILED",
+    "INTERRUPTED",
+    "MEANINGS",
+    "NOTHING_THERE",
+    "NOT_ALLOWED",
+    "NOT_FOUND",
+    "NOT_REACHED",
+    "USAGE",
+    "Failure",
+    "wrong_or_failed",
+]
 
 
 class Failure(Exception):

@@ -10,7 +10,9 @@ import sys
 from collections.abc import Sequence
 
 from presque.client.errors import ClientError
+from presque.client.exits import exit_code
 from presque.errors import PresqueError
+from presque.exits import INTERRUPTED, USAGE
 from presque.tasks.command import run as run_targets
 from presque.worker import first_process
 from presque.worker.settings import OPTIONS
@@ -40,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the worker and return an exit code: 2 when a setting is wrong, 1 when the server refuses."""
+    """Run the worker and return an exit code, as `presque worker` does."""
     asked = vars(parser().parse_args(arguments))
     first_process.step_aside()
     try:
@@ -52,7 +54,9 @@ def main(arguments: Sequence[str]) -> int:
         )  # fmt: skip
     except (PresqueError, ClientError) as error:
         print(f"presque-worker: {error}", file=sys.stderr)  # noqa: T201  (a program's own message)
-        return 2 if isinstance(error, PresqueError) else 1
+        return USAGE if isinstance(error, PresqueError) else exit_code(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def run() -> int:

@@ -139,8 +139,12 @@ class Crew:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
-        for task in tasks:
-            task.result()
+        errors = [
+            task.exception() for task in tasks if not task.cancelled()
+        ]  # asyncio logs those not looked at
+        for error in errors:
+            if error is not None:
+                raise error
 
     # --- how it ended
 
