@@ -312,7 +312,7 @@ def test_json_output_is_one_object_a_line(url: str, queue: str) -> None:
     pushed = json.loads(run("push", queue, "[1,\n2.0]", "--json", PRESQUE_URL=url).stdout)
     assert pushed["queue"] == queue
     fetched = run("fetch", queue, "--json", PRESQUE_URL=url).stdout
-    assert fetched == f'{{"queue": "{queue}", "id": "{pushed["id"]}", "job": [1, 2.0]}}\n'
+    assert fetched == f'{{"queue":"{queue}","id":"{pushed["id"]}","job":[1, 2.0]}}\n'
 
 
 def test_an_empty_queue_is_exit_code_7(url: str, queue: str) -> None:

@@ -126,6 +126,25 @@ def test_stats_are_shown_anew_while_the_server_comes_and_goes(tmp_path: Path) ->
             assert shown.ends() == 130
 
 
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_jobs_and_failures_can_be_watched(at: dict[str, str], queue_name: str, columns: int) -> None:
+    with (
+        screen("jobs", queue_name, "--watch", columns=columns, at=at) as jobs,
+        screen("failures", queue_name, "--watch", columns=columns, at=at) as failures,
+    ):
+        jobs.until(lambda text: text.startswith("no job"))
+        failures.until(lambda text: text.startswith("no failures"))
+        run("push", queue_name, "7", "--attempts", "1", **at)
+        jobs.shows("ready")
+        held = json.loads(run("lease", queue_name, **at).stdout)
+        run("fail", queue_name, held["id"], held["lease"], "--error", "bad", **at)
+        jobs.shows("dead")
+        failures.shows("bad")
+        for shown in (jobs, failures):
+            shown.type("\x03")
+            assert shown.ends() == 130
+
+
 def test_a_look_at_more_jobs_than_are_shown_says_so(at: dict[str, str], queue_name: str) -> None:
     run("push", queue_name, "--jsonl", stdin="1\n" * 1001, **at)
     said = run("peek", queue_name, **at)

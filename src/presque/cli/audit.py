@@ -9,8 +9,7 @@ import click
 from presque.cli.connection import connected, server_options
 from presque.cli.exits import DONE, NOTHING_THERE
 from presque.cli.fields import json_option
-from presque.cli.terminal import print_job, table
-from presque.client.json_values import encoded
+from presque.cli.terminal import print_json, table
 
 PAGE = 500
 
@@ -36,7 +35,7 @@ def audit(limit: int, as_json: bool, url: str, token: str | None) -> int:
                 break
     if as_json:
         for one in found:
-            print_job(encoded(one))
+            print_json(one)
     elif found:
         header = ("at", "by", "verb", "of", "from", "outcome")
         click.echo(table(header, map(_row, found), elastic=(3, 1), first_to_go=(4, 0)))

@@ -15,8 +15,7 @@ import click
 from presque.cli.exits import INTERRUPTED, NOT_FOUND, USAGE, Failure
 from presque.cli.fields import json_option
 from presque.cli.settings import loaded
-from presque.cli.terminal import Bytes, print_job
-from presque.client.json_values import encoded
+from presque.cli.terminal import Bytes, print_json
 from presque.commands import times
 from presque.config.settings import Settings, data_directory
 from presque.engine import library
@@ -55,7 +54,7 @@ def backup(target: Path, data: str | None, config: str | None, as_json: bool) ->
     finally:
         counter.clear()
     if as_json:
-        print_job(encoded(_plain(target, page)))
+        print_json(_plain(target, page))
         return
     held = f"{counted(page.jobs, 'job')} in {counted(page.queues, 'queue')}"
     click.echo(f"{target} holds {held} ({size_of(page.size)}), checked")
@@ -87,7 +86,7 @@ def restore(source: Path, data: str | None, config: str | None, replace: bool, a
         counter.clear()
     if as_json:
         where = {"data": str(directory), "aside": None if aside is None else str(aside)}
-        print_job(encoded(_plain(source, page) | where))
+        print_json(_plain(source, page) | where)
         return
     made = time.strftime("%Y-%m-%d %H:%M", time.localtime(page.at))
     click.echo(

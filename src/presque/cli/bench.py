@@ -19,7 +19,7 @@ from presque.cli.columns import terminal_width
 from presque.cli.connection import connected, failure, server_options
 from presque.cli.exits import INTERRUPTED, Failure
 from presque.cli.fields import json_option
-from presque.cli.terminal import Counter, counted, table
+from presque.cli.terminal import Counter, counted, print_json, table
 from presque.client import Client, ClientError
 
 BATCH = 500
@@ -102,7 +102,7 @@ def bench(
             "store": about["redis"], "durability": about["durability"],
             "clients": clients, "size": size, "measured": [_plain(one) for one in found],
         }  # fmt: skip
-        click.echo(json.dumps(plain, indent=2))
+        print_json(plain)
         return
     click.echo(f"presque {about['version']} at {url}; store: {about['redis']}")
     click.echo(about["durability"])

@@ -19,7 +19,7 @@ from presque.cli.terminal import (
     one_line,
     pairs,
     print_answer,
-    print_job,
+    print_json,
     printable,
     shown,
     table,
@@ -230,7 +230,7 @@ def show(id: str, watches: bool, as_json: bool, url: str, token: str | None) -> 
         task = client.task(id)
         if watches:
             return watch(client, task, as_json=as_json)
-    click.echo(encoded(task) if as_json else _described(task))
+    print_answer(task, _described(task), as_json=as_json)
     return DONE
 
 
@@ -255,7 +255,7 @@ def _steers(word: str, said: str) -> None:
             for id in ids:
                 task: Task = getattr(client, f"{word}_task")(id)
                 if as_json:
-                    print_job(encoded(task))
+                    print_json(task)
                     continue
                 click.echo(f"task {task['id']} is {task['status']}: {_told(task).partition(';')[0]}")
 

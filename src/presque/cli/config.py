@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import click
 from presque.cli.fields import json_option
 from presque.cli.groups import NearestGroup
 from presque.cli.settings import loaded
-from presque.cli.terminal import table
+from presque.cli.terminal import print_json, table
 from presque.config.loading import Entry
 from presque.config.settings import exposed, insecure_warning
 from presque.quantities import size_text
@@ -34,7 +33,7 @@ def show(file: str | None, as_json: bool) -> None:
     entries = loaded(config=file).entries()
     if as_json:
         said = {one.setting: {"value": _plain(one.value), "from": one.origin.short} for one in entries}
-        click.echo(json.dumps(said, indent=2))
+        print_json(said)
     else:
         rows = [(one.setting, _cell(one), one.origin.short) for one in entries]
         click.echo(table(("setting", "value", "from"), rows, elastic=(1, 2)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
@@ -13,7 +12,7 @@ from presque.cli.contexts import Context, changing, read
 from presque.cli.exits import CONFLICT, Failure
 from presque.cli.fields import json_option
 from presque.cli.groups import NearestGroup
-from presque.cli.terminal import table
+from presque.cli.terminal import print_json, table
 from presque.client.address import server, token_of
 from presque.errors import InvalidName
 
@@ -77,7 +76,7 @@ def list_(as_json: bool) -> None:
         for name, of in sorted(found.named.items())
     ]
     if as_json:
-        click.echo(json.dumps(said, indent=2))
+        print_json(said)
     elif not said:
         click.echo("no contexts: presque context new NAME URL makes one")
     else:

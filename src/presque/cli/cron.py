@@ -10,7 +10,7 @@ import click
 from presque.cli.connection import connected, server_options
 from presque.cli.fields import given, json_option, options_of, watch_option
 from presque.cli.groups import NearestGroup
-from presque.cli.terminal import one_line, pairs, print_answer, print_job, printable, shown, table
+from presque.cli.terminal import one_line, pairs, print_answer, print_json, printable, shown, table
 from presque.client.answers import Cron
 from presque.client.json_values import decoded, encoded
 
@@ -109,7 +109,7 @@ def define(
     with connected(url, token) as client:
         made = client.put_cron(name, queue, value, schedule, **given(options))
     if as_json:
-        print_job(encoded(made))
+        print_json(made)
     else:
         words = made["words"] or "again and again"
         click.echo(f"{name} is pushed {words[:1].lower()}{words[1:]}, next at {made['next'][0]}")
@@ -123,7 +123,7 @@ def run(name: str, as_json: bool, url: str, token: str | None) -> None:
     """Push the job of a recurring job now, and print its id. Its moments stay as they are."""
     with connected(url, token) as client:
         id = client.run_cron(name)
-    print_job(encoded({"name": name, "id": id}) if as_json else id)
+    print_answer({"name": name, "id": id}, id, as_json=as_json)
 
 
 @cron.command("pause", short_help="Pause it until it is resumed.")

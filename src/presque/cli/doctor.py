@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import platform
 import resource
 import subprocess
@@ -21,7 +20,7 @@ from presque.cli.exits import DONE, FAILED
 from presque.cli.fields import json_option
 from presque.cli.findings import Finding
 from presque.cli.server_findings import of_server
-from presque.cli.terminal import coloured, pairs
+from presque.cli.terminal import coloured, pairs, print_json
 from presque.config.loading import load
 from presque.config.settings import Settings, insecure_warning
 from presque.errors import SetupError
@@ -44,7 +43,7 @@ def doctor(ctx: click.Context, file: str | None, as_json: bool, url: str, token:
     """Check this installation and say what to do. Exits with 1 when something must be fixed."""
     found = list(examine(file, url if ctx.meta[ORIGIN] else "", token))
     if as_json:
-        click.echo(json.dumps([asdict(one) for one in found], indent=2))
+        print_json([asdict(one) for one in found])
     else:
         click.echo(written(found))
     return FAILED if any(one.result == "fail" for one in found) else DONE

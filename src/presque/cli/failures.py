@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Literal
 
 import click
 
 from presque.cli.connection import connected, queue_names, server_options
 from presque.cli.exits import DONE, NOTHING_THERE
-from presque.cli.fields import json_option
-from presque.cli.terminal import counted, table
+from presque.cli.fields import json_option, watch_option
+from presque.cli.terminal import EVERY_S, counted, print_job, table, watched
 from presque.client import Client
 from presque.client.answers import FailureKind
+from presque.client.json_values import encoded
 from presque.verbs import VERBS
 
 QUEUES_NAMED = 3
@@ -28,9 +28,15 @@ QUEUES_NAMED = 3
     help="Errors of dead jobs, or of those that are scheduled to be tried again.",
 )
 @json_option("Print the kinds as an array.")
+@watch_option
 @server_options
 def failures(
-    queues: str | None, state: Literal["dead", "scheduled"], as_json: bool, url: str, token: str | None
+    queues: str | None,
+    state: Literal["dead", "scheduled"],
+    as_json: bool,
+    watch: bool,
+    url: str,
+    token: str | None,
 ) -> int:
     """Show the errors of dead jobs, grouped by their kind: those of most jobs first.
 
@@ -39,22 +45,32 @@ def failures(
     kind as --like. Exits with 7 when there is none.
     """
     with connected(url, token) as client:
-        kinds, spoilt = found(client, queues, state)
-    for queue in spoilt:
-        click.echo(f"presque: the queue {queue} cannot be read", err=True)
-    if as_json:
-        click.echo(json.dumps(kinds, ensure_ascii=False, indent=2))
-    elif not kinds:
-        click.echo("presque: no failures", err=True)
+
+        def look() -> tuple[str, bool]:
+            kinds, spoilt = found(client, queues, state)
+            for queue in spoilt:
+                click.echo(f"presque: the queue {queue} cannot be read", err=True)
+            return (encoded(kinds) if as_json else all_kinds(kinds)), bool(kinds)
+
+        if watch:
+            watched(lambda: look()[0] or "no failures", EVERY_S)
+        said, some = look()
+    if said:
+        print_job(said)
     else:
-        header = ("jobs", "first", "last", "kind", "queues", "sample")
-        rows = [
-            (str(one["count"]), one["first_at"], one["last_at"], one["like"], where(one),
-             f"{one['sample']['queue']}/{one['sample']['id']}")
-            for one in kinds
-        ]  # fmt: skip
-        click.echo(table(header, rows, right=(0,), elastic=(3, 4), first_to_go=(1, 4, 2)))
-    return DONE if kinds else NOTHING_THERE
+        click.echo("presque: no failures", err=True)
+    return DONE if some else NOTHING_THERE
+
+
+def all_kinds(kinds: list[FailureKind]) -> str:
+    """One row a kind; nothing if there is none."""
+    header = ("jobs", "first", "last", "kind", "queues", "sample")
+    rows = [
+        (str(one["count"]), one["first_at"], one["last_at"], one["like"], where(one),
+         f"{one['sample']['queue']}/{one['sample']['id']}")
+        for one in kinds
+    ]  # fmt: skip
+    return table(header, rows, right=(0,), elastic=(3, 4), first_to_go=(1, 4, 2)) if kinds else ""
 
 
 def found(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -17,6 +16,7 @@ from presque.cli.exits import NOT_FOUND, Failure
 from presque.cli.fields import json_option, watch_option
 from presque.cli.queues import no_such_queue
 from presque.cli.terminal import age, shown, table
+from presque.client.json_values import encoded
 from presque.verbs import VERBS
 from presque.verbs.bounds import OVER
 
@@ -52,7 +52,7 @@ def history(queue: str | None, over: str, as_json: bool, watch: bool, url: str, 
         def text() -> str:
             answer = client.history(queue, over=over)
             if as_json:
-                return json.dumps(answer, ensure_ascii=False, indent=None if watch else 2)
+                return encoded(answer)
             return lines(answer) if sys.stdout.isatty() else rows(answer)
 
         shown(text, watch=watch)

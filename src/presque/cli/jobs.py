@@ -14,7 +14,7 @@ from presque.cli.inputs import bytes_of, go_on, refuse_packed, source
 from presque.cli.standard_output import silence
 from presque.cli.terminal import Counter, counted, look_before_taking, one_line, print_job
 from presque.client import BatchOptions, Client, ClientError, ServerNotReached, Unavailable
-from presque.client.json_values import checked
+from presque.client.json_values import checked, encoded
 
 OPTIONS = (
     "delay", "delayed", "priority", "ttl", "attempts", "keep", "group", "uniq", "uniq_until",
@@ -197,7 +197,7 @@ def print_id(queue: str, id: str, *, as_json: bool) -> None:
 
 def said_of(queue: str, id: str, *, as_json: bool) -> str:
     """The id alone, or an object with its queue."""
-    return json.dumps({"queue": queue, "id": id}) if as_json else id
+    return encoded({"queue": queue, "id": id}) if as_json else id
 
 
 @click.command(short_help="Take a job off a queue for good and print it.")
@@ -218,8 +218,8 @@ def fetch(queues: str, wait: float | None, as_json: bool, url: str, token: str |
         click.echo("presque: no job", err=True)
         return NOTHING_THERE
     if as_json:
-        about = json.dumps({"queue": job.queue, "id": job.id})
-        print_job(f'{about[:-1]}, "job": {one_line(job.body)}}}', taken=True)
+        about = encoded({"queue": job.queue, "id": job.id})
+        print_job(f'{about[:-1]},"job":{one_line(job.body)}}}', taken=True)
     else:
         print_job(job.body, taken=True)
     return DONE

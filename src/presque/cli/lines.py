@@ -23,7 +23,7 @@ from presque.cli.fields import given, json_option, options_of
 from presque.cli.inputs import bytes_of, refuse_packed
 from presque.cli.standard_output import silence
 from presque.cli.streaming import opened
-from presque.cli.terminal import Counter, counted
+from presque.cli.terminal import Counter, counted, print_json
 from presque.client import Client, ClientError
 from presque.client.address import Address, server, token_of
 from presque.client.exchange import reason_of
@@ -33,6 +33,8 @@ from presque.verbs.vocabulary import ANY_STATE
 
 BATCH_JOBS = 500
 BATCH_BYTES = 512 * 1024  # half of what a server takes in one request by default
+COUNTED_WITHIN_S = 2.0
+"""How long an export on a terminal asks how many jobs there are, before it begins without a bar."""
 TRIES, TRY_S = 5, 1.0  # while the server is away, without a single job in between
 
 
@@ -87,11 +89,12 @@ def export(
 
 
 def how_many(url: str, token: str | None, queues: str, state: str | None) -> int | None:
-    """How many jobs these queues hold, for the progress; None if the server does not say."""
+    """How many jobs these queues hold, for the progress; None if the server does not say so soon."""
     count, cursor = 0, None
+    ends = time.monotonic() + COUNTED_WITHIN_S
     try:
-        with Client(url, token) as client:
-            while True:
+        with Client(url, token, timeout=COUNTED_WITHIN_S) as client:
+            while time.monotonic() < ends:
                 page: Mapping[str, Any] = client.all_stats(queues, cursor=cursor)
                 for of in page["by_queue"].values():
                     count += sum(of[one] for one in (STATES if state in (None, ANY_STATE) else (state,)))
@@ -99,7 +102,8 @@ def how_many(url: str, token: str | None, queues: str, state: str | None) -> int
                 if cursor is None:
                     return count
     except ClientError:
-        return None
+        pass
+    return None
 
 
 def _pieces(
@@ -193,8 +197,7 @@ def _import(client: Client, source: BinaryIO, name: str, *, as_json: bool) -> in
         raise Failure(f"stopped: {far}", INTERRUPTED) from None
     counter.clear()
     if as_json:
-        found = {"imported": stored, "known": jobs - stored, "whole": batch.whole}
-        click.echo(json.dumps(found))
+        print_json({"imported": stored, "known": jobs - stored, "whole": batch.whole})
     else:
         known = f"; {counted(jobs - stored, 'job')} stored before" if jobs > stored else ""
         click.echo(f"{counted(stored, 'job')} imported{known}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -12,7 +11,7 @@ from presque.cli.connection import connected, server_options
 from presque.cli.exits import DONE, FAILED
 from presque.cli.fields import json_option
 from presque.cli.groups import NearestGroup
-from presque.cli.terminal import confirmed, table
+from presque.cli.terminal import confirmed, print_json, table
 from presque.client.answers import NamespaceInfo
 from presque.quantities import size, size_text, whole
 
@@ -58,7 +57,7 @@ def new(name: str, as_json: bool, url: str, token: str | None, **quotas: str | N
     with connected(url, token) as client:
         made = client.new_namespace(name, wanted)
     if as_json:
-        click.echo(json.dumps(made, indent=2))
+        print_json(made)
         return
     click.echo(
         f"{name} is made; give out a token with `presque token new NAME --namespace {name} --allow RULE`"
@@ -73,7 +72,7 @@ def list_(as_json: bool, url: str, token: str | None) -> None:
     with connected(url, token) as client:
         found = client.namespaces()
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(found)
     elif not found:
         click.echo("there are no namespaces")
     else:
@@ -90,7 +89,7 @@ def show(name: str, as_json: bool, url: str, token: str | None) -> None:
     with connected(url, token) as client:
         found = client.namespace(name)
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(found)
     else:
         _print(found)
 
@@ -107,7 +106,7 @@ def set_(name: str, as_json: bool, url: str, token: str | None, **quotas: str | 
         raise click.UsageError(f"give a quota to change: one of {', '.join(f'--{kind}' for kind in KINDS)}")
     with connected(url, token) as client:
         changed = client.change_namespace(name, wanted)
-    click.echo(json.dumps(changed, indent=2)) if as_json else _print(changed)
+    print_json(changed) if as_json else _print(changed)
 
 
 @namespace.command(short_help="Delete a namespace with all that is in it.")

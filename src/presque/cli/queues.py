@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -14,8 +13,9 @@ from presque.cli.connection import QUEUE, connected, queue_names, server_options
 from presque.cli.exits import DONE, FAILED, NOT_FOUND, Failure
 from presque.cli.fields import assigned, json_option, watch_option
 from presque.cli.groups import NearestGroup
-from presque.cli.terminal import age, confirmed, pairs, shown, table
+from presque.cli.terminal import age, confirmed, pairs, print_json, shown, table
 from presque.client import Client
+from presque.client.json_values import encoded
 from presque.errors import nearest
 from presque.verbs import VERBS
 
@@ -59,7 +59,7 @@ def stats(
                 client.all_stats(queues, busy=busy or None) if queue is None else client.stats(queue)
             )
             if as_json:
-                return json.dumps(answer, ensure_ascii=False, indent=None if watch else 2)
+                return encoded(answer)
             return all_queues(answer) if queue is None else one_queue(answer)
 
         shown(text, watch=watch)
@@ -184,7 +184,7 @@ def list_of_queues(as_json: bool, url: str, token: str | None) -> None:
     with connected(url, token) as client:
         names = client.queues()
     if as_json:
-        click.echo(json.dumps(names))
+        print_json(names)
     else:
         click.echo("".join(f"{name}\n" for name in names), nl=False)
 
@@ -203,7 +203,7 @@ def policy(queue: str, changes: tuple[str, ...], as_json: bool, url: str, token:
     with connected(url, token) as client:
         found = client.change_policy(queue, **cast(Any, wanted)) if wanted else client.policy(queue)
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(found)
     else:
         click.echo(pairs(_lines_of(found), 22))
 

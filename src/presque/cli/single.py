@@ -9,8 +9,8 @@ import click
 from presque.cli.connection import QUEUE, connected, server_options
 from presque.cli.fields import given, json_option, options_of
 from presque.cli.jobs import text_of
-from presque.cli.terminal import print_answer, print_job
-from presque.client.json_values import decoded, encoded
+from presque.cli.terminal import print_answer
+from presque.client.json_values import decoded
 from presque.verbs import VERBS
 
 LINK = VERBS["link"].fields
@@ -77,4 +77,4 @@ def link(
     """
     with connected(url, token) as client:
         made = client.link(queue, id, allow, expires)
-    print_job(encoded(made) if as_json else f"{url.rstrip('/')}{made['url']}")
+    print_answer(made, f"{url.rstrip('/')}{made['url']}", as_json=as_json)

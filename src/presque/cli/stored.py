@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar
@@ -12,9 +11,10 @@ import click
 from presque.cli.bulk import FILTER, STATE, filter_options, work
 from presque.cli.connection import QUEUE, QUEUES, connected, failure, server_options
 from presque.cli.exits import DONE, FAILED, INTERRUPTED, NOTHING_THERE, Failure
-from presque.cli.fields import given, json_option, options_of
+from presque.cli.fields import given, json_option, options_of, watch_option
 from presque.cli.remedies import for_reason
 from presque.cli.terminal import (
+    EVERY_S,
     Counter,
     confirmed,
     counted,
@@ -23,8 +23,10 @@ from presque.cli.terminal import (
     pairs,
     print_answer,
     print_job,
+    print_json,
     printable,
     table,
+    watched,
 )
 from presque.client import Client, ClientError
 from presque.client.answers import JobRecord, Settled
@@ -48,9 +50,17 @@ WHEN = {"scheduled": "run_at", "leased": "lease_until", "done": "finished_at", "
     "--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="How many."
 )
 @json_option("Print each job as a line of JSON.")
+@watch_option
 @server_options
 def jobs(
-    queues: str, state: str | None, limit: int, as_json: bool, url: str, token: str | None, **only: Any
+    queues: str,
+    state: str | None,
+    limit: int,
+    as_json: bool,
+    watch: bool,
+    url: str,
+    token: str | None,
+    **only: Any,
 ) -> int:
     """List jobs without taking them, state by state: those that are ready in the order in which they will be
     handed out, the others newest first. QUEUES is a queue or a list such as 'mail*,video'.
@@ -58,22 +68,34 @@ def jobs(
     Exits with 7 when there is none.
     """
     with connected(url, token) as client:
-        wanted = found(client, queues, {"state": state, **only})
-        shown = list(islice(wanted, limit))
-        more = next(wanted, None) is not None
-    if as_json:
-        for one in shown:
-            print_job(encoded(one))
-    elif shown:
-        first = 0 if set("*?!,") & set(queues) else 1  # a column for the queue if there may be several
-        rows = [_row(one)[first:] for one in shown]
-        least, right = (4 - first, 3 - first), (3 - first,)
-        click.echo(table(HEADER[first:], rows, right=right, elastic=(5 - first, 0), first_to_go=least))
+
+        def look() -> tuple[list[JobRecord], bool]:
+            wanted = found(client, queues, {"state": state, **only})
+            return list(islice(wanted, limit)), next(wanted, None) is not None
+
+        def text(shown: list[JobRecord]) -> str:
+            return "\n".join(map(encoded, shown)) if as_json else all_jobs(shown, queues)
+
+        if watch:
+            watched(lambda: text(look()[0]) or "no job", EVERY_S)
+        shown, more = look()
+    if shown:
+        print_job(text(shown))
     else:
         click.echo("presque: no job", err=True)
     if more:
         click.echo(f"presque: the first {counted(limit, 'job')}; --limit shows more", err=True)
     return DONE if shown else NOTHING_THERE
+
+
+def all_jobs(shown: list[JobRecord], queues: str) -> str:
+    """One row a job; nothing if there is none."""
+    if not shown:
+        return ""
+    first = 0 if set("*?!,") & set(queues) else 1  # a column for the queue if there may be several
+    rows = [_row(one)[first:] for one in shown]
+    least, right = (4 - first, 3 - first), (3 - first,)
+    return table(HEADER[first:], rows, right=right, elastic=(5 - first, 0), first_to_go=least)
 
 
 def found(client: Client, queues: str, only: Mapping[str, Any]) -> Iterator[JobRecord]:
@@ -114,7 +136,7 @@ def job(
         if explain:
             reasons = client.explain(queue, id)
             if as_json:
-                click.echo(json.dumps(reasons, ensure_ascii=False))
+                print_json(reasons)
             else:
                 column = max(len("reason"), *(len(one["code"]) for one in reasons)) + 2
                 rows = [("reason", "")]
@@ -235,7 +257,7 @@ def each(
         for id in ids:
             said = act(id)
             if as_json:
-                print_job(encoded(said))
+                print_json(said)
             leased += waits(said)
             done += 1
             counter.show(done)

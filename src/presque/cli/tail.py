@@ -15,7 +15,7 @@ from presque.cli.connection import server_options
 from presque.cli.exits import NOT_REACHED, Failure
 from presque.cli.fields import json_option
 from presque.cli.streaming import opened
-from presque.cli.terminal import printable
+from presque.cli.terminal import print_answer, printable
 from presque.client.address import Address, server, token_of
 from presque.client.exchange import reason_of
 
@@ -55,7 +55,7 @@ def tail(queues: str | None, jobs: bool, as_json: bool, url: str, token: str | N
         try:
             for event in _events(address, bearer, asked, last):
                 reached, pause, last = True, AGAIN_S, event.id or last
-                click.echo(json.dumps({"event": event.name, **event.said}) if as_json else line_of(event))
+                print_answer({"event": event.name, **event.said}, line_of(event), as_json=as_json)
             why = "the server ended the stream"
         except Lost as error:  # what cannot be printed is another thing, and ends the command
             why = str(error)

@@ -66,9 +66,14 @@ def look_before_taking() -> None:
 def print_answer(answer: Any, text: str, *, as_json: bool) -> None:
     """What the server answered: as JSON, or in words."""
     if as_json:
-        print_job(encoded(answer))
+        print_json(answer)
     else:
         click.echo(text)
+
+
+def print_json(value: Any) -> None:
+    """A value as one line of JSON: what `--json` prints, whatever the command."""
+    print_job(encoded(value))
 
 
 def print_job(text: str, *, taken: bool = False) -> None:

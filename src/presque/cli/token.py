@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from functools import wraps
@@ -20,7 +19,7 @@ from presque.cli.exits import NOT_FOUND, Failure, wrong_or_failed
 from presque.cli.fields import json_option
 from presque.cli.groups import NearestGroup
 from presque.cli.settings import loaded
-from presque.cli.terminal import table
+from presque.cli.terminal import print_answer, print_json, table
 from presque.client.address import token_of
 from presque.commands.tokens import described
 from presque.config.settings import Settings
@@ -124,7 +123,7 @@ def new(
             return {"token": text, **described(record)}
 
         made = _directly(store, make)
-    click.echo(json.dumps(made, indent=2) if as_json else made["token"])
+    print_answer(made, made["token"], as_json=as_json)
 
 
 @token.command("list", short_help="List the access tokens, without their secrets.")
@@ -150,7 +149,7 @@ def list_(
         found = _directly(store, read)
     found = sorted(found, key=lambda one: one["created_at"])
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(found)
     elif not found:
         click.echo("there are no access tokens")
     else:

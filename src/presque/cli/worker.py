@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from presque.cli.fields import json_option, watch_option
 from presque.cli.terminal import age, one_line, shown, table
 from presque.client import ClientError
 from presque.client.answers import WorkerRecord
+from presque.client.json_values import encoded
 from presque.errors import PresqueError
 from presque.log import configure
 from presque.quantities import MIB
@@ -162,11 +162,7 @@ def workers(
 
         def text() -> str:
             found = client.worker_records()
-            return (
-                json.dumps(found, ensure_ascii=False, indent=None if watch else 2)
-                if as_json
-                else all_workers(found)
-            )
+            return encoded(found) if as_json else all_workers(found)
 
         if not orders:
             shown(text, watch=watch)
