@@ -211,7 +211,8 @@ class Rules:
             kind, _, pattern = rule(text).partition(":")
             for one in CLASSES if kind == "*" else (kind,):
                 found.setdefault(one, []).append(pattern)
-        self._by_class = {kind: Patterns(patterns) for kind, patterns in found.items()}
+        made = {patterns: Patterns(patterns) for patterns in {tuple(some) for some in found.values()}}
+        self._by_class = {kind: made[tuple(patterns)] for kind, patterns in found.items()}
 
     def cover(self, scope: str, queue: str) -> bool:
         """Whether a rule of this class matches the queue."""

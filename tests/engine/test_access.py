@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -33,7 +34,11 @@ async def test_ten_thousand_tokens_and_namespaces_come_in_pieces(
 
     monkeypatch.setattr(access, "_call", measured)
     access._version = b""
+    gc.collect()
+    before = len(gc.get_objects())
     await access.look()
+    looked_through = len(gc.get_objects()) - before
 
     assert len(access.records) == len(access.namespaces) == MANY
     assert max(sizes) < MANY / 2
+    assert looked_through < MANY, "Python looks through all that is kept whenever it looks for garbage"

@@ -314,3 +314,52 @@ def test_what_the_store_leaves_for_another_call_is_asked_for_again(
 def fail_alone(server: rig.Server, lease: dict[str, str]) -> int:
     path = f"/j/{lease['queue']}/{lease['id']}/fail?lease={lease['lease']}"
     return server.ask("POST", path, b'{"error":"again"}').status
+
+
+LARGE = b'"%b"' % (b"x" * 300_000)
+
+
+def reads_of(functions: Functions, name: str, *args: Any) -> int:
+    """How many HGET there are in one call of this function."""
+    functions.client.config_resetstat()
+    functions.call(name, functions.of("q"), *args)
+    stats: dict[str, Any] = functions.client.info("commandstats")
+    return int(stats.get("cmdstat_hget", {"calls": 0})["calls"])
+
+
+def explained(functions: Functions, queue: str) -> list[Any]:
+    return list(functions.call("explain", functions.of(queue), "1"))
+
+
+@pytest.mark.parametrize("asks", [("stats",), ("explain", "1"), ("history", "1h")])
+def test_a_large_record_is_not_read_again_to_see_how_long_it_waits(
+    functions: Functions, asks: tuple[str, ...]
+) -> None:
+    functions.push("q", LARGE)
+    once = reads_of(functions, *asks)
+
+    assert reads_of(functions, *asks) == once - 1
+
+
+def test_what_is_known_of_a_large_record_follows_its_changes(functions: Functions) -> None:
+    for queue, body in (("q", LARGE), ("small", b"1")):
+        functions.push(queue, body)
+        functions.push(queue, b"2", priority=6)
+
+    for priority in (3, 8, 4):  # the record has the same size each time
+        for queue in ("q", "small"):
+            assert functions.call("patch", functions.of(queue), "1", priority, "", "", "") == b"ok"
+        assert explained(functions, "q") == explained(functions, "small")
+
+
+def test_what_is_known_of_a_large_record_goes_with_its_queue(functions: Functions) -> None:
+    functions.push("q", LARGE)
+    assert explained(functions, "q")[3] == 0
+    functions.call("purge", functions.of("q"))
+    while functions.call("forget", functions.of("q")) == 0:
+        pass
+
+    assert functions.push("q", LARGE, priority=2) == [1]  # of the same size again
+    functions.push("q", b"1", priority=4)
+
+    assert explained(functions, "q")[3] == 1

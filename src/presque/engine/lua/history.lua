@@ -70,11 +70,11 @@ local function oldest_of(q, priority)
   local since, bytes = nil, 0
   spare.look = spare.look - OF_A_LOOK
   for _, id in ipairs(ids_of(q, look_ahead(q, priority, 0, 20))) do
-    local record = redis.call('HGET', q.jobs, id)
-    if record then
-      local began = parse(record).run_at or pushed_at_of(record)
-      since, bytes = math.min(since or began, began), bytes + #record
-      spare.look = spare.look - #record
+    local head, read = head_of(q, id)
+    if head then
+      local began = head.job.run_at or head.pushed_at
+      since, bytes = math.min(since or began, began), bytes + head.size
+      spare.look = spare.look - read
       if not q.grouped or bytes >= LOOK_BYTES then break end
     end
   end

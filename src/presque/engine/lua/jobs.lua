@@ -92,6 +92,7 @@ local function patch(keys, args)
   local run = args[5] ~= '' and q.leases and run_of(q, id)
   begin(q, now)
   redis.call('HSET', q.jobs, id, record)
+  forget_head(q, id)
   q.grown = q.grown + #record - before
   if run and run.more.saved then  -- saved for the job as it was before the change
     run.more.saved = nil
@@ -186,11 +187,13 @@ end
 --        group, most leased of a group, attempt, attempts allowed
 local function explain(keys, args)
   local q, now, id = open(keys, 1), clock(), args[1]
-  local record, job, state, moment = look_up(q, id, now)
-  if not record then return {} end
+  local head = head_of(q, id)
+  if not head then return {} end
+  local job, state, moment = head.job, state_of(q, id, head.job, now)
+  if state == 'gone' then return {} end
   local policy, ahead = policy_of(q), 0
   if state == 'ready' then
-    local mine = priority_of(record)
+    local mine = head.priority
     for _, priority in ipairs(priorities_of(q)) do
       if priority > mine then ahead = ahead + redis.call('LLEN', list_for(q, priority, job.group)) end
     end

@@ -172,6 +172,7 @@ end
 local function forget_queue(keys)
   local q = open(keys, 1)
   if q.size > 0 then return -1 end
+  forget_heads()  -- its ids will be given out again
   name_more(q)
   if redis.call('LLEN', q.purged) > 0 then
     clear_purged(q)

@@ -51,6 +51,37 @@ end
 local function priority_of(record) return string.byte(record, 2) end
 local function pushed_at_of(record) return (struct.unpack('>I6', record, 3)) end
 
+-- What the record of a job says besides its body: `size`, `priority`, `pushed_at` and `job`, as `parse` returned it; nil if
+-- there is none. Second, how many bytes were read for it. A record can be read only as a whole, so of large ones this is
+-- kept in here: otherwise a job of 40 MiB at the head of a queue would hold up the store each time that somebody asks how
+-- long it has waited. Good for what people are shown: data that was exchanged behind the functions (FLUSHALL) is noticed
+-- by its size alone.
+local head_of, forget_head, forget_heads
+do
+local HEADS_MOST = 1000
+local heads, heads_count = {}, 0
+
+function forget_heads() heads, heads_count = {}, 0 end
+
+function forget_head(q, id) heads[q.jobs .. ' ' .. id] = nil end
+
+function head_of(q, id)
+  local name = q.jobs .. ' ' .. id
+  local known = heads[name]
+  if known and redis.call('HSTRLEN', q.jobs, id) == known.size then return known, 0 end
+  local record = redis.call('HGET', q.jobs, id)
+  if not record then return nil, 0 end
+  local head = {size = #record, job = parse(record), priority = priority_of(record), pushed_at = pushed_at_of(record)}
+  if #record > LOOK_BYTES then
+    if heads_count >= HEADS_MOST then forget_heads() end
+    if not known then heads_count = heads_count + 1 end
+    heads[name] = head
+  end
+  return head, #record
+end
+
+end
+
 -- The entry of a job in a ready list: its id, and after a move within the queue (PATCH) also the number of moves. So an
 -- entry that it left in another place is known to be stale.
 local function entry_of(id, job)
