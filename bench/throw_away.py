@@ -16,10 +16,10 @@ last result:  2026-11-30, 2 cores busy with other work, run before all else (chr
               asyncio. At 51f2cd9 a test waited for 0.17 s and for the import of presque.testing, and a run
               for 0.12 s at its end. On a quiet machine that was a quarter slower that hour (asyncio 43 ms):
               waits 107 ms, MISS; ready within 131 ms. Where the time goes, on a busy machine, run before all
-              else: Python 20 ms, asyncio and uvloop 35, the rest of the imports 80 (9 dataclasses 7, 83 regular
-              expressions 8), functions into the store 6, other calls of it 6. The store needs 40 ms, of which
-              it sleeps 30 to measure the processor's clock, all of it while the imports go on. To load the
-              functions from a thread meanwhile gained nothing (146 ms against 150)
+              else: Python 20 ms, asyncio and uvloop 35, the rest of the imports 80 (9 dataclasses 7, 83
+              regular expressions 8), functions into the store 6, other calls of it 6. The store needs 40 ms,
+              of which it sleeps 30 to measure the processor's clock, all of it while the imports go on. To
+              load the functions from a thread meanwhile gained nothing (150 ms against 146)
 """
 
 from __future__ import annotations
