@@ -46,6 +46,7 @@ _plain = re.compile(r"prq_([a-z0-9]{4,32})_([A-Za-z0-9_-]{43})\Z").match
 _narrowed = re.compile(r"prq_([a-z0-9]{4,32})\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]{43})\Z").match
 _job = re.compile(r"(read|cancel) (\S+) (\S+) ([0-9]{1,15})\Z").match
 _namespace = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z").match
+_session = re.compile(r"[A-Za-z0-9_-]{16}\Z").match
 _seconds = re.compile(r"[0-9]{1,12}\Z").match
 
 Network = IPv4Network | IPv6Network
@@ -251,8 +252,8 @@ class Layer:
     job: tuple[str, str, str, int] | None = None
     """`read` or `cancel`, a queue, an id, and when the job was pushed (ms): good for that act on that job
     alone."""
-    session: bool = False
-    """Whether it is good as a cookie alone."""
+    session: str | None = None
+    """The session that it is good in, as a cookie alone."""
     namespace: str | None = None
     """The namespace in which it is good, alone."""
 
@@ -272,8 +273,8 @@ class Layer:
             return cls(job=_job_of(found[1], found[2], found[3], int(found[4])))
         if kind == "namespace" and _namespace(said):
             return cls(namespace=said)
-        if caveat == "session":
-            return cls(session=True)
+        if kind == "session" and _session(said):
+            return cls(session=said)
         raise BadToken("the token is bound by a condition that is not understood here")
 
     def allows(self, scope: str, queue: str) -> bool:

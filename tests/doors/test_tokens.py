@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -480,6 +481,38 @@ def test_a_session_reads_and_steers_from_our_own_page_and_takes_no_job(wanting: 
     )  # it is good as a cookie alone
     assert refusal(wanting.ask(None, "GET", "/status/", Cookie=f"presque_session={wanting.admin}"))[0] == 401
     assert ask("POST", "/logout").headers["set-cookie"].startswith("presque_session=; Path=/; Max-Age=0;")
+
+
+def test_no_copy_of_a_cookie_is_good_after_its_session_was_ended(store: rig.Store, queue_name: str) -> None:
+    space = f"sessions-{queue_name}"
+    flags = "--redis", store.url, "--namespace", space
+    admin = first_token("--redis", store.url, "--store-namespace", space)
+    with rig.server(*flags) as here, rig.server(*flags) as there:
+        guarded = Guarded(here, admin)
+        cookie, other = login(guarded, admin), login(guarded, admin)
+        name, _, value = cookie.partition("=")
+        longer = f"{name}={narrow(value, expires=time.time() + 100)}"
+
+        def status(server: rig.Server, cookie: str) -> int:
+            return server.ask("GET", "/login", Cookie=cookie).status
+
+        for server in here, there:
+            assert [status(server, one) for one in (cookie, longer, other)] == [200, 200, 200]
+        with contextlib.closing(here.connect()) as stream:
+            stream.sendall(f"GET /events HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\n\r\n".encode())
+            assert stream.recv(65536).startswith(b"HTTP/1.1 200")
+            ended = here.ask("POST", "/logout", Cookie=cookie)
+            assert (ended.status, ended.headers["set-cookie"][:17]) == (204, "presque_session=;")
+            assert [status(here, one) for one in (cookie, longer, other)] == [401, 401, 200]
+            while stream.recv(65536):
+                pass
+        rig.eventually(lambda: status(there, cookie) == 401)
+        assert [status(there, one) for one in (longer, other)] == [401, 200]
+        for wrong in "presque_session=x", f"presque_session={admin}", cookie:
+            assert here.ask("POST", "/logout", Cookie=wrong).status == 204
+        assert status(here, other) == guarded.ask(admin, "GET", "/login").status == 200
+    with rig.server(*flags) as later:
+        assert [status(later, one) for one in (cookie, other)] == [401, 200]
 
 
 PLAIN, AT_THE_ROOT, UNDER_A_PATH = (

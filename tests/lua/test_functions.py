@@ -743,6 +743,8 @@ def test_a_wrong_key_of_the_recurring_jobs_leaves_everything_as_it_was(
         ("access_page", ["names", 0, 10]),
         ("access_put", ["new", "record", 10, "", "seal"]),
         ("access_remove", ["t"]),
+        ("access_end", ["t:other", 2**42, 10]),
+        ("access_ended", [0, 10]),
         ("access_note", [10, "", "{}"]),
         ("access_notes", [0, 10]),
         ("access_spend", ["t", 1]),
@@ -757,13 +759,15 @@ def test_a_wrong_key_of_the_tokens_leaves_everything_as_it_was(
     functions: Functions, name: str, args: list[Any]
 ) -> None:
     keys = functions.keys.access()
-    tokens, meta, acts, _, names, active, spent, refused = keys
+    tokens, meta, acts, _, names, active, spent, refused, ended = keys
     reads: dict[str, tuple[str, ...]] = {
         "access_look": (meta,),
         "access_page": (tokens if args[0] == "tokens" else names,) if name == "access_page" else (),
         "access_put": (tokens, meta),
         "access_remove": (tokens, meta, spent),
         "access_spend": (spent,),
+        "access_end": (meta, ended),
+        "access_ended": (ended,),
         "access_note": (meta, acts, refused),
         "access_notes": (acts, refused),
         "namespace_put": (meta, names),
@@ -778,8 +782,20 @@ def test_a_wrong_key_of_the_tokens_leaves_everything_as_it_was(
         functions.call("namespace_put", keys, "n", "record", 10, "")
         functions.call("namespace_use", keys, "n")
         functions.call("access_spend", keys, "t", 1)
+        functions.call("access_end", keys, "t:s", 2**42, 10)
         wait_ms(1)
         refused_by(functions, wrong, name, keys, *args)
+
+
+def test_a_session_that_was_ended_is_kept_until_it_would_have_ended(functions: Functions) -> None:
+    keys = functions.keys.access()
+    for number in range(5):
+        functions.call("access_end", keys, f"t:{number}", 2**42 + number, 3)
+    assert functions.call("access_ended", keys, 0, 2) == [b"t:2", b"t:3"]
+    assert functions.call("access_ended", keys, 2, 2) == [b"t:4"]
+    functions.call("access_end", keys, "t:over", 1, 3)
+    functions.call("access_end", keys, "t:4", 2**42, 3)
+    assert functions.call("access_ended", keys, 0, 10) == [b"t:4", b"t:2", b"t:3"]
 
 
 def test_refusals_push_no_acts_out_of_the_audit(functions: Functions) -> None:
@@ -983,7 +999,7 @@ def test_every_function_is_called_with_wrong_keys_above(functions: Functions) ->
     tasks = {"task_put", "task_claim", "task_save", "task_steer", "task_show", "task_list"}
     access = {
         *("access_look", "access_put", "access_remove", "access_page", "access_note", "access_notes"),
-        "access_spend",
+        *("access_spend", "access_end", "access_ended"),
         *("namespace_put", "namespace_remove", "namespace_use", "namespaces_active", "namespace_rest"),
         *("quota", "usage"),
     }

@@ -45,7 +45,8 @@ def test_no_condition_can_be_taken_away_moved_or_written_otherwise() -> None:
         " ", "allow=", "deny=", "allow=push:", "allow=push:a,", "allow=push:[a]", "allow=push:a\\",
         "Allow=push:a", "allow=push:\u0410", "allow=push:a ", "expires=-1", "expires=NaN", "expires=1e9",
         "expires= 9", "expires=\u0669", "expires=9999999999999", "namespace=", "namespace=../x", "session=1",
-        "job=read a 1", "job=read a 1 -1", "job=write a 1 1", "source=", "source=here", "anything=else",
+        "session", "job=read a 1", "job=read a 1 -1", "job=write a 1 1", "source=", "source=here",
+        "anything=else",
     ],
 )  # fmt: skip
 def test_a_condition_that_is_not_understood_makes_the_token_worthless(caveat: str) -> None:

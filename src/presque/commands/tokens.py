@@ -6,13 +6,14 @@ they were made of, and there is no other key that could be lost.
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 from presque.commands.call import Call, Reply
 from presque.commands.times import moment
 from presque.commands.who import Guard, Who, not_allowed
 from presque.engine.access import NewToken, Record
-from presque.errors import CallerError, NotFound, NotPermitted, TokenMissing, shown
+from presque.errors import CallerError, NotFound, NotPermitted, Refused, TokenMissing, shown
 from presque.tokens import NO_RULES, BadToken, Token
 from presque.verbs.bounds import PAGE
 
@@ -103,7 +104,7 @@ async def run_link(call: Call) -> Reply:
     act, who = call.fields["allow"], call.who
     if act == "cancel" and not who.allows("control", call.queue):
         raise not_allowed("control", call.queue)
-    if any(layer.session for layer in who.layers):
+    if who.sessions:
         raise NotPermitted("the cookie of a session cannot make links: send the token itself")
     if who.token is None:
         raise CallerError("a link is made from the access token of the request, and this request has none")
@@ -151,8 +152,20 @@ def session(guard: Guard, text: str, address: str, namespace: str | None) -> tup
     ends = now + SESSION_MS
     if who.ends_at is not None:
         ends = min(ends, who.ends_at)
-    value = _bound(who.token, *_in_namespace(who), "session", NOT_BY_SESSION, f"expires={ends // 1000}")
+    bound = f"session={secrets.token_urlsafe(12)}", NOT_BY_SESSION, f"expires={ends // 1000}"
+    value = _bound(who.token, *_in_namespace(who), *bound)
     return value, guard.who(value, address, "cookie"), max(0, (ends - now) // 1000)
+
+
+async def end_session(guard: Guard, cookie: str, address: str) -> None:
+    """End the session that this is the cookie of: no copy of it is good on any server from now on. What is
+    the cookie of none is left alone."""
+    try:
+        who = guard.who(cookie, address, "cookie")
+    except Refused:
+        return
+    for session in who.sessions:
+        await guard.access.end_session(session, int(who.ends_at or guard.access.now() + SESSION_MS))
 
 
 def _in_namespace(who: Who) -> list[str]:

@@ -129,6 +129,11 @@ class Who:
         return len(self.layers) > 1
 
     @property
+    def sessions(self) -> tuple[str, ...]:
+        """The session whose cookie this is, as the store knows it: one, as a rule, or none."""
+        return tuple(f"{self.id}:{layer.session}" for layer in self.layers if layer.session is not None)
+
+    @property
     def bound_to_networks(self) -> bool:
         """Whether the token is good from some networks only."""
         return any(layer.sources is not None for layer in self.layers)
@@ -343,7 +348,7 @@ class Guard:
             return _told_of(who, NoNamespace(who.namespace.name) if who.record is None else TokenUnknown())
         if who.record is None:
             return TokenMissing() if self.required else None
-        if self.access.records.get(who.id) != who.record:
+        if self.access.records.get(who.id) != who.record or not self.access.ended.isdisjoint(who.sessions):
             return _told_of(who, TokenUnknown())
         if who.ends_at is not None and who.ends_at <= self.access.now():
             return _told_of(who, TokenExpired())
@@ -367,6 +372,8 @@ class Guard:
         if not proved:
             raise _told_of_id(record.id, TokenUnknown())
         who = self._who(record, token)
+        if not self.access.ended.isdisjoint(who.sessions):
+            raise _told_of(who, TokenUnknown())
         if len(self._known) >= REMEMBERED_MOST:
             self._known.popitem(last=False)
         self._known[text] = who
@@ -422,9 +429,9 @@ class Guard:
         for layer in who.layers:
             if layer.sources is not None and not layer.takes_from(address):
                 raise _told_of(who, NotPermitted(f"this access token is not for clients at {address}"))
-            if layer.session and door != "cookie":
+            if layer.session is not None and door != "cookie":
                 raise _told_of(who, NotPermitted("this is the cookie of a session, and good as nothing else"))
-        if door == "cookie" and not any(layer.session for layer in who.layers):
+        if door == "cookie" and not who.sessions:
             raise TokenUnknown
         if door == "link" and not any(layer.job is not None for layer in who.layers):
             raise TokenUnknown

@@ -37,6 +37,8 @@ TOKENS_MOST = 10_000
 TOKENS_INSIDE_MOST = 100
 NAMESPACES_MOST = 10_000
 LOOK_EVERY_S = 1.0
+SESSIONS_MOST = 10_000  # that were ended before their time
+ENDED_AT_ONCE = 500
 PAGE = 100  # of tokens or namespaces that are read at once
 SET_ASIDE = 500
 SEAL_BYTES = 32
@@ -118,6 +120,8 @@ class Access:
     def __init__(self, store: Store, channels: Channels, keys: Keys, background: Background) -> None:
         self.records: dict[str, Record] = {}
         self.namespaces: dict[str, NamespaceRecord] = {}
+        self.ended: frozenset[str] = frozenset()
+        """The sessions that were ended before their time."""
         self.made_once = False
         """Whether there is a token, or ever was one."""
         self.on_change: list[Callable[[], None]] = []
@@ -164,6 +168,7 @@ class Access:
                 return
             namespaces = await self._read_namespaces()
             read = await self._read_tokens()
+            self.ended = await self._read_ended()
             self._version = version
             self.made_once = self.made_once or not version.startswith(b"0.")
             self.seal = seal or self.seal
@@ -199,6 +204,13 @@ class Access:
                 self._kept.add()
             read[id] = known
         return read
+
+    async def _read_ended(self) -> frozenset[str]:
+        """The sessions that were ended, in pieces."""
+        found: list[bytes] = []
+        while more := await self._call("access_ended", len(found), ENDED_AT_ONCE):
+            found += more
+        return frozenset(one.decode() for one in found)
 
     async def _all(self, what: str) -> AsyncIterator[tuple[bytes, bytes]]:
         """Ids or names, each with what the store has of it, in pieces: there may be 200 MB of them."""
@@ -247,6 +259,12 @@ class Access:
         gone = bool(await self._call("access_remove", id))
         await self.look()
         return gone
+
+    async def end_session(self, session: str, until: int) -> None:
+        """Make a session invalid, here at once and everywhere in a moment; `until` it would have been
+        valid."""
+        await self._call("access_end", session, until, SESSIONS_MOST)
+        await self.look()
 
     # --- namespaces -----------------------------------------------------------------------------
 

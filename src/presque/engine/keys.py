@@ -72,7 +72,7 @@ class Keys(msgspec.Struct, frozen=True):
     def access(self) -> tuple[str, ...]:
         """The keys that hold the access tokens, the namespaces and the audit, and the channel that tells of
         changes."""
-        parts = ("tokens", "meta", "acts", "new", "names", "active", "spent", "refused")
+        parts = ("tokens", "meta", "acts", "new", "names", "active", "spent", "refused", "ended")
         return tuple(f"{self.namespace}:{{{ACCESS}}}:{part}" for part in parts)
 
     def tasks(self) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ def shown(method: str, headers: Mapping[str, str], client: Client, *, live: bool
         return Shown(text.strip())
     if live and (found := _in_subprotocols(headers)) is not None:
         return Shown(found)
-    cookie = _cookie(cookie_name(client), headers.get("cookie", ""))
+    cookie = cookie_of(headers, client)
     if cookie is None:
         return Shown(None)
     if (live or method not in ("GET", "HEAD")) and not (
@@ -80,6 +80,11 @@ def cookie_name(client: Client) -> str:
     if not client.secure:
         return COOKIE
     return f"__Secure-{COOKIE}" if client.prefix else f"__Host-{COOKIE}"
+
+
+def cookie_of(headers: Mapping[str, str], client: Client) -> str | None:
+    """The cookie of a session that a request of this client has."""
+    return _cookie(cookie_name(client), headers.get("cookie", ""))
 
 
 def set_cookie(value: str, seconds: int, client: Client) -> str:

@@ -21,7 +21,7 @@ from presque.commands.call import Reply, Service
 from presque.commands.carrying import admit, carry_out
 from presque.commands.messages import Asker, Handshake
 from presque.commands.times import moment
-from presque.commands.tokens import session
+from presque.commands.tokens import end_session, session
 from presque.commands.who import ANYBODY, NOBODY, OF_LINKS, Who
 from presque.errors import CallerError, PresqueError, Refused
 from presque.fields import check_together, read_texts
@@ -179,7 +179,7 @@ class Planner:
             "export": self._export,
             "openapi": self._describe,
             "login": functools.partial(self._login, client),
-            "logout": functools.partial(_logout, client),
+            "logout": functools.partial(self._logout, client, credentials.cookie_of(head.headers, client)),
         }
         return Slow(request, special.get(verb.name, _carry))
 
@@ -301,11 +301,14 @@ class Planner:
         cookie = credentials.set_cookie(value, seconds, client)
         return Answer(codec.encode(told) + b"\n", 200, {"Set-Cookie": cookie})
 
-
-async def _logout(client: Client, request: Request, _body: bytes, _source: str) -> Answer:
-    """POST /logout"""
-    request.count()
-    return Answer(status=204, headers={"Set-Cookie": credentials.set_cookie("", 0, client)})
+    async def _logout(
+        self, client: Client, cookie: str | None, request: Request, _body: bytes, source: str
+    ) -> Answer:
+        """POST /logout"""
+        request.count()
+        if cookie is not None:
+            await end_session(self._service.guard, cookie, source)
+        return Answer(status=204, headers={"Set-Cookie": credentials.set_cookie("", 0, client)})
 
 
 @functools.cache

@@ -189,7 +189,7 @@ def rows() -> Iterator[Verb]:
     )
     yield Verb(
         name="logout",
-        means="End a session: have the browser forget its cookie.",
+        means="End a session: its cookie is not valid any more, and the browser forgets it.",
         scope="any",
         public=True,
         route="POST /logout",

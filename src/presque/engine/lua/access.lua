@@ -10,6 +10,8 @@
 --   ns:{:access}:names   hash  name of a namespace -> what is known of it: MessagePack that is never read here
 --   ns:{:access}:active  zset  namespaces in which there may be something to do, scored by when they were last used (ms)
 --   ns:{:access}:spent   hash  id -> how many requests were counted, of tokens and namespaces with a rate
+--   ns:{:access}:ended   zset  sessions that were ended before their time, '<id of the token>:<session>', scored by until
+--                              when they would have been valid (ms)
 --
 -- In a namespace `ns:name` only the audit is used: tokens and namespaces are kept in `ns`.
 --
@@ -74,6 +76,28 @@ local function access_remove(keys, args)
   redis.call('HDEL', keys[7], args[1])
   changed(keys, 'version')
   return 1
+end
+
+-- access_end: a session is no longer valid. Those whose time is over are forgotten, and of too many the next to end.
+--
+-- args   session, until when it would have been valid (ms), how many there may be
+-- reply  1
+local function access_end(keys, args)
+  redis.call('HGET', keys[2], 'version')
+  redis.call('ZREMRANGEBYSCORE', keys[9], '-inf', clock())
+  redis.call('ZADD', keys[9], args[2], args[1])
+  local over = redis.call('ZCARD', keys[9]) - tonumber(args[3])
+  if over > 0 then redis.call('ZREMRANGEBYRANK', keys[9], 0, over - 1) end
+  changed(keys, 'version')
+  return 1
+end
+
+-- access_ended: some of the sessions that were ended.
+--
+-- args   how many to pass over, how many at most
+-- reply  the sessions
+local function access_ended(keys, args)
+  return redis.call('ZRANGE', keys[9], args[1], args[1] + args[2] - 1)
 end
 
 -- namespace_put: keep what is known of a namespace.
@@ -202,6 +226,8 @@ offer('access_look', access_look, {'no-writes'})
 offer('access_page', access_page, {'no-writes'})
 offer('access_put', access_put, {})
 offer('access_remove', access_remove, {'allow-oom'})
+offer('access_end', access_end, {'allow-oom'})
+offer('access_ended', access_ended, {'no-writes'})
 offer('access_spend', access_spend, {'allow-oom'})
 offer('namespace_put', namespace_put, {})
 offer('namespace_remove', namespace_remove, {'allow-oom'})
