@@ -25,6 +25,7 @@ from operator import itemgetter
 from typing import Any
 
 from presque.worker.glance import Look, looks_at
+from presque.worker.watch import watch
 
 _MISSING = object()
 _BLOCKS = hasattr(signal, "pthread_sigmask")
@@ -122,7 +123,9 @@ class Interpreter:
             yield find().copy
         for look, _, _, _ in self._values:
             yield look
-        yield from (sys.gettrace, sys.getprofile, _blocked, _of_generators)
+        yield from (sys.gettrace, sys.getprofile)
+        if not watch.hears_signals:
+            yield _blocked
 
     def changes_of_loggers(self) -> Iterator[str]:
         """The same for all loggers."""
@@ -210,6 +213,8 @@ class Own(threading.local):
         """Called in a thread before its first job."""
         self.trace, self.profile, self.blocked = sys.gettrace(), sys.getprofile(), _blocked()
         self.of_generators = _of_generators()
+        self.heard = watch.own
+        """How much had been heard when this thread was last in order."""
 
     def changes(self) -> Iterator[str]:
         """Put back what has changed in this thread since it began."""
@@ -226,6 +231,7 @@ class Own(threading.local):
         if found is not None and found != self.of_generators:
             sys.set_asyncgen_hooks(*(self.of_generators or (None, None)))
             yield "hooks of generators"
+        self.heard = watch.own
 
 
 _blocked: Callable[[], set[Any]] = partial(_signal.pthread_sigmask, signal.SIG_BLOCK, ()) if _BLOCKS else set

@@ -27,6 +27,8 @@ from presque.worker.interrupts import TIMER
 from presque.worker.job import current
 
 Handler = Callable[[int, FrameType | None], None]
+_set_handler = _signal.signal
+"""Itself, whoever hears its calls later: see `watch`."""
 _CATCHABLE = sorted(
     int(number)
     for number in signal.valid_signals()
@@ -123,7 +125,7 @@ class Signals:
         changed = False
         for number, before in self._others:
             if _signal.getsignal(number) is not before:
-                _signal.signal(number, before)
+                _set_handler(number, before)
                 changed = True
         self._set()
         signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
@@ -131,9 +133,9 @@ class Signals:
 
     def _set(self) -> None:
         for number in self._numbers:
-            _signal.signal(number, self._own)
+            _set_handler(number, self._own)
         for number, handler in self._raising.items():
-            _signal.signal(number, handler)
+            _set_handler(number, handler)
 
     def _listen(self) -> None:
         while True:

@@ -3,13 +3,10 @@
 The working directory, the environment, the import path, the standard streams, the set-up of logging, the
 filters of warnings, the locale, the file mask, timers and the handlers of signals belong to the process, not
 to a job. Where one job runs at a time they are looked at after each; where several do, as soon as none
-runs, for nobody knows whose change it was. This is on the way of every job. So the directory, the environment
-and limits are asked of Python's audit events (PEP 578), and what takes long to look at (all loggers there
-are, descriptors 0 to 2, handlers of signals that C code has set) is looked at after a job that took some
-time, and every two milliseconds.
-
-The same events keep a job from sending its own worker a signal that would stop it: the call raises in the
-job. `Worker.stop` is for that.
+runs, for nobody knows whose change it was. This is on the way of every job. So what can be heard as it is
+done is not looked at (see `watch`), and what takes long to look at (all loggers there are, descriptors 0 to
+2, handlers of signals that C code has set) is looked at after a job that took some time, and every two
+milliseconds.
 """
 
 from __future__ import annotations
@@ -20,33 +17,27 @@ import io
 import locale
 import logging
 import os
+import select
 import signal
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any, TextIO
 
 from presque.worker.glance import Glance, Look, looks_at
 from presque.worker.interpreter import Interpreter, Own, time_zone
-from presque.worker.job import Job, current
+from presque.worker.job import Job
 from presque.worker.logger import log
 from presque.worker.signals import Signals
+from presque.worker.watch import watch
 
 SLOW_S = 0.002
 LONG_S = 0.0005
 """Looking at everything takes less than a tenth of a job that took so long."""
-_STOPPING = frozenset(
-    getattr(signal, name)
-    for name in (
-        "SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL", "SIGSTOP", "SIGTSTP",
-        "SIGABRT", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGSYS", "SIGPIPE", "SIGXCPU",
-    )
-    if hasattr(signal, name)
-)  # fmt: skip
 _STREAMS = ("stdin", "stdout", "stderr")
 _OF_A_LOGGER = ("disabled", "filters", "handlers", "level", "propagate")
 _TIMERS = tuple(
@@ -60,7 +51,7 @@ class Surroundings:
     """How things were before the first job. `restore` is called after jobs."""
 
     def __init__(self, signals: Signals | None) -> None:
-        _watch.begin()
+        watch.begin()
         self._signals = signals
         self._told: set[str] = set()
         self._directory = _directory()
@@ -115,11 +106,12 @@ class Surroundings:
             return
         try:
             self._make_room(job)
+            differs = not closely and not self._glance.is_same()
             self._restore_shared(job, now)
-            if _watch.chdir or _watch.putenv or os.environ is not self._environ:
+            if not watch.touched.isdisjoint(("chdir", "putenv")) or os.environ is not self._environ:
                 self._restore_watched(job)
-            if _watch.limits:
-                _watch.limits = False
+            if "limits" in watch.touched:
+                watch.touched.discard("limits")
                 self._tell_all(job, self._interpreter.limits())
             if sys.path != self._path:
                 sys.path[:] = self._path
@@ -133,7 +125,7 @@ class Surroundings:
             self._restore_rare(job)
             if self._timer_runs:
                 self._restore_timers(job)
-            if not closely:
+            if differs:
                 self._glance = self._looked()  # some changes are let be
         except BaseException:  # noqa: BLE001  (what stands in the place of something may do anything)
             self._could_not(job)
@@ -152,7 +144,8 @@ class Surroundings:
         """Whether nothing has changed that a glance can see."""
         try:
             same = os.environ is self._environ  # a dict of the same variables would equal it
-            return same and not (_watch.chdir or _watch.putenv or _watch.limits) and self._glance.is_same()
+            quiet = not watch.touched and self._own.heard == watch.own
+            return same and quiet and self._glance.is_same()
         except Exception:  # noqa: BLE001  (so it has)
             return False
 
@@ -170,11 +163,12 @@ class Surroundings:
             *(look for _, stream, _ in self._streams for look in _look_at(stream)),
             partial(getattr, root.manager, "disable"),
             partial(os.umask, self._mask),
-            *(partial(os.get_inheritable, number) for number in range(3) if self._identities[number]),
-            partial(getattr(locale, "_setlocale", locale.setlocale), locale.LC_ALL),
+            *_are_open([number for number in range(3) if self._identities[number]]),
             *(partial(_signal.getitimer, timer) for timer in _TIMERS if timer != self._harmless),
         ]
-        if self._signals is not None:
+        if not watch.hears_locale:
+            looks.append(partial(locale.setlocale, locale.LC_ALL))
+        if self._signals is not None and not watch.hears_signals:
             looks.append(self._signals.handlers)
         return Glance(looks)
 
@@ -191,6 +185,7 @@ class Surroundings:
         self._tell_all(job, self._own.changes())
         if self._signals is not None and self._signals.set_others_again():
             self.tell(job, "signal handlers")
+        watch.touched.discard("handlers")
         self._looked_at = now
         if self._streams_changed():
             for name, stream, copy in self._streams:
@@ -237,6 +232,7 @@ class Surroundings:
             with contextlib.suppress(locale.Error):
                 locale.setlocale(locale.LC_ALL, self._locale)
             self.tell(job, "locale")
+        watch.touched.discard("locale")
 
     def _could_not(self, job: Job) -> None:
         if "all" not in self._told:
@@ -258,7 +254,7 @@ class Surroundings:
 
     def close(self) -> None:
         """Called after the last job."""
-        _watch.end()
+        watch.end()
         for _, _, copy in self._streams:
             if copy is not None:
                 os.close(copy)
@@ -283,7 +279,7 @@ class Surroundings:
             if environ.get("TZ") != zone:
                 time_zone()
             self.tell(job, "environment")
-        _watch.chdir = _watch.putenv = False
+        watch.touched.difference_update(("chdir", "putenv"))
 
     def _look_at_timers(self, job: Job) -> None:
         """One that nobody would hear would end the process."""
@@ -360,55 +356,7 @@ class NotOurs:
         """Something was changed."""
 
 
-class _Watch:
-    """Hears Python's audit events as long as a worker runs jobs in this process."""
-
-    def __init__(self) -> None:
-        self.chdir = self.putenv = self.limits = False
-        self.worker = os.getpid()
-        self._users = 0
-        self._added = False
-
-    def begin(self) -> None:
-        """A hook cannot be removed again: it does nothing when nobody needs it."""
-        self.worker = os.getpid()
-        self._users += 1
-        if not self._added:
-            self._added = True
-            sys.addaudithook(self._heard)
-
-    def end(self) -> None:
-        """One worker fewer."""
-        self._users -= 1
-
-    def _heard(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if not self._users:
-            return
-        if event == "os.chdir":
-            self.chdir = True
-        elif event == "os.putenv" or event == "os.unsetenv":
-            self.putenv = True
-        elif event == "resource.setrlimit" or event == "resource.prlimit":
-            self.limits = True
-        elif event == "os.kill" or event == "os.killpg" or event == "signal.pthread_kill":
-            self._check(event, *arguments)
-
-    def _check(self, event: str, whom: int, number: int) -> None:
-        if number not in _STOPPING or current.get() is None:
-            return
-        own = os.getpid()
-        if event == "os.kill":
-            hurts = whom == self.worker or (own == self.worker and whom in (0, -1, -os.getpgrp()))
-        elif event == "os.killpg":
-            hurts = own == self.worker and whom in (0, os.getpgrp())
-        else:
-            hurts = own == self.worker
-        if hurts:
-            raise PermissionError("a job must not send its own worker a signal: call `self.stop()` to end it")
-
-
-_watch = _Watch()
-guard = _watch.begin
+guard = watch.begin
 """Keep forked jobs from signalling their worker."""
 
 
@@ -433,6 +381,17 @@ def _look_at(stream: Any) -> Iterator[Look]:
     if stream is not None:
         names = ("encoding", "errors", "line_buffering", "write_through") if _manner(stream) else ()
         yield partial(attrgetter("closed", *names), stream)
+
+
+def _are_open(numbers: Sequence[int]) -> Iterator[Look]:
+    """What looks whether these descriptors are open."""
+    if hasattr(select, "poll"):
+        looking = select.poll()
+        for number in numbers:
+            looking.register(number, 0)  # no event is asked for: that it is closed is told in any case
+        yield partial(looking.poll, 0)
+    else:
+        yield from (partial(os.get_inheritable, number) for number in numbers)
 
 
 def _manner(stream: Any) -> tuple[Any, ...]:
