@@ -194,3 +194,15 @@ def test_an_export_of_a_server_that_is_not_there_ends(queue_name: str) -> None:
     said = run("export", queue_name, **at)
     assert said.returncode == 3
     assert "the server is away" in said.stderr
+
+
+def test_an_export_of_a_queue_that_there_is_not_says_so(server: rig.Server, queue_name: str) -> None:
+    at = {"PRESQUE_URL": server.url}
+    run("push", queue_name, "1", **at)
+    said = run("export", f"{queue_name}s", **at)
+    assert said.returncode == 0
+    assert said.stderr == (
+        f"presque: note: there is no queue `{queue_name}s`, did you mean `{queue_name}`?\n0 jobs exported\n"
+    )
+    assert run("export", f"{queue_name}s*", **at).stderr == "0 jobs exported\n"
+    assert "no queue matches" in run("stats", "--queues", f"{queue_name}s*", **at).stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -21,6 +22,7 @@ from presque.cli.connection import connected, failure, server_options
 from presque.cli.exits import DONE, FAILED, INTERRUPTED, NOT_REACHED, USAGE, Failure
 from presque.cli.fields import given, json_option, options_of
 from presque.cli.inputs import bytes_of, refuse_packed
+from presque.cli.queues import note_unknown
 from presque.cli.standard_output import silence
 from presque.cli.streaming import opened
 from presque.cli.terminal import Counter, counted, print_json
@@ -84,6 +86,11 @@ def export(
         counter.clear()
         raise _broken("stopped", written, cursor, INTERRUPTED) from None
     counter.clear()
+    if not written:
+        with contextlib.suppress(ClientError), Client(url, token) as client:
+            for queue in queues:
+                if not set("*?!,") & set(queue):
+                    note_unknown(client, queue)
     click.echo(f"{counted(written, 'job')} exported", err=True)
     return DONE
 

@@ -87,7 +87,10 @@ def all_queues(answer: Mapping[str, Any]) -> str:
     top = pairs([row for row in rows if row[1]], 12)
     queues = answer.get("by_queue", {})
     if not queues:
-        return f"{top}\n\nno queues yet: presque push QUEUE BODY makes one"
+        none = (
+            "no queue matches" if answer.get("size") else "no queues yet: presque push QUEUE BODY makes one"
+        )
+        return f"{top}\n\n{none}"
     header = ("queue", *_COUNTS, "oldest", "pushed/min", "done/min", "")
     body = [
         (
