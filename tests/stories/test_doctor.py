@@ -179,6 +179,19 @@ def test_queues_workers_and_recurring_jobs_in_trouble_are_named(tmp_path: Path) 
     assert found["tokens"]["seen"] == "none; it is reached from this machine"
 
 
+def test_the_last_of_many_queues_is_looked_at() -> None:
+    with rig.server("--memory") as server, Client(server.url) as client:
+        for first in range(0, 1100, 100):
+            names = [f"q{number:04}" for number in range(first, first + 100)]
+            pushes = [{"cmd": "push", "queue": name, "job": 1, "delay": 600} for name in names]
+            assert server.ask("POST", "/queue", json.dumps(pushes)).status == 200
+        client.push("zoo", 1)
+        client.stop("zoo")
+        _, found = doctor("--url", server.url, PRESQUE_MEMORY="yes")
+
+    assert found["queue"]["seen"].startswith("zoo: stopped, 1 ready")
+
+
 def test_a_server_that_is_well_is_ok(tmp_path: Path) -> None:
     with rig.server("--data", str(tmp_path / "data")) as server:
         code, found = doctor("--url", server.url, PRESQUE_DATA=str(tmp_path / "data"))

@@ -86,9 +86,13 @@ def tokens(url: str, answer: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("tokens", "warn", "none, and it is on a network", todo)
 
 
-def queues(_: Client, answer: Mapping[str, Any]) -> Iterator[Finding]:
-    """Queues are worked on."""
-    bad = [(name, of, trouble(of)) for name, of in answer.get("by_queue", {}).items()]
+def queues(client: Client, answer: Mapping[str, Any]) -> Iterator[Finding]:
+    """Queues are worked on: all of them, page by page."""
+    found = dict(answer.get("by_queue", {}))
+    while cursor := answer.get("cursor"):
+        answer = client.all_stats(cursor=cursor)
+        found |= answer["by_queue"]
+    bad = [(name, of, trouble(of)) for name, of in found.items()]
     bad = sorted((one for one in bad if one[2].level >= BAD), key=lambda one: (-one[2].level, one[0]))
     if not bad:
         yield Finding("queues", "ok", "none is late, failing or without workers")
