@@ -822,12 +822,12 @@ DEFECTS = {
         "tonumber(at) + policy.rate_ms >= logical then break",
         "tonumber(at) + policy.rate_ms - 999 >= logical then break",
     ),
-    "a stale entry that is taken for a job": ("entry_of(next_ids[i], job) == entries[i]", "true"),
+    "a stale entry that is taken for a job": ("entry_of(id, job) == entries[i]", "true"),
     "a run that is shared with another job": ("fates.runs[id] or read_run(run.packed)", "run"),
     "an end of a lease that is not looked at": ("run.ends > logical then", "true then"),
     "a plain run of a job that is not": (
-        "run.plain, run.priority = job == NOTHING, priority",
-        "run.plain = true",
+        "run.plain, run.priority, run.attempt = job == NOTHING, priority,",
+        "run.plain, run.priority, run.attempt = true, priority,",
     ),
     "an answer that is forgotten": ("remember(q, now, memo)", ""),
 }

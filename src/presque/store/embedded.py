@@ -405,6 +405,7 @@ class EmbeddedStore:
             "client-output-buffer-limit": "normal 0 0 0 pubsub 1gb 256mb 60",
             # Each field of a listpack is searched for from its beginning: see bench/workers.py.
             "hash-max-listpack-entries": "64",
+            "zset-max-listpack-entries": "32",  # as is the place of each lease: see bench/lease_cpu.py
             "loglevel": "notice",
         }
         return "".join(f"{name} {value}\n" for name, value in lines.items()).encode("ascii")

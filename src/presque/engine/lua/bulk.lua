@@ -465,7 +465,7 @@ local function receive(q, now, come, id, one)
   add(come.records, id, here)
   q.grown = q.grown + #here
   if run ~= '' then add(come.runs, id, run) end
-  if extras.expires_at then add(come.ttl, extras.expires_at, padded(id)) end
+  if extras.expires_at then add(come.ttl, extras.expires_at, padded_number(id)) end
   if job.uniq and holds then
     local holder = come.holders[job.uniq] or redis.call('HGET', q.uniq, job.uniq)
     if not holder or (holder ~= true and redis.call('HEXISTS', q.jobs, holder) == 0) then
@@ -475,12 +475,12 @@ local function receive(q, now, come, id, one)
   end
   if state == 'scheduled' then
     local due = job.named and job.run_at + q.skew or moment + ahead
-    add(come.due, due, padded(id))
+    add(come.due, due, padded_number(id))
     come.soonest = math.min(come.soonest or due, due)
   elseif state == 'dead' then
-    add(come.dead, moment, padded(id))
+    add(come.dead, moment, padded_number(id))
   elseif state == 'done' then
-    add(come.done, moment, padded(id))
+    add(come.done, moment, padded_number(id))
   else
     come.ready[#come.ready + 1] = {priority, job.group, id}
     redis.call('LLEN', list_of(q, priority))

@@ -69,7 +69,7 @@ local function deliver(keys, args)
       unfetch(own, {id, records[i]})
     end
   end
-  return {sent, (sent == #ids and found[1]) or 0, found[3][2] or -1}
+  return {sent, (sent == #ids and found[1]) or 0, found[3] ~= 0 and found[3][2] or -1}
 end
 
 offer('deliver', deliver, {'allow-oom'})

@@ -117,12 +117,13 @@ end
 local function steady(q, now) return math.max(now + q.skew, q.clock) end
 
 -- Ids as members of a sorted set, so that equal scores keep the order of the ids. An id is a number of at most
--- 15 digits, as text or not.
-local ZEROS = '000000000000000'
-local function padded(id)
-  if type(id) == 'number' then id = string.format('%.0f', id) end
-  return string.sub(ZEROS, #id + 1) .. id
-end
+-- 15 digits, as text.
+local ZEROS = {  -- by the length of an id, what stands before it; nothing of Lua's own is there while the library is loaded
+  '00000000000000', '0000000000000', '000000000000', '00000000000', '0000000000', '000000000', '00000000', '0000000',
+  '000000', '00000', '0000', '000', '00', '0', '',
+}
+local function padded(id) return ZEROS[#id] .. id end
+local function padded_number(id) return padded(string.format('%.0f', id)) end
 local function unpadded(member) return string.match(member, '[1-9]%d*') end
 
 -- The states of a job. A job that is in none of them is `ready`. Each row names
@@ -148,16 +149,48 @@ local insiders = {}  -- the queues of the current call whose jobs are counted; `
 local spare = {}
 local NONE = {}  -- an empty table that all share and nobody changes
 
+-- The names of the keys of a queue: what an open queue says of itself that is the same in each call. They are made once
+-- for queues that were used lately, since each name costs as much as some reading of the store.
+local names_of
+do
+-- What an open queue says unless it is read or changed in the call. Most queues change none of it.
+local UNUSED = {
+  in_flight = 0, ended = NONE, tokens = 0, clock = 0, skew = 0, memo_at = 0, rated = 0, idem_at = 0, purges = 0,
+  leftovers = 0, leases = false, noted = false, policy = false, grouped = false, leased = false, ran_ms = 0, ran = false,
+  told = 0, bytes = 0,
+}
+local UNUSED_IF_NOT_THERE = {__index = UNUSED}
+
+local NAMED_MOST = 1000
+local named, named_count = {}, 0  -- by the key of their meta
+
+function names_of(keys, first)
+  local meta = keys[first]
+  local names = named[meta]
+  if names then return names end
+  if named_count == NAMED_MOST then named, named_count = {}, 0 end
+  names = {
+    meta = meta, jobs = keys[first + 1], ready = keys[first + 2], due = keys[first + 3], ttl = keys[first + 4],
+    uniq = keys[first + 5], wake = keys[first + 6], name = false, registry = false, rates_read = false,
+  }
+  names.names, names.__index = names, names  -- an open queue has them as its metatable
+  named[meta], named_count = setmetatable(names, UNUSED_IF_NOT_THERE), named_count + 1
+  return names
+end
+
+end
+
 -- The names of the keys that only queues with leases, policies, groups or Idempotency-Keys have. A call declares
 -- the keys that every queue has. The others are derived from the first of them, and are in the same slot.
 local function name_more(q)
   if q.leased then return end
-  local prefix = string.sub(q.meta, 1, -5)
-  q.leased, q.runs, q.dead, q.done = prefix .. 'leased', prefix .. 'runs', prefix .. 'dead', prefix .. 'done'
-  q.memo, q.ends, q.rate, q.idem = prefix .. 'memo', prefix .. 'ends', prefix .. 'rate', prefix .. 'idem'
-  q.groups, q.ring, q.purged, q.fired = prefix .. 'groups', prefix .. 'ring', prefix .. 'purged', prefix .. 'fired'
-  q.recurred = prefix .. 'recurred'
-  q.bulk, q.moving, q.moved = prefix .. 'bulk', prefix .. 'moving:', prefix .. 'moved'
+  local n = q.names
+  local prefix = string.sub(n.meta, 1, -5)
+  n.leased, n.runs, n.dead, n.done = prefix .. 'leased', prefix .. 'runs', prefix .. 'dead', prefix .. 'done'
+  n.memo, n.ends, n.rate, n.idem = prefix .. 'memo', prefix .. 'ends', prefix .. 'rate', prefix .. 'idem'
+  n.groups, n.ring, n.purged, n.fired = prefix .. 'groups', prefix .. 'ring', prefix .. 'purged', prefix .. 'fired'
+  n.recurred, n.memo_old, n.idem_old = prefix .. 'recurred', prefix .. 'memo:old', prefix .. 'idem:old'
+  n.bulk, n.moving, n.moved = prefix .. 'bulk', prefix .. 'moving:', prefix .. 'moved'
 end
 
 -- Read the keys that only queues with leases use. `open` does so once a queue has had one.
@@ -168,7 +201,7 @@ local function check_leases(q)
   redis.call('ZCARD', q.dead)
   redis.call('ZCARD', q.done)
   redis.call('HLEN', q.memo)
-  redis.call('HLEN', q.memo .. ':old')
+  redis.call('HLEN', q.memo_old)
   redis.call('ZCARD', q.due)
 end
 
@@ -186,9 +219,13 @@ local function open_more(q)
   local meta = redis.call('HMGET', q.meta, 'leases', 'tokens', 'clock', 'skew', 'memo_at', 'policy', 'grouped',
     'rated', 'idem_at', 'purges', 'ran')
   q.leases, q.tokens, q.clock = meta[1], tonumber(meta[2] or 0), tonumber(meta[3] or 0)
-  q.skew, q.memo_at, q.policy, q.grouped = tonumber(meta[4] or 0), tonumber(meta[5] or 0), meta[6], meta[7]
-  q.rated, q.idem_at, q.purges = tonumber(meta[8] or 0), tonumber(meta[9] or 0), tonumber(meta[10] or 0)
-  q.ran_ms = tonumber(meta[11] or 0)
+  q.skew, q.memo_at = tonumber(meta[4] or 0), tonumber(meta[5] or 0)
+  if meta[6] then q.policy = meta[6] end
+  if meta[7] then q.grouped = meta[7] end
+  if meta[8] then q.rated = tonumber(meta[8]) end
+  if meta[9] then q.idem_at = tonumber(meta[9]) end
+  if meta[10] then q.purges = tonumber(meta[10]) end
+  if meta[11] then q.ran_ms = tonumber(meta[11]) end
   if q.purges > 0 then q.leftovers = redis.call('LLEN', q.purged) end
   if q.grouped then check_groups(q) end
   if q.policy then redis.call('LLEN', q.rate) end
@@ -221,28 +258,26 @@ local function passed_of(q, packed)
 end
 
 -- Open a queue: the keys from keys[first] on, and its fields of `meta`. Reads each key that is in use once, so a key
--- of a wrong type is an error here, before anything is written.
-function open(keys, first)
+-- of a wrong type is an error here, before anything is written. `purpose` leaves out what the caller reads or writes
+-- before anything else: 'push' the jobs and uniq, whose size nobody needs then, 'take' the only list of a plain queue.
+function open(keys, first, purpose)
   local inside = string.byte(keys[first], string.find(keys[first], ':', 1, true) + 1) ~= BRACE
   local meta = redis.call('HMGET', keys[first], unpack(inside and FIELDS_INSIDE or FIELDS))
-  local q = {
-    -- One constructor: a table that grows field by field is allocated four times over.
-    meta = keys[first], jobs = keys[first + 1], ready = keys[first + 2], due = keys[first + 3],
-    ttl = keys[first + 4], uniq = keys[first + 5], wake = keys[first + 6],
+  local plain, pushes = not (meta[6] or meta[7] or meta[9]), purpose == 'push'
+  -- One constructor: a table that grows field by field is allocated four times over. What is not in it is in UNUSED.
+  local q = setmetatable({
     seq = tonumber(meta[1] or 0), processed = tonumber(meta[2] or 0), failed = tonumber(meta[3] or 0),
     expired = tonumber(meta[4] or 0), stopped = meta[5], priorities = meta[6] or '', timed = meta[7],
-    rates = meta[8] or '', size = redis.call('HLEN', keys[first + 1]), in_flight = 0, ended = NONE,
-    tokens = 0, clock = 0, skew = 0, memo_at = 0, rated = 0, idem_at = 0, purges = 0, leftovers = 0,
-    leases = false, noted = false, policy = false, grouped = false, leased = false, runs = false, watched = meta[10],
-    busy = meta[11], fetched = 0, waited = 0, class = 0, alike = 0, ran_ms = 0, ran = false, note = false, name = false, registry = false, position = 1,
-    came = 0, grown = 0, told = 0, bytes = 0, inside = inside,
-  }
+    rates = meta[8] or '', size = not pushes and redis.call('HLEN', keys[first + 1]), watched = meta[10],
+    busy = meta[11], fetched = 0, waited = 0, class = 0, alike = 0, note = false, position = 1, came = 0, grown = 0,
+    inside = inside,
+  }, names_of(keys, first))
   passed_of(q, meta[12])
   if inside then
     insiders[#insiders + 1], q.bytes = q, tonumber(meta[13] or 0)
   end
-  redis.call('LLEN', q.ready)
-  redis.call('HLEN', q.uniq)
+  if not (plain and purpose == 'take') then redis.call('LLEN', q.ready) end
+  if not pushes then redis.call('HLEN', q.uniq) end
   if q.priorities ~= '' then
     for digit in string.gmatch(q.priorities, '%d') do redis.call('LLEN', q.ready .. ':' .. digit) end
   end
@@ -270,10 +305,12 @@ local function list_of(q, priority, group)
   return q.ready .. ':' .. priority
 end
 
+local ONLY_5 = {5}
+
 -- All priorities that this queue has used, the highest first.
 local function priorities_of(q)
+  if q.priorities == '' then return ONLY_5 end
   local used = {}
-  if q.priorities == '' then return {5} end
   for priority = 9, 1, -1 do
     if priority == 5 or string.find(q.priorities, priority, 1, true) then used[#used + 1] = priority end
   end
@@ -344,24 +381,13 @@ local function count_states(q, now)
 end
 
 -- The key of the set of names. The names of all keys that the queues share begin with it. Sets `q.name` as well.
-local registry_of
-do
-local NAMED_MOST = 1000
-local named, named_count = {}, 0  -- the names and registries of queues that were used lately, by the key of their meta
-function registry_of(q)
-  if not q.registry then
-    local found = named[q.meta]
-    if not found then
-      if named_count == NAMED_MOST then named, named_count = {}, 0 end
-      local at = string.find(q.meta, '{', 1, true)
-      found = {string.sub(q.meta, at + 1, -7), string.sub(q.meta, 1, at) .. ':queues}'}
-      named[q.meta], named_count = found, named_count + 1
-    end
-    q.name, q.registry = found[1], found[2]
-  end
-  return q.registry
-end
-
+local function registry_of(q)
+  if q.registry then return q.registry end
+  local names = q.names
+  local at = string.find(names.meta, '{', 1, true)
+  names.name, names.registry = string.sub(names.meta, at + 1, -7), string.sub(names.meta, 1, at) .. ':queues}'
+  names.wake_all, names.says = names.registry .. ':wake', names.name .. ' '
+  return names.registry
 end
 
 -- The keys of the queue with this name; `registry` is the key of the set of names.
@@ -373,10 +399,17 @@ end
 
 -- Notify every server with clients that wait for this queue, by its name or by a pattern. Costs next to nothing when
 -- nobody has subscribed.
+local COUNTS = {}  -- the numbers from 0 to MOST as texts, each followed by a blank; made when they are needed
 local function wake(q, ready, due_in)
-  local said = ready .. ' ' .. (due_in and string.format('%.0f', due_in) or '')
+  registry_of(q)
+  local said = COUNTS[ready]
+  if not said then
+    said = ready .. ' '
+    if ready <= MOST then COUNTS[ready] = said end
+  end
+  if due_in then said = said .. string.format('%.0f', due_in) end
   redis.call('SPUBLISH', q.wake, said)
-  redis.call('SPUBLISH', registry_of(q) .. ':wake', q.name .. ' ' .. said)
+  redis.call('SPUBLISH', q.wake_all, q.says .. said)
 end
 
 -- Notify those who watch counts that the counts of this queue have changed.

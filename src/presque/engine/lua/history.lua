@@ -33,7 +33,6 @@ local PERIODS = {
 }
 local ALL_TIME = {name = 'all', ms = 2 ^ 53, most = 1}
 local DEPTH, OLDEST, COUNTERS, TIMES = {2, 3, 4, 5}, 6, {7, 8, 9, 10, 11, 12, 13, 14}, 15
-local TIME_MOST = 31
 local TIME_FIELDS = {}
 for n = 0, TIME_MOST do
   TIME_FIELDS[n + 1], TIME_FIELDS[n + TIME_MOST + 2] = 'w' .. n, 'r' .. n
@@ -217,10 +216,14 @@ local function close_bucket(q, figures)
 end
 
 -- Whether this moment belongs to another bucket than the last note, or no bucket is open: then `rates` begins with a
--- space. Clocks may go back into the bucket of the last note.
+-- space. Clocks may go back into the bucket of the last note. What the last note says is read once.
 local function is_due(q, now)
-  local last = tonumber(string.match(q.rates, '^(%d+)') or 0)
-  return math.floor(last / SNAPSHOT_MS) ~= math.floor(now / SNAPSHOT_MS)
+  local names = q.names
+  if names.rates_read ~= q.rates then
+    local last = tonumber(string.match(q.rates, '^(%d+)') or 0)
+    names.rates_read, names.began = q.rates, last - last % SNAPSHOT_MS
+  end
+  return now < names.began or now >= names.began + SNAPSHOT_MS
 end
 
 -- Before a call changes something: measure the queue if a note is due. Writes nothing yet.
@@ -285,52 +288,31 @@ local function count_times(q, letter, counts)
   for n, count in pairs(counts) do redis.call('HINCRBY', q.meta, letter .. n, count) end
 end
 
--- Count how long jobs that are handed out have waited since they first became ready, except those that were handed out
--- `earlier`. `pass` writes the sum.
-function count_waits(q, now, ready, earlier)
-  if #ready.records == 1 then  -- the same in fewer steps: see bench/before.py
-    if earlier[1] then return end
-    local job, record = ready.special[1], ready.records[1]
-    local wait = math.max(0, now - (job and job.run_at or pushed_at_of(record)))
-    local _, power = math.frexp(wait)
-    local class = math.min(power, TIME_MOST)
-    if class ~= q.class or q.alike == ALIKE_MOST then
-      if q.alike > 0 then redis.call('HINCRBY', q.meta, 'w' .. q.class, q.alike) end
-      q.class, q.alike = class, 0
-    end
-    q.alike, q.waited = q.alike + 1, q.waited + wait
-    return
+-- Count how long jobs that are handed out have waited since they first became ready, except those that were leased
+-- before; `take_ready` has measured it. `pass` writes the sum, and how many were alike.
+function count_waits(q, ready)
+  local alike, class = ready.alike, ready.class
+  if alike == 0 then return end
+  q.waited = q.waited + ready.waited + alike * ready.wait
+  if ready.counts then count_times(q, 'w', ready.counts) end
+  if class ~= q.class or q.alike + alike > ALIKE_MOST then
+    if q.alike > 0 then redis.call('HINCRBY', q.meta, 'w' .. q.class, q.alike) end
+    q.class, q.alike = class, 0
   end
-  local counts, sum, special, byte = {}, 0, ready.special, string.byte
-  local n, wait, alike = 0, 0, 0   -- so many, one after the other, waited so long
-  local high, middle, low = -1, 0, 0  -- the last bytes of when the job before was pushed: most come together
-  for i, record in ipairs(ready.records) do
-    if not earlier[i] then
-      local job = special[i]
-      local a, b, c = byte(record, 6, 8)
-      if c ~= low or b ~= middle or a ~= high or (job and job.run_at) then
-        if alike > 0 then counts[n], sum = (counts[n] or 0) + alike, sum + alike * wait end
-        local run_at = job and job.run_at
-        wait = math.max(0, now - (run_at or pushed_at_of(record)))
-        local _, power = math.frexp(wait)
-        n, alike = math.min(power, TIME_MOST), 0
-        high, middle, low = run_at and -1 or a, b, c
-      end
-      alike = alike + 1
-    end
-  end
-  if alike > 0 then counts[n], sum = (counts[n] or 0) + alike, sum + alike * wait end
-  count_times(q, 'w', counts)
-  q.waited = q.waited + sum
+  q.alike = q.alike + alike
 end
 
 -- Note that a job that was leased has been settled: done, or failed. `count_runs` writes it.
 function ran(q, now, run)
-  local took = math.max(0, now - run.at)
-  local _, power = math.frexp(took)
-  local n = math.min(power, TIME_MOST)
-  q.ran = q.ran or {}
-  q.ran[n], q.ran_ms = (q.ran[n] or 0) + 1, q.ran_ms + took
+  local took, n = run.took, run.class  -- of a run that many jobs share
+  if not took then
+    took = math.max(0, now - run.at)
+    local _, power = math.frexp(took)
+    n = math.min(power, TIME_MOST)
+    run.took, run.class = took, n
+  end
+  local counts = q.ran or {}
+  q.ran, counts[n], q.ran_ms = counts, (counts[n] or 0) + 1, q.ran_ms + took
 end
 
 function count_runs(q)

@@ -33,7 +33,7 @@ local IDEM_MS = 24 * 3600 * 1000
 
 -- What was stored under an Idempotency-Key within the last day: {id, fingerprint, when}, or nil.
 local function stored_before(q, key, now)
-  local found = redis.call('HGET', q.idem, key) or redis.call('HGET', q.idem .. ':old', key)
+  local found = redis.call('HGET', q.idem, key) or redis.call('HGET', q.idem_old, key)
   local before = found and cmsgpack.unpack(found)
   return before and now - (before[3] or now) <= IDEM_MS and before or nil
 end
@@ -42,8 +42,8 @@ end
 local function remember_keys(q, now, entries)
   if #entries == 0 then return end
   if now - q.idem_at > IDEM_MS or now < q.idem_at then
-    redis.call('UNLINK', q.idem .. ':old')
-    if redis.call('HLEN', q.idem) > 0 then redis.call('RENAME', q.idem, q.idem .. ':old') end
+    redis.call('UNLINK', q.idem_old)
+    if redis.call('HLEN', q.idem) > 0 then redis.call('RENAME', q.idem, q.idem_old) end
     redis.call('HSET', q.meta, 'more', '1', 'idem_at', now)
   end
   redis.call('HSET', q.idem, unpack(entries))
@@ -97,7 +97,7 @@ local function room_of(q)
   local most = policy_of(q).max_length
   if most == 0 then return math.huge end
   if not q.leases then check_leases(q) end
-  local waiting = q.size
+  local waiting = redis.call('HLEN', q.jobs)
   for _, state in ipairs(STATES) do
     if not state.waits then waiting = waiting - redis.call('ZCARD', q[state.key]) end
   end
@@ -108,13 +108,13 @@ end
 local function note_special(special, job, asked, seq, now)
   if asked.due then
     special.soonest = math.min(special.soonest or asked.due, asked.due)
-    add(special.due, asked.due, padded(seq))
+    add(special.due, asked.due, padded_number(seq))
   else
     special.lists[#special.lists + 1] = {asked.priority, job.group, seq}
   end
   special.grouped = special.grouped or job.group
   special.priorities = (special.priorities or '') .. (asked.priority == 5 and '' or asked.priority)
-  if job.expires_at then add(special.ttl, job.expires_at, padded(seq)) end
+  if job.expires_at then add(special.ttl, job.expires_at, padded_number(seq)) end
   if job.uniq then
     special.uniq[job.uniq] = true
     add(special.holds, job.uniq, seq)
@@ -172,7 +172,7 @@ end
 -- reply  for each job its id; {id} if an earlier push with its Idempotency-Key stored it; {0} if this or a later moment
 --        of its recurring job was pushed before; or a word:
 local function push(keys, args)
-  local q = open(keys, 1)
+  local q = open(keys, 1, 'push')
   local now, failures, together = clock(), tonumber(args[1]), args[2] == '1'
   note(q, now)
   steady_clock(q, now)
@@ -181,9 +181,18 @@ local function push(keys, args)
   if #args > 2 * MOST + 2 then return redis.error_reply('ERR too many jobs in one push') end
   local room, default_ttl = math.huge, false
   if q.policy then room, default_ttl = room_of(q), policy_of(q).ttl > 0 end
-  local quotas = quotas_of(q)
+  local quotas, next_job = quotas_of(q), 3
+  if not (default_ttl or quotas) and room == math.huge then
+    -- The jobs without options at the beginning, mostly all: nothing can be wrong with them.
+    while args[next_job] == '' do
+      local record = plain .. args[next_job + 1]
+      seq, stored, grown, next_job = seq + 1, stored + 1, grown + #record, next_job + 2
+      records[2 * stored - 1], records[2 * stored], reply[stored] = seq, record, seq
+    end
+    if next_job > #args then ready = reply else ready = {unpack(reply)} end
+  end
 
-  for i = 3, #args, 2 do
+  for i = next_job, #args, 2 do
     local options, job, asked, refused = args[i], nil, nil, nil
     if stored >= room then
       refused = 'full'

@@ -153,7 +153,7 @@ local function purge(keys)
     lists[#lists + 1] = list_of(q, priority)
     if groups then leave_to_sweep(q, ring_of(q, priority), priority) end
   end
-  redis.call('UNLINK', q.jobs, q.ttl, q.uniq, q.runs, q.memo, q.memo .. ':old', q.idem, q.idem .. ':old', q.fired, q.recurred,
+  redis.call('UNLINK', q.jobs, q.ttl, q.uniq, q.runs, q.memo, q.memo_old, q.idem, q.idem_old, q.fired, q.recurred,
     q.groups, q.moved, unpack(keys_of_states(q)))
   redis.call('UNLINK', unpack(lists))
   redis.call('HDEL', q.meta, 'processed', 'failed', 'expired', 'priorities', 'timed', 'rates', 'leases', 'grouped')
@@ -183,7 +183,7 @@ local function forget_queue(keys)
   for _, priority in ipairs(priorities_of(q)) do
     add(lists, list_of(q, priority), ring_of(q, priority))
   end
-  redis.call('UNLINK', q.meta, q.jobs, q.ttl, q.uniq, q.wake, q.runs, q.memo, q.memo .. ':old', q.idem, q.idem .. ':old',
+  redis.call('UNLINK', q.meta, q.jobs, q.ttl, q.uniq, q.wake, q.runs, q.memo, q.memo_old, q.idem, q.idem_old,
     q.groups, q.rate, q.fired, q.recurred, q.purged, q.bulk, q.moved, unpack(keys_of_states(q)))
   redis.call('UNLINK', string.sub(q.meta, 1, -5) .. 'turns', unpack(lists))
   redis.pcall('ZREM', registry_of(q) .. ':busy', q.name)

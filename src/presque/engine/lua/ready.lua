@@ -78,6 +78,9 @@ local function was_leased(q, id) return q.leases and redis.call('HEXISTS', q.run
 -- back meanwhile. The named moment no longer applies once a job is retried.
 local function is_early(q, id, job, now) return job.named and job.run_at > now and not was_leased(q, id) end
 
+-- The highest class of time, see history.lua.
+local TIME_MOST = 31
+
 local weight_of, take_ready
 do  -- a library has room for 200 local names at once: those in here end with the block
 
@@ -153,6 +156,36 @@ local function read_runs(q, ids, records, leasing, bytes)
   return runs
 end
 
+-- The records of jobs, of as many from the first on as fit into `bytes`: a few at first, then as many at a time as should
+-- fill LOOK_BYTES given the sizes so far. The same as `each_record`, without a call for each.
+local function read_records(q, ids, bytes)
+  local count, most, records = #ids, 4, nil
+  local done = 0
+  while done < count and bytes > 0 do
+    local last = math.min(done + most, count)
+    local found, size = redis.call('HMGET', q.jobs, unpack(ids, done + 1, last)), 0
+    for i = 1, last - done do
+      if found[i] then size = size + #found[i] end
+    end
+    if size >= bytes then  -- the last of them do not fit
+      size = 0
+      for i = 1, last - done do
+        if size >= bytes then found[i] = nil elseif found[i] then size = size + #found[i] end
+      end
+      if not records then return found end
+    end
+    bytes = bytes - size
+    if records then
+      for i = 1, #found do records[done + i] = found[i] end
+    else
+      records = found
+    end
+    most = math.max(1, math.min(LOOK, math.floor(LOOK_BYTES * (last - done) / (size + 1))))
+    done = last
+  end
+  return records or {}
+end
+
 -- Take up to `wanted` entries of one priority off the queue. Returns the entries, their ids, the records and runs of as
 -- many of them as fit into `bytes`, and the group of each if there are groups.
 local function pop(q, priority, wanted, leasing, bytes)
@@ -162,17 +195,13 @@ local function pop(q, priority, wanted, leasing, bytes)
     return entries, ids, records, read_runs(q, ids, records, leasing, bytes), groups
   end
   local entries = redis.call('LPOP', list_of(q, priority), wanted)
-  if not entries then return {} end
-  local ids, records, room = ids_of(q, entries), {}, bytes
+  if not entries then return NONE end
+  local ids, records = ids_of(q, entries), nil
   if #ids == 1 then  -- as most fetches ask for; see bench/before.py
-    records[1] = redis.call('HGET', q.jobs, ids[1])
-    return entries, ids, records, read_runs(q, ids, records, leasing, bytes)
+    records = {redis.call('HGET', q.jobs, ids[1])}
+  else
+    records = read_records(q, ids, bytes)
   end
-  each_record(q, ids, function(_, record, i)
-    if room <= 0 then return true end
-    records[i] = record
-    if record then room = room - #record end
-  end)
   return entries, ids, records, read_runs(q, ids, records, leasing, bytes)
 end
 
@@ -190,30 +219,61 @@ end
 -- Returns {ids=, records=, runs=, special=, late=, late_jobs=, unfinished=, size=, bytes=}: the jobs; the runs of those
 -- that were leased before; what `parse` says about those with options, by position; the jobs whose ttl has run out,
 -- which are not among the others; whether it stopped before it had looked at everything; the bytes of the records; and
--- the bytes left.
+-- the bytes left. `priority` is that of all jobs, false if they have several. The rest is for `count_waits`.
 function take_ready(q, now, count, bytes, leasing)
-  local ids, records, runs, special, late, late_jobs = {}, {}, NONE, {}, {}, {}
-  local found, looked, unfinished, late_bytes, size = 0, 0, false, BYTES_A_CALL, 0
+  local ids, records, runs, special, late, late_jobs = {}, {}, NONE, NONE, NONE, NONE
+  local found, looked, unfinished, late_bytes, size, one_priority = 0, 0, false, BYTES_A_CALL, 0, nil
   local most = q.grouped and math.min(count, spare.turns) or count
+  local byte = string.byte
+  -- Of the jobs that were never leased, `alike`, one after the other, have waited for `wait`, which is class `n`. Those
+  -- before them: `counts` by class, and the sum.
+  local alike, wait, n, counts, waited = 0, 0, 0, nil, 0
+  local high, middle, low = -1, 0, 0  -- the last bytes of when the job before was pushed: most come together
   if q.noted then runs = {} end
   for _, priority in ipairs(priorities_of(q)) do
     while found < most and bytes > 0 and not unfinished do
       local wanted = math.min(most - found, LOOK)
       local entries, next_ids, next_records, next_runs, groups = pop(q, priority, wanted, leasing, bytes)
       if #entries == 0 then break end
-      for i, record in ipairs(next_records) do
+      local unmoved = next_ids == entries
+      for i = 1, #next_records do
         looked = looked + 1
-        local before = found
-        local job = record and parse(record)
-        if job and (next_ids == entries or entry_of(next_ids[i], job) == entries[i]) then
-          if job.expires_at and job.expires_at <= steady(q, now) and not was_leased(q, next_ids[i]) then
-            late[#late + 1], late_jobs[#late_jobs + 1], late_bytes = next_ids[i], job, late_bytes - #record
-          else
-            found = found + 1
-            ids[found], records[found] = next_ids[i], record
-            if job ~= NOTHING then special[found] = job end
-            if next_runs[i] then runs[found] = next_runs[i] end
-            bytes, size = bytes - weight_of(record, next_runs[i], leasing), size + #record
+        local record, before = next_records[i], found
+        if record then
+          local layout, its_priority, _, _, _, a, b, c = byte(record, 1, 8)
+          local job, id, run = layout == PLAIN and NOTHING or parse(record), next_ids[i], next_runs[i]
+          if unmoved or entry_of(id, job) == entries[i] then
+            if job.expires_at and job.expires_at <= steady(q, now) and not was_leased(q, id) then
+              if late == NONE then late, late_jobs = {}, {} end
+              late[#late + 1], late_jobs[#late_jobs + 1], late_bytes = id, job, late_bytes - #record
+            else
+              found = found + 1
+              ids[found], records[found] = id, record
+              if its_priority ~= one_priority then one_priority = one_priority == nil and its_priority end
+              if job ~= NOTHING then
+                if special == NONE then special = {} end
+                special[found] = job
+              end
+              size = size + #record
+              if run then
+                runs[found] = run
+                bytes = bytes - weight_of(record, run, leasing)
+              else
+                bytes = bytes - #record
+                local run_at = job.run_at
+                if c ~= low or b ~= middle or a ~= high or run_at then
+                  if alike > 0 then
+                    counts = counts or {}
+                    counts[n], waited = (counts[n] or 0) + alike, waited + alike * wait
+                  end
+                  wait = math.max(0, now - (run_at or pushed_at_of(record)))
+                  local _, power = math.frexp(wait)
+                  n, alike = math.min(power, TIME_MOST), 0
+                  high, middle, low = run_at and -1 or a, b, c
+                end
+                alike = alike + 1
+              end
+            end
           end
         end
         if groups and found == before then q.taken[groups[i]] = q.taken[groups[i]] - 1 end
@@ -229,7 +289,8 @@ function take_ready(q, now, count, bytes, leasing)
   unfinished = unfinished or (found < count and (q.more_groups or (found >= most and most < count)))
   return {
     ids = ids, records = records, runs = runs, special = special, late = late, late_jobs = late_jobs,
-    unfinished = unfinished, size = size, bytes = bytes,
+    unfinished = unfinished, size = size, bytes = bytes, priority = one_priority,
+    alike = alike, wait = wait, class = n, counts = counts, waited = waited,
   }
 end
 

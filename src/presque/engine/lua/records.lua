@@ -96,9 +96,11 @@ local function each_value(hash, ids, visit)
   local first, most = 1, 4
   while first <= #ids do
     local last, bytes = math.min(first + most - 1, #ids), 0
-    for i, value in ipairs(redis.call('HMGET', hash, unpack(ids, first, last))) do
+    local values = redis.call('HMGET', hash, unpack(ids, first, last))
+    for i = first, last do
+      local value = values[i - first + 1]
       if value then bytes = bytes + #value end
-      if visit(ids[first + i - 1], value, first + i - 1) then return end
+      if visit(ids[i], value, i) then return end
     end
     most = math.max(1, math.min(LOOK, math.floor(LOOK_BYTES * (last - first + 1) / (bytes + 1))))
     first = last + 1
@@ -141,6 +143,11 @@ end
 -- `outcome` is how the jobs ended and `now` when; nil if that is noted elsewhere.
 local function forget(q, ids, jobs, bytes, outcome, now)
   if #ids == 0 then return end
+  if next(jobs) == nil then  -- all of them are plain
+    delete_records(q, ids, bytes)
+    if q.leases then redis.call('HDEL', q.runs, unpack(ids)) end
+    return
+  end
   local timed, uniq_keys, uniq_ids = {}, {}, {}
   for i, job in pairs(jobs) do
     if job.expires_at then timed[#timed + 1] = padded(ids[i]) end

@@ -77,8 +77,8 @@ end
 local function remember(q, now, entries)
   if #entries == 0 then return end
   if now - q.memo_at > MEMO_MS or now < q.memo_at or redis.call('HLEN', q.memo) > MEMO_MOST then
-    redis.call('UNLINK', q.memo .. ':old')
-    if redis.call('HLEN', q.memo) > 0 then redis.call('RENAME', q.memo, q.memo .. ':old') end
+    redis.call('UNLINK', q.memo_old)
+    if redis.call('HLEN', q.memo) > 0 then redis.call('RENAME', q.memo, q.memo_old) end
     redis.call('HSET', q.meta, 'memo_at', now)
     q.memo_at = now
   end
@@ -86,7 +86,7 @@ local function remember(q, now, entries)
 end
 
 local function recall(q, key)
-  return redis.call('HGET', q.memo, key) or redis.call('HGET', q.memo .. ':old', key)
+  return redis.call('HGET', q.memo, key) or redis.call('HGET', q.memo_old, key)
 end
 
 local function max_attempts(q, job) return job.attempts or policy_of(q).max_attempts end
@@ -148,7 +148,8 @@ local function new_fates()
 end
 
 local function leave_lease(fates, id, job)
-  fates.members[#fates.members + 1] = padded(id)
+  local members = fates.members
+  members[#members + 1] = padded(id)
   if not job.group then return end
   if not fates.left[job.group] then fates.groups_left = fates.groups_left + 1 end
   fates.left[job.group] = (fates.left[job.group] or 0) + 1

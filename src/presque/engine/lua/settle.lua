@@ -193,23 +193,39 @@ local function read_groups(args)
   return groups, ids
 end
 
--- The runs of the jobs to settle: of as many, from the first on, as the call may read and write.
+-- The runs of the jobs to settle, unpacked: of as many, from the first on, as the call may read and write. Most are the
+-- same bytes, and share a table. And what `parse` says about the jobs that are not plain, by id.
 local function runs_to_settle(q, groups, ids)
-  local runs, at = {}, 1
-  each_value(q.runs, ids, function(id, run, n)
+  local runs, special, at, seen = {}, {}, 1, {}
+  each_value(q.runs, ids, function(id, packed, n)
     if spare.bytes <= 0 then return true end
     while n > groups[at].last do at = at + 1 end
+    local run, bytes = packed and seen[packed], groups[at].bytes
+    if packed then
+      if not run then
+        run = read_run(packed)
+        run.packed = packed
+        seen[packed] = run
+      end
+      bytes = bytes + #packed
+      if not run.plain then
+        bytes = bytes + redis.call('HSTRLEN', q.jobs, id)
+        special[#special + 1] = id
+      end
+    end
     runs[n] = run
-    local bytes = groups[at].bytes + (run and #run or 0)
-    if run and string.byte(run) == EXTENDED then bytes = bytes + redis.call('HSTRLEN', q.jobs, id) end
     spare.bytes = spare.bytes - bytes
   end)
-  return runs
+  local jobs = {}
+  if #special > 0 then
+    each_record(q, special, function(id, record) if record then jobs[id] = parse(record) end end)
+  end
+  return runs, jobs
 end
 
 -- Whether so many groups lost a lease that the call should end, since all those with a limit may have a turn again.
 local function many_left(q, fates)
-  return q.policy and fates.groups_left >= LOOK and policy_of(q).group_leased > 0
+  return fates.groups_left >= LOOK and policy_of(q).group_leased > 0
 end
 
 -- settle: end or extend leases of one queue.
@@ -238,28 +254,20 @@ settle = function(keys, args)
   note(q, now)
   local groups, ids = read_groups(args)
   if #ids > MOST then return redis.error_reply('ERR too many leases in one settle') end
-  local packed = runs_to_settle(q, groups, ids)
-  local jobs, fates = jobs_of(q, ids, packed), new_fates()
-  local replies, memo, alike = {}, {}, true
+  local runs, jobs = runs_to_settle(q, groups, ids)
+  local fates, replies, memo, alike = new_fates(), {}, {}, true
   local answered = {}  -- by key: the answer, for a repetition within this call
-  local seen = {}      -- runs that were read, by their bytes: many are the same
 
   for _, group in ipairs(groups) do
     local verb, token, fields = group.verb, group.token, group.fields
-    local decide, ends = verbs[verb], verb ~= 'extend'
-    for n = group.first, math.min(group.last, #packed) do
-      if many_left(q, fates) then break end
-      local id, bytes = ids[n], packed[n]
-      local key = id .. ':' .. token
+    local decide, ends, of_token = verbs[verb], verb ~= 'extend', ':' .. token
+    for n = group.first, math.min(group.last, #runs) do
+      if q.policy and many_left(q, fates) then break end
+      local id, run = ids[n], runs[n]
+      local key = id .. of_token
       local reply = answered[key]
       if not reply then
-        local run = bytes and seen[bytes]
-        if bytes and not run then
-          run = read_run(bytes)
-          run.packed = bytes
-          seen[bytes] = run
-        end
-        local job = jobs[id]
+        local job = run and (run.plain and NOTHING or jobs[id])
         if verb == 'give_back' and run and run.more.told_again then
           reply = 409
         elseif job and run.token == token and token ~= '' and run.ends > logical then
@@ -267,7 +275,8 @@ settle = function(keys, args)
           reply = moment and {word, moment} or word
           if ends then
             answered[key] = reply
-            add(memo, key, moment and string.format('%s %.0f', word, moment) or word)
+            local m = #memo
+            memo[m + 1], memo[m + 2] = key, moment and string.format('%s %.0f', word, moment) or word
           end
         else
           reply = not_held(q, fates, id, key)

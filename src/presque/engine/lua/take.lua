@@ -1,8 +1,11 @@
 -- Taking: jobs are handed out for good (fetch, deliver) or for a while (lease). Both go through `hand_out`, which takes
 -- an ending: `for_good` forgets the jobs, `hold` keeps them leased until a moment.
 
+local for_good, hand_out, unfetch
+do  -- a library has room for 200 local names at once: those in here end with the block
+
 -- The ending of a fetch.
-local for_good = {word = 'fetched'}
+for_good = {word = 'fetched'}
 
 -- How many of `wanted` jobs may be handed out. If none: in how many ms to ask again, or nil if a message will come.
 function for_good.room(q, now, wanted)
@@ -14,17 +17,50 @@ end
 function for_good.finish(q, now, ready, fields)
   add(fields, 'processed', q.processed + #ready.ids)
   q.fetched = q.fetched + #ready.ids
-  count_waits(q, now, ready, ready.runs)
+  count_waits(q, ready)
   pass(q, fields)
   forget(q, ready.ids, ready.special, ready.size, 'fetched', now)
-  return NONE
+  return 0, 0
 end
 
 -- Add what the job at a position has saved to the list of such jobs.
 local function with(saved, position, text)
-  if saved == NONE then saved = {} end
+  if saved == 0 then saved = {} end
   add(saved, position, text)
   return saved
+end
+
+-- Lease jobs of which each is different. `new` is the run that all begin with. Returns the runs, what the reply says about
+-- the jobs and about what they have saved, and in `lost` what they no longer hold: the places in `ttl`, and uniq keys.
+local function hold_each(q, ready, new, until_when)
+  local runs, held, saved, alike, lost = {}, {new.token}, 0, true, {timed = {}, keys = {}, ids = {}}
+  local most, first, n = policy_of(q).max_attempts, {}, 1  -- by priority: the run of a plain job that was never leased
+  for i, id in ipairs(ready.ids) do
+    local job, earlier, priority = ready.special[i] or NOTHING, ready.runs[i], priority_of(ready.records[i])
+    local is_new = job == NOTHING and not earlier
+    local packed, attempt = is_new and first[priority], 1
+    if not packed then
+      local run = earlier and read_run(earlier) or new_run(job, priority)
+      run.plain, run.priority, run.attempt = job == NOTHING, priority, run.attempt + 1
+      run.token, run.ends, run.ms, run.worker, run.at = new.token, new.ends, new.ms, new.worker, new.at
+      run.more.told_again = nil
+      if run.more.saved then saved = with(saved, i, run.more.saved) end
+      packed, attempt = pack_run(run), run.attempt
+      if is_new then first[priority] = packed end
+    end
+    add(runs, id, packed)
+    if job ~= NOTHING then
+      if job.expires_at then lost.timed[#lost.timed + 1] = padded(id) end
+      if job.uniq and not job.until_done then
+        lost.keys[#lost.keys + 1], lost.ids[#lost.ids + 1] = job.uniq, id
+      end
+      if job.group then redis.call('HINCRBY', q.groups, job.group, 1) end
+    end
+    held[n + 1], held[n + 2], held[n + 3] = attempt, job.attempts or most, until_when
+    alike = alike and attempt == held[2] and held[n + 2] == held[3]
+    n = n + 3
+  end
+  return runs, alike and {new.token, held[2], held[3], until_when} or held, saved, lost
 end
 
 -- The ending of a lease: for `ms` (nil for the policy's), by `worker`. The nonce makes the token hard to guess.
@@ -42,44 +78,26 @@ local function hold(ms, worker, nonce, attempt_id)
   function ending.finish(q, now, ready, fields)
     local for_ms = ms or policy_of(q).lease
     local ends, token = steady_clock(q, now) + for_ms, string.format('%.0f-%s', q.tokens + 1, nonce)
-    local held, runs, leased, timed, free_keys, free_ids = {token}, {}, {}, {}, {}, {}
-    local earlier = ready.runs
-    local saved = NONE  -- position and text of the jobs that have saved something
-    local first = {}  -- by priority: the run of a plain job that was never leased before
-    local most, until_when = policy_of(q).max_attempts, ends - q.skew
-    local n, alike = 1, true
-    for i, id in ipairs(ready.ids) do
-      local job, priority = ready.special[i] or NOTHING, priority_of(ready.records[i])
-      local packed, attempt = job == NOTHING and not earlier[i] and first[priority], 1
-      if not packed then
-        local run = earlier[i] and read_run(earlier[i]) or new_run(job, priority)
-        run.plain, run.priority = job == NOTHING, priority
-        run.attempt, run.token, run.ends, run.ms, run.worker, run.at = run.attempt + 1, token, ends, for_ms, worker, now
-        run.more.told_again = nil
-        if run.more.saved then saved = with(saved, i, run.more.saved) end
-        packed, attempt = pack_run(run), run.attempt
-        if job == NOTHING and not earlier[i] then first[priority] = packed end
-      end
-      runs[2 * i - 1], runs[2 * i] = id, packed
-      leased[2 * i - 1], leased[2 * i] = ends, padded(id)
-      if job ~= NOTHING then
-        if job.expires_at then timed[#timed + 1] = padded(id) end
-        if job.uniq and not job.until_done then
-          free_keys[#free_keys + 1], free_ids[#free_ids + 1] = job.uniq, id
-        end
-        if job.group then redis.call('HINCRBY', q.groups, job.group, 1) end
-      end
-      held[n + 1], held[n + 2], held[n + 3] = attempt, job.attempts or most, until_when
-      alike = alike and attempt == held[2] and held[n + 2] == held[3]
-      n = n + 3
+    local until_when, ends_text = ends - q.skew, string.format('%.0f', ends)
+    local leased, run, lost, saved = {}, new_run(NOTHING, ready.priority), nil, 0
+    local runs, held
+    run.attempt, run.token, run.ends, run.ms, run.worker, run.at = 1, token, ends, for_ms, worker, now
+    if ready.priority and ready.special == NONE and next(ready.runs) == nil then  -- all of them become the same
+      local packed = pack_run(run)
+      runs, held = {}, {token, 1, policy_of(q).max_attempts, until_when}
+      for i, id in ipairs(ready.ids) do runs[2 * i - 1], runs[2 * i] = id, packed end
+    else
+      runs, held, saved, lost = hold_each(q, ready, run, until_when)
     end
-    if alike then held = {token, held[2], held[3], until_when} end
-    count_waits(q, now, ready, earlier)
+    for i, id in ipairs(ready.ids) do leased[2 * i - 1], leased[2 * i] = ends_text, padded(id) end
+    count_waits(q, ready)
     pass(q, fields)
     redis.call('HSET', q.runs, unpack(runs))
     redis.call('ZADD', q.leased, unpack(leased))
-    if #timed > 0 then redis.call('ZREM', q.ttl, unpack(timed)) end
-    release_uniq(q, free_keys, free_ids)
+    if lost then
+      if #lost.timed > 0 then redis.call('ZREM', q.ttl, unpack(lost.timed)) end
+      release_uniq(q, lost.keys, lost.ids)
+    end
     if not q.leases then add(fields, 'leases', '1') add(fields, 'more', '1') end
     add(fields, 'tokens', q.tokens + 1)
     add(fields, 'clock', q.clock)
@@ -102,53 +120,67 @@ end
 --     many attempts it has and when the lease ends (once if these are the same for all); and for each job that has
 --     saved something its position among them and what it saved,
 --     position and reason of queues that are spoilt, which are passed over if there are others }
-local function hand_out(queues, alone, spoilt, now, count, bytes, ending)
-  local more, stopped, due, jobs, taken = 0, {}, {}, {}, 0
-  local function from(q)
-    if q.stopped then
-      stopped[#stopped + 1] = q.position
-    else
-      if q.size > 0 then note(q, now) end
-      local _, left, due_in = pass_time(q, now)
-      local wanted, free_in = ending.room(q, now, count - taken)
-      local ready = take_ready(q, now, wanted, bytes, ending.holds)
-      bytes = ready.bytes
-      if left or ready.unfinished then more = 1 end
-      if free_in then due_in = math.min(due_in or free_in, free_in) end
-      if due_in then add(due, q.position, due_in) end
-      if q.policy then note_rate(q, q.clock, #ready.ids) end
-      local fields = {}
-      if #ready.late > 0 then
-        add(fields, 'expired', q.expired + #ready.late)
-        forget(q, ready.late, ready.late_jobs, nil, 'expired', now)
-      end
-      if #ready.ids > 0 then
-        local held, saved = ending.finish(q, now, ready, fields)
-        add(jobs, q.position, ready.ids)
-        add(jobs, ready.records, held)
-        jobs[#jobs + 1] = saved or NONE
-        taken = taken + #ready.ids
-      elseif ending.holds and q.in_flight > 0 then
-        keep_clock(q)
-      end
-      if #fields > 0 then write_meta(q, fields) end
-      happened(q, 'expired', #ready.late, ready.late)
-      happened(q, ending.word, #ready.ids, ready.ids)
-      tell_ends(q)
-      tell_events(q, now)
-    end
-  end
+--
+-- What is empty is a 0: a table in a reply costs the store as much as a dozen numbers.
+local take_from
+function hand_out(queues, alone, spoilt, now, count, bytes, ending)
+  local act = {now = now, left = count, bytes = bytes, ending = ending, more = 0, stopped = 0, due = 0, jobs = {}}
   for _, q in ipairs(queues) do
-    if taken >= count or bytes <= 0 then break end
-    attempt(alone, spoilt, q.position, from, q)
+    if act.left <= 0 or act.bytes <= 0 then break end
+    attempt(alone, spoilt, q.position, take_from, q, act)
   end
-  return {more, stopped, due, jobs, spoilt}
+  return {act.more, act.stopped, act.due, act.jobs, #spoilt > 0 and spoilt or 0}
+end
+
+-- Hand out jobs of one queue, as part of a call.
+function take_from(q, act)
+  local now, ending = act.now, act.ending
+  if q.stopped then
+    if act.stopped == 0 then act.stopped = {} end
+    act.stopped[#act.stopped + 1] = q.position
+    return
+  end
+  if q.size > 0 then note(q, now) end
+  local _, left, due_in = pass_time(q, now)
+  local wanted, free_in = ending.room(q, now, act.left)
+  local ready = take_ready(q, now, wanted, act.bytes, ending.holds)
+  local count = #ready.ids
+  act.bytes = ready.bytes
+  if left or ready.unfinished then act.more = 1 end
+  if free_in then due_in = math.min(due_in or free_in, free_in) end
+  if due_in then
+    if act.due == 0 then act.due = {} end
+    add(act.due, q.position, due_in)
+  end
+  if q.policy then note_rate(q, q.clock, count) end
+  local fields = {}
+  if #ready.late > 0 then
+    add(fields, 'expired', q.expired + #ready.late)
+    forget(q, ready.late, ready.late_jobs, nil, 'expired', now)
+  end
+  if count > 0 then
+    local held, saved = ending.finish(q, now, ready, fields)
+    local jobs = act.jobs
+    add(jobs, q.position, ready.ids)
+    add(jobs, ready.records, held)
+    jobs[#jobs + 1] = saved
+    act.left = act.left - count
+  elseif ending.holds and q.in_flight > 0 then
+    keep_clock(q)
+  end
+  if #fields > 0 then write_meta(q, fields) end
+  if q.watched then
+    happened(q, 'expired', #ready.late, ready.late)
+    happened(q, ending.word, count, ready.ids)
+  end
+  tell_ends(q)
+  tell_events(q, now)
 end
 
 -- The queues of a call that can be opened, whether the call has one queue only, and what is wrong with the others.
 local function open_all(keys, to_lease)
   if #keys == KEYS_OF_A_QUEUE then
-    local q = open(keys, 1)
+    local q = open(keys, 1, 'take')
     if to_lease and not q.leases then check_leases(q) end
     return {q}, true, NONE
   end
@@ -176,7 +208,7 @@ end
 local function leased_before(q, attempt_id, bytes)
   local memo = recall(q, 'lease:' .. attempt_id)
   if not memo then return nil end
-  local asked, ids, records, again, saved, token = {}, {}, {}, {}, NONE, nil
+  local asked, ids, records, again, saved, token = {}, {}, {}, {}, 0, nil
   for word in string.gmatch(memo, '[^ ]+') do
     if token then asked[#asked + 1] = word else token = word end
   end
@@ -228,7 +260,7 @@ local function lease(keys, args)
         jobs[#jobs + 1] = saved
       end
     end
-    if known then return {0, NONE, NONE, jobs, spoilt} end
+    if known then return {0, 0, 0, jobs, #spoilt > 0 and spoilt or 0} end
   end
   local ending = hold(tonumber(args[3]), args[4], args[5], attempt_id)
   return hand_out(queues, alone, spoilt, now, math.min(tonumber(args[1]), MOST), tonumber(args[2]), ending)
@@ -257,7 +289,7 @@ end
 -- args   id, record; and a reason if the job must not be handed out again, which makes it a dead job
 -- reply  1 if it was put back, 0 if it is there already. If another job holds its uniq key by now, it is put
 --        back without the key.
-local function unfetch(keys, args)
+function unfetch(keys, args)
   local q, now, id, record, reason = open(keys, 1), clock(), args[1], args[2], args[3]
   local job, priority = parse(record), priority_of(record)
   if reason and not q.leases then check_leases(q) end
@@ -308,3 +340,5 @@ end
 offer('fetch', fetch, {'allow-oom'})
 offer('lease', lease, {'allow-oom'})
 offer('unfetch', unfetch, {'allow-oom'})
+
+end
