@@ -7,16 +7,18 @@ on two of them the ratio holds only while nothing else runs.
 
 Owed: lines at least 1.5 x as many jobs a second as lists, and memory flat.
 
-It misses, because both wait for the store. A job costs the store about the same either way, and three to four
-times as much CPU as it costs the server: for the functions, the hash, the list and the append-only file.
-Lines cost the server 0.8 x of what lists do, and lists cost it 0.7 x of what they did at f51ab5d
-(bench/before.py): the lists have caught up. A chunk of lines is checked by one call of the JSON library, is
-not encoded again, and gets its checksums in one go. Tried without gain: one argument a job in the call
-instead of two (0.99 x CPU of the store).
+Both wait for the store. A job costs the store about the same either way, and two to three times as much CPU
+as it costs the server: for the functions, the hash, the list and the append-only file. With lines the server
+prepares two calls while one is under way, so the store has the next one as soon as it has answered. At best
+a job then takes what it costs the store, and one of a list what it costs both. Lines cost the server 0.8 x of
+what lists do, and lists cost it 0.7 x of what they did at f51ab5d (bench/before.py): the lists have caught
+up. A chunk of lines is checked by one call of the JSON library, is not encoded again, and gets its checksums
+in one go. Tried without gain: one argument a job in the call instead of two (0.99 x CPU of the store).
 
 run:          python bench/push_lines.py
-last result:  2026-11-29, 2 cores, busy: 1.17 x, MISS; CPU a job 1.57 us against 1.94 us in the server,
-              6.1 us against 5.7 us in the store; quiet: 1.03 x
+last result:  2026-11-30, 2 cores, quiet: 0.94 x, MISS, before two calls were prepared ahead. That day, with
+              a load of 17: 1.91 x, CPU a job 0.94 us against 1.19 us in the server, 2.8 us against 3.1 us in
+              the store; on a busy machine two processes get twice the time of one, so this says little
 """
 
 from __future__ import annotations

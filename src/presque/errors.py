@@ -12,13 +12,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 
 class PresqueError(Exception):
     """Anything presque refuses to do. `str(error)` is a sentence for people, `code` a word for programs."""
 
     code: ClassVar[str] = "error"
+
+
+E = TypeVar("E", bound=PresqueError)
+
+
+def longer(error: E, more: str) -> E:
+    """The same error with more in its sentence. The given one, which others may share, stays as it is."""
+    kind = type(error)
+    found = kind.__new__(kind, f"{error}{more}")
+    found.__dict__.update(error.__dict__)
+    return found
 
 
 class CallerError(PresqueError):

@@ -95,6 +95,21 @@ def test_parameters_are_for_each_job_and_keys_are_refused(server: Server, queue_
     assert push(server, queue_name, b"1\n", Idempotency_Key="k").status == 400
 
 
+def test_a_queue_that_is_full_ends_it_and_later_answers_say_nothing_of_it(
+    server: Server, queue_name: str
+) -> None:
+    assert server.ask("PATCH", f"/p/{queue_name}", b'{"max_length": 4000}').status == 200
+
+    answer = push(server, queue_name, b"1\n" * 20_000)
+
+    size = server.ask("GET", f"/stats/{queue_name}").json["ready"]
+    assert answer.status == 429
+    assert answer.json["error"].endswith(f"push again later; the {size} jobs before it were stored")
+    assert 3000 < size <= 4000
+    later = server.ask("POST", f"/qb/{queue_name}", b'{"jobs": [%b]}' % b",".join([b"1"] * 1000))
+    assert later.json["error"] == "the queue is as long as its policy allows (`max_length`); push again later"
+
+
 @pytest.mark.parametrize("size", [1024 * 1024 + 1, 3 * 1024 * 1024])
 def test_a_line_that_is_too_long_is_named(server: Server, queue_name: str, size: int) -> None:
     line = b'"' + b"x" * (size - 2) + b'"'

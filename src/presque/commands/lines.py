@@ -9,11 +9,13 @@ import msgspec
 
 from presque import codec
 from presque.engine.engine import Engine
-from presque.errors import BodyTooLarge, CallerError, JobMissing, NotJson, PresqueError
+from presque.engine.pushing import Prepared
+from presque.errors import BodyTooLarge, CallerError, JobMissing, NotJson, PresqueError, longer
 from presque.job import PushOptions
 
 BATCH_MOST = 1000
 PIECE_BYTES = 64 * 1024  # a few calls, so that more is read while one is being stored
+PREPARED_MOST = 2  # calls that wait for the one under way, so that the store need not wait for the next
 
 
 class Stored(msgspec.Struct):
@@ -30,52 +32,53 @@ async def push(
     """Store each line of what `parts` bring as a job, in their order; lines of white space are passed over.
 
     Jobs are stored in batches, so memory stays flat however many there are, and no more is taken from `parts`
-    than is about to be stored: while one batch is on its way the next one is read. Raises what is wrong with
-    the first line that is not a job, and what the store refuses, and says how many before it were stored.
-    Those stay stored.
+    than is about to be stored: while one batch is on its way the next ones are read. Raises what is wrong
+    with the first line that is not a job, and what the store refuses, and says how many before it were
+    stored. Those stay stored.
     """
     if options.idempotency is not None:
         raise CallerError("`Idempotency-Key` is not for a push by lines: push in batches, each with its key")
     done = Stored()
-    sending: asyncio.Task[list[int]] | None = None
-    number = 0  # of the lines that are on their way or stored, empty ones included
+    prepared: asyncio.Queue[Prepared | None] = asyncio.Queue(PREPARED_MOST)
+    wrong: PresqueError | None = None  # with a line, or with what brings them
+    refused: PresqueError | None = None
 
-    async def stored() -> None:
-        nonlocal sending
-        if sending is not None:
-            ids, sending = await sending, None
-            done.pushed += len(ids)
-            done.first = done.first or str(ids[0])
-            done.last = str(ids[-1])
+    async def send() -> None:
+        nonlocal refused
+        while (call := await prepared.get()) is not None:
+            if refused is not None:
+                continue
+            try:
+                ids = await engine.push_prepared(call)
+            except PresqueError as error:
+                refused = error
+            else:
+                done.pushed += len(ids)
+                done.first = done.first or str(ids[0])
+                done.last = str(ids[-1])
 
-    async def store(jobs: list[bytes]) -> None:
-        nonlocal sending
-        call = engine.prepare_push(queue, jobs, options)  # while those before are being stored
-        await stored()
-        sending = asyncio.create_task(engine.push_prepared(call))
+    async def prepare(jobs: list[bytes]) -> None:
+        calls = -(-len(jobs) // BATCH_MOST)
+        for n in range(calls):
+            await asyncio.sleep(0)  # the call before may be done, and the store idle
+            some = jobs[n * len(jobs) // calls : (n + 1) * len(jobs) // calls]
+            await prepared.put(engine.prepare_push(queue, some, options))
 
-    try:
-        async for text in _whole_lines(parts, line_most):
-            jobs, wrong = _jobs(text, number, line_most)
-            number += text.count(b"\n")
-            calls = -(-len(jobs) // BATCH_MOST)
-            for n in range(calls):
-                await store(jobs[n * len(jobs) // calls : (n + 1) * len(jobs) // calls])
-            if wrong is not None:
-                raise wrong
-        await stored()
-    except PresqueError as found:
-        error = found
+    async with asyncio.TaskGroup() as group:
+        group.create_task(send())
+        number = 0  # of the lines that were read, empty ones included
         try:
-            await stored()  # what was on its way when a line was found to be wrong
-        except PresqueError as other:
-            error = other
-        error.args = (f"{error}; the {done.pushed} jobs before it were stored",)
-        raise error from None
-    except BaseException:
-        if sending is not None:
-            sending.cancel()
-        raise
+            async for text in _whole_lines(parts, line_most):
+                jobs, wrong = _jobs(text, number, line_most)
+                number += text.count(b"\n")
+                await prepare(jobs)
+                if wrong is not None or refused is not None:
+                    break
+        except PresqueError as error:
+            wrong = error
+        await prepared.put(None)
+    if (found := refused or wrong) is not None:
+        raise longer(found, f"; the {done.pushed} jobs before it were stored")
     if not done.pushed:
         raise JobMissing
     return done
