@@ -7,10 +7,12 @@ during the run, divided by the answers that wrk got. Which processes:
 - `server + store`: with the Valkey that presque runs as its child. For information.
 - `nginx`: master and its one worker.
 
-Owed: server at most 2.5 x nginx.
+Owed: server at most 1.5 x nginx.
 
 run:          python bench/cpu.py
-last result:  2026-11-24, 2 cores: 1.37 x, PASS; with the store 1.65 x
+last result:  2026-11-30, 2 cores, quiet: 1.82 x, MISS; f51ab5d on the same machine in the same hour 1.76 x.
+              More than half of what a push costs the server is the kernel's, for its sockets
+              2026-11-24, another machine: 1.37 x; with the store 1.65 x
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ def measure(bench: rig.Bench) -> list[rig.Verdict]:
     rig.table("CPU microseconds for each request", microseconds, "{:.2f}")
     rig.table("requests a second", {side: [one.rate for one in its] for side, its in costs.items()})
     return [
-        rig.at_most("server / nginx, CPU for each push", rig.median_ratio(server, reference), 2.5, "x"),
+        rig.at_most("server / nginx, CPU for each push", rig.median_ratio(server, reference), 1.5, "x"),
         rig.noted("server + store / nginx", f"{rig.median_ratio(both, reference):.2f} x"),
     ]
 

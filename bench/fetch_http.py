@@ -5,10 +5,12 @@ process, a Valkey of the same build with `appendonly yes` and `appendfsync every
 it is shipped, which is judged, and tuned by hand, which is reported (see push_http.py). Any answer that is
 an error, or a list that ran empty, ends the script.
 
-Owed: at least 1.2 x webdis.
+Owed: at least 1.25 x webdis.
 
 run:          python bench/fetch_http.py
-last result:  2026-11-24, 2 cores, 11 rounds: 1.24 x and 1.22 x, PASS; tuned by hand 1.17 x and 1.14 x
+last result:  2026-11-30, 2 cores, quiet: 0.87 to 0.92 x, MISS; f51ab5d on the same machine in the same hour
+              1.06 x
+              2026-11-24, another machine, 11 rounds: 1.24 x and 1.22 x; tuned by hand 1.17 x and 1.14 x
               before calls waited for half of the callers (decision 2): 1.13 x, 1.06 x
 """
 
@@ -68,7 +70,7 @@ def measure(bench: rig.Bench) -> list[rig.Verdict]:
     rig.table("p99 in ms", {side: [load.p99_ms for load in its] for side, its in loads.items()}, "{:.2f}")
     by_hand = rig.median_ratio(rates["presque"], rates["webdis tuned"])
     return [
-        rig.at_least("fetch / webdis LPOP", rig.median_ratio(rates["presque"], rates["webdis"]), 1.2),
+        rig.at_least("fetch / webdis LPOP", rig.median_ratio(rates["presque"], rates["webdis"]), 1.25),
         rig.noted("fetch / webdis LPOP, webdis tuned by hand", f"{by_hand:.2f} x"),
     ]
 

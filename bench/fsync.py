@@ -4,10 +4,10 @@
 push of a turn of the store's loop, so many clients share its price and a lone one pays it alone. Data must
 lie on a real disk: on tmpfs fsync is free and this says nothing.
 
-Owed: at least 0.5 x `everysec` at 64 connections. At 1 connection nothing is owed.
+Owed: at least 0.6 x `everysec` at 64 connections. At 1 connection nothing is owed.
 
 run:          python bench/fsync.py
-last result:  2026-11-24, 2 cores: 0.69 x at 64 connections, PASS; 0.37 x at 1
+last result:  2026-11-30, 2 cores, quiet: 0.73 x at 64 connections, PASS
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def measure(bench: rig.Bench) -> list[rig.Verdict]:
             rig.table(f"pushes a second, connections: {connections}", rates)
             ratio = rig.median_ratio(rates["always"], rates["everysec"])
             if connections == 64:
-                verdicts.append(rig.at_least("always / everysec, 64 connections", ratio, 0.5))
+                verdicts.append(rig.at_least("always / everysec, 64 connections", ratio, 0.6))
             else:
                 verdicts.append(rig.noted("always / everysec, 1 connection", f"{ratio:.2f} x"))
     return verdicts

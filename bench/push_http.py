@@ -8,10 +8,12 @@ webdis runs twice: as Debian ships it and its documentation uses it (two threads
 command in the URL, JSON answers), which is judged, and tuned by hand until nothing made it faster (a unix
 socket, one connection a thread, the command in the body, raw answers; see rig.py), which is reported.
 
-Owed: at least 1.2 x webdis.
+Owed: at least 1.25 x webdis.
 
 run:          python bench/push_http.py
-last result:  2026-11-24, 2 cores, 9 rounds: 1.26 x and 1.27 x, PASS; tuned by hand 1.18 x and 1.22 x
+last result:  2026-11-30, 2 cores, quiet: 1.00 to 1.06 x, MISS; f51ab5d on the same machine in the same hour
+              1.06 x
+              2026-11-24, another machine, 9 rounds: 1.26 x and 1.27 x; tuned by hand 1.18 x and 1.22 x
               before calls waited for half of the callers (decision 2): 1.12 x, 1.07 x
 """
 
@@ -53,7 +55,7 @@ def measure(bench: rig.Bench) -> list[rig.Verdict]:
     rig.table("p99 in ms", {side: [load.p99_ms for load in its] for side, its in loads.items()}, "{:.2f}")
     by_hand = rig.median_ratio(rates["presque"], rates["webdis tuned"])
     return [
-        rig.at_least("push / webdis RPUSH", rig.median_ratio(rates["presque"], rates["webdis"]), 1.2),
+        rig.at_least("push / webdis RPUSH", rig.median_ratio(rates["presque"], rates["webdis"]), 1.25),
         rig.noted("push / webdis RPUSH, webdis tuned by hand", f"{by_hand:.2f} x"),
     ]
 

@@ -8,7 +8,7 @@ same body can be sent again; `GET /status/` lists one queue.
 Owed: `GET /control/` and `POST /queue` with one push cost at most 4 x a push. The others are for information.
 
 run:          python bench/slow_routes.py
-last result:  2026-11-25, 2 cores, other work beside it: 1.9 and 2.7 x, PASS (f51ab5d: 7.1 and 8.9 x)
+last result:  2026-11-30, 2 cores, quiet: 1.75 and 2.43 x, PASS (f51ab5d: 7.1 and 8.9 x)
 """
 
 from __future__ import annotations

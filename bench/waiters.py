@@ -10,7 +10,7 @@ Then 20,000 connections that wait, or as many as there may be files, on 5,000 qu
 server's resident memory, and how much of a core they take together.
 
 Owed: no measurable CPU for waiting (at most 1 ms a second, server and store together, above the idle
-server); p50 at most 2 ms, p99 at most 10 ms. With 20,000: at most 8 kB for each, and 2 % of a core.
+server); p50 at most 1 ms, p99 at most 5 ms. With 20,000: at most 8 kB for each, and 2 % of a core.
 
 run:          python bench/waiters.py
 last result:  2026-11-24, 2 cores: 0.9 and 1.0 ms/s; p50 1.0 and 0.5 ms, p99 1.5 and 0.8 ms, PASS
@@ -231,8 +231,8 @@ def judge(name: str, results: Sequence[Result]) -> list[rig.Verdict]:
     print(f"\n{name}: {len(latencies)} pushes, slowest {latencies[-1]:.2f} ms")
     return [
         rig.at_most(f"{name}: CPU for waiting", more, 1, "ms/s"),
-        rig.at_most(f"{name}: push to waiter, p50", cuts[49], 2, "ms"),
-        rig.at_most(f"{name}: push to waiter, p99", cuts[98], 10, "ms"),
+        rig.at_most(f"{name}: push to waiter, p50", cuts[49], 1, "ms"),
+        rig.at_most(f"{name}: push to waiter, p99", cuts[98], 5, "ms"),
     ]
 
 
