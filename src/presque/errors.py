@@ -10,9 +10,10 @@ is not JSON it quotes a few characters.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import ClassVar, TypeVar
+
+from presque.masking import without_tokens
 
 
 class PresqueError(Exception):
@@ -346,14 +347,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if not names:
         return "this route takes none"
     return "expected one of " + ", ".join(f"`{n}`" for n in names)
-
-
-_token = re.compile(r"(prq_[a-z0-9]{4,32})[_.][A-Za-z0-9_.-]{20,}")
-
-
-def without_tokens(text: str) -> str:
-    """The text without the secrets of access tokens: somebody may have put one where it does not belong."""
-    return _token.sub(r"\1_***", text)
 
 
 def shown(text: str) -> str:

@@ -15,7 +15,7 @@ they are the event `log` with the field `message`.
     {"time":"2026-11-23T15:25:46.123Z","level":"info","event":"store.started","pid":12,…}
 
 `time`, `level`, `event` and `logger` are ours: a field of that name is not shown in JSON. Never log
-a job's body, a token or a password.
+a job's body, a token or a password. The secret of a token that somebody took for a name is left out.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ import threading
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TextIO
+
+from presque.masking import without_tokens
 
 log = logging.getLogger("presque")
 
@@ -149,7 +151,7 @@ class PlainFormatter(logging.Formatter):
         said = " ".join([said, *(f"{name}={_plain(value)}" for name, value in fields.items())])
         line = f"{time:%Y-%m-%d %H:%M:%S}.{time.microsecond // 1000:03d} {level} {said}"
         trace = _trace(self, record)
-        return line + "".join(f"\n    {escaped(part)}" for part in trace.splitlines())
+        return without_tokens(line + "".join(f"\n    {escaped(part)}" for part in trace.splitlines()))
 
 
 class JsonFormatter(logging.Formatter):
@@ -165,7 +167,7 @@ class JsonFormatter(logging.Formatter):
             line.setdefault(name, _jsonable(value))
         if trace := _trace(self, record):
             line.setdefault("traceback", trace)
-        return json.dumps(line, separators=(",", ":"))
+        return without_tokens(json.dumps(line, separators=(",", ":")))
 
 
 def escaped(text: str) -> str:

@@ -44,6 +44,7 @@ EXPIRES_MOST = 10**12  # epoch seconds
 _ID_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 _plain = re.compile(r"prq_([a-z0-9]{4,32})_([A-Za-z0-9_-]{43})\Z").match
 _narrowed = re.compile(r"prq_([a-z0-9]{4,32})\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]{43})\Z").match
+_begun = re.compile(r"\s*prq_([a-z0-9]{4,32})(?:[^a-z0-9]|\Z)").match
 _job = re.compile(r"(read|cancel) (\S+) (\S+) ([0-9]{1,15})\Z").match
 _namespace = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z").match
 _session = re.compile(r"[A-Za-z0-9_-]{16}\Z").match
@@ -111,11 +112,9 @@ def read(text: str) -> Token:
 
 
 def id_of(text: str) -> str:
-    """The id in a token. What is not a token is taken for an id."""
-    try:
-        return read(text).id
-    except BadToken:
-        return text
+    """The id in a token, or in what is left of one: the rest stays here. What begins otherwise is an id."""
+    found = _begun(text)
+    return found[1] if found else text
 
 
 def narrow(

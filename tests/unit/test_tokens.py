@@ -71,3 +71,11 @@ def test_a_network_of_ipv6_holds_no_address_of_ipv4(written: str) -> None:
     layer = tokens.Layer(sources=tokens.networks([written]))
     assert not layer.takes_from("10.1.2.3")
     assert layer.takes_from("::1") == (written != "::fffe:0:0/95")
+
+
+@pytest.mark.parametrize(
+    "rest", ["", "_", "_Secret-Part", "_" + "s" * 43, "_" + "s" * 60, ".Y2F2", " copied", "\n"]
+)
+def test_of_what_is_left_of_a_token_only_its_id_is_sent(rest: str) -> None:
+    assert tokens.id_of(f"prq_k3vq7xw2np{rest}") == "k3vq7xw2np"
+    assert tokens.id_of("k3vq7xw2np") == "k3vq7xw2np"

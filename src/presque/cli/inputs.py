@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import click
 
-from presque.errors import without_tokens
+from presque.masking import without_tokens
 
 TYPED = "presque.typed"
 """Where the context of click has the arguments as they were typed."""

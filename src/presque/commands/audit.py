@@ -18,6 +18,7 @@ from presque.commands.who import Who
 from presque.engine.access import Access
 from presque.engine.notes import Notes
 from presque.errors import NoNamespace, Refused, TokenMissing, TokenUnknown
+from presque.masking import without_tokens
 
 log = logging.getLogger("presque.audit")
 
@@ -53,6 +54,7 @@ class Audit:
         self, verb: str, who: Who, about: str | None, source: str, code: str = "cut-off"
     ) -> asyncio.Future[None] | None:
         """The same, without waiting for the store. `cut-off` says that nobody knows how far it got."""
+        about = _shown(about)
         log.info(
             "audit.act verb=%s about=%s token=%s name=%s from=%s outcome=%s namespace=%s",
             verb, about, who.id or None, who.name or None, source, code, self._namespace,
@@ -80,11 +82,12 @@ class Audit:
             return
         self._room[known] -= 1
         name = record.name if record is not None else None
+        about = _shown(error.queue)
         log.warning(
             "audit.refused verb=%s about=%s token=%s name=%s from=%s code=%s namespace=%s",
-            error.verb or None, error.queue, error.who or None, name, source, error.code, self._namespace,
+            error.verb or None, about, error.who or None, name, source, error.code, self._namespace,
         )  # fmt: skip
-        self._note("refused", error.verb, error.queue, error.who, name, source, error.code)
+        self._note("refused", error.verb, about, error.who, name, source, error.code)
 
     def _fill(self) -> None:
         more, self._more, self._filling = self._more, 0, False
@@ -96,8 +99,6 @@ class Audit:
     def _note(
         self, kind: str, verb: str, about: str | None, token: str, name: str | None, source: str, code: str
     ) -> asyncio.Future[None] | None:
-        if about is not None and len(about) > ABOUT_MOST:  # a queue list
-            about = about[: ABOUT_MOST - 1] + "…"
         said: dict[str, Any] = {"kind": kind, "outcome": code, "verb": verb or None, "about": about}
         return self._add(said | {"token": token or None, "name": name or None, "from": source or None})
 
@@ -106,3 +107,12 @@ class Audit:
             return self._notes().add(what)
         except NoNamespace:  # it is about to be deleted, and its audit with it
             return None
+
+
+def _shown(about: str | None) -> str | None:
+    """What something was done to, without the secret of a token that somebody took for a name; a queue list
+    may be long."""
+    if about is None:
+        return None
+    about = without_tokens(about)
+    return about if len(about) <= ABOUT_MOST else about[: ABOUT_MOST - 1] + "…"

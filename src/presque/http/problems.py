@@ -40,6 +40,7 @@ from presque.errors import (
 )
 from presque.http.gate import NotAllowed
 from presque.http.head import BadHead
+from presque.masking import without_tokens
 
 log = logging.getLogger("presque.http")
 
@@ -51,7 +52,7 @@ class NoRoute(CallerError):
 
     def __init__(self, method: str, path: str, meant: str | None = None) -> None:
         guess = "" if meant is None else f", did you mean `{meant}`?"
-        super().__init__(f"there is no route {method} {path[:200]}{guess}")
+        super().__init__(f"there is no route {method} {without_tokens(path)[:200]}{guess}")
 
 
 class NoName(CallerError):

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from opentelemetry.trace import SpanContext
 
-from presque.errors import without_tokens
 from presque.http.head import Head
 from presque.http.tallies import Tally
+from presque.masking import without_tokens
 from presque.traces import spans
 from presque.verbs import VERBS
 
