@@ -267,7 +267,7 @@ def test_ctrl_c_among_named_jobs_says_with_which_one_to_go_on() -> None:
         (
             "restore",
             "presque.cli.backup.backups.restore",
-            "stopped: 0.0 MiB checked and copied; call it again before you start presque: nothing is lost",
+            "stopped: 0.0 MiB read; call it again before you start presque: nothing is lost",
         ),
     ],
 )

@@ -73,7 +73,7 @@ def restore(source: Path, data: str | None, config: str | None, replace: bool, a
     """
     settings = loaded({"data": data}, config=config).settings
     directory = directory_of(settings, "restore it with its own tools")
-    counter = Bytes("checked and copied", of=2 * backups.size_of_snapshot(source))
+    counter = Bytes("read", of=2 * backups.size_of_snapshot(source))
     try:
         page, aside = backups.restore(
             source, directory.absolute(), layout=library.LAYOUT, replace=replace, tell=counter.add
