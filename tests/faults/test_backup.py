@@ -18,6 +18,7 @@ import redis
 from presque.cli import exits
 from presque.store.backup import running_at
 from tests import rig
+from tests.doors.tokens import Guarded, guarded
 from tests.screens import screen
 
 # A command of presque that is killed at its nth act that changes a disk.
@@ -111,6 +112,29 @@ def test_a_server_that_does_not_run_can_be_backed_up(tmp_path: Path) -> None:
         0, f"{tmp_path / 'backup'} holds 1 job in 1 queue (0 MiB), checked\n"
     )  # fmt: skip
     assert not list(data.glob("store.address"))
+
+
+def test_namespaces_come_back_with_their_tokens_and_quotas(tmp_path: Path) -> None:
+    with guarded(tmp_path) as before:
+        before.ask(before.admin, "POST", "/q/mail", 1)
+        quotas = {"jobs": 3, "queues": 2}
+        for name in "acme", "idle":
+            before.ask(before.admin, "POST", "/namespaces", {"namespace": name, "quotas": quotas})
+        tenant = before.make("*:*", namespace="acme")
+        for queue in "mail", "news":
+            assert before.ask(tenant, "POST", f"/q/{queue}", 2).status == 201
+        backup = tmp_path / "backup"
+        done = presque("backup", backup, "--data", tmp_path / "presque")
+        assert done.stdout == f"{backup} holds 3 jobs in 3 queues (0 MiB), checked\n"
+    data = tmp_path / "restored"
+    assert presque("restore", backup, "--data", data).stdout.startswith(f"{data} holds 3 jobs in 3 queues,")
+    with rig.server("--data", str(data)) as server:
+        after = Guarded(server, before.admin)
+        assert after.ask(tenant, "GET", "/status/").json["queues"] == ["mail", "news"]
+        assert after.ask(after.admin, "GET", "/status/").json["queues"] == ["mail"]
+        assert after.ask(tenant, "POST", "/q/other", 3).headers["presque-error"] == "quota-queues"
+        assert after.ask(tenant, "POST", "/q/mail", 3).status == 201
+        assert after.ask(tenant, "POST", "/q/mail", 4).headers["presque-error"] == "quota-jobs"
 
 
 @pytest.mark.parametrize(

@@ -138,11 +138,15 @@ async def _back_up(settings: Settings, directory: Path, target: Path, counter: B
 
 
 async def _count(listens_at: Path, keys: Keys) -> tuple[int, int]:
-    """How many jobs and queues there are; this only reads."""
+    """How many jobs and queues there are, those of namespaces included; this only reads."""
     async with connected(listens_at) as call:
         names = await call(f"ZRANGE {keys.registry()[0]} 0 -1")
-        jobs = [await call(f"HLEN {keys.of(name)[1]}") for name in names]
-    return sum(jobs), len(jobs)
+        jobs, queues = sum([await call(f"HLEN {keys.of(name)[1]}") for name in names]), len(names)
+        for name in await call(f"HKEYS {keys.access()[4]}"):
+            its_names, used, _ = keys.inside(name).usage()
+            jobs += int(await call(f"HGET {used} jobs") or 0)
+            queues += await call(f"ZCARD {its_names}")
+    return jobs, queues
 
 
 @contextlib.asynccontextmanager
