@@ -8,6 +8,7 @@ forget (`Guard.on_change`).
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 from collections import OrderedDict
@@ -39,6 +40,7 @@ from presque.verbs.verb import Over, Scope
 REMEMBERED_MOST = 4096
 ANSWERS_MOST = 4096
 MARK_BYTES = 16
+LOOK_MS = 1500  # a look at the clock comes at least so often
 
 OF_LINKS = {"read": "job", "cancel": "delete"}
 """What a link is good for, and the verb that does it."""
@@ -355,9 +357,12 @@ class Guard:
         return None
 
     def look_at_clock(self) -> None:
-        """Once a second: have those forgotten whose time is up."""
-        if self._soonest <= self.access.now():
+        """Once a second: have those forgotten whose time is up, or at the moment at which it will be."""
+        left_ms = self._soonest - self.access.now()
+        if left_ms <= 0:
             self._changed()
+        elif left_ms < LOOK_MS:
+            asyncio.get_running_loop().call_later(left_ms / 1000, self.look_at_clock)
 
     def _learn(self, text: str) -> Who:
         """Find out whose a token is. An unknown id takes as long as a wrong secret, and is answered alike."""

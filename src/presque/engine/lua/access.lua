@@ -84,10 +84,11 @@ end
 -- reply  1
 local function access_end(keys, args)
   redis.call('HGET', keys[2], 'version')
-  redis.call('ZREMRANGEBYSCORE', keys[9], '-inf', clock())
+  local over = redis.call('ZRANGE', keys[9], '-inf', clock(), 'BYSCORE', 'LIMIT', 0, MOST)
+  if #over > 0 then redis.call('ZREM', keys[9], unpack(over)) end
   redis.call('ZADD', keys[9], args[2], args[1])
-  local over = redis.call('ZCARD', keys[9]) - tonumber(args[3])
-  if over > 0 then redis.call('ZREMRANGEBYRANK', keys[9], 0, over - 1) end
+  local many = math.min(redis.call('ZCARD', keys[9]) - tonumber(args[3]), MOST)
+  if many > 0 then redis.call('ZREM', keys[9], unpack(redis.call('ZRANGE', keys[9], 0, many - 1))) end
   changed(keys, 'version')
   return 1
 end
