@@ -36,6 +36,10 @@ class Stored:
         self.count = 0
 
 
+NOTHING_STORED = Stored()
+"""Shared by all jobs that have saved nothing yet: most never do."""
+
+
 class Job:
     """A job that is held while `work` runs: `self.job` inside of it.
 
@@ -65,7 +69,7 @@ class Job:
         self.tell = tell
         self.saved: Any = leased.saved
         """What this job has saved last, in this attempt or an earlier one; None if nothing."""
-        self.stored: Stored = Stored()
+        self.stored: Stored = NOTHING_STORED
         self._saves = 0
 
     # What the server said of it: nothing that `work` may change, since the worker goes by it.
@@ -194,6 +198,8 @@ class Job:
     def _save(self, value: Any) -> int:
         self.saved = _copy("what a job saves", value)
         self._saves += 1
+        if self.stored is NOTHING_STORED:
+            self.stored = Stored()
         self.tell(self, {"saved": self.saved, "save": self._saves})
         return self._saves
 

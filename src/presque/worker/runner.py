@@ -157,7 +157,8 @@ class Runner:
                 job = held.job
                 if outcome.verb == "release" and job.signalled:  # it would stop the next worker, too
                     outcome = Outcome("fail", {"error": SIGNALLED}, SIGNALLED)
-                end_span(held, outcome)
+                if job.span is not None:
+                    end_span(held, outcome)
                 if desk.held.pop(held.key, None) is None:
                     continue  # given back meanwhile
                 seconds = held.ended_at - (held.started_at or held.ended_at)
