@@ -106,7 +106,7 @@ class Surroundings:
             return
         try:
             self._make_room(job)
-            differs = not closely and not self._glance.is_same()
+            differs = not closely and not self._looks_same()
             self._restore_shared(job, now)
             if not watch.touched.isdisjoint(("chdir", "putenv")) or os.environ is not self._environ:
                 self._restore_watched(job)
@@ -141,12 +141,18 @@ class Surroundings:
             self._could_not(job)
 
     def _is_same(self) -> bool:
-        """Whether nothing has changed that a glance can see."""
+        """Whether nothing has changed that was heard, or that a glance can see."""
         try:
             same = os.environ is self._environ  # a dict of the same variables would equal it
             quiet = not watch.touched and self._own.heard == watch.own
             return same and quiet and self._glance.is_same()
         except Exception:  # noqa: BLE001  (so it has)
+            return False
+
+    def _looks_same(self) -> bool:
+        try:
+            return self._glance.is_same()
+        except Exception:  # noqa: BLE001  (as above)
             return False
 
     def _looked(self) -> Glance:
