@@ -33,6 +33,8 @@ LOAD_FROM = 5
 GATHER_TURNS = 4
 SPIN_TURNS = 200
 BYTES_MOST = 1024 * 1024
+SMALL = BYTES_MOST // CALLS_MOST
+"""Bytes that need not be counted: that many callers with no more each keep the bound."""
 
 Send = Callable[[str, "Batch", Callable[[Any], None]], None]
 """Sends the call for a batch of one queue; the reply, or a `PresqueError`, goes to the function."""
@@ -93,18 +95,26 @@ class Batches:
 
     def add(self, queue: str, caller: Any, args: Any = None, size: int = 0) -> None:
         """Let `caller` take part in the next call for `queue`, with what it asks, of so many bytes."""
-        state = self._queues.get(queue)
-        if state is None:
+        try:
+            state = self._queues[queue]
+        except KeyError:
             state = self._queues[queue] = _Queue()
         batch = state.batch
-        batch.callers.append(caller)
+        callers = batch.callers
+        callers.append(caller)
         batch.args.append(args)
-        batch.size += size
-        if len(batch.callers) >= CALLS_MOST or batch.size >= BYTES_MOST:
+        if size > SMALL:
+            batch.size += size
+            if batch.size >= BYTES_MOST:
+                self._go(queue, state)
+                return
+        count = len(callers)
+        if count == 1:  # nobody else can have seen to it that the batch goes
+            if not state.scheduled and not state.under_way:
+                state.scheduled = True
+                self._loop.call_soon(self._turn_ends, queue, state, 0, 0)
+        elif count == CALLS_MOST:
             self._go(queue, state)
-        elif not state.scheduled and not state.under_way:
-            state.scheduled = True
-            self._loop.call_soon(self._turn_ends, queue, state, 0, 0)
 
     @property
     def busy(self) -> bool:

@@ -59,12 +59,8 @@ class Pushing:
         `StoreUnavailable` otherwise, and then nothing was stored, except that with `sent=True` nobody
         knows.
         """
-        if self._disk.full:
-            self._loop.call_soon(done, self._disk.refusal())
-        elif options is PLAIN:
-            self._batches.add(queue, done, (NOTHING_MORE, body), len(body))
-        else:
-            self._batches.add(queue, done, (calls.argument(pack(options)), body), len(body))
+        asked = NOTHING_MORE if options is PLAIN else calls.argument(pack(options))
+        self._batches.add(queue, done, (asked, body), len(body))
 
     async def push_many(
         self, queue: str, bodies: Sequence[bytes], options: PushOptions, failures: int = 0
@@ -107,6 +103,9 @@ class Pushing:
         return found
 
     def _send(self, queue: str, batch: Batch, receive: Callable[[Any], None]) -> None:
+        if self._disk.full:
+            self._loop.call_soon(receive, self._disk.refusal())
+            return
         self._queues.register(queue)
         args = b"$1\r\n0\r\n$1\r\n0\r\n" + _encoded(*zip(*batch.args, strict=True))
         count = 2 + 2 * len(batch.callers)

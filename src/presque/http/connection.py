@@ -272,7 +272,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, door: Door) -> None:
         self.door = door
         self.state = IDLE
-        self.deadline = 0.0  # when to give up on what the client owes us; 0 while we owe the client
+        self.deadline = 0.0  # when to give up on what the client owes us; 0, or nothing, while we owe it
         self.transport: asyncio.Transport
         self._buffer = bytearray()  # what has come of the next request, and what was pipelined behind it
         self._usual: Understood | None = None  # of the request before, which the next one may repeat
@@ -395,8 +395,9 @@ class Connection(asyncio.Protocol):
         waits = self.state is SERVING and self._waits is not None and self._waits()
         if not waits and self.state not in (RECEIVING, STREAMING):
             return
-        known = self._served = self._known.get(self._served.raw) or self._understand(self._served.raw)
+        known = self._known.get(self._served.raw) or self._understand(self._served.raw)
         error = known.plan.error if isinstance(known.plan, _Refusal | _RefusedBody) else None
+        self._served = known
         if not isinstance(error, Refused):
             return
         if self.state is RECEIVING and self._parts is not None:
@@ -410,7 +411,9 @@ class Connection(asyncio.Protocol):
 
     def time_is_up(self) -> None:
         """The client did not send in time what it began, was silent for too long, or does not read."""
-        if self.state in (HEAD, BODY) and not self.transport.get_write_buffer_size():
+        if self.state in (STARTING, SERVING):  # the deadline was for its request, which is here
+            self.deadline = 0.0
+        elif self.state in (HEAD, BODY) and not self.transport.get_write_buffer_size():
             part = "head" if self.state is HEAD else "body"
             self._refuse(BadHead(f"the {part} of the request did not arrive in time", 408))
         elif self.state is RECEIVING and self._parts is not None:
@@ -482,8 +485,11 @@ class Connection(asyncio.Protocol):
         if self.state is IDLE:
             # The usual case first, as a short cut: all of one request whose head is known, and no more.
             known = self._usual
-            if known is None or not data.startswith(known.raw):
-                known = self._known.get(data[: data.find(b"\r\n\r\n") + 4])
+            if known is not None and len(data) == known.size and data.startswith(known.raw):
+                self._began = perf_counter()
+                self._serve(known, data[known.body_at :])
+                return
+            known = self._known.get(data[: data.find(b"\r\n\r\n") + 4])
             if known is not None and known.short_cut and len(data) == known.size:
                 self._began = perf_counter()
                 self._serve(known, data[known.body_at :])
@@ -629,9 +635,7 @@ class Connection(asyncio.Protocol):
             self.door.loop.call_soon(self._receive)
 
     def _serve(self, known: Understood, body: bytes) -> None:
-        self._served = known
         self.state = STARTING
-        self.deadline = 0.0
         door = self.door
         door.under_way += 1
         try:
@@ -648,6 +652,7 @@ class Connection(asyncio.Protocol):
     def _admit(self, known: Understood) -> None:
         """Let a request begin that is counted already. Raises `TooMany`."""
         door = self.door
+        self._served = known
         self._usual = None
         if known.close:
             self.closing = CLOSE
@@ -842,8 +847,8 @@ class Connection(asyncio.Protocol):
         transport = self.transport
         if transport.is_closing():
             return False
-        served, now = self._served, perf_counter()
-        took, self._began = now - self._began, now
+        served = self._served
+        took = perf_counter() - self._began
         served.tally.add(status, took)
         if took > SLOW_S:
             self._tell_slow(served, took)
@@ -857,6 +862,7 @@ class Connection(asyncio.Protocol):
             door.under_way -= 1
             self.deadline = door.idle_until
         else:
+            self._began += took  # when the next one begins, if it is there
             self.finish()
         return True
 
@@ -921,6 +927,7 @@ class Connection(asyncio.Protocol):
         chunked = not self._served.version_1_0
         self.closing = self.closing if chunked else CLOSE
         self._usual = None
+        self.deadline = 0.0
         self._go(STREAMING)
         framing = b"Transfer-Encoding: chunked\r\n" if chunked else b""
         self.transport.set_write_buffer_limits(high=0)

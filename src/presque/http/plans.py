@@ -20,6 +20,7 @@ from presque import codec
 from presque.commands import jobs, leases, lines
 from presque.commands.call import Taker, Waiter
 from presque.commands.carrying import admit, decide
+from presque.commands.jobs import PLAIN_RECORD
 from presque.errors import CallerError, NoJob, PresqueError
 from presque.http.answers import Answer
 from presque.http.connection import Connection, Upload
@@ -40,9 +41,10 @@ class Push(msgspec.Struct, frozen=True):
     request: Request
     options: PushOptions
     queue: str
-    name: bytes
-    place: bytes
-    """Where jobs of the queue are found."""
+    form: bytes
+    """The answer: what it begins with, further headers, the id, the length of the body, the id."""
+    length: int
+    """Bytes of the body beside the id."""
     common: bool
 
     @classmethod
@@ -51,8 +53,9 @@ class Push(msgspec.Struct, frozen=True):
         options, queue = jobs.push_options(request.fields), request.fields["queue"]
         decide(request.verb, request.who, request.fields)
         once = options.idempotency is not None or options.traceparent is not None
-        name, place = queue.encode(), f"{request.prefix}/j/{queue}/".encode()
-        return cls(request, options, queue, name, place, not once)
+        place, body = f"{request.prefix}/j/{queue}/".replace("%", "%%"), f'{{"id":"%b","queue":"{queue}"}}\n'
+        form = f"%b%bLocation: {place}%b\r\nContent-Length: %d\r\n\r\n{body}"
+        return cls(request, options, queue, form.encode(), len(body) - len("%b"), not once)
 
     def serve(self, connection: Connection, body: bytes) -> None:
         request = self.request
@@ -67,12 +70,10 @@ class Push(msgspec.Struct, frozen=True):
                 if isinstance(found, PresqueError):
                     return connection.answer_error(found)
                 extra += REPLAYED
-            name, job_id = self.name, b"%d" % found
-            length = len(name) + len(job_id) + 21
+            job_id = b"%d" % found
+            length = self.length + len(job_id)
             return connection.answer_bytes(
-                b"201",
-                b'%b%bLocation: %b%b\r\nContent-Length: %d\r\n\r\n{"id":"%b","queue":"%b"}\n'
-                % (connection.door.created, extra, self.place, job_id, length, job_id, name),
+                b"201", self.form % (connection.door.created, extra, job_id, length, job_id)
             )
         except Exception:  # noqa: BLE001  (the last resort)
             connection.broken()
@@ -102,8 +103,8 @@ class Fetch(msgspec.Struct, frozen=True):
     request: Request
     queues: QueueList
     wait: float
-    named: bytes
-    """The header that names the queue, if only one is meant."""
+    named: bool
+    """Whether `extra` names the queue, since only one is meant."""
     extra: bytes
     common: bool = True
 
@@ -115,8 +116,9 @@ class Fetch(msgspec.Struct, frozen=True):
         if wait is None and wished is not None:
             wait, extra = int(wished * 1000), b"Preference-Applied: wait=%d\r\n" % wished
         queues = fields["queues"]
-        named = b"" if queues.single is None else _named(queues.single)
-        return cls(request, queues, (wait or 0) / 1000, named, extra)
+        if queues.single is not None:
+            extra += _named(queues.single)
+        return cls(request, queues, (wait or 0) / 1000, queues.single is not None, extra)
 
     def serve(self, connection: Connection, body: bytes) -> None:
         if body:
@@ -136,19 +138,16 @@ class Fetch(msgspec.Struct, frozen=True):
             if isinstance(found, PresqueError):
                 return not connection.gone and connection.answer_error(found)
             queue, job_id, body, record = found
-            extra = self.extra
-            if record[0] != jobs.PLAIN_RECORD and (trace := jobs.trace_of(record)):
+            extra = self.extra if self.named else self.extra + _named(queue)
+            if record[0] != PLAIN_RECORD and (trace := jobs.trace_of(record)):
                 extra = b"%btraceparent: %b\r\n" % (extra, trace[0].encode())
                 if trace[1]:
                     extra = b"%btracestate: %b\r\n" % (extra, trace[1].encode())
             return connection.answer_bytes(
                 b"200",
-                b"%b%b%b%bPresque-Job-Id: %b\r\nContent-Length: %d\r\n\r\n%b"
-                % (
-                    connection.door.ok, connection.closing, extra,
-                    self.named or _named(queue), job_id.encode(), len(body), body,
-                ),
-            )  # fmt: skip
+                b"%b%b%bPresque-Job-Id: %b\r\nContent-Length: %d\r\n\r\n%b"
+                % (connection.door.ok, connection.closing, extra, job_id.encode(), len(body), body),
+            )
         except Exception:  # noqa: BLE001  (the last resort)
             connection.broken()
             return False

@@ -26,11 +26,10 @@ class Tally:
         """Count an answer."""
         self.seconds += seconds
         try:
-            times = self.answers[status]
-        except KeyError:
-            times = self.answers[status] = [0] * CLASSES
-        power = int(seconds * EACH_SECOND).bit_length()
-        times[power if power < CLASSES else -1] += 1
+            self.answers[status][int(seconds * EACH_SECOND).bit_length()] += 1
+        except LookupError:  # the first with its status, or one that took very long
+            times = self.answers.setdefault(status, [0] * CLASSES)
+            times[min(int(seconds * EACH_SECOND).bit_length(), CLASSES - 1)] += 1
 
     def told(self) -> dict[str, Any]:
         """What was counted, as plain values."""
