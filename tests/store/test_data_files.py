@@ -337,7 +337,7 @@ async def test_an_increment_that_is_not_the_last_may_not_be_torn(tmp_path: Path)
     assert "is damaged" in await refusal(directory)
 
 
-@pytest.mark.parametrize("harm", ["cut", "altered", "empty"])
+@pytest.mark.parametrize("harm", ["cut", "altered", "key twice", "empty"])
 async def test_a_harmed_base_is_refused(tmp_path: Path, harm: str) -> None:
     directory = tmp_path / "data"
     await rewritten(directory)
@@ -348,6 +348,7 @@ async def test_a_harmed_base_is_refused(tmp_path: Path, harm: str) -> None:
         {
             "cut": data[:-20],
             "altered": data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :],
+            "key twice": data.replace(b"\x05key45", b"\x05key41"),  # the store crashes
             "empty": b"",
         }[harm]
     )

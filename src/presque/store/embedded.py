@@ -373,6 +373,12 @@ class EmbeddedStore:
                         if not is_busy(await call("PING")):
                             self._version = _version(await call("INFO server"))
                             return
+        if -process.returncode in _CRASHES and self.settings.directory is not None:
+            raise SetupError(
+                f"the store cannot start: it crashed ({status(process.returncode)}) while it read its data, "
+                "which is probably damaged and was left as it is; restore a backup with `presque restore`. "
+                f"{log_file} has the rest"
+            )
         said = last_lines(log_file, self._said_before)
         for hint, error in _REFUSALS.items():
             if hint in said:
@@ -389,6 +395,7 @@ class EmbeddedStore:
             "databases": "1",
             "daemonize": "no",
             "enable-debug-command": "no",
+            "crash-memcheck-enabled": "no",  # a crash would test all of the memory before it ends
             "save": '""',
             "appendonly": "yes" if kept else "no",
             "appendfsync": self.settings.fsync,
@@ -456,6 +463,8 @@ _REFUSALS: dict[str, type[SetupError]] = {
     "reading the append only file": StoreRefusedData,
     "in RDB reading": SetupError,
 }
+_CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
+"""How a store ends that meets in its data what it takes for impossible, such as a key that is there twice."""
 _DAMAGED = (
     "its data is damaged or of another version, and was left as it is; restore a backup with "
     "`presque restore`. It says: "
