@@ -165,3 +165,24 @@ def test_everything_but_a_push_can_be_done_in_a_full_store() -> None:
         assert server.ask("DELETE", "/j/full/2").status == 204
         assert server.ask("GET", "/j/full?state=ready&limit=1").status == 200
         assert server.ask("GET", "/j/full/3/explain").status == 200
+
+
+def test_a_full_store_gets_no_new_queues_by_policies_and_stops(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with rig.server("--data", str(data)) as server:
+        assert server.ask("POST", "/q/known", "1").status == 201
+        socket = (data / "store.address").read_text().split()[1]
+        with redis.Redis(unix_socket_path=socket) as client:
+            client.config_set("maxmemory", 1)
+
+        for method, path, body in (
+            ("PATCH", "/p/{}", '{"lease": 5}'),
+            ("POST", "/control/{}", '{"status": "stop"}'),
+            ("POST", "/queue", '{"cmd": "stop", "queue": "{}"}'),
+        ):
+            asked = [
+                server.ask(method, path.format(name), body.replace("{}", name)) for name in ("new", "known")
+            ]
+            assert [answer.status for answer in asked] == [507, 200], (method, path)
+            assert asked[0].headers["presque-error"] == "store-full"
+        assert server.ask("GET", "/control/new").json["status"] == 1

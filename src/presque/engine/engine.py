@@ -76,7 +76,7 @@ class Engine:
         self._beside = beside
         self._stopping = False
 
-        self.queues = Queues(self.store, self.channels, self.keys)
+        self.queues = Queues(self.store, self.channels, self.keys, self.disk)
         self.histories = Histories(self.store, self.keys, self.queues)
         self.pushing = Pushing(self.store, self.keys, self.queues, self.disk)
         self.settling = Settling(self.store, self.keys)

@@ -151,10 +151,15 @@ class Jobs:
     async def policy(self, queue: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What differs from the defaults in the policy of a queue, after these changes.
 
-        The words are those of lua/policy.lua; False goes back to the default.
+        The words are those of lua/policy.lua; False goes back to the default. That of a queue of which
+        nothing is stored yet is refused like a push (`NamespaceFull`, `StoreFull`, `DiskFull`).
         """
         packed = codec.pack(dict(changes)) if changes else b""
-        reply = await self._call("policy", queue, packed)
+        reply = await self._call("policy_known", queue, packed, "known")
+        if reply == [b"new"]:
+            if self._disk.full:
+                raise self._disk.refusal()
+            reply = await self._call("policy", queue, packed)
         if isinstance(reply, list):  # the namespace may not have another queue
             raise replies.refusal(reply[0])
         if packed:

@@ -16,6 +16,7 @@ from presque.errors import PresqueError, SetupError, StoreError, StoreUnavailabl
 from presque.job import QueueStats
 from presque.names import QueueList, has_glob
 from presque.store.channels import Channels, Hearing
+from presque.store.disk import Disk
 from presque.store.store import Store
 
 log = logging.getLogger("presque.engine")
@@ -29,7 +30,8 @@ class Queues:
     """The queues of one namespace. `on_new` are called with each new one, and `on_forgotten` with each one
     that was forgotten."""
 
-    def __init__(self, store: Store, channels: Channels, keys: Keys) -> None:
+    def __init__(self, store: Store, channels: Channels, keys: Keys, disk: Disk) -> None:
+        self._disk = disk
         self.index = Index(store, keys)
         self.on_new: list[Callable[[str], None]] = []
         self.on_forgotten: list[Callable[[str], None]] = []
@@ -169,17 +171,24 @@ class Queues:
 
     async def start(self, queue: str) -> None:
         """Let a stopped queue hand out jobs again."""
-        await self._call("control", queue, "start")
+        await self._call("control_known", queue, "start")
 
     async def stop(self, queue: str) -> None:
-        """Hand out nothing from this queue until it is started again. Pushes go on."""
-        reply = await self._call("control", queue, "stop")
+        """Hand out nothing from this queue until it is started again. Pushes go on.
+
+        One of which nothing is stored yet is refused like a push (`NamespaceFull`, `StoreFull`, `DiskFull`).
+        """
+        reply = await self._call("control_known", queue, "stop", "known")
+        if reply == b"new":
+            if self._disk.full:
+                raise self._disk.refusal()
+            reply = await self._call("control", queue, "stop")
         if reply != 0:  # the namespace may not have another queue
             raise replies.refusal(reply)
 
     async def started(self, queue: str) -> bool:
         """Whether the queue hands out jobs. One never seen does."""
-        return bool(await self._call("control", queue, "ask"))
+        return bool(await self._call("control_known", queue, "ask"))
 
     async def stopped(self, queues: QueueList) -> list[str]:
         """Which of these queues are stopped; of those that patterns stand for, the first 1000 at most."""

@@ -31,6 +31,7 @@ def policies_and_recurring_jobs() -> Iterator[Verb]:
         fields=of(QUEUE, *POLICY),
         body="fields",
         answers="policy",
+        refuses=(507,),
         problem=True,
     )
     yield Verb(
@@ -178,6 +179,7 @@ def queues() -> Iterator[Verb]:
         fields=of(QUEUE, word("status", "What it should do.", "start", "stop", required=True)),
         body="raw",
         answers="updated",
+        refuses=(507,),
         command=False,
     )
     yield Verb(

@@ -228,13 +228,13 @@ end
 --
 -- keys   the keys of the queue
 -- args   the changes (MessagePack: a map in the words of policy.lua, with false to go back to the default),
---        or '' to change nothing
--- reply  what differs from the defaults (MessagePack)
+--        or '' to change nothing; 'known' to refuse to change that of a queue of which nothing is stored yet
+-- reply  {'new'} if that was refused; else what differs from the defaults (MessagePack)
 local function policy(keys, args)
   local q = open(keys, 1)
   local own = q.policy and cmsgpack.unpack(q.policy) or {}
   if args[1] == '' then return cmsgpack.pack(own) end
-  local refused = refused_new(q)
+  local refused = refused_new(q, args[2] == 'known')
   if refused then return {refused} end
   for name, value in pairs(cmsgpack.unpack(args[1])) do
     if value == false or value == DEFAULTS[name] then own[name] = nil else own[name] = value end
@@ -278,6 +278,7 @@ offer('patch', patch, {'allow-oom'})
 offer('remove', remove, {'allow-oom'})
 offer('retry', retry, {'allow-oom'})
 offer('explain', explain, {'no-writes'})
-offer('policy', policy, {'allow-oom'})
+offer('policy', policy, {})
+offer('policy_known', policy, {'allow-oom'})
 offer('rejoin', rejoin, {'allow-oom'})
 offer('patch_body', patch, {})  -- a new body may be larger

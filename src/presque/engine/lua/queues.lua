@@ -101,12 +101,12 @@ end
 -- control: stop or start a queue. A stopped one takes pushes and hands out nothing.
 --
 -- keys   the keys of the queue
--- args   'stop' or 'start', or 'ask' to change nothing
--- reply  1 if the queue is started now, 0 if it is stopped
+-- args   'stop' or 'start', or 'ask' to change nothing; 'known' to refuse to stop a queue of which nothing is stored
+-- reply  1 if the queue is started now, 0 if it is stopped; 'new' if that was refused
 local function control(keys, args)
   local q = open(keys, 1)
   if args[1] == 'stop' then
-    local refused = refused_new(q)
+    local refused = refused_new(q, args[2] == 'known')
     if refused then return refused end
     redis.pcall('ZADD', registry_of(q) .. ':stopped', 0, q.name)
     if not q.stopped then redis.call('HSET', q.meta, 'stopped', clock()) end
@@ -172,7 +172,7 @@ end
 local function forget_queue(keys)
   local q = open(keys, 1)
   if q.size > 0 then return -1 end
-  forget_heads()  -- its ids will be given out again
+  forget_head(q)  -- its ids will be given out again
   name_more(q)
   if redis.call('LLEN', q.purged) > 0 then
     clear_purged(q)
@@ -238,7 +238,8 @@ offer('stats', stats, {'no-writes'})
 offer('held', held, {'no-writes'})
 offer('holding', holding, {'no-writes'})
 offer('peek', peek, {'allow-oom'})
-offer('control', control, {'allow-oom'})
+offer('control', control, {})
+offer('control_known', control, {'allow-oom'})
 offer('purge', purge, {'allow-oom'})
 offer('forget', forget_queue, {'allow-oom'})
 offer('unregister', unregister, {'allow-oom'})

@@ -43,10 +43,12 @@ local function refused_by(quotas, bytes, grown)
   quotas.jobs, quotas.bytes = jobs, size
 end
 
--- Why a queue that has no job yet may not be created, or nil if it may.
-local function refused_new(q)
+-- Why a queue that has no job yet may not be created, or nil if it may. 'new' if nothing of it is stored yet, and the
+-- call is for `known` queues: a function `…_known` is carried out by a full store, too.
+local function refused_new(q, known)
   local quotas = q.seq == 0 and quotas_of(q)
-  return quotas and quotas.refused
+  local refused = quotas and quotas.refused
+  return refused or known and q.seq == 0 and redis.call('EXISTS', q.meta) == 0 and 'new' or nil
 end
 
 -- quota: how much a namespace may hold.

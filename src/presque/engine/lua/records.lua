@@ -56,14 +56,15 @@ local function pushed_at_of(record) return (struct.unpack('>I6', record, 3)) end
 -- kept in here: otherwise a job of 40 MiB at the head of a queue would hold up the store each time that somebody asks how
 -- long it has waited. Good for what people are shown: data that was exchanged behind the functions (FLUSHALL) is noticed
 -- by its size alone.
-local head_of, forget_head, forget_heads
+local head_of, forget_head
 do
 local HEADS_MOST = 1000
 local heads, heads_count = {}, 0
 
-function forget_heads() heads, heads_count = {}, 0 end
-
-function forget_head(q, id) heads[q.jobs .. ' ' .. id] = nil end
+-- Forget what is known of the record of this job, or of all if no id is given.
+function forget_head(q, id)
+  if id then heads[q.jobs .. ' ' .. id] = nil else heads, heads_count = {}, 0 end
+end
 
 function head_of(q, id)
   local name = q.jobs .. ' ' .. id
@@ -73,7 +74,7 @@ function head_of(q, id)
   if not record then return nil, 0 end
   local head = {size = #record, job = parse(record), priority = priority_of(record), pushed_at = pushed_at_of(record)}
   if #record > LOOK_BYTES then
-    if heads_count >= HEADS_MOST then forget_heads() end
+    if heads_count >= HEADS_MOST then forget_head(q) end
     if not known then heads_count = heads_count + 1 end
     heads[name] = head
   end
