@@ -220,7 +220,7 @@ def shown_in_many_ways(found: Guarded, mine: Proofs) -> Iterator[rig.Answer]:
         (None, "GET", f"/q/mail?token={token}", None, {}),
         (None, "GET", "/q/mail", None, {"Authorization": f"Basic {token}"}),
         (None, "POST", "/login", {"token": f"{token}x"}, {}),
-        (None, "POST", "/logout", None, {"Cookie": cookie}),
+        (None, "POST", "/logout", None, {"Cookie": host_cookie, **TLS_COOKIE}),
         (found.admin, "DELETE", f"/tokens/{thin}", None, {}),
         (found.admin, "DELETE", f"/tokens/{token}", None, {}),
         (thin, "GET", f"/search?text={QUERY}", None, {}),
