@@ -199,8 +199,7 @@ local function check_leases(q)
   q.in_flight = redis.call('ZCARD', q.leased)
   q.noted = redis.call('HLEN', q.runs) > 0
   redis.call('ZCARD', q.dead)
-  redis.call('ZCARD', q.done)
-  redis.call('HLEN', q.memo)
+  q.finished, q.remembered = redis.call('ZCARD', q.done), redis.call('HLEN', q.memo)
   redis.call('HLEN', q.memo_old)
   redis.call('ZCARD', q.due)
 end

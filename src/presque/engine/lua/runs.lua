@@ -76,9 +76,10 @@ end
 -- Recent answers, kept in two generations of a minute or MEMO_MOST answers each.
 local function remember(q, now, entries)
   if #entries == 0 then return end
-  if now - q.memo_at > MEMO_MS or now < q.memo_at or redis.call('HLEN', q.memo) > MEMO_MOST then
+  if now - q.memo_at > MEMO_MS or now < q.memo_at or q.remembered > MEMO_MOST then
     redis.call('UNLINK', q.memo_old)
-    if redis.call('HLEN', q.memo) > 0 then redis.call('RENAME', q.memo, q.memo_old) end
+    if q.remembered > 0 then redis.call('RENAME', q.memo, q.memo_old) end
+    q.remembered = 0
     redis.call('HSET', q.meta, 'memo_at', now)
     q.memo_at = now
   end
@@ -244,6 +245,7 @@ end
 
 -- Take back jobs whose lease has ended. Returns how many became ready, and whether there are more.
 local function reclaim(q, now)
+  if q.in_flight == 0 then return 0, false end
   local members, ids, more = due_members(q.leased, steady_clock(q, now), q.jobs, q.runs)
   if #members == 0 then return 0, more end
   begin(q, now)
@@ -279,6 +281,7 @@ end
 
 -- Drop finished jobs whose time to be kept is over. Returns whether there are more.
 local function drop_done(q, now)
+  if q.finished == 0 then return false end
   local members, ids, more = due_members(q.done, now, q.jobs, q.runs)
   if #members == 0 then return more end
   delete_records(q, ids)

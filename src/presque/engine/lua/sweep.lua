@@ -83,9 +83,10 @@ end
 local function pass_time(q, now)
   local ready, more, next_due = 0, false, nil
   if q.leases then
+    steady_clock(q, now)
     ready, more = reclaim(q, now)
     more = drop_done(q, now) or more
-    local next = redis.call('ZRANGE', q.leased, 0, 0, 'WITHSCORES')
+    local next = q.in_flight > 0 and redis.call('ZRANGE', q.leased, 0, 0, 'WITHSCORES') or NONE
     if next[2] then next_due = math.max(0, tonumber(next[2]) - q.clock) end
   end
   if q.leftovers > 0 then more = clear_purged(q) or more end
