@@ -544,6 +544,8 @@ QUEUE_CALLS: dict[str, list[list[Any]]] = {
     "rejoin": [["0"]],
     "peek": [[10, MIB]],
     "control": [["stop"], ["start"]],
+    "policy_known": [[b"", "known"], [codec.pack({"max_leased": 3}), "known"]],
+    "control_known": [["stop", "known"], ["start", "known"]],
     "purge": [[]],
     "forget": [[]],
 }

@@ -182,7 +182,7 @@ def test_progress_and_extension_are_told() -> None:
         self.job.extend(600)
         with pytest.raises(ValueError, match="Out of range"):
             self.job.progress(float("inf"))
-        with pytest.raises(ValueError, match="65536 bytes, not 65537"):
+        with pytest.raises(ValueError, match="it has 65537 bytes, 65536 at most are kept"):
             self.job.progress("x" * 65_535)
         for seconds in (0.5, 43_201, float("nan")):
             with pytest.raises(ValueError, match="held for 1 to 43200 seconds"):

@@ -395,9 +395,8 @@ class Connection(asyncio.Protocol):
         waits = self.state is SERVING and self._waits is not None and self._waits()
         if not waits and self.state not in (RECEIVING, STREAMING):
             return
-        known = self._known.get(self._served.raw) or self._understand(self._served.raw)
+        known = self._served = self._known.get(self._served.raw) or self._understand(self._served.raw)
         error = known.plan.error if isinstance(known.plan, _Refusal | _RefusedBody) else None
-        self._served = known
         if not isinstance(error, Refused):
             return
         if self.state is RECEIVING and self._parts is not None:

@@ -139,9 +139,8 @@ class Crew:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
-        errors = [
-            task.exception() for task in tasks if not task.cancelled()
-        ]  # asyncio logs those not looked at
+        # All of them are looked at: asyncio would log the others.
+        errors = [task.exception() for task in tasks if not task.cancelled()]
         for error in errors:
             if error is not None:
                 raise error
