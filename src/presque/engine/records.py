@@ -8,7 +8,8 @@ way must not be carried out.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -17,6 +18,11 @@ from presque import codec
 PLAIN, EXTENDED = 0x10, 0x11
 HEADER, SEAL = 8, 4
 BODY = HEADER + SEAL
+
+# Parts of plain records, as functions that `map` calls without a step of Python for each.
+_kind: Callable[[bytes], int] = itemgetter(0)
+_seal: Callable[[bytes], bytes] = itemgetter(slice(HEADER, BODY))
+_body: Callable[[bytes], bytes] = itemgetter(slice(BODY, None))
 
 _SEAL = struct.Struct(">I")
 _RUN = struct.Struct(">BBH6sI6sBH")
@@ -43,9 +49,9 @@ def bodies_of(records: Sequence[bytes]) -> list[bytes]:
     """The bodies of many records, as `body_of` has them, in less time if all are plain and sound."""
     if len(records) == 1:
         return [body_of(records[0])]
-    if {record[0] for record in records} == {PLAIN}:
-        bodies = [record[BODY:] for record in records]
-        seals = b"".join([record[HEADER:BODY] for record in records])
+    if set(map(_kind, records)) == {PLAIN}:
+        bodies = list(map(_body, records))
+        seals = b"".join(map(_seal, records))
         if seals == struct.pack(f">{len(bodies)}I", *map(crc32, bodies)):
             return bodies
     return [body_of(record) for record in records]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import repeat
+from operator import itemgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from presque.engine.quotas import full_of
@@ -77,7 +78,7 @@ def fetched(reply: Any, queues: Sequence[str]) -> Taken[Fetched]:
     largest: dict[str, int] = {}
     for position, ids, records, _, _ in _by_queue(reply):
         queue = queues[position - 1]
-        names = [job_id.decode() for job_id in ids]
+        names = list(map(bytes.decode, ids))
         jobs += map(_fetched, zip(repeat(queue), names, bodies_of(records), records))
         largest[queue] = max(map(len, records))
     return _taken(reply, queues, jobs, largest)
@@ -89,7 +90,7 @@ def leased(reply: Any, queues: Sequence[str]) -> Taken[Leased]:
     largest: dict[str, int] = {}
     for position, ids, records, held, saved in _by_queue(reply):
         queue, token = queues[position - 1], held[0].decode()
-        names = [job_id.decode() for job_id in ids]
+        names = list(map(bytes.decode, ids))
         if len(held) == 4:  # these values hold for all jobs
             attempts, most, ends = map(repeat, held[1:])
         else:
@@ -104,6 +105,7 @@ def leased(reply: Any, queues: Sequence[str]) -> Taken[Leased]:
 # `_make` without a call of Python for each, which is felt in bench/lease_cpu.py.
 _fetched: Callable[[tuple[Any, ...]], Fetched] = partial(tuple.__new__, Fetched)
 _leased: Callable[[tuple[Any, ...]], Leased] = partial(tuple.__new__, Leased)
+_body: Callable[[Fetched | Leased], bytes] = itemgetter(2)
 
 
 def _by_queue(reply: Any) -> Iterable[Any]:
@@ -121,7 +123,7 @@ def _saved(flat: Sequence[Any], count: int) -> list[bytes]:
 
 def _taken(reply: Any, queues: Sequence[str], jobs: list[J], largest: dict[str, int]) -> Taken[J]:
     more, stopped, due, _, passed_over = reply
-    damaged = [job for job in jobs if not job[2]]
+    damaged = [] if all(map(_body, jobs)) else [job for job in jobs if not job.body]
     return Taken(
         [job for job in jobs if job.body] if damaged else jobs,
         [queues[position - 1] for position in stopped] if stopped else [],

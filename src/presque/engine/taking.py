@@ -241,16 +241,18 @@ class Taking:
             return
         taken = self._taken(reply, (queue,), ONE_FOR_GOOD)
         nothing = QueueClosed() if taken.stopped else None
-        dealt = 0
+        jobs = iter(taken.jobs)
+        job = next(jobs, None)
         for take in batch.callers:
-            if dealt == len(taken.jobs):
-                if taken.more:
-                    self._fetches.add(queue, take)  # the call has stopped at its bounds
-                else:
-                    offer(take, nothing)
-            elif offer(take, taken.jobs[dealt]):
-                dealt += 1
-        self.give_back(taken.jobs[dealt:])
+            if job is not None:
+                if offer(take, job):
+                    job = next(jobs, None)
+            elif taken.more:
+                self._fetches.add(queue, take)  # the call has stopped at its bounds
+            else:
+                offer(take, nothing)
+        if job is not None:
+            self.give_back((job, *jobs))
         self._note_due(taken)
 
     def _look_first(
