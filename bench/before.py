@@ -16,20 +16,23 @@ Owed: nothing worse than before. A tenth is left for noise.
 
 run:          python bench/before.py                       # against f51ab5d, about six minutes
               python bench/before.py --revision v0.1.0     # against another revision
-last result:  2026-11-30, 2 cores, quiet, against f51ab5d:
-              memory after the start 0.98 x, for each waiter 0.46 x, PASS
-              push many: server 0.66 x, store 1.02 x, PASS
-              latency at 1,000 pushes a second: p50 1.16 x, MISS; p99 1.0 x
-              64 connections, 16 at once: push 0.92 x of the rate, server 1.1 x, store 1.05 x, PASS; fetch
-              0.86 x, server 1.12 x, store 1.26 x, MISS
-              one at a time, 64 connections and one: push 0.90 x of the rate, server 1.2 x, store up to 1.1 x;
-              fetch 0.77 and 0.86 x, server 1.2 x, store 1.4 and 1.2 x, MISS. The functions of the store have
-              changed since, see below. What came since f51ab5d costs this:
+last result:  2026-11-30, 2 cores, quiet, against f51ab5d, two runs:
+              memory after the start 1.02 x, for each waiter 0.4 x, PASS
+              push many: 1.05 and 1.15 x of the rate, server 0.65 x, store 1.07 x, PASS
+              latency at 1,000 pushes a second: p50 1.10 and 1.05 x, p99 1.0 and 1.1 x
+              push, 64 connections: 1.01 and 0.99 x of the rate, server 1.02 and 1.05 x, store 0.9 x, PASS; 16
+              at once 0.93 and 0.90 x, server 1.06 and 1.14 x, store 1.0 x
+              fetch, 64 connections: 0.81 and 0.90 x of the rate, server 1.21 and 1.07 x, store 1.37 and
+              1.18 x, MISS (the second run with less for each job that was fetched); 16 at once 0.88 x,
+              server 1.1 to 1.2 x, store 1.1 x
+              one connection: push and fetch 0.84 to 0.91 x of the rate, server 1.1 to 1.2 x, store 1.05 to
+              1.13 x, MISS
+              What came since f51ab5d costs this:
               the history of each queue, the figures of each route, a message for patterns, checksums,
               bounds in bytes. Instructions of a request as cachegrind counts them, without sockets and
-              store, in f51ab5d and now, in thousands: push on 64 connections 26.5, 33.5; 16 at once 34.5,
-              37.8; fetch 28.4, 36.7; 16 at once 36.8, 40.5. Instructions of the store for a job (callgrind),
-              in f51ab5d, then, and since, in thousands: push alone 171, 199, 180 to 190; 16 a call 22.3,
+              store, in thousands, this morning and now: push on 64 connections 30.2, 27.3; fetch 34.4, 32.0
+              (f51ab5d: 26.5 and 28.4, with more counted around them). Instructions of the store for a job, in
+              f51ab5d, then, and since, in thousands: push alone 171, 199, 180 to 190; 16 a call 22.3,
               25.0, 23.2; 60 a call 14.6, 15.0, 14.1; fetch alone 222, 288, 251; 16 a call 23.9, 35.6, 28.5;
               60 a call 14.2, 20.8, 15.9; lease and ack alone 862, 990, 840; by the hundred 153, 94, 64
 """
