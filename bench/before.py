@@ -30,7 +30,7 @@ last result:  2026-11-30, 2 cores, quiet, against f51ab5d, two runs:
               What came since f51ab5d costs this:
               the history of each queue, the figures of each route, a message for patterns, checksums,
               bounds in bytes. Instructions of a request as cachegrind counts them, without sockets and
-              store, in thousands, this morning and now: push on 64 connections 30.2, 27.3; fetch 34.4, 32.0
+              store, in thousands, this morning and now: push on 64 connections 30.2, 27.7; fetch 34.4, 32.1
               (f51ab5d: 26.5 and 28.4, with more counted around them). Instructions of the store for a job, in
               f51ab5d, then, and since, in thousands: push alone 171, 199, 180 to 190; 16 a call 22.3,
               25.0, 23.2; 60 a call 14.6, 15.0, 14.1; fetch alone 222, 288, 251; 16 a call 23.9, 35.6, 28.5;

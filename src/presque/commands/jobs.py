@@ -130,10 +130,7 @@ def _pushed(queue: str, job_id: int) -> Reply:
 
 def push(engine: Engine, queue: str, body: bytes, options: PushOptions, done: Pushed) -> None:
     """Store one job. `done` gets its id once the store has it; a body that is not JSON raises at once."""
-    try:
-        codec.check(body)
-    except NotJson as error:
-        raise _no_job(error, body) from None
+    check_job(body)
     if options.idempotency is not None:
         options = with_fingerprint(options, body)
     engine.push(queue, body, options, done)
@@ -186,12 +183,10 @@ def check_job(body: bytes) -> None:
     """Raise unless `body` can be a job: one JSON document."""
     try:
         codec.check(body)
-    except NotJson as error:
-        raise _no_job(error, body) from None
-
-
-def _no_job(error: NotJson, body: bytes) -> PresqueError:
-    return error if body.strip() else JobMissing()
+    except NotJson:
+        if not body.strip():
+            raise JobMissing from None
+        raise
 
 
 def _counted(engine: Engine, worker: str, take: Taker) -> Callable[[Fetched | PresqueError | None], bool]:

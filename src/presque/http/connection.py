@@ -484,11 +484,8 @@ class Connection(asyncio.Protocol):
         if self.state is IDLE:
             # The usual case first, as a short cut: all of one request whose head is known, and no more.
             known = self._usual
-            if known is not None and len(data) == known.size and data.startswith(known.raw):
-                self._began = perf_counter()
-                self._serve(known, data[known.body_at :])
-                return
-            known = self._known.get(data[: data.find(b"\r\n\r\n") + 4])
+            if known is None or not data.startswith(known.raw):
+                known = self._known.get(data[: data.find(b"\r\n\r\n") + 4])
             if known is not None and known.short_cut and len(data) == known.size:
                 self._began = perf_counter()
                 self._serve(known, data[known.body_at :])

@@ -119,7 +119,7 @@ def done(result: Any, job: Job) -> Outcome:
 
 def _encoded(result: Any) -> str:
     text = json.dumps(result, ensure_ascii=False, allow_nan=False, default=inside)
-    text.encode()  # half of a pair of surrogates is no text
+    text.encode()  # half of a surrogate pair is not text
     return text
 
 
