@@ -21,6 +21,7 @@ PYTHON = VENV / "bin" / "python"
 EVERY_CORE = ("-n", "auto", "--dist", "worksteal")
 AGAIN = ("--reruns", "1")  # in CI alone; the summary names what passed only then, and that is a fault to find
 AUTO = ("PYTEST_XDIST_AUTO_NUM_WORKERS", str((os.cpu_count() or 1) + 2))  # many tests wait, and use no core
+UNKEPT = "PYTHONDONTWRITEBYTECODE"  # what images of containers often set; tests start presque by the thousand
 BANDIT = ["bandit", "--quiet", "--recursive", "src", "--configfile", "pyproject.toml"]
 IMPORTS = ["lint-imports", "--no-cache"]
 CHECKS = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], IMPORTS, BANDIT)
@@ -31,6 +32,7 @@ def main(arguments: list[str]) -> int:
         return complain(f"presque needs Python 3.11 or later, and this is {sys.version.split()[0]}")
     command, rest = (arguments[0] if arguments else ""), arguments[1:]
     os.environ.setdefault(*AUTO)
+    os.environ.pop(UNKEPT, None)
     if command == "serve":
         install(".")
         os.execv(PYTHON, [str(PYTHON), "-m", "presque", "serve", *rest])
