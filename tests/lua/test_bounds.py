@@ -167,7 +167,7 @@ def test_a_call_over_many_queues_moves_no_more_than_one_over_one(functions: Func
         put(functions, queue, [arriving(state="scheduled", run_at=1) for _ in range(100)])
 
     def due() -> int:
-        return sum(functions.client.zcard(functions.key(queue, "due")) for queue in queues)
+        return sum(functions.together("ZCARD", ((functions.key(queue, "due"),) for queue in queues)))
 
     keys = functions.of(*queues)
     asks: dict[str, tuple[Any, ...]] = {"sweep": (), "fetch": (1, 1000), "lease": (1, 1000, "", "w", "n", "")}

@@ -85,9 +85,9 @@ def test_a_hundred_thousand_jobs_due_in_one_moment_are_handed_out_as_fast_as_rea
     assert found == jobs
     # The machine may be slow: it is as slow with jobs that were never scheduled.
     of_ready = []
-    for _ in range(0, jobs, 1000):
+    for _ in range(10):
         functions.push("q", *[b"1"] * 1000)
-    for _ in range(0, jobs, 100):
+    for _ in range(100):
         before = time.perf_counter()
         assert len(lease(functions, 100)) == 100
         of_ready.append(time.perf_counter() - before)
