@@ -796,6 +796,21 @@ def test_status_names_all_queues(door: Door, queue_name: str, path: str) -> None
     as_json(answer)
 
 
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("stat=dead", "unknown parameter `stat`, did you mean `state`?"),
+        ("x=1", "unknown parameter `x`, expected one of `cursor`, `limit`, `state`"),
+        ("limit=5", "`limit` goes with `state`: give `state` too"),
+        ("cursor=a", "`cursor` goes with `state`: give `state` too"),
+    ],
+)
+def test_the_size_of_a_queue_says_what_a_list_of_its_jobs_takes(
+    door: Door, queue_name: str, query: str, text: str
+) -> None:
+    refused(door.ask("GET", f"/j/{queue_name}?{query}"), 400, text)
+
+
 def test_the_status_of_a_queue_is_its_size(door: Door, queue_name: str) -> None:
     assert door.ask("GET", f"/status/{queue_name}").json == {"queue": queue_name, "size": 0}
     push(door, queue_name, 1, b'{ "b":2}')

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import re
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -23,7 +23,7 @@ from presque.commands.messages import Asker, Handshake
 from presque.commands.times import moment
 from presque.commands.tokens import end_session, session
 from presque.commands.who import ANYBODY, NOBODY, OF_LINKS, Who
-from presque.errors import CallerError, PresqueError, Refused
+from presque.errors import CallerError, PresqueError, Refused, UnknownParameter
 from presque.fields import check_together, read_texts
 from presque.http import credentials, plans, streams
 from presque.http import head as heads
@@ -351,7 +351,21 @@ def _find(head: Head, raw: list[str], query: Mapping[str, str]) -> tuple[Verb, d
         raise MethodNotAllowed(head.method, node.methods)
     candidates = node.methods[head.method]
     verb, called = next(one for one in candidates if one[0].when is None or one[0].when in query)
+    if verb.when is None and query and len(candidates) > 1:
+        _check_against(query, [one for one, _ in candidates])
     return verb, {name: heads.segment(part) for name, part in zip(called, found, strict=True)}
+
+
+def _check_against(query: Mapping[str, str], verbs: Sequence[Verb]) -> None:
+    """Raise for parameters that no verb of this address knows, and for those of a verb that is not meant
+    without another parameter: the one that is meant then may take none, and would say so."""
+    of_another = {name: verb.when for verb in verbs if verb.when is not None for name in verb.parameters}
+    known = {name for verb in verbs for name in verb.parameters}
+    for name in query:
+        if name not in known:
+            raise UnknownParameter(name, known)
+        if name in of_another:
+            raise CallerError(f"`{name}` goes with `{of_another[name]}`: give `{of_another[name]}` too")
 
 
 def _meant(node: _Node, raw: list[str], at: int) -> str | None:
