@@ -16,11 +16,14 @@ from hypothesis import strategies as st
 
 from presque.errors import CallerError
 from presque.http import door as doors
+from presque.http.answering import Answering
 from presque.http.answers import Answer
-from presque.http.connection import NEXT, Connection, Plan, State, Upload
+from presque.http.connection import Connection
 from presque.http.door import Door
 from presque.http.head import Head
 from presque.http.parts import Parts
+from presque.http.plan import Plan, Upload
+from presque.http.states import NEXT, State
 
 SLOWLY = settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -130,7 +133,7 @@ class Act:
         self.acts = acts
         self.path = path
 
-    def serve(self, connection: Connection, body: bytes) -> None:
+    def serve(self, connection: Answering, body: bytes) -> None:
         self.acts.served.append(self.path)
         answer = Answer(b"[%b]" % body, 200)
         if self.path == "/now":
@@ -147,7 +150,7 @@ class Act:
         elif self.path in ("/stream", "/endless"):
             connection.spawn(connection.stream(Answer(self.parts(), 200)))
 
-    async def slowly(self, connection: Connection, answer: Answer) -> None:
+    async def slowly(self, connection: Answering, answer: Answer) -> None:
         await asyncio.sleep(0)
         connection.answer(answer)
 
@@ -167,11 +170,11 @@ class Takes(Upload):
     def __init__(self, acts: Acts) -> None:
         self.acts = acts
 
-    def receive(self, connection: Connection, parts: Parts) -> Coroutine[Any, Any, None]:
+    def receive(self, connection: Answering, parts: Parts) -> Coroutine[Any, Any, None]:
         self.acts.served.append("/upload")  # here and not in the task, whose first turn comes later
         return self.measured(connection, parts)
 
-    async def measured(self, connection: Connection, parts: Parts) -> None:
+    async def measured(self, connection: Answering, parts: Parts) -> None:
         size = 0
         async for part in parts:
             size += len(part)

@@ -21,6 +21,7 @@ from presque.config.settings import LimitSettings
 from presque.errors import PresqueError, Refused
 from presque.http import answers
 from presque.http.head import Head
+from presque.http.outflow import Stuck
 from presque.http.problems import Sums, TooMany
 from presque.http.proxies import Proxies
 from presque.http.tallies import Tallies, Tally
@@ -37,7 +38,6 @@ class Member(Protocol):
     """A connection, as the door sees it."""
 
     deadline: float
-    pinned: int
     transport: asyncio.Transport
 
     def forget(self) -> None:
@@ -45,9 +45,6 @@ class Member(Protocol):
 
     def time_is_up(self) -> None:
         """The deadline has passed."""
-
-    def unpin(self) -> None:
-        """Its answer no longer counts."""
 
     def shutdown(self) -> None:
         """The server is stopping: end as soon as nothing is owed."""
@@ -109,7 +106,7 @@ class Door:
         self.bodies = Bodies(limits.bodies)
         self.hold = self.bodies.hold
         self.pinned = 0  # bytes of answers that were not taken
-        self.stuck: dict[Member, float] = {}  # who has not taken an answer -> since when
+        self.stuck: dict[Stuck, float] = {}  # an answer that is not taken -> since when
         self.by_address: dict[str, int] = {}  # connections, or requests of clients of proxies
         self.connections: set[Member] = set()
         self.upgraded: set[Upgraded] = set()
@@ -175,26 +172,50 @@ class Door:
             else:
                 del self.by_address[address]
 
-    def pin(self, connection: Member, size: int) -> None:
-        """A client has not taken so many bytes of an answer. If there are too many of all of them, cut off
-        those that have been stuck for a while, the largest first: a quick reader is stuck for a moment."""
+    def pin(self, stuck: Stuck) -> None:
+        """A client does not take an answer. If there are too many bytes of all of them, cut off those that
+        have been stuck for a while, the largest first: a quick reader is stuck for a moment."""
         now = self.loop.time()
-        self.pinned += size
-        self.stuck[connection] = now
+        self.pinned += stuck.size
+        self.stuck[stuck] = now
         most = self.limits.answers
         if not most or self.pinned <= most:
             return
         slow = [one for one, since in self.stuck.items() if now - since >= STUCK_S]
-        slow.sort(key=lambda one: one.pinned, reverse=True)
+        slow.sort(key=lambda one: one.size, reverse=True)
         cut, size = 0, self.pinned
         for one in slow:
             if self.pinned <= most:
                 break
-            one.unpin()
+            self.unpin(one)
             one.transport.abort()
             cut += 1
         if cut:
             log.warning("server.slow_readers_cut connections=%d bytes=%d", cut, size)
+
+    def unpin(self, stuck: Stuck) -> None:
+        """The client has taken the answer, or will not."""
+        if self.stuck.pop(stuck, None) is not None:
+            self.pinned -= stuck.size
+
+    def hand_over(self, connection: Member, protocol: Upgraded, left: Callable[[], None]) -> None:
+        """A connection speaks another protocol from now on. `left` is called when that has ended."""
+        self.connections.discard(connection)
+        self.upgraded.add(protocol)
+        held = 0
+
+        def hold(size: int) -> bool:
+            nonlocal held
+            before, held = held, size
+            return self.hold(size, before)
+
+        def lost() -> None:
+            self.upgraded.discard(protocol)
+            hold(0)
+            left()
+            self.ended()
+
+        protocol.lost, protocol.hold = lost, hold
 
     def tell_turned_away(self, error: TooMany, address: str) -> None:
         """Log that a client was turned away: the first at once, the others as a sum."""

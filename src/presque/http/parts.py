@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from presque.errors import PresqueError
+from presque.http.chunked import Framing
 
 AHEAD_BYTES = 512 * 1024
 
@@ -59,3 +60,32 @@ class Parts:
             else:
                 self._arrived = asyncio.get_running_loop().create_future()
                 await self._arrived
+
+
+class Incoming:
+    """A body on its way: cut off the front of what a connection has received, and put into its parts."""
+
+    __slots__ = ("_framing", "_left", "parts")
+
+    def __init__(self, length: int, room: Callable[[], None], *, chunked: bool) -> None:
+        self.parts = Parts(room)
+        self._left = length  # to come, unless it is chunked
+        self._framing = Framing(0) if chunked else None
+
+    def take(self, buffer: bytearray) -> bool:
+        """Take what has come of it. Returns whether that was the end. Raises `BadHead` for a
+        framing error."""
+        if self._framing is None:
+            part = bytes(buffer[: self._left])
+            del buffer[: len(part)]
+            self._left -= len(part)
+            ended = not self._left
+        else:
+            part = self._framing.take(buffer)
+            ended = self._framing.end is not None
+        self.parts.put(part, ended=ended)
+        return ended
+
+    def fail(self, error: PresqueError) -> None:
+        """No more of it is wanted, or will come: that is the answer."""
+        self.parts.put(b"", error=error)

@@ -2,7 +2,8 @@
 
 What a client does thousands of times a second does not pay for a task of its own. A plan is made once for a
 head (routes.py makes it) and serves each request that has it: it calls the verb with a function that writes
-the answer. Only what needs several steps starts a task. Plans see a `Connection`, and no bytes that come in.
+the answer. Only what needs several steps starts a task. Plans see the `Answering` half of a
+connection, and no bytes that come in.
 
 A push or a fetch is admitted when its plan is made, since what its client may do follows from the head; each
 request is counted. What the engine calls with a result must harm nobody else, whatever happens in it. So each
@@ -22,9 +23,10 @@ from presque.commands.call import Taker, Waiter
 from presque.commands.carrying import admit, decide
 from presque.commands.jobs import PLAIN_RECORD
 from presque.errors import CallerError, NoJob, PresqueError
+from presque.http.answering import Answering, always
 from presque.http.answers import Answer
-from presque.http.connection import Connection, Upload
 from presque.http.parts import Parts
+from presque.http.plan import Upload
 from presque.http.request import Request
 from presque.job import Ask, Fetched, Leased, PushOptions, Settle, Settled
 from presque.names import QueueList
@@ -57,13 +59,13 @@ class Push(msgspec.Struct, frozen=True):
         form = f"%b%bLocation: {place}%b\r\nContent-Length: %d\r\n\r\n{body}"
         return cls(request, options, queue, form.encode(), len(body) - len("%b"), not once)
 
-    def serve(self, connection: Connection, body: bytes) -> None:
+    def serve(self, connection: Answering, body: bytes) -> None:
         request = self.request
         request.count()
         connection.asking = self
         jobs.push(request.service.engine, self.queue, body, self.options, connection.take)
 
-    def take(self, connection: Connection, found: int | PresqueError) -> bool:
+    def take(self, connection: Answering, found: int | PresqueError) -> bool:
         try:
             extra = connection.closing
             if type(found) is not int:
@@ -87,7 +89,7 @@ class PushLines(Upload):
         self.request = request
         self.line_most = line_most
 
-    async def receive(self, connection: Connection, parts: Parts) -> None:
+    async def receive(self, connection: Answering, parts: Parts) -> None:
         request = self.request
         admit(request.service, request.verb, request.who, request.fields)
         engine, queue = request.service.engine, request.fields["queue"]
@@ -120,7 +122,7 @@ class Fetch(msgspec.Struct, frozen=True):
             extra += _named(queues.single)
         return cls(request, queues, (wait or 0) / 1000, queues.single is not None, extra)
 
-    def serve(self, connection: Connection, body: bytes) -> None:
+    def serve(self, connection: Answering, body: bytes) -> None:
         if body:
             raise CallerError(GET_TAKES)
         request = self.request
@@ -129,9 +131,9 @@ class Fetch(msgspec.Struct, frozen=True):
         engine = request.service.engine
         waiter = jobs.fetch(engine, self.queues, self.wait, request.worker, connection.take)
         if waiter is not None and not waiter.gone:
-            connection.until_left(functools.partial(engine.leave, waiter), _always)
+            connection.until_left(functools.partial(engine.leave, waiter), always)
 
-    def take(self, connection: Connection, found: Fetched | PresqueError | None) -> bool:
+    def take(self, connection: Answering, found: Fetched | PresqueError | None) -> bool:
         try:
             if found is None:
                 return connection.answer_known_error(NO_JOB)
@@ -161,7 +163,7 @@ class Browsed(msgspec.Struct, frozen=True):
     html: bool
     common: bool = True
 
-    def serve(self, connection: Connection, _body: bytes) -> None:
+    def serve(self, connection: Answering, _body: bytes) -> None:
         headers = {"Presque-Error": "forbidden", "Link": f'<{self.look}>; rel="alternate"'}
         if not self.html:
             text = f"a browser that opens this address would take a job; {self.look} shows without taking"
@@ -184,7 +186,7 @@ class Lease(msgspec.Struct, frozen=True):
     request: Request
     common: bool = True
 
-    def serve(self, connection: Connection, body: bytes) -> None:
+    def serve(self, connection: Answering, body: bytes) -> None:
         call = self.request.call(body)
         call.fields = admit(call.service, call.verb, call.who, call.fields)
         ask, wait = leases.lease_ask(call.fields, call.worker), call.get("wait", 0) / 1000
@@ -199,17 +201,17 @@ class Lease(msgspec.Struct, frozen=True):
             both.waiter = self.lease(connection, call.queues, ask, wait, both.take)
 
     def lease(
-        self, connection: Connection, queues: QueueList, ask: Ask, wait: float, take: Taker
+        self, connection: Answering, queues: QueueList, ask: Ask, wait: float, take: Taker
     ) -> Waiter | None:
         engine = self.request.service.engine
         waiter = leases.lease(engine, queues, ask, wait, take)
         if waiter is not None and not waiter.gone:
-            connection.until_left(functools.partial(engine.leave, waiter), _always)
+            connection.until_left(functools.partial(engine.leave, waiter), always)
         return waiter
 
     def take(
         self,
-        connection: Connection,
+        connection: Answering,
         queues: QueueList,
         settled: bytes,
         found: Sequence[Leased] | PresqueError | None,
@@ -228,7 +230,7 @@ class Lease(msgspec.Struct, frozen=True):
             return False
         return True
 
-    async def answer_nothing(self, connection: Connection, queues: QueueList) -> None:
+    async def answer_nothing(self, connection: Answering, queues: QueueList) -> None:
         stopped = await self.request.service.engine.stopped(queues)
         connection.answer(Answer(status=204, headers=paused(stopped)))
 
@@ -242,7 +244,7 @@ class SettleAndLease(msgspec.Struct):
     """
 
     plan: Lease
-    connection: Connection
+    connection: Answering
     queues: QueueList
     waiter: Waiter | None = None
     over: bool = False
@@ -286,13 +288,13 @@ class SettleOne(msgspec.Struct, frozen=True):
     request: Request
     common: bool = False  # each job has a path of its own
 
-    def serve(self, connection: Connection, body: bytes) -> None:
+    def serve(self, connection: Answering, body: bytes) -> None:
         call = self.request.call(body)
         admit(call.service, call.verb, call.who, call.fields)
         one = leases.settle_of(call.verb.name, call.fields)
         call.engine.settle(one, functools.partial(self.settled, connection, one))
 
-    def settled(self, connection: Connection, one: Settle, result: Settled | PresqueError) -> None:
+    def settled(self, connection: Answering, one: Settle, result: Settled | PresqueError) -> None:
         try:
             if isinstance(result, PresqueError):
                 connection.answer_error(result)
@@ -321,13 +323,9 @@ def paused(stopped: Sequence[str]) -> dict[str, str]:
     return headers
 
 
-def answer_json(connection: Connection, body: bytes) -> None:
+def answer_json(connection: Answering, body: bytes) -> None:
     """Answer 200 with a JSON document."""
     connection.answer_bytes(
         b"200",
         b"%b%bContent-Length: %d\r\n\r\n%b\n" % (connection.door.ok, connection.closing, len(body) + 1, body),
     )
-
-
-def _always() -> bool:
-    return True

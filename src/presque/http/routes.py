@@ -27,11 +27,12 @@ from presque.errors import CallerError, PresqueError, Refused, UnknownParameter
 from presque.fields import check_together, read_texts
 from presque.http import credentials, plans, streams
 from presque.http import head as heads
+from presque.http.answering import Answering
 from presque.http.answers import Answer
-from presque.http.connection import Connection, Namespace, Plan, Upload
 from presque.http.door import Upgraded
 from presque.http.gate import Gate
 from presque.http.head import Head
+from presque.http.plan import Namespace, Plan, Upload
 from presque.http.problems import MethodNotAllowed, NoName, NoRoute
 from presque.http.proxies import Client
 from presque.http.request import Request
@@ -403,12 +404,12 @@ class Slow(msgspec.Struct, frozen=True):
     def common(self) -> bool:
         return "id" not in self.request.fields
 
-    def serve(self, connection: Connection, body: bytes) -> None:
+    def serve(self, connection: Answering, body: bytes) -> None:
         if body and self.request.verb.takes:
             raise CallerError(plans.GET_TAKES)
         connection.spawn(self.answer(connection, body), functools.partial(_waits, self.request, body))
 
-    async def answer(self, connection: Connection, body: bytes) -> None:
+    async def answer(self, connection: Answering, body: bytes) -> None:
         answer = await self.handler(self.request, body, connection.address)
         if isinstance(answer.body, bytes):
             connection.answer(answer)
@@ -466,7 +467,7 @@ class Switch(msgspec.Struct, frozen=True):
     spoken: str | None
     common: bool = False
 
-    def serve(self, connection: Connection, _body: bytes) -> None:
+    def serve(self, connection: Answering, _body: bytes) -> None:
         headers, protocol = self.upgrade(self.handshake)
         if self.spoken is not None:
             headers["Sec-WebSocket-Protocol"] = self.spoken
@@ -479,7 +480,7 @@ class Allowed(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
     common: bool = True
 
-    def serve(self, connection: Connection, _body: bytes) -> None:
+    def serve(self, connection: Answering, _body: bytes) -> None:
         connection.answer(Answer(status=204, headers=self.headers))
 
 
@@ -489,7 +490,7 @@ class OfOneAddress(msgspec.Struct, frozen=True):
     plan: Plan
     common: bool = False
 
-    def serve(self, connection: Connection, body: bytes) -> None:
+    def serve(self, connection: Answering, body: bytes) -> None:
         self.plan.serve(connection, body)
 
 
@@ -501,7 +502,7 @@ class OfPage(msgspec.Struct, frozen=True):
     packed: bool
     common: bool = True
 
-    def serve(self, connection: Connection, _body: bytes) -> None:
+    def serve(self, connection: Answering, _body: bytes) -> None:
         page = self.page
         if self.known:
             connection.answer(Answer(status=304, headers=page.headers))

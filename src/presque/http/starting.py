@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from presque.errors import NotReady
+from presque.http.answering import Answering
 from presque.http.answers import Answer
-from presque.http.connection import Connection, Plan
 from presque.http.door import BODY_FREE_BYTES
 from presque.http.head import Head
+from presque.http.plan import Plan
 from presque.http.problems import NotStarted
 from presque.http.proxies import Client
 
@@ -46,5 +47,5 @@ class Starting:
 class _Lives(msgspec.Struct, frozen=True):
     common: bool = True
 
-    def serve(self, connection: Connection, _body: bytes) -> None:
+    def serve(self, connection: Answering, _body: bytes) -> None:
         connection.answer(LIVES)
