@@ -8,10 +8,10 @@ import pytest
 
 from presque.engine.engine import Engine
 from presque.http.door import Bodies
-from presque.xmpp import session as sessions
 from presque.xmpp.accounts import Accounts
 from presque.xmpp.alerts import Alerts
 from presque.xmpp.parsing import Parser
+from presque.xmpp.presence import SILENT_BEATS
 from presque.xmpp.session import Session
 from tests import rig
 from tests.asking import push, serving, soon
@@ -80,7 +80,7 @@ async def test_a_client_that_answers_no_ping_is_let_go_and_its_jobs_count_as_tri
     await push(engine, "mail")
     talk.come()
     await talk.heard('"event":"job"')
-    for _ in range(sessions.SILENT_BEATS + 1):
+    for _ in range(SILENT_BEATS + 1):
         talk.session.beat()
     ping = await talk.heard("urn:xmpp:ping")
     assert f'to="{WORKER}"' in ping
@@ -102,7 +102,7 @@ async def test_a_client_that_gives_any_sign_stays(engine: Engine, talk: Talk, an
     await push(engine, "mail")
     talk.come()
     await talk.heard('"event":"job"')
-    for _ in range(4 * sessions.SILENT_BEATS):
+    for _ in range(4 * SILENT_BEATS):
         talk.session.beat()
         talk.say(answer.format(WORKER, at("mail")))
     assert (await stats(engine)).leased == 1

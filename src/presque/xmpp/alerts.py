@@ -22,6 +22,7 @@ from typing import Any
 from presque import codec
 from presque.commands.call import Call, Service
 from presque.commands.carrying import carry_out
+from presque.commands.who import Who
 from presque.commands.workers import SILENT_MS
 from presque.errors import CallerError, PresqueError, Refused, shown
 from presque.fields import duration, of, word
@@ -31,7 +32,7 @@ from presque.verbs import VERBS
 from presque.verbs.bounds import DELAY_MOST, QUEUES_PAGE
 from presque.verbs.verb import Verb
 from presque.verbs.vocabulary import QUEUES
-from presque.xmpp.accounts import Account, Accounts
+from presque.xmpp.accounts import Accounts
 from presque.xmpp.stanzas import body, payload, tag
 
 log = logging.getLogger("presque.xmpp")
@@ -119,7 +120,7 @@ class Alerts:
 
     # --- what people want -----------------------------------------------------------------------
 
-    async def do(self, who: Account, verb: Verb, fields: Any) -> dict[str, Any]:
+    async def do(self, who: Who, verb: Verb, fields: Any) -> dict[str, Any]:
         """Carry out one of the three verbs. Returns what to answer. Raises `PresqueError`."""
         wishes = await self._load()
         mine = [one for one in wishes.values() if one.account == who.name]
@@ -201,7 +202,7 @@ class Alerts:
             self._put(wish.account, found)
         self._tell()
 
-    async def _of_queues(self, wish: Wish, who: Account) -> Any:
+    async def _of_queues(self, wish: Wish, who: Who) -> Any:
         stats = await self._stats(queue_list(wish.queues), who)
         holds = set()
         for queue, one in stats.items():
@@ -222,7 +223,7 @@ class Alerts:
                 yield {"what": wish.what, "queue": queue, "text": text}
         wish.known, wish.begun = holds, True
 
-    async def _stats(self, queues: QueueList, who: Account) -> dict[str, dict[str, Any]]:
+    async def _stats(self, queues: QueueList, who: Who) -> dict[str, dict[str, Any]]:
         """What the queues hold; one that is named need not be there yet."""
         if queues.single is not None:
             call = Call(self._service, VERBS["stats"], {"queue": queues.single}, b"", None, who)
@@ -257,7 +258,7 @@ class Alerts:
             text = f"{queue}: more jobs are dead, {one['dead']} in all"
             yield {"what": "dead", "queue": queue, "text": text}
 
-    def _silent(self, wish: Wish, who: Account, workers: list[WorkerRecord]) -> Iterator[dict[str, Any]]:
+    def _silent(self, wish: Wish, who: Who, workers: list[WorkerRecord]) -> Iterator[dict[str, Any]]:
         queues = queue_list(wish.queues)
         holds = set()
         for one in workers:

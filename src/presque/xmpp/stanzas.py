@@ -28,6 +28,7 @@ from presque.errors import (
 from presque.xmpp.parsing import Element
 
 OURS = "urn:presque:0"
+JSON, CONSUME = f"{{{OURS}}}json", f"{{{OURS}}}consume"
 STREAMS = ("jabber:component:accept", "jabber:client", "jabber:server")
 STANZA_ERRORS = "urn:ietf:params:xml:ns:xmpp-stanzas"
 RECEIPTS = "urn:xmpp:receipts"
