@@ -57,6 +57,17 @@ class Process:
         """Wait until this is in its log."""
         rig.eventually(lambda: text in self.said(), within)
 
+    def until(self, condition: Callable[[], Any], within: float = rig.PATIENCE) -> None:
+        """Wait for something that this worker brings about. Fail at once if it has ended before that."""
+
+        def is_so() -> bool:
+            ended = self.process.poll()  # before the condition, which it may have met as its last deed
+            met = bool(condition())
+            assert met or ended is None, f"the worker ended with {ended}:\n{self.said()[-3000:]}"
+            return met
+
+        rig.eventually(is_so, within, lambda: self.said()[-3000:])
+
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 

@@ -105,7 +105,7 @@ def test_good_jobs_are_done_once_and_bad_ones_are_dead_with_their_reason(
         jobs += some
         for first in range(0, len(some), BATCH_MOST):
             ids += client.push_many(queue_name, some[first : first + BATCH_MOST])
-        rig.eventually(lambda: settled(client, queue_name), within=30 + JOBS)
+        worker.until(lambda: settled(client, queue_name), within=30 + JOBS)
         samples.append((files(worker), rss_kb(worker)))
         assert worker.process.poll() is None, worker.said()[-3000:]
     _, bad = kinds(mode)
@@ -124,6 +124,15 @@ def test_good_jobs_are_done_once_and_bad_ones_are_dead_with_their_reason(
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     rig.eventually(lambda: not of_worker(worker))
+
+
+def test_a_worker_that_has_ended_is_not_waited_for(work: Work, client: Client, queue_name: str) -> None:
+    client.push(queue_name, "fine")
+    worker = work("Wild", module="wild")
+    worker.noted("ended")
+    worker.signal(signal.SIGKILL)
+    with pytest.raises(AssertionError, match=r"the worker ended with -9:\n(?s:.*)job.started"):
+        worker.until(lambda: False, within=10 * rig.PATIENCE)
 
 
 def all_dead(client: Client, queue: str) -> dict[str, str]:
