@@ -112,7 +112,7 @@ def starting(directory: Path) -> Iterator[Callable[..., Process]]:
                 [sys.executable, "-m", "presque", *command, "--url", url, "--log-format", "plain"],
                 stdout=file,
                 stderr=file,
-                env={**os.environ, "DIARY": str(diary), **environment},
+                env={**os.environ, "DIARY": str(diary), "TMPDIR": str(directory), **environment},
                 start_new_session=True,
             )
         running.append(process)

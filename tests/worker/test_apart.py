@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,6 +106,104 @@ def test_a_job_that_signals_its_worker_has_failed_and_the_worker_goes_on(
     )
     assert ask(client, queue_name, "fine") is None
     assert worker.process.poll() is None
+
+
+@every_mode
+@pytest.mark.parametrize("thread", [False, True], ids=["itself", "in a thread"])
+def test_a_job_that_would_end_its_worker_has_failed_and_the_worker_goes_on(
+    work: Work, client: Client, queue_name: str, mode: str, thread: bool
+) -> None:
+    client.change_policy(queue_name, max_attempts=1)
+    worker = work(*WILD[mode], module="wild")
+    for how in wild.ENDERS:
+        id = client.push(queue_name, {"do": "ends_its_worker", "how": how, "thread": thread})
+        job = client.job(queue_name, id, wait=rig.PATIENCE)
+        assert worker.process.poll() is None, how
+        if not mode.startswith("fork"):  # there it ends what is its own
+            assert job["state"] == "dead", how
+            assert job["errors"][0]["error"].startswith("PermissionError: a job must not"), how
+        assert ask(client, queue_name, "fine") is None, how
+    ask(client, queue_name, "exits_in_a_thread")
+    assert "worker.asked" not in worker.said()
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
+@pytest.mark.parametrize("mode", ["fork", "fork and async"])
+def test_a_forked_job_that_signals_the_group_of_its_worker_has_failed(
+    work: Work, client: Client, queue_name: str, mode: str
+) -> None:
+    client.change_policy(queue_name, max_attempts=1)
+    worker = work(*WILD[mode], module="wild")
+    client.push(queue_name, {"do": "sends_a_signal_by_its_group", "number": signal.SIGTERM})
+    job = client.job(queue_name, "1", wait=rig.PATIENCE)
+    assert job["errors"][0]["error"].startswith("PermissionError: a job must not send its own worker")
+    assert ask(client, queue_name, "fine") is None
+    assert "worker.asked" not in worker.said()
+
+
+@every_mode
+def test_locks_that_a_job_keeps_are_given_back_for_it(
+    work: Work, client: Client, queue_name: str, mode: str
+) -> None:
+    client.change_policy(queue_name, max_attempts=1)
+    worker = work(*WILD[mode], module="wild")
+    for what in ("locks of logging", "lock of imports"):
+        ask(client, queue_name, {"do": "mess", "what": what})
+        ask(client, queue_name, "fine")
+    client.push(queue_name, "huge")
+    worker.says("job.failed")
+    if not mode.startswith("fork"):
+        worker.says('what="locks of logging"')
+        worker.says('what="lock of imports"')
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert "worker.asked what=stop" in worker.said()
+
+
+@pytest.mark.parametrize("mode", ["inline", "threads", "async"])
+@pytest.mark.parametrize("thread", [False, True], ids=["itself", "in a thread that has ended"])
+def test_leases_are_renewed_and_log_lines_come_while_a_job_holds_the_locks_of_logging(
+    work: Work, client: Client, queue_name: str, mode: str, thread: bool, tmp_path: Path
+) -> None:
+    client.change_policy(queue_name, max_attempts=1, lease=1)
+    until = tmp_path / "until"
+    worker = work(*WILD[mode], "--grace", "1", module="wild")
+    job = {"do": "holds_the_locks_of_logging", "until": str(until), "thread": thread}
+    holding = client.push(queue_name, job)
+    worker.noted("holding")
+    if mode == "threads":
+        for _ in range(5):
+            ask(client, queue_name, "fine")
+    worker.signal(signal.SIGUSR2)
+    worker.says("worker.asked what=quiet")
+    time.sleep(2.5)  # longer than a lease
+    assert client.job(queue_name, holding)["state"] == "leased"
+    until.touch()
+    assert client.job(queue_name, holding, wait=rig.PATIENCE)["state"] == "done"
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert worker.said().count("job.done") == (6 if mode == "threads" else 1)
+
+
+@pytest.mark.parametrize("mode", ["threads", "async"])
+@pytest.mark.parametrize("what", ["pipes_over_the_descriptors", "closes_the_descriptors"])
+def test_the_standard_descriptors_are_put_back_though_others_run(
+    work: Work, client: Client, queue_name: str, mode: str, what: str, tmp_path: Path
+) -> None:
+    until = tmp_path / "until"
+    worker = work(*WILD[mode], module="wild")
+    before = ask(client, queue_name, "look")["descriptors"]
+    waits = "waits_async" if mode == "async" else "waits"
+    running = client.push(queue_name, {"do": waits, "until": str(until)}, keep=60)
+    worker.noted("waiting")
+    ask(client, queue_name, what)
+    assert ask(client, queue_name, "look")["descriptors"] == before
+    assert client.job(queue_name, running)["state"] == "leased"
+    until.touch()
+    assert client.job(queue_name, running, wait=rig.PATIENCE)["state"] == "done"
+    client.push(queue_name, "huge")
+    worker.says("job.failed")
 
 
 @every_mode

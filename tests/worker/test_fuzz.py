@@ -64,6 +64,8 @@ def kinds(mode: str) -> tuple[list[str], dict[str, str]]:
     if mode in ("async", "fork and async"):
         for name in ("hangs", "swallows"):
             bad.pop(name, None)  # a coroutine that sleeps without awaiting holds up all others
+    if "fork" not in mode:
+        bad["ends_its_worker"] = "PermissionError: a job must not "
     bad["signals_its_worker"] = "PermissionError: a job must not send its own worker a signal"
     return done, bad
 
@@ -80,6 +82,9 @@ def draw(mode: str, count: int, dice: random.Random, first: int) -> list[Any]:
                 name = "good"
         if name.startswith("mess "):
             jobs.append({"do": "mess", "what": name.removeprefix("mess "), "n": number})
+        elif name == "ends_its_worker":
+            how, thread = dice.choice(list(wild.ENDERS)), dice.random() < 0.5
+            jobs.append({"do": name, "how": how, "thread": thread, "n": number})
         elif name == "signals_its_worker":
             number_sent = dice.choice([signal.SIGTERM, signal.SIGKILL, signal.SIGUSR2, signal.SIGHUP])
             jobs.append({"do": name, "number": number_sent, "parent": "fork" in mode, "n": number})

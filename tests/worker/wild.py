@@ -6,6 +6,9 @@ coroutine, and awaits what it returns.
 
 from __future__ import annotations
 
+import _imp
+import _signal  # type: ignore[import-not-found]
+import _thread
 import asyncio
 import atexit
 import contextlib
@@ -41,7 +44,7 @@ from typing import Any
 from presque import Dead, Retry, Worker
 from presque.worker import Job, JobCancelled, JobStopped
 from presque.worker.job import current
-from tests.worker.jobs import note
+from tests.worker.jobs import is_there, note
 
 JOBS: dict[str, Callable[[Any], Any]] = {}
 
@@ -419,6 +422,7 @@ def state_of_the_interpreter() -> dict[str, Any]:
         "environ": type(os.environ).__name__,
         "policy": type(asyncio.get_event_loop_policy()).__name__,
         "threads": [threading.stack_size(), sys.argv, sys.breakpointhook.__name__],
+        "locks": [_imp.lock_held(), *(one._is_owned() for one in locks_of_logging())],
         "generators": "explode" in str(sys.get_asyncgen_hooks()),
     }
 
@@ -494,6 +498,8 @@ MESSES: dict[str, Callable[[], Any]] = {
     "arguments": lambda: sys.argv.append("left"),
     "other arguments": lambda: setattr(sys, "argv", ["left"]),
     "hooks of generators": lambda: left_hooks(),
+    "locks of logging": lambda: [one.acquire() for one in 2 * locks_of_logging()],
+    "lock of imports": lambda: _imp.acquire_lock(),
     "breakpoints": lambda: setattr(sys, "breakpointhook", explode),
 }
 
@@ -604,10 +610,134 @@ def signals_its_worker(job: Any) -> None:
     os.kill(os.getpid() if not job.get("parent") else os.getppid(), job["number"])
 
 
+raise_signal = signal.raise_signal
+"""Itself, as who imports it by its name has it: nobody can look at it before it is called."""
+
+
 @job
 def raises_a_signal(_job: Any) -> None:
-    signal.raise_signal(signal.SIGTERM)
+    raise_signal(signal.SIGTERM)
     time.sleep(5)
+
+
+ENDERS: dict[str, Callable[[], Any]] = {
+    "_exit": lambda: os._exit(0),
+    "_exit by name": lambda: os._exit(status=3),
+    "abort": lambda: os.abort(),
+    "exec": lambda: os.execv("/bin/true", ["true"]),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGTERM),
+    "kill for real time": lambda: os.kill(os.getpid(), signal.SIGRTMIN + 2),
+    "kill by the group": lambda: os.kill(-os.getpgrp(), signal.SIGINT),
+    "killpg": lambda: os.killpg(os.getpgrp(), signal.SIGTERM),
+    "killpg 0": lambda: os.killpg(0, signal.SIGKILL),
+    "raise_signal": lambda: signal.raise_signal(signal.SIGTERM),
+    "raise_signal of C": lambda: _signal.raise_signal(signal.SIGHUP),
+    "interrupt_main": lambda: _thread.interrupt_main(),
+    "interrupt_main by TERM": lambda: _thread.interrupt_main(signal.SIGTERM),
+    "pthread_kill": lambda: signal.pthread_kill(threading.get_ident(), signal.SIGQUIT),
+    "pidfd": lambda: signal.pidfd_send_signal(os.pidfd_open(os.getpid()), signal.SIGTERM),
+    "a signal that a child sends": lambda: of_a_child(lambda: os.kill(os.getppid(), signal.SIGTERM)),
+    "a signal that a child sends to the group": lambda: of_a_child(lambda: os.killpg(0, signal.SIGTERM)),
+}
+
+
+def of_a_child(deed: Callable[[], Any]) -> None:
+    """What a child raises is raised here."""
+    child = os.fork()
+    if not child:
+        try:
+            deed()
+        except PermissionError:
+            os._exit(7)
+        os._exit(0)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7:
+        raise PermissionError("a job must not send its own worker a signal: its child has tried")
+
+
+def in_a_thread(deed: Callable[[], Any]) -> None:
+    """What a thread raises is raised here."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            deed()
+        except BaseException as error:  # noqa: BLE001  (raised again below)
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    for error in raised:
+        raise error
+
+
+@job
+def ends_its_worker(job: Any) -> None:
+    deed = ENDERS[job["how"]]
+    in_a_thread(deed) if job.get("thread") else deed()
+    time.sleep(0.2)
+
+
+@job
+def sends_a_signal_by_its_group(job: Any) -> None:
+    """Of a fork: its worker is in another one."""
+    os.killpg(os.getpgid(os.getppid()), job["number"])
+
+
+@job
+def exits_in_a_thread(_job: Any) -> None:
+    thread = threading.Thread(target=sys.exit, args=(3,))
+    thread.start()
+    thread.join()
+
+
+# --- locks that a job keeps
+
+
+def locks_of_logging() -> list[Any]:
+    return [logging._lock, *(one.lock for one in logging.getLogger().handlers)]  # type: ignore[attr-defined]
+
+
+@job
+def holds_the_locks_of_logging(job: Any) -> None:
+    """As long as it runs, and in a thread that ends with them."""
+    take = MESSES["locks of logging"]
+    in_a_thread(take) if job.get("thread") else take()
+    note("holding")
+    while not is_there(job["until"]):
+        time.sleep(0.02)
+
+
+# --- the standard descriptors, while others run
+
+
+@job
+def waits(job: Any) -> None:
+    note("waiting")
+    while not is_there(job["until"]):
+        time.sleep(0.02)
+
+
+@job
+async def waits_async(job: Any) -> None:
+    note("waiting")
+    while not is_there(job["until"]):
+        await asyncio.sleep(0.02)
+
+
+@job
+def pipes_over_the_descriptors(_job: Any) -> None:
+    """Nobody reads it."""
+    reading, writing = os.pipe()
+    os.dup2(writing, 1)
+    os.dup2(writing, 2)
+    os.close(writing)
+    note("pipe", reading=reading)
+
+
+@job
+def closes_the_descriptors(_job: Any) -> None:
+    os.closerange(0, 3)
 
 
 class HoldsLong(logging.Handler):

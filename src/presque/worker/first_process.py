@@ -16,6 +16,7 @@ import threading
 from typing import NoReturn
 
 from presque.worker.logger import log
+from presque.worker.watch import watch
 
 _NOT_PASSED_ON = (
     "SIGKILL", "SIGSTOP", "SIGCHLD", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGABRT", "SIGSYS",
@@ -39,6 +40,7 @@ def step_aside() -> None:
     child = os.fork()
     if child:
         _be_first(child, heard)
+    watch.workers.add(1)  # it passes on what is sent to it
     _take_the_terminal()
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

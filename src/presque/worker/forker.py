@@ -40,6 +40,7 @@ from presque.worker.job import Job, Stored
 from presque.worker.logger import log
 from presque.worker.signals import Signals, watch_forks
 from presque.worker.titles import title
+from presque.worker.watch import watch
 from presque.worker.work import Work
 
 TICK_S = 0.25
@@ -86,9 +87,11 @@ class Forker:
             self._own.close()
             _be_forker(self._other, self._works, parent)
         self._other.close()
+        watch.workers.add(self._pid)  # without it the worker ends
         try:
             yield
         finally:
+            watch.workers.discard(self._pid)
             self._closing = True
             self._own.close()
             self._end()
@@ -316,6 +319,7 @@ def _frame(message: Sequence[Any]) -> bytes:
 def _be_forker(channel: socket.socket, works: Sequence[tuple[Work, int]], parent: int) -> NoReturn:
     code = 1
     try:
+        watch.workers.add(parent)
         forked.settle_in(parent, [])
         title("forks for jobs")
         with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as loop:

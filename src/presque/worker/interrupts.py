@@ -24,7 +24,8 @@ SIGNAL: int | None = getattr(signal, "SIGURG", None)
 TIMER: int | None = getattr(signal, "SIGVTALRM", None)
 """What comes when the handler is to try again."""
 AGAIN_S = 0.001
-_NOTES_SIGNALS = "presque.worker.signals"
+_OURS = ("presque.worker.signals", "presque.worker.logger")
+"""Where signals are noted, and log lines written."""
 
 
 def theirs(call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
@@ -48,7 +49,7 @@ def may_raise(frame: FrameType | None) -> bool:
         if frame.f_code in _entries:
             return True
         module = _module(frame)
-        if module == "logging" or module.startswith("logging.") or module == _NOTES_SIGNALS:
+        if module == "logging" or module.startswith("logging.") or module in _OURS:
             return False
         frame = frame.f_back
     return False

@@ -137,7 +137,8 @@ async def run_within(
     def hold() -> None:
         error = None
         try:
-            _run_loop(crew)
+            with log.apart():
+                _run_loop(crew)
         except BaseException as raised:  # noqa: BLE001  (raised again where `run` was awaited)
             error = raised
         with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -222,7 +223,8 @@ def run_beside(crew: Crew) -> None:
 
     def hold() -> None:
         try:
-            _run_loop(crew)
+            with log.apart():
+                _run_loop(crew)
         except BaseException as error:  # noqa: BLE001  (raised again below)
             raised.append(error)
         finally:
@@ -349,6 +351,7 @@ def end_command(crew: Crew) -> None:
 
 def end_at_once(crew: Crew, code: int) -> NoReturn:
     """End the process where it stands."""
+    log.flush(0.2)
     forget_pid_file(crew.settings.pidfile)
     os._exit(code)
 

@@ -11,6 +11,7 @@ milliseconds.
 
 from __future__ import annotations
 
+import _imp as imp
 import _signal  # type: ignore[import-not-found]  # without enums, which take longer than the call
 import contextlib
 import io
@@ -67,6 +68,7 @@ class Surroundings:
         self._handlers, self._level = list(self._root.handlers), self._root.level
         self._disabled = self._root.manager.disable
         self._levels = [(one, one.level, one.propagate, list(one.handlers)) for one in _loggers()]
+        self._locks = _locks_of_logging()
         self._interpreter = Interpreter()
         self._own = Own()
         self._identities = [_identity(number) for number in range(3)]
@@ -170,6 +172,8 @@ class Surroundings:
             partial(getattr, root.manager, "disable"),
             partial(os.umask, self._mask),
             *_are_open([number for number in range(3) if self._identities[number]]),
+            *(lock._is_owned for lock in self._locks),  # noqa: SLF001  (there is no public way)
+            imp.lock_held,
             *(partial(_signal.getitimer, timer) for timer in _TIMERS if timer != self._harmless),
         ]
         if not watch.hears_locale:
@@ -185,6 +189,7 @@ class Surroundings:
             self.tell(job, "recursion limit")
 
     def _restore_shared(self, job: Job, now: float) -> None:
+        self._release_locks(job)
         if self._signals is not None and self._signals.were_changed():
             self.tell(job, "signal handlers")
         self._look_at_timers(job)
@@ -193,6 +198,10 @@ class Surroundings:
             self.tell(job, "signal handlers")
         watch.touched.discard("handlers")
         self._looked_at = now
+        for number, (name, _, copy) in enumerate(self._streams):
+            if copy is not None and _identity(number) != self._identities[number]:
+                os.dup2(copy, number, inheritable=True)
+                self.tell(job, f"sys.{name}")
         if self._streams_changed():
             for name, stream, copy in self._streams:
                 if getattr(sys, name, None) is not stream or _is_closed(stream):
@@ -224,10 +233,7 @@ class Surroundings:
         """What jobs seldom change."""
         self._tell_all(job, self._interpreter.changes())
         self._tell_all(job, self._interpreter.changes_of_loggers())
-        for number, (name, stream, copy) in enumerate(self._streams):
-            if copy is not None and _identity(number) != self._identities[number]:
-                os.dup2(copy, number, inheritable=True)
-                self.tell(job, f"sys.{name}")
+        for number, (name, stream, _) in enumerate(self._streams):
             if self._manners[number] and _manner(stream) != self._manners[number]:
                 encoding, errors, buffered, through = self._manners[number]
                 stream.reconfigure(
@@ -239,6 +245,19 @@ class Surroundings:
                 locale.setlocale(locale.LC_ALL, self._locale)
             self.tell(job, "locale")
         watch.touched.discard("locale")
+
+    def _release_locks(self, job: Job) -> None:
+        """Those that all of logging needs. Only the thread that has taken a lock can give it back."""
+        for lock in (*self._locks, *_locks_of_logging()):
+            while lock._is_owned():  # noqa: SLF001  (there is no public way)
+                lock.release()
+                self.tell(job, "locks of logging")
+        while imp.lock_held():
+            try:
+                imp.release_lock()
+            except RuntimeError:  # another thread imports something
+                break
+            self.tell(job, "lock of imports")
 
     def _could_not(self, job: Job) -> None:
         if "all" not in self._told:
@@ -360,6 +379,13 @@ class NotOurs:
 
     def tell(self, job: Job, what: str) -> None:
         """Something was changed."""
+
+
+def _locks_of_logging() -> list[Any]:
+    """Also those of all handlers. A handler may have none, or a job may have put something in its place."""
+    handlers = [one() for one in logging._handlerList]  # type: ignore[attr-defined]  # noqa: SLF001
+    locks = [logging._lock, *(getattr(one, "lock", None) for one in handlers)]  # type: ignore[attr-defined]  # noqa: SLF001
+    return [one for one in locks if hasattr(one, "_is_owned")]
 
 
 guard = watch.begin
