@@ -8,13 +8,15 @@
         assert letter.state == "done"
 
 Whoever runs pytest has this module imported, so it imports nothing but pytest and the standard library. What
-the fixtures need comes with the first test that uses them. The server takes about 0.1 s to start, and does so
-while the tests are collected (bench/throw_away.py).
+the fixtures need comes with the first test that uses them. The server takes more than 0.1 s to start, and
+does so while pytest gets ready and the tests are collected (bench/throw_away.py).
 """
 
 from __future__ import annotations
 
 import contextlib
+import fnmatch
+import itertools
 import os
 import re
 import subprocess
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 15.0
 POLL_S = 0.002
+LOOK_MOST = 100
+"""In how many folders, and into how many files, we look for a test before the tests are collected."""
 _asks = re.compile(rb"\bdef \w+\((?:[^)]*,)?\s*presque(?:_server)?\s*[,:)]").search
 _ready = re.compile(r"answers at (\S+)").search
 _too_old = not hasattr(pytest, "StashKey")  # before pytest 7; its other tests must not suffer from that
@@ -132,18 +136,21 @@ if not _too_old:
     _SERVER = pytest.StashKey[_Server]()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the server of this run where the hooks and the fixture find it."""
+    """Keep the server of this run where the hooks and the fixture find it, and start it at once if one of the
+    first files of the run says that its tests want it. A controller of pytest-xdist runs no tests."""
     if not _too_old:
         config.stash[_SERVER] = _Server()
+        controls = config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
+        if not controls and any(map(_file_asks, itertools.islice(_files(config), LOOK_MOST))):
+            _begin(config)
 
 
 def pytest_collectstart(collector: pytest.Collector) -> None:
     """Let the server start while a module is imported whose text says that its tests want it."""
-    if isinstance(collector, pytest.Module) and not _too_old:
-        with contextlib.suppress(OSError):
-            if _asks(collector.path.read_bytes()):
-                _begin(collector.config)
+    if isinstance(collector, pytest.Module) and not _too_old and _file_asks(collector.path):
+        _begin(collector.config)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -162,6 +169,29 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave no server behind, whatever became of the tests."""
     if not _too_old:
         config.stash[_SERVER].end()
+
+
+def _files(config: pytest.Config) -> Iterator[Path]:
+    """The files that pytest was asked to collect from, those of large trees in part."""
+    named = ["conftest.py", *config.getini("python_files")]
+    unwanted = config.getini("norecursedirs")
+    for argument in config.args:
+        start = config.invocation_params.dir / argument.partition("::")[0]
+        if start.is_file():
+            yield start
+        for folder, folders, files in itertools.islice(os.walk(start), LOOK_MOST):
+            folders[:] = sorted(each for each in folders if not _is_one_of(each, unwanted))
+            yield from (Path(folder, each) for each in sorted(files) if _is_one_of(each, named))
+
+
+def _is_one_of(name: str, patterns: list[str]) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+
+
+def _file_asks(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return _asks(path.read_bytes()) is not None
+    return False
 
 
 def _begin(config: pytest.Config) -> None:

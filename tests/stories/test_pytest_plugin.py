@@ -168,8 +168,8 @@ def test_it_is_quick(presque):
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 
 
-def run(directory: Path, tests: str, *flags: str, **environment: str) -> str:
-    """What pytest says of a file of tests."""
+def run(directory: Path, tests: str, *flags: str, of: str = "test_it.py", **environment: str) -> str:
+    """What pytest says of a file of tests, when it is asked to run that or, as `of`, something else."""
     (directory / "test_it.py").write_text(tests)
     done = subprocess.run(
         [
@@ -182,7 +182,7 @@ def run(directory: Path, tests: str, *flags: str, **environment: str) -> str:
             "asyncio_mode=auto",
             "-q",
             *flags,
-            "test_it.py",
+            of,
         ],
         cwd=directory,
         env={**os.environ, **environment},
@@ -266,11 +266,12 @@ def servers():
 """
 
 
-def run_with_servers(directory: Path, tests: str, *flags: str) -> str:
+def run_with_servers(directory: Path, tests: str, *flags: str, of: str = "test_it.py") -> str:
     """What pytest says of tests that look at which servers run. None is left when it has ended."""
     mark = uuid4().hex
-    environment = {"PLUGIN_TEST": mark, "PYTHONPATH": str(Path(__file__).parents[2])}
-    said = run(directory, f"{SERVERS}\n\n{tests}\n", *flags, **environment)
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    environment = {"PLUGIN_TEST": mark, "PYTHONPATH": path}
+    said = run(directory, f"{SERVERS}\n\n{tests}\n", *flags, of=of, **environment)
     assert not rig.processes_with(f"PLUGIN_TEST={mark}")
     return said
 
@@ -289,6 +290,38 @@ def run_with_servers(directory: Path, tests: str, *flags: str) -> str:
 def test_the_server_starts_before_its_first_test(tmp_path: Path, asks: str) -> None:
     said = run_with_servers(tmp_path, f"def test_first(): assert servers()\n{asks}")
     assert "2 passed" in said, said
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    ("of", "flags", "ran"),
+    [
+        (".", (), "1"),
+        ("test_it.py::test_it", (), "1"),
+        (".", ("-n", "1"), "0"),  # what controls the others runs no test, so it needs no server
+        (".", ("--collect-only",), "0"),
+        ("other", (), "0"),
+    ],
+)
+def test_the_server_starts_while_pytest_gets_ready(
+    tmp_path: Path, of: str, flags: tuple[str, ...], ran: str
+) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "build").mkdir()  # pytest does not look into it
+    (tmp_path / "other" / "build" / "test_built.py").write_text("def test_it(presque): pass\n")
+    asking = """
+import pytest
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session):
+    if not hasattr(session.config, "workerinput"):
+        with open("ran", "w") as file:
+            file.write(str(len(servers())))
+"""
+    (tmp_path / "conftest.py").write_text(f"{SERVERS}\n\n{asking}\n")
+    said = run_with_servers(tmp_path, "def test_it(presque): pass", *flags, of=of)
+    assert (tmp_path / "ran").read_text() == ran, said
 
 
 @needs_proc
