@@ -111,15 +111,16 @@ def test_a_worker_that_ends_when_all_is_empty_waits_for_what_its_jobs_push(
 
 
 @pytest.mark.parametrize(
-    ("flags", "done"),
+    ("flags", "done", "unknown"),
     [
-        (["--only", "{}"], {"add"}),
-        (["--only", "{}*", "--except", "{},{}.o*"], {"net"}),
-        (["--except", "{}.net,{}.old"], {"add"}),
+        (["--only", "{}"], {"add"}, 0),
+        (["--only", "{}*", "--except", "{},{}.o*"], {"net"}, 0),
+        (["--except", "{}.net,{}.old"], {"add"}, 0),
+        (["--only", "{},{}.nett", "--except", "{}.*,{}.odl"], {"add"}, 2),
     ],
 )
 def test_a_worker_takes_jobs_of_the_queues_that_it_is_told(
-    run: Run, client: Client, queue_name: str, flags: list[str], done: set[str]
+    run: Run, client: Client, queue_name: str, flags: list[str], done: set[str], unknown: int
 ) -> None:
     push(client, queue_name, "add", 1)
     push(client, f"{queue_name}.net", "net", 1)
@@ -127,6 +128,7 @@ def test_a_worker_takes_jobs_of_the_queues_that_it_is_told(
     worker = run(JOBS, "--burst", *(flag.replace("{}", queue_name) for flag in flags))
     assert worker.wait(rig.PATIENCE) == 0, worker.said()
     assert {one["what"] for one in worker.notes()} & {"add", "net", "class"} == done
+    assert worker.said().count("worker.queue_unknown") == unknown
 
 
 @pytest.mark.parametrize(
@@ -331,6 +333,9 @@ def test_what_cannot_be_run_is_refused_with_a_sentence(tmp_path: Path) -> None:
             ),
             "pack/__init__.py": "",
             "pack/broken.py": "import not_there_at_all\n",
+            "script.py": f"{TASK}import quits\n@app.task\ndef f(): pass\n",
+            "quits.py": "import sys\nsys.exit(0)\n",
+            "arguments.py": "import argparse\nargparse.ArgumentParser().parse_args()\n",
             "made.py": (
                 f"{TASK}def make():\n    @app.task\n    def f(): pass\n    return app\ndef other(): pass\n"
             ),
@@ -353,13 +358,15 @@ def test_what_cannot_be_run_is_refused_with_a_sentence(tmp_path: Path) -> None:
         ("two",): "talk to several servers: run a worker for each, as MODULE:APP, or say with --url",
         ("one:f",): "`one:f` is a task, and others may share its queue: name its module, `one`, or its App",
         ("one:",): "`one:` is not a worker: use MODULE",
-        ("one", "--only", "other"): "only other leaves no queue of a task or of a worker class; those of the",
+        ("one", "--only", "other"): "only other leaves no queue of a task or of a worker class; the code has",
         ("one", "--only", "!x"): "this list only excludes",
         ("one", "--queues", "x"): "`queues` is for a single worker class: `only` picks queues of modules",
         ("queueless:W", "--queues", "x", "--only", "x"): "`only` and `except` are for modules",
         ("queueless",): "`W` names no queue",
         ("limits",): "`concurrency` of the queue `default` is 1 for `limits.f` and 2 for `limits.g`",
         ("forks",): "of which some tasks fork and others do not: give them queues of their own",
+        ("script",): "`script` ends the program when it is imported (SystemExit(0) in ",
+        ("arguments", "--log-level", "info"): "`arguments` ends the program when it is imported",
         ("hidden",): "the annotation `Decimal` means nothing when the task runs",
     }.items():  # fmt: skip
         assert said in refused(tmp_path, *words), words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,6 +41,8 @@ def run(
     if reload and not show and not reloading.is_child():
         set_up_logging(log_format, log_level)
         return reloading.run(targets)
+    if reloading.is_child():  # compiled code is told from older code by the second, which is too coarse here
+        sys.dont_write_bytecode = True
     found = find(targets)
     set_up_logging(log_format, log_level)
     given = {name: value for name, value in settings.items() if value is not None}

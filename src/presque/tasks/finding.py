@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import pkgutil
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -154,6 +155,11 @@ def _below(module: ModuleType) -> Iterator[ModuleType]:
 def _module(name: str) -> ModuleType:
     try:
         return import_module(name)
+    except SystemExit as error:  # as of a script that is not meant to be imported, and reads its arguments
+        raise SetupError(
+            f"`{shown(name)}` ends the program when it is imported ({error!r} in {_place_of(error)}): put"
+            ' what a worker should not run below `if __name__ == "__main__":`'
+        ) from None
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             hint = "run this where it can be imported"
@@ -164,3 +170,8 @@ def _module(name: str) -> ModuleType:
                 hint = f"say `{name.removesuffix('.py').replace('/', '.')}`, as in an import"
             raise SetupError(f"there is no module `{shown(name)}`: {hint}") from None
         raise
+
+
+def _place_of(error: BaseException) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename}, line {frame.lineno}"

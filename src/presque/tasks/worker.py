@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Unpack
 
-from presque import names
+from presque import globs, names
 from presque.errors import InvalidName
 from presque.tasks.calling import Handlers
 from presque.tasks.errors import WrongTask
@@ -23,6 +24,8 @@ from presque.worker.settings import WrongSetting
 from presque.worker.starting import end_command, run_within, start
 from presque.worker.work import Work
 from presque.worker.worker import Worker
+
+log = logging.getLogger("presque.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +72,11 @@ class AppWorker:
         classes = [one for one in found.classes if chosen.takes(one)]
         self.lanes: Sequence[Lane] = lanes_of(found.tasks, queues)
         self.workers: list[Worker] = []
+        named = dict.fromkeys(task.queue for task in found.tasks)
+        named |= dict.fromkeys(one for kind in found.classes for one in _named(kind))
         if not self.lanes and not classes:
-            raise WrongSetting(chosen.nothing(task.queue for task in found.tasks))
+            raise WrongSetting(chosen.nothing(named))
+        chosen.tell_unknown(named)
         everyone = {"base_uri": base_url, **given}
         works = []
         for lane in self.lanes:
@@ -139,18 +145,34 @@ class Chosen:
 
     def takes(self, kind: type[Worker]) -> bool:
         """Whether it runs this class: if it takes one of the queues that the class names."""
-        asked = kind.queues or getattr(kind, "queue", None) or ""
-        items = asked.split(",") if isinstance(asked, str) else list(asked)
-        return bool(self.of(one for one in items if one and not one.startswith("!"))) or not items[0]
+        items = list(_named(kind))
+        return bool(self.of(items)) or not items
+
+    def tell_unknown(self, named: Iterable[str]) -> None:
+        """Say in the log which queues it was told of that the code does not name: they may be misspelt."""
+        code = [*named]
+        for option, chosen in (("only", self._only), ("except", self._except)):
+            for queue in () if chosen is None else chosen.items:
+                if not names.has_glob(queue) and not any(globs.fits(queue, one) for one in code):
+                    known = ",".join(code)
+                    log.warning("worker.queue_unknown option=%s queue=%s known=%s", option, queue, known)
 
     def nothing(self, queues: Iterable[str]) -> str:
-        """Why there is nothing to do, where tasks have these queues."""
+        """Why there is nothing to do, where the code names these queues."""
         if self._only is None and self._except is None:
             return "there is no task and no worker class: decorate a function with `@app.task`"
         said = (("only", self._only_text), ("except", self._except_text))
         parts = ", ".join(f"{flag} {text}" for flag, text in said if text)
-        known = ", ".join(f"`{one}`" for one in dict.fromkeys(queues)) or "none"
-        return f"{parts} leaves no queue of a task or of a worker class; those of the tasks are {known}"
+        known = ", ".join(f"`{one}`" for one in queues) or "none"
+        return f"{parts} leaves no queue of a task or of a worker class; the code has {known}"
+
+
+def _named(kind: type[Worker]) -> Iterator[str]:
+    """The queues, and patterns of queues, that a worker class names."""
+    asked = kind.queues or getattr(kind, "queue", None) or ""
+    for one in asked.split(",") if isinstance(asked, str) else asked:
+        if one and not one.startswith("!"):
+            yield one
 
 
 def _settings(given: Mapping[str, Any], said: Mapping[str, Any], queues: str) -> settings.Settings:
