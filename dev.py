@@ -24,7 +24,8 @@ AUTO = ("PYTEST_XDIST_AUTO_NUM_WORKERS", str((os.cpu_count() or 1) + 2))  # many
 UNKEPT = "PYTHONDONTWRITEBYTECODE"  # what images of containers often set; tests start presque by the thousand
 BANDIT = ["bandit", "--quiet", "--recursive", "src", "--configfile", "pyproject.toml"]
 IMPORTS = ["lint-imports", "--no-cache"]
-CHECKS = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], IMPORTS, BANDIT)
+COLLECT = ["pytest", "--collect-only", "-qq"]  # compiles the tests once, and not in each worker
+CHECKS = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], IMPORTS, BANDIT, COLLECT)
 
 
 def main(arguments: list[str]) -> int:
@@ -38,10 +39,8 @@ def main(arguments: list[str]) -> int:
         os.execv(PYTHON, [str(PYTHON), "-m", "presque", "serve", *rest])
     if command == "test":
         install(".[dev]")
-        for check in CHECKS:
-            print("+", *check, flush=True)
-            if status := subprocess.call([str(PYTHON.with_name(check[0])), *check[1:]], cwd=HERE):
-                return status
+        if status := check():
+            return status
         again = AGAIN if os.environ.get("CI") else ()
         return subprocess.call([str(PYTHON), "-m", "pytest", *EVERY_CORE, *again, *rest], cwd=HERE)
     if command == "run" and rest:
@@ -71,6 +70,24 @@ def install(what: str) -> None:
     if status := subprocess.call(pip, cwd=HERE):
         sys.exit(status)
     done.write_text("\n".join([*marks, wanted]))
+
+
+def check() -> int:
+    """Run all checks beside each other, and print what those have found that are not content."""
+    status, begun = 0, []
+    for command in CHECKS:
+        whole = [str(PYTHON.with_name(command[0])), *command[1:]]
+        process = subprocess.Popen(
+            whole, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        begun.append((command, process))
+    for command, process in begun:
+        print("+", *command, flush=True)
+        found, _ = process.communicate()
+        if process.returncode:
+            print(found, end="", flush=True)
+        status = status or process.returncode
+    return status
 
 
 def complain(text: str) -> int:
