@@ -64,7 +64,7 @@ UNKNOWN = -1  # no step has this number: asked for it, the store says which one 
 
 
 class What(codec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What is to be done, as the store has it. `filter` is in the words of lua/bulk.lua.
+    """What is to be done, as the store has it. `filter` is in the words of lua/finding.lua.
 
     `by` and `name` say who asked for it; if that was the holder of an access token (`token`), the task ends
     when the token is no longer valid. `layers` are the rules that hold for them: (allowed or None, denied) of

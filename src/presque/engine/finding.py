@@ -24,7 +24,7 @@ from presque.store.store import Store
 from presque.verbs.bounds import STATES
 
 Filter = Mapping[str, Any]
-"""What jobs must be like, in the words of lua/bulk.lua."""
+"""What jobs must be like, in the words of lua/finding.lua."""
 
 PIECE_JOBS = 100
 PIECE_BYTES = 1024 * 1024

@@ -14,8 +14,9 @@ VERSION = 2
 NAME = f"presque_{VERSION}"
 LAYOUT = 3  # of the data: keys, records, runs. Data of another layout is refused at the start
 
-# Each file may use what stands in those before it.
-_FILES = (
+# Each file may use what stands in those before it. A library has room for 200 local names at once, so what
+# stands in brackets lends nothing to those after it: its names end with it.
+_FILES: tuple[str | tuple[str, ...], ...] = (
     "head",
     "records",
     "events",
@@ -25,36 +26,33 @@ _FILES = (
     "runs",
     "quotas",
     "sweep",
-    "push",
+    ("push",),
     "take",
-    "deliver",
+    ("deliver",),
     "settle",
     "states",
-    "jobs",
-    "bulk",
-    "queues",
-    "workers",
-    "cron",
-    "access",
-    "tasks",
-    "alerts",
+    ("jobs",),
+    ("finding", "bulk", "moving"),
+    ("queues",),
+    ("workers",),
+    ("cron",),
+    ("access",),
+    ("tasks",),
+    ("alerts",),
 )
-# What lends nothing to those after it stands in a block: a library has room for 200 local names at once.
-_ENCLOSED = (
-    "push", "deliver", "jobs", "bulk", "queues", "workers", "cron", "access", "tasks", "alerts", "clock",
-)  # fmt: skip
-_TEST_CLOCK = "clock"  # the file that is there only for a server with a clock that can be moved
+_TEST_CLOCK = ("clock",)  # is there only for a server with a clock that can be moved
 
 
 def source(*, test_clock: bool = False) -> str:
     """The text to give to FUNCTION LOAD."""
-    folder = Path(__file__).with_name("lua")
-    names = (*_FILES, _TEST_CLOCK) if test_clock else _FILES
-    parts = {name: (folder / f"{name}.lua").read_text("utf-8") for name in names}
-    for name in parts.keys() & set(_ENCLOSED):
-        parts[name] = f"do\n{parts[name]}end\n"
-    text = "\n".join(parts.values()).replace("@VERSION@", str(VERSION)).replace("@LAYOUT@", str(LAYOUT))
+    files = (*_FILES, _TEST_CLOCK) if test_clock else _FILES
+    parts = (_read(one) if isinstance(one, str) else f"do\n{''.join(map(_read, one))}end\n" for one in files)
+    text = "\n".join(parts).replace("@VERSION@", str(VERSION)).replace("@LAYOUT@", str(LAYOUT))
     return f"#!lua name={NAME}\n{text}"
+
+
+def _read(name: str) -> str:
+    return Path(__file__).with_name("lua").joinpath(f"{name}.lua").read_text("utf-8")
 
 
 def functions(*, test_clock: bool = False) -> Functions:
