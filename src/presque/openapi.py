@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the HTTP door, made of the rows in verbs/ and the shapes of shapes.py.
+"""The OpenAPI 3.1 document of the HTTP door, made of the rows in verbs/ and the shapes in shapes/.
 
 The tests compare it with real answers, and send a running server what it allows and what it does not.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from presque.fields import Field, Kind, object_schema
-from presque.shapes import EXAMPLES, SHAPES, Schema, ref
+from presque.shapes import EXAMPLES, SHAPES
+from presque.shapes.schema import Schema, ref
 from presque.verbs import COMMANDS, VERBS
 from presque.verbs.bounds import COMMANDS_MOST
 from presque.verbs.verb import Verb

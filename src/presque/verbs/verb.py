@@ -38,7 +38,7 @@ class Verb:
     something that the verb reads itself."""
     status: int = 200
     answers: str = "nothing"
-    """The shape of the answer, see shapes.py."""
+    """The shape of the answer, see shapes/."""
     refuses: tuple[int, ...] = ()
     """The statuses of errors that it may be answered with, beside those that any request may."""
     worker: Literal["ignored", "counted", "required"] = "ignored"
