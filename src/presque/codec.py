@@ -234,14 +234,15 @@ def _not_json(error: msgspec.DecodeError, body: bytes) -> NotJson:
 
 
 def _explained(found: str, body: bytes) -> str:
-    if "surrogate" in found or "truncated" in found:
+    if "surrogate" in found or "truncated" in found or "hex escape" in found:
         lone = _lone_surrogate(body)
         if lone is not None:
             return (
                 f"`{body[lone : lone + 6].decode()}` at byte {lone} is half a character (a lone surrogate); "
                 "write both halves, or the character itself in UTF-8"
             )
-        return "it ends in the middle" if "truncated" in found else found
+        if "hex escape" not in found:
+            return "it ends in the middle" if "truncated" in found else found
     if form := _FORM(body):
         document = f'{{"{form[0][:-1].decode()}": 1}}'
         return f"`{_quoted(body, 0)}` looks like a form; send a document such as {document}"
@@ -258,7 +259,7 @@ def _explained(found: str, body: bytes) -> str:
         at -= 1
     if body[at : at + 1] == b"'":
         return f"`{_quoted(body, at)}` at byte {at} begins with a single quote; JSON has double quotes"
-    word = _WORD(body, at)
+    word = None if "escape" in reason else _WORD(body, at)
     if word is not None and word[0] in _OTHER_WORDS:
         return f"`{word[0].decode()}` at byte {at} is not a word of JSON, which has true, false and null"
     if word is not None and ("invalid character" in reason or "expected '\"'" in reason or "keys" in reason):

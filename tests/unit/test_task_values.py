@@ -56,6 +56,10 @@ class Box(Generic[T]):
     at: time
 
 
+class Text(str):
+    __slots__ = ()
+
+
 class Other:
     """Nothing that presque knows."""
 
@@ -326,6 +330,41 @@ def test_what_json_cannot_say_is_refused(value: Any) -> None:
 def test_what_json_has_no_number_for_is_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="JSON has no"):
         plain(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["\ud800", ["caf\udce9"], {"a": "\ud83d and more"}, {"\udce9": 1}, Path("caf\udce9"), Text("\udce9")],
+)
+def test_half_a_character_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="the text has half a character at "):
+        plain(value)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "missing"),
+    [
+        (collections.defaultdict[str, int], 0),
+        (collections.defaultdict[str, list[date]], []),
+        (typing.DefaultDict[str, dict[str, int]], {}),  # noqa: UP006
+    ],
+)
+def test_a_defaultdict_has_something_for_a_key_that_is_missing(annotation: Any, missing: Any) -> None:
+    reader = Readers().reader_of(annotation)
+    assert reader is not None
+    found = reader({})
+    assert type(found) is collections.defaultdict
+    assert found["new"] == missing
+    with pytest.raises(Unfit):
+        reader({"a": "x"})
+
+
+@pytest.mark.parametrize("annotation", [collections.defaultdict, collections.defaultdict[str, int | None]])
+def test_a_defaultdict_of_anything_has_nothing_for_a_key_that_is_missing(annotation: Any) -> None:
+    reader = Readers().reader_of(annotation)
+    assert reader is not None
+    with pytest.raises(KeyError):
+        reader({"a": 1})["new"]
 
 
 def test_a_value_that_holds_itself_is_refused() -> None:

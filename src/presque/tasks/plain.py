@@ -30,7 +30,7 @@ _AS_IT_IS = frozenset((str, int, float, bool, type(None)))
 def plain(value: Any, encode: Encode | None = None) -> Any:
     """`value` as JSON can say it. Raises `TypeError` or `ValueError` with a sentence if it cannot."""
     if type(value) in _AS_IT_IS:
-        return _finite(value) if type(value) is float else value
+        return _whole(value)
     try:
         return _plain(value, encode)
     except RecursionError:
@@ -40,7 +40,7 @@ def plain(value: Any, encode: Encode | None = None) -> Any:
 def _plain(value: Any, encode: Encode | None) -> Any:
     kind = type(value)
     if kind in _AS_IT_IS:
-        return _finite(value) if kind is float else value
+        return _whole(value)
     if kind is list or kind is tuple:
         return [_plain(one, encode) for one in value]
     if kind is dict:
@@ -48,17 +48,17 @@ def _plain(value: Any, encode: Encode | None) -> Any:
     if isinstance(value, Enum):
         return _plain(value.value, encode)
     if isinstance(value, str):
-        return str.__str__(value)
+        return _whole(str.__str__(value))
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
-        return _finite(float(value))
+        return _whole(float(value))
     if isinstance(value, dt.datetime | dt.date | dt.time):
         return value.isoformat()
     if isinstance(value, dt.timedelta):
         return _seconds(value)
     if isinstance(value, UUID | Decimal | PurePath):
-        return str(value)
+        return _whole(str(value))
     if isinstance(value, bytes | bytearray | memoryview):
         return base64.b64encode(value).decode()
     return _composed(value, kind, encode)
@@ -92,9 +92,9 @@ def fields_of(kind: type) -> list[str] | None:
     return None if found is None else [one.name for one in found if one.init]
 
 
-def _key(key: Any, encode: Encode | None) -> str:
+def _key(key: Any, encode: Encode | None) -> Any:
     if type(key) is str:
-        return key
+        return _whole(key)
     found = _plain(key, encode)
     if found is None or isinstance(found, bool):
         return {None: "null", True: "true", False: "false"}[found]
@@ -103,9 +103,18 @@ def _key(key: Any, encode: Encode | None) -> str:
     raise TypeError(f"JSON cannot represent a `{type(key).__name__}` as a key")
 
 
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
+def _whole(value: Any) -> Any:
+    """A value that JSON has itself. Raises `ValueError` for a number or a text that a server cannot store."""
+    if type(value) is float and not math.isfinite(value):
         raise ValueError(f"JSON has no {value}")
+    if type(value) is str and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"the text has half a character at {error.start} ({value[error.start]!a}), as the name of a"
+                " file has that is not UTF-8: pass bytes, or a text that is whole"
+            ) from None
     return value
 
 

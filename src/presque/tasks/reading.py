@@ -11,6 +11,7 @@ import binascii
 import collections
 import collections.abc
 import datetime as dt
+import functools
 import sys
 import types
 import typing
@@ -83,6 +84,11 @@ class Readers:
         if kind in _OBJECTS:
             key, value = arguments if len(arguments) == 2 else (Any, Any)
             return self._object(_OBJECTS[kind], key, value)
+        if kind is collections.defaultdict:
+            key, value = arguments if len(arguments) == 2 else (Any, Any)
+            made = typing.get_origin(value) or value
+            missing = made if made in _EMPTY else None
+            return self._object(functools.partial(collections.defaultdict, missing), key, value)
         try:
             hash(annotation)
         except TypeError:  # what stands in the brackets cannot be compared, such as a list in `Annotated`
@@ -438,6 +444,8 @@ _OBJECTS: dict[type, Callable[[dict[Any, Any]], Any]] = {
     collections.OrderedDict: collections.OrderedDict,
     collections.Counter: collections.Counter,
 }
+_EMPTY = [int, float, bool, str, list, set, dict, collections.deque, collections.Counter]
+"""Of what the annotation of a defaultdict says that there is an empty one for each key that is missing."""
 _WRAPPERS = {
     getattr(typing, name)
     for name in ("Required", "NotRequired", "ReadOnly", "Final", "ClassVar", "Unpack")
