@@ -373,6 +373,7 @@ def test_inline_a_task_comes_again_at_once_until_its_attempts_are_over() -> None
         job = current_job()
         done = (job.saved or 0) + 1
         job.save(done)
+        job.progress({"done": done})
         if done <= len(raises):
             raise {"snooze": Snooze("1h"), "retry": Retry(in_="1h"), "error": ValueError("no")}[
                 raises[done - 1]
@@ -393,7 +394,11 @@ def test_inline_a_task_comes_again_at_once_until_its_attempts_are_over() -> None
 
     for task in (steps, steps_async):
         with app.inline() as ran:
-            assert task.push(["snooze", "retry", "snooze", "error"]).result() == [5, 3]
+            pushed = task.push(["snooze", "retry", "snooze", "error"])
+            assert pushed.result() == [5, 3]
+            told = pushed.job()
+            assert (told["state"], told["attempt"], told["progress"]) == ("done", 3, {"done": 5})
+            assert [one["error"] for one in told["errors"]] == ["Retry", "ValueError: no"]
         assert [(one.state, one.attempt) for one in ran.outcomes] == [
             ("released", 1), ("failed", 1), ("released", 2), ("failed", 2), ("done", 3),
         ]  # fmt: skip

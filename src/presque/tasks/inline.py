@@ -53,6 +53,7 @@ class Inline:
         self.outcomes: list[Ran] = []
         self._tasks, self._active = tasks, active
         self._ids = itertools.count(1)
+        self._progress: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         handlers = Handlers(self._tasks)
@@ -90,15 +91,19 @@ class Inline:
 
     def look(self, queue: str, id: str) -> JobRecord:
         """The job, as a server would show it."""
-        for one in reversed(self.outcomes):
-            if (one.queue, one.id) == (queue, id):
-                failed: list[JobFailure] = [
-                    {"at": "", "worker": None, "error": one.error or "", "backtrace": None}
-                ]
-                return {
-                    "queue": queue, "id": id, "state": "done" if one.state == "done" else "dead",
-                    "result": one.result, "kept_until": "", "errors": [] if one.state == "done" else failed,
-                }  # fmt: skip
+        ran = [one for one in self.outcomes if (one.queue, one.id) == (queue, id)]
+        if ran:
+            failed: list[JobFailure] = [
+                {"at": "", "worker": None, "error": one.error or "", "backtrace": None}
+                for one in ran if one.state in ("failed", "dead")
+            ]  # fmt: skip
+            found: JobRecord = {
+                "queue": queue, "id": id, "state": "done" if ran[-1].state == "done" else "dead",
+                "attempt": ran[-1].attempt, "result": ran[-1].result, "kept_until": "", "errors": failed,
+            }  # fmt: skip
+            if id in self._progress:
+                found["progress"] = self._progress[id]
+            return found
         raise NotFound(f"there is no job {id} of `{queue}`", status=404)
 
     # --- one job
@@ -113,7 +118,7 @@ class Inline:
                 queue, id, decoded(text), turns.attempt, turns.most, 5, "", "lease", "",
                 text=text, saved=saved,
             )  # fmt: skip
-            job = Job(leased, _heard)
+            job = Job(leased, self._heard)
             went: list[execution.Outcome] = []
             yield job, went
             ran = self._note(job, value, went[0], options)
@@ -139,7 +144,8 @@ class Inline:
         self.outcomes.append(ran)
         return ran
 
-
-def _heard(job: Job, wish: Mapping[str, Any]) -> None:
-    """Without a server: what a job saves counts as stored."""
-    job.stored.count = wish.get("save", job.stored.count)
+    def _heard(self, job: Job, wish: Mapping[str, Any]) -> None:
+        """Without a server: what a job shows is seen, and what it saves counts as stored."""
+        if "progress" in wish:
+            self._progress[job.id] = wish["progress"]
+        job.stored.count = wish.get("save", job.stored.count)
