@@ -20,11 +20,17 @@ from tests.doors.test_raw_requests import Wire, wire
 HOST = "localhost"
 
 
-@pytest.fixture(scope="module", params=["http", "https"])
-def alone(request: pytest.FixtureRequest, pem: Path) -> Iterator[rig.Server]:
-    """A server that nobody else connects to, so that its connections can be counted."""
-    with rig.server("--memory") if request.param == "http" else rig.tls_server(pem, "--memory") as found:
-        yield found
+@pytest.fixture(scope="module")
+def both(pem: Path) -> Iterator[dict[str, rig.Server]]:
+    """A server of each scheme that nobody else connects to, so that its connections can be counted."""
+    with rig.server("--memory") as plain, rig.tls_server(pem, "--memory") as secure:
+        yield {"http": plain, "https": secure}
+
+
+@pytest.fixture(params=["http", "https"])
+def alone(request: pytest.FixtureRequest, both: dict[str, rig.Server]) -> rig.Server:
+    """One of them. It is of the function, since pytest starts what is of the module anew for each `way`."""
+    return both[request.param]
 
 
 # verb -> method, target, body, for the queue {q}
