@@ -20,7 +20,7 @@ from tests.faults import history
 from tests.faults.test_kills import _servers_of
 from tests.faults.worker import QUEUE, Server
 
-JOBS = int(os.environ.get("TEST_JOBS", "5000"))
+JOBS = int(os.environ.get("TEST_JOBS", "2000"))
 """More of them make the same test long."""
 
 WORKERS = 4
