@@ -7,13 +7,14 @@ encoding again would change large integers, the order of keys and every space.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
-from presque.errors import CallerError, NotJson, shown
+from presque.errors import CallerError, NotJson, UnknownParameter, shown
 from presque.fields import Fields
 
 T = TypeVar("T")
@@ -75,9 +76,14 @@ def check(body: bytes) -> None:
 
 
 def decode(body: bytes) -> Any:
-    """Read a JSON document that presque itself looks into, such as the body of a control request."""
+    """Read a JSON document that presque itself looks into, such as the body of a control request. A number
+    that no float is large enough for is infinite, so that it is out of whatever bounds there are."""
     try:
         return _decode(body)
+    except msgspec.ValidationError as error:
+        if _place(error):
+            raise CallerError("a number in the body is too large") from None
+        return -math.inf if body.lstrip().startswith(b"-") else math.inf
     except msgspec.DecodeError as error:
         raise _not_json(error, body) from None
     except UnicodeDecodeError:
@@ -134,15 +140,15 @@ def decode_stored(body: bytes, kind: type[T]) -> T:
         raise ValueError("it is nested too deep") from None
 
 
-def decode_request(body: bytes, kind: type[T]) -> T:
-    """Read a request body of a known shape; no body at all is one without fields."""
+def decode_request(body: bytes, kind: type[T], field: str = "") -> T:
+    """Read a request body of a known shape, or a field of one; no body at all is one without fields."""
     try:
         if not body.isascii():
             body.decode()  # msgspec checks the syntax of a Raw, not its UTF-8
         return msgspec.json.decode(body or b"{}", type=kind)
     except msgspec.ValidationError as error:
         check(body)  # text that is not JSON at all is reported first
-        raise CallerError(_wrong(error)) from None
+        raise _refused(error, kind, field) from None
     except msgspec.DecodeError as error:
         raise _not_json(error, body) from None
     except UnicodeDecodeError:
@@ -174,10 +180,23 @@ _KINDS = {
 }
 
 
-def _wrong(error: msgspec.ValidationError) -> str:
-    """What is wrong with a body, in a sentence. The library says: Expected `int`, got `str` - at `$.x`."""
-    text, _, place = str(error).partition(" - at `$")
-    place = place.removesuffix("`").lstrip(".").replace("[...]", "[…]")
+def _refused(error: msgspec.ValidationError, kind: Any, field: str) -> CallerError:
+    """Why a body of this shape is refused."""
+    unknown = _FIELD(str(error))
+    if unknown is None or unknown[1] != "contains unknown":
+        return CallerError(_wrong(error, field))
+    place = _place(error)
+    for name in re.findall(r"[a-z_]+", place):
+        kind = get_type_hints(kind)[name]
+        kind = next(iter(get_args(kind)), kind)
+    return UnknownParameter(unknown[2], kind.__struct_fields__, "field", (field + place).lstrip("."))
+
+
+def _wrong(error: msgspec.ValidationError, field: str = "") -> str:
+    """What is wrong with a body, or a field of one, in a sentence. The library says: Expected `int`, got
+    `str` - at `$.x`."""
+    text = str(error).partition(" - at `$")[0]
+    place = (field + _place(error)).lstrip(".")
     if match := _EXPECTED(text):
         wanted, got = (_KINDS.get(kind, kind) for kind in match.groups())
         return (
@@ -188,7 +207,13 @@ def _wrong(error: msgspec.ValidationError) -> str:
         if match[1] == "contains unknown":
             return f"unknown field `{shown(match[2])}`{where}"
         return f"`{match[2]}` is missing{where}"
+    if "out of range" in text:
+        return f"`{place}` holds a number that is too large" if place else "the number is too large"
     return f"invalid body: {text[:1].lower()}{text[1:]}" + (f", at `{place}`" if place else "")
+
+
+def _place(error: msgspec.ValidationError) -> str:
+    return str(error).partition(" - at `$")[2].removesuffix("`").replace("[...]", "[…]")
 
 
 def encode(value: Any) -> bytes:

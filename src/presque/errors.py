@@ -44,8 +44,9 @@ class UnknownParameter(CallerError):
 
     code = "unknown-parameter"
 
-    def __init__(self, name: str, known: Iterable[str], what: str = "parameter") -> None:
-        super().__init__(f"unknown {what} `{shown(name)}`, {nearest(name, known)}")
+    def __init__(self, name: str, known: Iterable[str], what: str = "parameter", place: str = "") -> None:
+        where = f" in `{place}`" if place else ""
+        super().__init__(f"unknown {what} `{shown(name)}`{where}, {nearest(name, known)}")
 
 
 class InvalidName(CallerError):

@@ -31,7 +31,7 @@ class Kind(Enum):
     QUEUE = "queue"  # str
     QUEUES = "queue list"  # QueueList
     ID = "job id"  # str
-    NAME = "name"  # str, as a queue may be called
+    NAME = "name"  # str, as a queue may be called; `means` is "The …'s name."
     WORKER = "worker id"  # str
     LIST = "list"  # tuple of what `of` reads
     OBJECT = "object"  # dict of what `fields` read
@@ -313,7 +313,7 @@ def _named(check: Callable[[str], Any]) -> Callable[[Field, Any], Any]:
 def _name(field: Field, value: Any) -> str:
     if not isinstance(value, str):
         raise field.wrong("a name", value)
-    return names.queue(value, field.means)
+    return names.queue(value, field.means.removeprefix("The ").removesuffix("'s name."))
 
 
 def _list(field: Field, value: Any) -> tuple[Any, ...]:

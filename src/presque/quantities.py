@@ -183,7 +183,7 @@ def quoted(value: object) -> str:
         case int():
             return f"`{value}`" if abs(value) < 10**24 else "a number of more than 24 digits"
         case float():
-            return f"`{value:.17g}`"
+            return "a number that is too large" if math.isinf(value) else f"`{value:.17g}`"
         case list() | tuple():
             return "a list"
         case dict():

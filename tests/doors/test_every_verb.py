@@ -178,6 +178,7 @@ WRONG: dict[Kind, list[tuple[Any, str]]] = {
     Kind.LIST: [(5, "should be")],
 }
 HUGE = 10**400
+NO_FLOAT = "1e400"  # stands in JSON without its quotes
 
 
 def wrong_fields() -> list[tuple[str, str, Any, str]]:
@@ -192,6 +193,7 @@ def wrong_fields() -> list[tuple[str, str, Any, str]]:
             found += [(verb.name, field.name, value, says) for value, says in WRONG[field.kind]]
             if field.kind in (Kind.WHOLE, Kind.NUMBER, Kind.DURATION, Kind.MOMENT):
                 found.append((verb.name, field.name, HUGE, "not a number of more than 24 digits"))
+            found.append((verb.name, field.name, NO_FLOAT, "a number that is too large"))
     return found
 
 
@@ -201,7 +203,8 @@ def test_a_wrong_field_is_named_with_what_it_should_be_and_what_came(server: rig
     for verb, name, value, _ in asked_for:
         named = {"queue": "wrong"} if "queue" in COMMANDS[verb].members else {}
         commands.append({"cmd": verb, **named, name: value})
-    answers = server.ask("POST", "/queue", json.dumps(commands)).json
+    written = json.dumps(commands).replace(f'"{NO_FLOAT}"', NO_FLOAT)
+    answers = server.ask("POST", "/queue", written).json
     for (verb, name, value, says), answer in zip(asked_for, answers, strict=True):
         assert says in answer["error"], (verb, name, value, answer)
         assert answer["code"] in ("invalid-request", "invalid-name", "unknown-parameter"), (
@@ -245,12 +248,50 @@ def test_an_unknown_field_or_command_is_told_with_the_nearest_one(server: rig.Se
     assert answer["error"] == "there is no command `psuh`: did you mean `push`?"
 
 
+AN_ENTRY = '{"queue":"wrong","id":"1","lease":"x",%s}'
+SETTLES = (
+    ("5", "should be an object, not a whole number"),
+    ("[]", "should be an object, not a list"),
+    ('{"ack":5}', "ack` should be a list, not a whole number"),
+    ('{"akc":[]}', "unknown field `akc`"),
+    ('{"ack":[%s]}' % AN_ENTRY % '"reslt":1', "ack[0]`, did you mean `result`?"),
+    ('{"fail":[%s]}' % AN_ENTRY % '"retry_in":1e400', "fail[0].retry_in` holds a number that is too large"),
+    ('{"fail":[%s]}' % AN_ENTRY % '"error":5', "fail[0].error` should be a text, not a whole number"),
+    ('{"release":[{"queue":"wrong"}]}', "`lease` is missing in"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("settle", "says"), SETTLES, ids=[says for _, says in SETTLES])
+def test_what_is_wrong_in_a_settle_is_named_with_its_place(
+    server: rig.Server, settle: str, says: str
+) -> None:
+    alone = server.ask("POST", "/settle", settle)
+    with_a_lease = server.ask("POST", "/q/wrong/lease", f'{{"settle":{settle}}}')
+    [command] = server.ask("POST", "/queue", f'[{{"cmd":"lease","queue":"wrong","settle":{settle}}}]').json
+    for code, error in (
+        (alone.json["code"], alone.json["error"]),
+        (with_a_lease.json["code"], with_a_lease.json["error"]),
+        (command["code"], command["error"]),
+    ):
+        assert says in error
+        assert code == ("unknown-parameter" if "did you mean" in error else "invalid-request")
+    assert "settle" not in alone.json["error"]
+    assert "`settle" in with_a_lease.json["error"] or "`settle" in command["error"] or "akc" in settle
+
+
+@pytest.mark.parametrize("cmd", ["5", "true", "[]", '""', "1e400"])
+def test_a_command_that_is_called_by_no_text_is_told_what_came(server: rig.Server, cmd: str) -> None:
+    [answer] = server.ask("POST", "/queue", f'[{{"cmd":{cmd},"queue":"q"}}]').json
+    assert answer["error"].startswith("`cmd` should be a text such as `push`, not ")
+
+
 # --- what is not JSON
 
 
 NOT_JSON = (
     (rb'{"t":"\ud83d"}', r"`\ud83d` at byte 6 is half a character (a lone surrogate)"),
     (rb'{"t":"\ude00"}', r"`\ude00` at byte 6 is half a character"),
+    (rb'{"t":"\ud83d","u":"and so on"}', r"`\ud83d` at byte 6 is half a character"),
     (b"{to:ana}", "`to:ana}` at byte 1 is not in double quotes; if a shell took them away"),
     (b"a=1", '`a=1` looks like a form; send a document such as {"a": 1}'),
     (b"{'to':1}", "begins with a single quote; JSON has double quotes"),

@@ -282,6 +282,25 @@ def test_who_finishes_what_is_refused_is_told_so_and_may_go_on(tmp_path: Path) -
         assert connection.closed()
         login = guarded_.ask(None, "POST", "/login", {"token": "x" * 20_000})
         assert (login.status, login.json["error"]) == (413, "the body is larger than 16384 bytes")
+        assert (login.json["code"], login.json["status"]) == ("bad-request", 413)
+
+
+@pytest.mark.parametrize(
+    ("route", "classic"),
+    [("/q/x", True), ("/queue", True), ("/settle", False), ("/q/x/lease", False), ("/tokens", False)],
+)
+def test_a_body_that_is_too_large_is_refused_as_its_route_refuses(
+    server: rig.Server, route: str, classic: bool
+) -> None:
+    head = f"POST {route} HTTP/1.1\r\nHost: localhost\r\n".encode()
+    for rest in (b"Content-Length: 1048577\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\nfffff\r\n"):
+        with wire(server) as connection:
+            connection.send(head + rest + (b"" if b"Length" in rest else b"1" * 0xFFFFF + b"\r\nff\r\n"))
+            answer = connection.reply()
+        assert answer.status == 413
+        wanted = "application/json" if classic else "application/problem+json"
+        assert answer.headers["content-type"] == wanted
+        assert set(answer.json) >= ({"error"} if classic else {"error", "detail", "type"})
 
 
 def test_what_is_refused_has_no_more_time_than_what_is_not(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ async def run_lease(call: Call) -> Reply:
     """Lease jobs, after settling others if `settle` says so."""
     settled = b""
     if "settle" in call.fields:
-        first = settles(codec.decode_request(call.fields["settle"], SettleRequest))
+        first = settles(codec.decode_request(call.fields["settle"], SettleRequest, "settle"))
         settled = settled_answer(first, await settle(call.engine, first, call.worker, call.who))
     ask, wait = lease_ask(call.fields, call.worker), call.get("wait", 0) / 1000
     begin = functools.partial(lease, call.engine, call.queues, ask, wait)

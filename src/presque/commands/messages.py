@@ -20,6 +20,7 @@ from presque.commands.trace_context import trace_context
 from presque.commands.who import ANYBODY, Who
 from presque.errors import AnswerTooLarge, CallerError, OurFault, PresqueError, Refused, nearest, shown
 from presque.fields import check_together, read_values
+from presque.quantities import quoted
 from presque.verbs import COMMANDS, VERBS
 from presque.verbs.bounds import COMMANDS_MOST
 from presque.verbs.verb import Verb
@@ -112,9 +113,11 @@ def split(text: bytes) -> list[bytes]:
 def read(asker: Asker, text: bytes) -> Message:
     """The command that a message holds. Raises `CallerError`."""
     given = codec.decode_request(text, dict[str, codec.Raw])
-    word = codec.decode(bytes(given.pop("cmd", b'""')))
-    if not isinstance(word, str) or not word:
+    word = codec.decode(bytes(given.pop("cmd", b"null")))
+    if word is None:
         raise CallerError("`cmd` is missing: it says what to do, such as `push`")
+    if not isinstance(word, str) or not word:
+        raise CallerError(f"`cmd` should be a text such as `push`, not {quoted(word)}")
     verb = asker.commands.get(word)
     if verb is None:
         raise CallerError(f"there is no command `{shown(word)}`: {nearest(word, asker.commands)}")

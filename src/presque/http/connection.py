@@ -504,7 +504,10 @@ class Connection(Answering):
         """Answer a request whose end cannot be known, then close. What the client still sends is read and
         thrown away for a moment, since a reset could destroy the answer on its way."""
         self._go(REFUSED)
-        answer = answers.of_error(error, classic=True)
+        classic = not isinstance(error, BadHead) or error.classic
+        if self._awaited is not None:
+            classic = self._awaited.classic
+        answer = answers.of_error(error, classic=classic)
         message = answers.head(answer, self.door.date, close=True)
         if not self._buffer[: len(LINE_ENDS) + len(HEAD_METHOD)].lstrip(LINE_ENDS).startswith(HEAD_METHOD):
             message += cast(bytes, answer.body)

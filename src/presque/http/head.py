@@ -25,14 +25,16 @@ _ABSOLUTE = re.compile(r"https?://([^/?#@]+)(/[^?#]*)?\Z", re.IGNORECASE).match
 
 
 class BadHead(CallerError):
-    """The head cannot be understood, or must not be. `status` and the lines `cors` are for the answer."""
+    """The head cannot be understood, or must not be. `status`, the lines `cors` and `classic`, how errors are
+    written on this path if that is known, are for the answer."""
 
     code = "bad-request"
 
-    def __init__(self, message: str, status: int = 400, cors: bytes = b"") -> None:
+    def __init__(self, message: str, status: int = 400, cors: bytes = b"", *, classic: bool = True) -> None:
         super().__init__(message)
         self.status = status
         self.cors = cors
+        self.classic = classic
 
 
 class Head(msgspec.Struct, frozen=True):

@@ -194,7 +194,7 @@ class Lease(msgspec.Struct, frozen=True):
             take = functools.partial(self.take, connection, call.queues, b"")
             self.lease(connection, call.queues, ask, wait, take)
             return
-        first = leases.settles(codec.decode_request(call.fields["settle"], leases.SettleRequest))
+        first = leases.settles(codec.decode_request(call.fields["settle"], leases.SettleRequest, "settle"))
         both = SettleAndLease(self, connection, call.queues)
         leases.settle_all(call.engine, first, call.worker, call.who, functools.partial(both.settled, first))
         if not both.over:

@@ -139,7 +139,8 @@ def understand(
         plan = _Broken(error)
     cors, most = planner.cors(head), planner.body_most(plan)
     if head.length > most and not isinstance(plan, Upload):
-        raise BadHead(f"the body is larger than {most} bytes", 413, cors)
+        classic = problems.is_classic(head.path)
+        raise BadHead(f"the body is larger than {most} bytes", 413, cors, classic=classic)
     tally = door.tallies.of(planner.name(plan))
     if door.traced is not None:
         tally = door.traced(tally, head)

@@ -27,7 +27,7 @@ def rows() -> Iterator[Verb]:
         over="all",
         route="POST /tokens",
         fields=of(
-            dataclasses.replace(NAME, means="access token"),
+            dataclasses.replace(NAME, means="The access token's name."),
             many("allow", "What it may do.", rule, RULES_MOST, required=True),
             many("deny", "What it may not do, whatever it may do otherwise.", rule, RULES_MOST),
             Field(name="expires", kind=Kind.MOMENT, means="When it stops being valid."),

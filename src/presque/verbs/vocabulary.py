@@ -46,7 +46,7 @@ QUEUES = Field(
     required=True,
 )
 ID = Field(name="id", kind=Kind.ID, means="The job's id.", required=True)
-NAME = Field(name="name", kind=Kind.NAME, means="recurring job", required=True)
+NAME = Field(name="name", kind=Kind.NAME, means="The recurring job's name.", required=True)
 WORKER = Field(name="worker_id", kind=Kind.WORKER, means="The worker's id.", required=True)
 JOB = value("job", "The job: any JSON value.")
 WAIT = duration("wait", "How long to wait for a job.", 0, WAIT_MOST, default=0)
