@@ -1107,7 +1107,7 @@ def test_head_answers_the_headers_of_get(door: Door, queue_name: str, path: str)
 
 @pytest.mark.parametrize(
     "path",
-    ["/nope", "/nope/", "//", "/q/a/", "/q/a/b", "/%71/a", "/" + "x" * 300],
+    ["/nope", "/nope/", "//", "/q/a/b", "/ws/a/b", "/static/../q/a", "/%71/a", "/" + "x" * 300],
 )
 def test_what_is_no_route_is_404(door: Door, path: str) -> None:
     for method in "GET", "POST":
@@ -1128,6 +1128,11 @@ def test_what_is_no_route_is_404(door: Door, path: str) -> None:
         ("/j/a/1/akc", "/j/a/1/ack"),
         ("/j/a/1/explane", "/j/a/1/explain"),
         ("/cron/a/runs", "/cron/a/run"),
+        ("/q/a/", "/q/a"),
+        ("//q/a", "/q/a"),
+        ("/q//a//lease/", "/q/a/lease"),
+        ("/status//", "/status"),
+        ("/queue/", "/queue"),
     ],
 )
 def test_a_route_that_is_nearly_right_names_the_one_that_was_meant(door: Door, path: str, meant: str) -> None:

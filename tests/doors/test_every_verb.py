@@ -248,15 +248,14 @@ def test_an_unknown_field_or_command_is_told_with_the_nearest_one(server: rig.Se
     assert answer["error"] == "there is no command `psuh`: did you mean `push`?"
 
 
-AN_ENTRY = '{"queue":"wrong","id":"1","lease":"x",%s}'
 SETTLES = (
     ("5", "should be an object, not a whole number"),
     ("[]", "should be an object, not a list"),
     ('{"ack":5}', "ack` should be a list, not a whole number"),
     ('{"akc":[]}', "unknown field `akc`"),
-    ('{"ack":[%s]}' % AN_ENTRY % '"reslt":1', "ack[0]`, did you mean `result`?"),
-    ('{"fail":[%s]}' % AN_ENTRY % '"retry_in":1e400', "fail[0].retry_in` holds a number that is too large"),
-    ('{"fail":[%s]}' % AN_ENTRY % '"error":5', "fail[0].error` should be a text, not a whole number"),
+    ('{"ack":[{"queue":"wrong","id":"1","reslt":1}]}', "ack[0]`, did you mean `result`?"),
+    ('{"fail":[{"queue":"wrong","retry_in":1e400}]}', "fail[0].retry_in` holds a number that is too large"),
+    ('{"fail":[{"queue":"wrong","error":5}]}', "fail[0].error` should be a text, not a whole number"),
     ('{"release":[{"queue":"wrong"}]}', "`lease` is missing in"),
 )  # fmt: skip
 

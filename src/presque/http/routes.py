@@ -335,17 +335,9 @@ def _find(head: Head, raw: list[str], query: Mapping[str, str]) -> tuple[Verb, d
     """The verb that a request asks for, and what its path says, decoded."""
     if head.path.rstrip("/") in NAMELESS:
         raise NoName
-    node, found = _ROOT, []
-    for at, part in enumerate(raw[1:], 1):
-        if (fixed := node.fixed.get(part)) is not None:
-            node = fixed
-        elif node.named is not None and part:
-            node = node.named
-            found.append(part)
-        else:
-            raise NoRoute(head.method, head.path, _meant(node, raw, at))
-    if not node.methods:
-        raise NoRoute(head.method, head.path)
+    node, found, at = _walk(raw)
+    if not node.methods or at < len(raw):
+        raise NoRoute(head.method, head.path, _meant(node, raw, at))
     if head.method not in node.methods:
         if (head.method, *raw[1:2]) == ("PUT", "qb"):
             raise CallerError("PUT is not supported in batch mode")  # as in 2010
@@ -369,12 +361,33 @@ def _check_against(query: Mapping[str, str], verbs: Sequence[Verb]) -> None:
             raise CallerError(f"`{name}` goes with `{of_another[name]}`: give `{of_another[name]}` too")
 
 
+def _walk(raw: list[str]) -> tuple[_Node, list[str], int]:
+    """How far the parts of a path lead: the last step, what stands for names, and the first part that leads
+    nowhere; as many as there are if none does."""
+    node, found = _ROOT, []
+    for at, part in enumerate(raw[1:], 1):
+        if (fixed := node.fixed.get(part)) is not None:
+            node = fixed
+        elif node.named is not None and part:
+            node = node.named
+            found.append(part)
+        else:
+            return node, found, at
+    return node, found, len(raw)
+
+
 def _meant(node: _Node, raw: list[str], at: int) -> str | None:
-    """The path with the known word that looks most like its part `at`, if one does."""
+    """The route that a path probably means: with the known word that looks most like its part `at`, or
+    without the slashes that are too many."""
     from difflib import get_close_matches  # a start need not wait for it
 
-    close = get_close_matches(raw[at].lower(), node.fixed, n=1)
-    return "/".join([*raw[:at], close[0], *raw[at + 1 :]])[:200] if close else None
+    close = get_close_matches(raw[at].lower(), node.fixed, n=1) if raw[at:] else []
+    spellings = [[*raw[:at], word, *raw[at + 1 :]] for word in close]
+    for parts in (*spellings, ["", *filter(None, raw)]):
+        step, _, end = _walk(parts)
+        if step.methods and end == len(parts) and parts != [""]:
+            return "/".join(parts)[:200]
+    return None
 
 
 def _fields_of_head(
