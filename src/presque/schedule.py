@@ -64,7 +64,7 @@ class Schedule:
     """A schedule in a time zone. Moments are milliseconds since the epoch.
 
     The moments of a `steady` one, a fixed interval, count from whichever moment they are asked for: it knows
-    no zone and no date.
+    no zone and no date, and so no last one. Clocks that were wrong can have carried the steady clock far.
     """
 
     def __init__(self, text: str, zone: str) -> None:
@@ -81,11 +81,11 @@ class Schedule:
             self._follows = self._cron.parts[2].startswith("*")
 
     def next(self, moment: int, count: int = 1) -> list[int]:
-        """The first `count` moments after this one; fewer where the year 9999 ends."""
+        """The first `count` moments after this one; of named ones fewer where the year 9999 ends."""
         found: list[int] = []
         while len(found) < count:
             following = moment + self._step_ms if self.steady else self._after(moment // 1000)
-            if following is None or following > LAST_MS:
+            if following is None or (following > LAST_MS and not self.steady):
                 break
             found.append(following)
             moment = following

@@ -18,15 +18,16 @@ from presque.engine.engine import Engine
 from presque.engine.keys import CRONS
 from presque.engine.recurring import Cron, Shown
 from presque.errors import CallerError, JobExists, NotFound, WrongState
-from presque.job import JobState, PushOptions
+from presque.job import Ask, JobState, PushOptions, Settle
+from presque.names import queue_list
 from presque.store.address import Address
 from tests import rig
+from tests.asking import push
 
 SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
 START = int(datetime(2027, 3, 1, 12, 0, 30, tzinfo=UTC).timestamp() * 1000)
 
-CLOCK = """local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)"""
+CLOCK = "tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)"
 
 
 class Turned:
@@ -53,7 +54,7 @@ class Turned:
 def clock(store: rig.Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Turned]:
     source = library.source()
     assert CLOCK in source
-    turned = source.replace(CLOCK, "return tonumber(redis.call('GET', 'test:now'))")
+    turned = source.replace(CLOCK, "tonumber(redis.call('GET', 'test:now'))")
     monkeypatch.setattr(library, "source", lambda **_: turned)
     with store.client() as client:
         yield Turned(client)
@@ -346,7 +347,9 @@ async def look_for(engine: Engine, clock: Turned, seconds: int) -> None:
         await engine.firing.fire_due()
 
 
-@pytest.mark.parametrize("ahead", [90 * SECOND, HOUR, DAY, 400 * DAY, 60 * 365 * DAY, 7900 * 365 * DAY])
+@pytest.mark.parametrize(
+    "ahead", [90 * SECOND, HOUR, DAY, 400 * DAY, 60 * 365 * DAY, 7900 * 365 * DAY, 99_000 * 365 * DAY]
+)
 @pytest.mark.parametrize("schedule", ["* * * * *", "*/5 * * * * *", "@every 5s", "1 12 * * *"])
 async def test_a_clock_that_was_ahead_for_a_moment_silences_nothing(
     timed: Engine, clock: Turned, ahead: int, schedule: str
@@ -362,6 +365,41 @@ async def test_a_clock_that_was_ahead_for_a_moment_silences_nothing(
     gained = await pushed(timed) - before
     assert gained >= {"* * * * *": 1, "*/5 * * * * *": 7, "@every 5s": 7, "1 12 * * *": 1}[schedule]
     assert gained <= 9
+
+
+async def test_a_board_that_begins_in_1970_at_each_start_serves_on(timed: Engine, clock: Turned) -> None:
+    """Each time the clock is right again the steady one is 56 years further: past what six bytes hold."""
+    await put(timed, schedule="@every 5s", queue="other")
+    for _ in range(300):
+        clock.turn(clock.now - 56 * 365 * DAY)
+        await timed.firing.fire_due()
+        await hold(timed, clock)
+        clock.turn(clock.now + 56 * 365 * DAY)
+        await timed.firing.fire_due()
+        await hold(timed, clock)
+    before = await pushed(timed, "other")
+    await look_for(timed, clock, 40)
+    assert await pushed(timed, "other") - before >= 7
+    assert await next_at(timed) < clock.now + 6 * SECOND
+
+
+async def hold(engine: Engine, clock: Turned) -> None:
+    """Push a job, lease it, make its lease longer, and ack it when the first one would have ended."""
+    await push(engine, "q", b"1")
+    leased: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def take(found: Any) -> bool:
+        leased.set_result(found)
+        return True
+
+    engine.lease(queue_list("q"), Ask(1, 30 * SECOND, ""), 0, take)
+    [job] = await leased
+    assert clock.now + 29 * SECOND < job.ends_at <= clock.now + 31 * SECOND, job
+    for verb, ms in (("extend", 60 * SECOND), ("ack", None)):
+        told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        engine.settle(Settle(verb, "q", job.id, job.token, {} if ms is None else {"ms": ms}), told.set_result)
+        assert (await told).status == 200
+        clock.passes(45 * SECOND)
 
 
 @pytest.mark.parametrize("schedule", ["* * * * *", "@every 60s", "0 13 * * *"])

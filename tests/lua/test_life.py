@@ -728,14 +728,13 @@ class Life(RuleBasedStateMachine):
         assert {key.decode(): int(job) for key, job in uniq.items()} == model.uniq
 
 
-CLOCK = """local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)"""
+CLOCK = "tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)"
 
 
 def load(client: redis.Redis, defect: tuple[str, str] | None = None) -> None:
     """Give the store the functions under other names, with a clock that the test turns."""
     source = library.source().replace(f"name={library.NAME}", "name=life")
-    changes = [(f"{library.NAME}_", "life_"), (CLOCK, "return tonumber(redis.call('GET', 'life:now'))")]
+    changes = [(f"{library.NAME}_", "life_"), (CLOCK, "tonumber(redis.call('GET', 'life:now'))")]
     for right, wrong in [*changes, *([defect] if defect else [])]:
         assert right in source, right
         source = source.replace(right, wrong)
@@ -824,7 +823,7 @@ DEFECTS = {
     ),
     "a stale entry that is taken for a job": ("entry_of(id, job) == entries[i]", "true"),
     "a run that is shared with another job": ("fates.runs[id] or read_run(run.packed)", "run"),
-    "an end of a lease that is not looked at": ("run.ends > logical then", "true then"),
+    "an end of a lease that is not looked at": ("ends_of(q, run) > logical then", "true then"),
     "a plain run of a job that is not": (
         "run.plain, run.priority, run.attempt = job == NOTHING, priority,",
         "run.plain, run.priority, run.attempt = true, priority,",

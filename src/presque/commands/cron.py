@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from presque import codec, names, schedule
 from presque.commands.call import Call, Reply
 from presque.commands.jobs import check_job
-from presque.commands.times import moment
+from presque.commands.times import LAST_MS, moment
 from presque.commands.who import Who, not_allowed
 from presque.engine.recurring import Cron, Outcome, Shown, missing
 from presque.errors import NotFound, NotPermitted
@@ -132,7 +132,8 @@ def told(shown: Shown) -> dict[str, Any]:
     cron, wanted = shown.cron, shown.schedule
     following: list[int] = []
     if shown.next_at is not None and wanted is not None:
-        following = [shown.next_at, *wanted.next(shown.next_at, NEXT - 1)]
+        moments = (shown.next_at, *wanted.next(shown.next_at, NEXT - 1))
+        following = [one for one in moments if one <= LAST_MS]
     answer: dict[str, Any] = {
         "name": shown.name,
         "queue": cron and cron.queue,

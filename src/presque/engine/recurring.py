@@ -20,6 +20,7 @@ from presque.verbs.bounds import OUTCOMES, PRIORITY_MOST
 ATTEMPTS_MOST = 1000
 KEY_MOST = 255
 SET_BACK_MS = 60_000  # a clock that was set back by less brings no moment again
+STEADY_MOST = 10**15 - 1  # a moment that `stamp` can write: after the year 33000 of the steady clock
 LOST_BODY = "its body is lost"
 MISSED = ("skip", "once", "all")
 OVERLAP = ("allow", "skip")
@@ -72,7 +73,7 @@ class Record(msgspec.Struct, frozen=True):
         if not self.score:
             return None
         score = float(self.score)
-        return int(score) if -LAST_MS <= score <= 2 * LAST_MS else None
+        return int(score) if -STEADY_MOST <= score <= STEADY_MOST else None
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -107,10 +107,10 @@ local SNAPSHOT_MS = 10000  -- how often the counters are noted, for the rates of
 local SNAPSHOTS = 7
 
 -- The store's clock in milliseconds. Called once by each function and passed on: on Redis 7.0 it moves
--- while a function runs.
+-- while a function runs. A clock past the year 9999 counts as one that stands still at its end.
 local function clock()
   local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  return math.min(tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000), 253402300799999)
 end
 
 -- The steady clock of a queue, for functions that change nothing; see `steady_clock`.

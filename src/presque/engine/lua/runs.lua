@@ -56,9 +56,13 @@ local function read_run(packed)
   }
 end
 
+-- When the lease of a run ends. A steady clock that many wrong clocks pushed ahead is past what six bytes hold: the
+-- moment is the one nearest to it of which the run holds the rest.
+local function ends_of(q, run) return run.ends + math.floor((q.clock - run.ends) / 2 ^ 48 + 0.5) * 2 ^ 48 end
+
 local function pack_run(run)
   local fixed = struct.pack('>BBI2I6I4I6BI2', run.plain and PLAIN or EXTENDED, run.priority,
-    math.max(0, math.min(run.attempt, ATTEMPTS_MOST)), run.ends, run.ms, run.at, #run.token, #run.worker)
+    math.max(0, math.min(run.attempt, ATTEMPTS_MOST)), run.ends % 2 ^ 48, run.ms, run.at, #run.token, #run.worker)
   return fixed .. run.token .. run.worker .. (next(run.more) and cmsgpack.pack(run.more) or '')
 end
 

@@ -270,7 +270,7 @@ settle = function(keys, args)
         local job = run and (run.plain and NOTHING or jobs[id])
         if verb == 'give_back' and run and run.more.told_again then
           reply = 409
-        elseif job and run.token == token and token ~= '' and run.ends > logical then
+        elseif job and run.token == token and token ~= '' and ends_of(q, run) > logical then
           local word, moment = decide(q, fates, id, job, run, now, fields, random)
           reply = moment and {word, moment} or word
           if ends then

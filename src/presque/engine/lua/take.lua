@@ -225,7 +225,7 @@ local function leased_before(q, attempt_id, bytes)
       ids[#ids + 1] = id
       if run.more.saved then saved = with(saved, #ids, run.more.saved) end
       add(held, run.attempt, max_attempts(q, jobs[id]))
-      held[#held + 1] = run.ends - q.skew
+      held[#held + 1] = ends_of(q, run) - q.skew
       if not run.more.told_again then
         run.more.told_again = true
         add(again, id, pack_run(run))
