@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from presque import Client
+from presque.tasks.reloading import LOOK_S, pause_after
 from tests import rig
 
 MODULE = """
@@ -97,6 +98,12 @@ def test_two_changes_within_a_second_are_both_run(reloading: Reloading, client: 
         reloading.write(f"return {number}", at_ns=second * 10**9 + number * 10**8)
         rig.eventually(functools.partial(is_result, number))
     assert not (reloading.file.parent / "__pycache__").exists()
+
+
+def test_a_look_takes_little_of_a_processor_however_many_files_there_are() -> None:
+    assert pause_after(0.01) == LOOK_S
+    for look_s in (0.2, 5.0):
+        assert look_s / (look_s + pause_after(look_s)) == pytest.approx(0.1)
 
 
 def test_a_worker_that_ends_as_it_should_is_not_started_again(

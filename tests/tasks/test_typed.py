@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from presque import App, Worker, current_job
+from presque.tasks import PushOptions
 
 app = App("http://localhost:5000", token="t", queue="mail", attempts=3, keep="1h")
 
@@ -61,6 +62,8 @@ async def right() -> None:
     i: int = check.push().result()
     j: str = (await send.apush.many([{"to": "x"}]))[0].id
     k: dict[str, Any] = send.body("x", "y")
+    usual: PushOptions = {"delay": timedelta(minutes=5), "priority": 9}
+    send.options(**usual, keep="1h").push("x", "y")
     app.worker(only="mail", burst=True, concurrency=4).start(handle_signals=False)
     await app.worker(except_="net", timeout=timedelta(minutes=1)).run()
     with app.inline() as ran:

@@ -12,17 +12,30 @@ if TYPE_CHECKING:
     from presque.tasks.app import App
     from presque.tasks.errors import NoResult, TaskFailed, WrongTask
     from presque.tasks.inline import Inline, Ran
+    from presque.tasks.options import PushOptions
     from presque.tasks.pushed import Pushed
     from presque.tasks.task import Task
     from presque.tasks.worker import AppWorker
 
-__all__ = ["App", "AppWorker", "Inline", "NoResult", "Pushed", "Ran", "Task", "TaskFailed", "WrongTask"]
+__all__ = [
+    "App",
+    "AppWorker",
+    "Inline",
+    "NoResult",
+    "PushOptions",
+    "Pushed",
+    "Ran",
+    "Task",
+    "TaskFailed",
+    "WrongTask",
+]
 
 _HOMES = {
     "App": "app",
     "AppWorker": "worker",
     "Inline": "inline",
     "NoResult": "errors",
+    "PushOptions": "options",
     "Pushed": "pushed",
     "Ran": "inline",
     "Task": "task",

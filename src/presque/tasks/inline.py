@@ -100,9 +100,8 @@ class Inline:
             found: JobRecord = {
                 "queue": queue, "id": id, "state": "done" if ran[-1].state == "done" else "dead",
                 "attempt": ran[-1].attempt, "result": ran[-1].result, "kept_until": "", "errors": failed,
+                "progress": self._progress.get(id),
             }  # fmt: skip
-            if id in self._progress:
-                found["progress"] = self._progress[id]
             return found
         raise NotFound(f"there is no job {id} of `{queue}`", status=404)
 

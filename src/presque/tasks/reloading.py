@@ -2,7 +2,7 @@
 
 The worker is a child of this process, which imports none of its code: when the code cannot be imported, this
 process waits until somebody fixes it. It looks at the times of the files twice a second, since no system
-tells of changes in every kind of directory.
+tells of changes in every kind of directory; less often where a look takes long, among very many files.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from presque.errors import SetupError
 log = logging.getLogger("presque.worker")
 
 LOOK_S = 0.5
+LOOKS_MOST = 0.1
+"""The part of its time in which it looks, at most."""
 SETTLE_S = 0.1
 STOP_S = 30.0
 FILES_MOST = 20_000
@@ -70,6 +72,11 @@ def files_in(places: Sequence[Path]) -> dict[str, int]:
             if len(found) == FILES_MOST:
                 return found
     return found
+
+
+def pause_after(look_s: float) -> float:
+    """How long not to look after a look that took a processor so long."""
+    return max(LOOK_S, look_s / LOOKS_MOST - look_s)
 
 
 def _python_files(place: Path) -> Iterator[tuple[str, int]]:
@@ -122,6 +129,7 @@ class _Reloading:
     def _ended_or_changed(self, worker: subprocess.Popen[bytes], seen: dict[str, int]) -> str | None:
         """Wait until a file has changed, and say which; None when the worker has ended as it should."""
         told = False
+        pause = LOOK_S
         while True:
             ended = worker.poll() is not None
             if ended and (worker.returncode == 0 or self._asked is not None):
@@ -129,8 +137,10 @@ class _Reloading:
             if ended and not told:
                 told = True
                 log.warning("worker.waits_for_change code=%d", worker.returncode)
-            time.sleep(LOOK_S)
+            time.sleep(pause)
+            began = time.process_time()
             found = files_in(self._places)
+            pause = pause_after(time.process_time() - began)
             if found != seen:
                 return min(name for name, _ in found.items() ^ seen.items())
 
