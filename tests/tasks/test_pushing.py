@@ -6,6 +6,7 @@ import asyncio
 import copy
 import dataclasses
 import functools
+import pickle
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from presque import App, Client, Dead, Retry, Snooze, current_job
 from presque.client import Conflict, NotAllowed, ServerNotReached
 from presque.tasks.errors import NoResult, TaskFailed, WrongTask
 from tests import rig
+from tests.tasks import jobs
 
 
 @dataclasses.dataclass
@@ -247,6 +249,7 @@ def test_declarations_that_cannot_work_are_refused_with_a_sentence() -> None:
 
     cron: Any = app.cron
     anything: Any = app
+    nothing: Any = None
     for call, said in (
         (declare(prority=9), "unknown option `prority`, did you mean `priority`?"),
         (declare(priority=19), "`priority` should be"),
@@ -257,6 +260,20 @@ def test_declarations_that_cannot_work_are_refused_with_a_sentence() -> None:
         (declare(max_memory="1GiB"), "`max_memory` is for the process of a job, so it needs `fork`"),
         (declare(version=0), "`version` should be a whole number from 1 on"),
         (declare(aliases="x"), "`aliases` should be a list of names"),
+        (declare(aliases=[5]), "`aliases` should be a list of names"),
+        (declare(name=5), "`name` should be a text, not `5`"),
+        (declare(fork="yes"), "`fork` should be True or False, not `yes`"),
+        (declare(queue=True), "`queue` should be a text, not `true`"),
+        (declare(keep=True), "`keep` should be a duration such as"),
+        (declare(priority=True), "`priority` should be a whole number from 1 to 9, not `true`"),
+        (declare(attempts=False), "`attempts` should be a whole number from 1 to 1000, not `false`"),
+        (declare(group=True), "`group` should be a text, not `true`"),
+        (declare(idempotency_key=5), "`idempotency_key` should be a text, not `5`"),
+        (declare(uniq=["a"]), "`uniq` should be a text, not a list"),
+        (declare(ttl=lambda to: 5), "`ttl` should be a duration such as"),
+        (lambda: App(keep=True), "`keep` should be a duration such as"),
+        (lambda: App(queue=nothing), "`queue` should be a text, not null"),
+        (lambda: anything.task(another).options(delay=True), "`delay` should be a duration such as"),
         (lambda: App(attempts=0), "`attempts` should be"),
         (lambda: anything.task(send), "is a task already"),
         (lambda: anything.task(5), "a task is a function, not a `int`"),
@@ -285,6 +302,13 @@ def test_declarations_that_cannot_work_are_refused_with_a_sentence() -> None:
         with pytest.raises(WrongTask) as raised:
             call()
         assert said in str(raised.value)
+
+
+def test_a_task_is_copied_and_pickled_as_a_function_is() -> None:
+    assert pickle.loads(pickle.dumps(jobs.add)) is jobs.add  # as for a pool of processes
+    assert copy.deepcopy({"call": jobs.add})["call"] is jobs.add
+    with pytest.raises(pickle.PicklingError):
+        pickle.dumps(jobs.add.options(priority=9))
 
 
 def test_a_module_that_is_loaded_again_declares_its_tasks_again(app: App) -> None:

@@ -63,7 +63,7 @@ async def right() -> None:
     j: str = (await send.apush.many([{"to": "x"}]))[0].id
     k: dict[str, Any] = send.body("x", "y")
     usual: PushOptions = {"delay": timedelta(minutes=5), "priority": 9}
-    send.options(**usual, keep="1h").push("x", "y")
+    send.options(**usual).options(keep="1h").push("x", "y")
     app.worker(only="mail", burst=True, concurrency=4).start(handle_signals=False)
     await app.worker(except_="net", timeout=timedelta(minutes=1)).run()
     with app.inline() as ran:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, Un
 from presque.client.client import Client
 from presque.client.options import Duration
 from presque.errors import shown
+from presque.quantities import quoted
 from presque.tasks import options, recurring
 from presque.tasks.errors import WrongTask
 from presque.tasks.options import Options
@@ -222,7 +223,9 @@ class App:
             )
         if type(version) is not int or version < 1:
             raise WrongTask(f"`{called}`: `version` should be a whole number from 1 on")
-        if isinstance(aliases, str):
+        if not isinstance(called, str):
+            raise WrongTask(f"`name` should be a text, not {quoted(name)}")
+        if isinstance(aliases, str) or not all(isinstance(one, str) for one in aliases):
             raise WrongTask(f"`{called}`: `aliases` should be a list of names")
         options.check(called, said, (*options.OF_A_PUSH, *options.OF_A_WORKER))
         merged = {**self._said, **said}

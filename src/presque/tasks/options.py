@@ -75,6 +75,7 @@ _ELSEWHERE = {
 
 OF_A_PUSH = tuple(PushOptions.__annotations__)
 OF_A_WORKER = ("concurrency", "fork", "timeout", "max_memory")
+_TEXTS = ("group", "uniq", "uniq_until", "idempotency_key", "traceparent", "tracestate")
 
 
 def check(name: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
@@ -86,12 +87,12 @@ def check(name: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
             raise WrongTask(f"`{name}`: unknown option `{one}`, {said}")
     try:
         if "queue" in options:
-            names.queue(options["queue"])
+            names.queue(_text("queue", options["queue"]))
         row = VERBS["push"]
         given = {
-            one: value
+            one: _text(one, value) if one in _TEXTS and value is not None else _no_switch(value)
             for one, value in options.items()
-            if one in OF_A_PUSH and one != "queue" and not callable(value) and not isinstance(value, bool)
+            if one in OF_A_PUSH and one != "queue" and not _is_of_task(one, value)
         }
         if given.get("uniq_until") is not None:
             given.setdefault("uniq", "any")
@@ -105,9 +106,29 @@ def check(name: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
             quantities.size(options["max_memory"])
     except (PresqueError, ValueError, TypeError) as error:
         raise WrongTask(f"`{name}`: {error}") from None
+    if not isinstance(options.get("fork"), bool | None):
+        raise WrongTask(f"`{name}`: `fork` should be True or False, not {quantities.quoted(options['fork'])}")
     concurrency = options.get("concurrency")
     if concurrency is not None and (type(concurrency) is not int or not 1 <= concurrency <= 10_000):
         raise WrongTask(f"`{name}`: `concurrency` should be 1 to 10000, not {quantities.quoted(concurrency)}")
+
+
+def _is_of_task(option: str, value: Any) -> bool:
+    """Whether an option says how to make what a push takes."""
+    return (callable(value) and option in ("uniq", "group")) or (isinstance(value, bool) and option == "uniq")
+
+
+def _text(option: str, value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and option in ("uniq", "group"):
+        return str(value)  # such as the number of an order
+    if not isinstance(value, str):
+        raise TypeError(f"`{option}` should be a text, not {quantities.quoted(value)}")
+    return value
+
+
+def _no_switch(value: Any) -> Any:
+    """Here `True` is not 1, as it is to Python: no option but `uniq` and `fork` is a switch."""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def of_push(

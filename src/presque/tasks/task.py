@@ -162,6 +162,10 @@ class Task(Generic[P, R]):
         version = "" if self.definition.version == 1 else f", version {self.definition.version}"
         return f"<Task {self.name}{version}>"
 
+    def __reduce__(self) -> str:
+        """As a function is copied and pickled: as itself, by its name, as for a pool of processes."""
+        return self.__qualname__
+
     @property
     def name(self) -> str:
         """What its jobs call it."""
