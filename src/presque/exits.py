@@ -1,4 +1,4 @@
-"""Exit codes, the same for every command but `check`, which has those of Nagios. No I/O.
+"""How commands end: exit codes, the same for every command but `check`, which has those of Nagios. No I/O.
 
 One rule divides 1 and 2: 2 is a mistake in how presque is used, whether the command noticed it or the
 server did, so that the same line fails again; 1 is all else that did not work.
@@ -33,6 +33,14 @@ MEANINGS = (
     (BROKEN_PIPE, "nobody reads standard output any more"),
 )
 """What each says, in the words of the help, the manual pages and the guide."""
+
+
+class Failure(Exception):
+    """A command ends with a sentence on standard error, and with this exit code."""
+
+    def __init__(self, message: str, exit_code: int = FAILED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def wrong_or_failed(error: PresqueError) -> int:

@@ -29,8 +29,9 @@ class CutOff:
     def __init__(self, cut: Bulk, after: int) -> None:
         self.left = after
         self.done = asyncio.Event()
-        self._ask = cut._store.ask
-        cut._store = cut._finding._store = self  # type: ignore[assignment]
+        self._ask = cut._finding._store.ask
+        for one in (cut._call, cut.on_queue, cut._finding, cut._finding._call):
+            one._store = self  # type: ignore[assignment]
 
     async def ask(self, tag: str, command: bytes, answer: int = 0) -> Any:
         if self.left <= 0:

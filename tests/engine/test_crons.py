@@ -177,7 +177,7 @@ def counted(engine: Engine) -> list[str]:
         calls.append(name)
         return await call(name, *args)
 
-    engine.firing._call = counting  # type: ignore[method-assign]
+    engine.firing._call = counting  # type: ignore[assignment]
     return calls
 
 

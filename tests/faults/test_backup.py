@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from presque.cli import exits
+from presque import exits
 from presque.store.backup import running_at
 from tests import rig
 from tests.doors.tokens import Guarded, guarded

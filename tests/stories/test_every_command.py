@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 import pytest
 
-from presque.cli.exits import INTERRUPTED, USAGE, Failure
 from presque.cli.main import presque, run
 from presque.cli.man import commands
 from presque.cli.stored import each
+from presque.exits import INTERRUPTED, USAGE, Failure
 from presque.verbs import VERBS
 from tests import rig
 

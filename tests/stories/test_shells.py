@@ -12,9 +12,9 @@ import click
 import pytest
 
 from presque import Client
-from presque.cli.exits import MEANINGS
 from presque.cli.main import presque
 from presque.cli.man import commands, roff
+from presque.exits import MEANINGS
 from tests import rig
 from tests.screens import Screen, screen
 from tests.stories.test_cli import run

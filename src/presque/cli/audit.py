@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from presque.cli.connection import connected, server_options
-from presque.cli.exits import DONE, NOTHING_THERE
 from presque.cli.fields import json_option
 from presque.cli.terminal import print_json, table
+from presque.exits import DONE, NOTHING_THERE
 
 PAGE = 500
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 
-from presque.cli.exits import INTERRUPTED, NOT_FOUND, USAGE, Failure
 from presque.cli.fields import json_option
 from presque.cli.settings import loaded
 from presque.cli.terminal import Bytes, print_json
@@ -20,6 +19,7 @@ from presque.commands import times
 from presque.config.settings import Settings, data_directory
 from presque.engine import library
 from presque.engine.keys import Keys
+from presque.exits import INTERRUPTED, NOT_FOUND, USAGE, Failure
 from presque.server.about import counted, size_of
 from presque.store import backup as backups
 from presque.store.asking import connected

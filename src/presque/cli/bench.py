@@ -17,10 +17,10 @@ import click
 
 from presque.cli.columns import terminal_width
 from presque.cli.connection import connected, failure, server_options
-from presque.cli.exits import INTERRUPTED, Failure
 from presque.cli.fields import json_option
 from presque.cli.terminal import Counter, counted, print_json, table
 from presque.client import Client, ClientError
+from presque.exits import INTERRUPTED, Failure
 
 BATCH = 500
 LEASE_S = 60

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import click
 
 from presque.cli.connection import QUEUES, connected, server_options
-from presque.cli.exits import DONE, FAILED, INTERRUPTED, Failure
 from presque.cli.fields import json_option, options_of, watch_option
 from presque.cli.groups import NearestGroup
 from presque.cli.terminal import (
@@ -27,6 +26,7 @@ from presque.cli.terminal import (
 from presque.client import Client
 from presque.client.answers import DryRun, Task
 from presque.client.json_values import encoded
+from presque.exits import DONE, FAILED, INTERRUPTED, Failure
 from presque.verbs.bounds import STATES
 from presque.verbs.vocabulary import ANY_STATE
 

@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 import click
 
 from presque.cli.connection import queue_names, server_options
-from presque.cli.exits import Failure
 from presque.cli.groups import sentence
 from presque.cli.terminal import age, printable
 from presque.cli.trouble import SERIOUS, trouble
 from presque.cli.worker import SILENT_S, is_silent
 from presque.client import Client, ClientError, ServerNotReached, Unavailable
 from presque.client.answers import Disk, QueueCounts
+from presque.exits import Failure
 from presque.quantities import milliseconds, size
 from presque.server.about import counted, size_of
 

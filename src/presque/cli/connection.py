@@ -10,11 +10,11 @@ from typing import Any, TypeVar, cast
 import click
 
 from presque.cli.contexts import chosen, read
-from presque.cli.exits import Failure
 from presque.cli.remedies import remedy
 from presque.client import Client, ClientError
 from presque.client.address import DEFAULT_URL
 from presque.client.exits import exit_code
+from presque.exits import Failure
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -9,12 +9,12 @@ import click
 from presque import names
 from presque.cli.connection import context_names
 from presque.cli.contexts import Context, changing, read
-from presque.cli.exits import CONFLICT, Failure
 from presque.cli.fields import json_option
 from presque.cli.groups import NearestGroup
 from presque.cli.terminal import print_json, table
 from presque.client.address import server, token_of
 from presque.errors import InvalidName
+from presque.exits import CONFLICT, Failure
 
 STANDARD_INPUT = "-"
 NAME = click.argument("name", shell_complete=context_names)

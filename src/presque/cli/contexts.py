@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from presque.cli.exits import FAILED, NOT_FOUND, USAGE, Failure
 from presque.client.address import DEFAULT_URL, server, token_of
 from presque.errors import nearest, shown
+from presque.exits import FAILED, NOT_FOUND, USAGE, Failure
 
 FORMAT = 1
 

@@ -16,7 +16,6 @@ import click
 
 from presque.cli import findings
 from presque.cli.connection import ORIGIN, server_options
-from presque.cli.exits import DONE, FAILED
 from presque.cli.fields import json_option
 from presque.cli.findings import Finding
 from presque.cli.server_findings import of_server
@@ -24,6 +23,7 @@ from presque.cli.terminal import coloured, pairs, print_json
 from presque.config.loading import load
 from presque.config.settings import Settings, insecure_warning
 from presque.errors import SetupError
+from presque.exits import DONE, FAILED
 from presque.server.serving import address_of
 from presque.store.embedded import find_binary
 from presque.version import __version__

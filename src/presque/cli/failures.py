@@ -7,12 +7,12 @@ from typing import Literal
 import click
 
 from presque.cli.connection import connected, queue_names, server_options
-from presque.cli.exits import DONE, NOTHING_THERE
 from presque.cli.fields import json_option, watch_option
 from presque.cli.terminal import EVERY_S, counted, print_job, table, watched
 from presque.client import Client
 from presque.client.answers import FailureKind
 from presque.client.json_values import encoded
+from presque.exits import DONE, NOTHING_THERE
 from presque.verbs import VERBS
 
 QUEUES_NAMED = 3

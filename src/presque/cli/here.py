@@ -8,9 +8,9 @@ import click
 from click.shell_completion import get_completion_class
 
 from presque.cli.connection import server_options
-from presque.cli.exits import Failure
 from presque.cli.groups import COMPLETE
 from presque.client.address import server
+from presque.exits import Failure
 
 
 @click.command("open", short_help="Open the dashboard in a browser.")

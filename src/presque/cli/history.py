@@ -12,11 +12,11 @@ import click
 
 from presque.cli.columns import GAP, terminal_width, width_of
 from presque.cli.connection import connected, queue_names, server_options
-from presque.cli.exits import NOT_FOUND, Failure
 from presque.cli.fields import json_option, watch_option
 from presque.cli.queues import no_such_queue
 from presque.cli.terminal import age, shown, table
 from presque.client.json_values import encoded
+from presque.exits import NOT_FOUND, Failure
 from presque.verbs import VERBS
 from presque.verbs.bounds import OVER
 

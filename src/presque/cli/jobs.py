@@ -8,13 +8,13 @@ from typing import Any, BinaryIO, cast
 import click
 
 from presque.cli.connection import QUEUE, QUEUES, connected, failure, server_options
-from presque.cli.exits import DONE, INTERRUPTED, NOTHING_THERE, USAGE, Failure
 from presque.cli.fields import given, json_option, options_of
 from presque.cli.inputs import bytes_of, go_on, refuse_packed, source
 from presque.cli.standard_output import silence
 from presque.cli.terminal import Counter, counted, look_before_taking, one_line, print_job
 from presque.client import BatchOptions, Client, ClientError, ServerNotReached, Unavailable
 from presque.client.json_values import checked, encoded
+from presque.exits import DONE, INTERRUPTED, NOTHING_THERE, USAGE, Failure
 
 OPTIONS = (
     "delay", "delayed", "priority", "ttl", "attempts", "keep", "group", "uniq", "uniq_until",

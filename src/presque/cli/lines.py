@@ -19,7 +19,6 @@ import click
 
 from presque.cli.bulk import FILTER, STATE
 from presque.cli.connection import connected, failure, server_options
-from presque.cli.exits import DONE, FAILED, INTERRUPTED, NOT_REACHED, USAGE, Failure
 from presque.cli.fields import given, json_option, options_of
 from presque.cli.inputs import bytes_of, refuse_packed
 from presque.cli.queues import note_unknown
@@ -30,6 +29,7 @@ from presque.client import Client, ClientError
 from presque.client.address import Address, server, token_of
 from presque.client.exchange import reason_of
 from presque.client.json_values import checked
+from presque.exits import DONE, FAILED, INTERRUPTED, NOT_REACHED, USAGE, Failure
 from presque.verbs.bounds import STATES
 from presque.verbs.vocabulary import ANY_STATE
 

@@ -17,7 +17,11 @@ from typing import NoReturn
 import click
 from click.shell_completion import shell_complete
 
-from presque.cli.exits import (
+from presque.cli.groups import COMPLETE, NearestGroup, called, told
+from presque.cli.inputs import TYPED
+from presque.cli.standard_output import open_or_silence, silence
+from presque.errors import PresqueError
+from presque.exits import (
     BROKEN_PIPE,
     DONE,
     FAILED,
@@ -27,10 +31,6 @@ from presque.cli.exits import (
     Failure,
     wrong_or_failed,
 )
-from presque.cli.groups import COMPLETE, NearestGroup, called, told
-from presque.cli.inputs import TYPED
-from presque.cli.standard_output import open_or_silence, silence
-from presque.errors import PresqueError
 from presque.version import __version__
 
 COMMANDS = {

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 import click
 
 from presque.cli.connection import connected, server_options
-from presque.cli.exits import DONE, FAILED
 from presque.cli.fields import json_option
 from presque.cli.groups import NearestGroup
 from presque.cli.terminal import confirmed, print_json, table
 from presque.client.answers import NamespaceInfo
+from presque.exits import DONE, FAILED
 from presque.quantities import size, size_text, whole
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -10,13 +10,13 @@ from typing import Any, cast
 import click
 
 from presque.cli.connection import QUEUE, connected, queue_names, server_options
-from presque.cli.exits import DONE, FAILED, NOT_FOUND, Failure
 from presque.cli.fields import assigned, json_option, watch_option
 from presque.cli.groups import NearestGroup
 from presque.cli.terminal import age, confirmed, pairs, print_json, shown, table
 from presque.client import Client
 from presque.client.json_values import encoded
 from presque.errors import nearest
+from presque.exits import DONE, FAILED, NOT_FOUND, Failure
 from presque.verbs import VERBS
 
 FIELDS_OF_A_POLICY = {name: field for name, field in VERBS["change_policy"].fields.items() if name != "queue"}

@@ -6,9 +6,9 @@ import logging
 
 import click
 
-from presque.cli.exits import FAILED, USAGE, Failure
 from presque.cli.settings import loaded
 from presque.errors import NoToken, SetupError
+from presque.exits import FAILED, USAGE, Failure
 from presque.log import catch_all, configure, is_json
 from presque.worker import first_process
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from presque.cli.exits import USAGE, Failure
 from presque.config.loading import Loaded, load
 from presque.errors import SetupError
+from presque.exits import USAGE, Failure
 
 
 def loaded(flags: Mapping[str, object] | None = None, *, config: str | None = None) -> Loaded:

@@ -10,7 +10,6 @@ import click
 
 from presque.cli.bulk import FILTER, STATE, filter_options, work
 from presque.cli.connection import QUEUE, QUEUES, connected, failure, server_options
-from presque.cli.exits import DONE, FAILED, INTERRUPTED, NOTHING_THERE, Failure
 from presque.cli.fields import given, json_option, options_of, watch_option
 from presque.cli.remedies import for_reason
 from presque.cli.terminal import (
@@ -31,6 +30,7 @@ from presque.cli.terminal import (
 from presque.client import Client, ClientError
 from presque.client.answers import JobRecord, Settled
 from presque.client.json_values import encoded
+from presque.exits import DONE, FAILED, INTERRUPTED, NOTHING_THERE, Failure
 from presque.verbs.bounds import PAGE_MOST, STATES
 
 BY_HAND = "failed by hand"

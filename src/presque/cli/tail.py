@@ -12,12 +12,12 @@ from urllib.parse import urlencode
 import click
 
 from presque.cli.connection import server_options
-from presque.cli.exits import NOT_REACHED, Failure
 from presque.cli.fields import json_option
 from presque.cli.streaming import opened
 from presque.cli.terminal import print_answer, printable
 from presque.client.address import Address, server, token_of
 from presque.client.exchange import reason_of
+from presque.exits import NOT_REACHED, Failure
 
 AGAIN_S, AGAIN_MOST_S = 0.5, 10.0
 COUNTS = ("ready", "scheduled", "leased", "done", "dead")

@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 import click
 
 from presque.cli.columns import ELASTIC_LEAST, fitted, terminal_width, width_of, wrapped
-from presque.cli.exits import BROKEN_PIPE, FAILED, Failure
 from presque.cli.standard_output import SILENCED, silence
 from presque.client.errors import ServerNotReached, Unavailable
 from presque.client.json_values import encoded
+from presque.exits import BROKEN_PIPE, FAILED, Failure
 from presque.quantities import MIB
 
 

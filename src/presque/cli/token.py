@@ -15,7 +15,6 @@ import click
 from presque import tokens
 from presque.cli.backup import directory_of, own_store
 from presque.cli.connection import connected, server_options
-from presque.cli.exits import NOT_FOUND, Failure, wrong_or_failed
 from presque.cli.fields import json_option
 from presque.cli.groups import NearestGroup
 from presque.cli.settings import loaded
@@ -26,6 +25,7 @@ from presque.config.settings import Settings
 from presque.engine.access import Access, NewToken
 from presque.engine.engine import Engine
 from presque.errors import PresqueError, shown
+from presque.exits import NOT_FOUND, Failure, wrong_or_failed
 from presque.quantities import milliseconds, moment
 from presque.server.serving import address_of
 from presque.store.address import Address

@@ -12,13 +12,13 @@ from functools import partial
 import click
 
 from presque.cli.connection import connected, queue_names, server_options
-from presque.cli.exits import DONE
 from presque.cli.full_screen import FullScreen
 from presque.cli.terminal import counted
 from presque.cli.top_page import PANELS, Page, Seen
 from presque.cli.trouble import ORDERS
 from presque.client import Client, ClientError
 from presque.client.answers import JobRecord, QueueCounts
+from presque.exits import DONE
 
 EVERY_S = 2.0
 PAGES_MOST = 5

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from presque import log
-from presque.cli.exits import USAGE, Failure
 from presque.cli.settings import loaded
+from presque.exits import USAGE, Failure
 
 
 @click.command(short_help="Let people and programs reach the queues over XMPP.")

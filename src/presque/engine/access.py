@@ -15,7 +15,6 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
 
 import msgspec
 
@@ -125,9 +124,9 @@ class Access:
         self.made_once = False
         """Whether there is a token, or ever was one."""
         self.on_change: list[Callable[[], None]] = []
-        self._store = store
         self._channels = channels
         self.keys = keys.access()
+        self._call = calls.OnKeys(store, ACCESS, self.keys)
         self._background = background
         self._version = b""
         self._looking = asyncio.Lock()
@@ -325,9 +324,6 @@ class Access:
     async def _look_calmly(self) -> None:
         with contextlib.suppress(PresqueError):  # the next look is a second away
             await self.look()
-
-    async def _call(self, name: str, *args: str | bytes | int) -> Any:
-        return await self._store.ask(ACCESS, calls.encode(name, self.keys, *args))
 
 
 def _record(id: str, packed: bytes) -> Record | None:

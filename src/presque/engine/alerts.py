@@ -3,8 +3,6 @@ into."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from presque.engine import calls
 from presque.engine.keys import ALERTS, Keys
 from presque.store.store import Store
@@ -14,8 +12,7 @@ class Wanted:
     """The wishes of everybody, by an id. Every method raises `PresqueError` without a store."""
 
     def __init__(self, store: Store, keys: Keys) -> None:
-        self._store = store
-        self._keys = keys.alerts()
+        self._call = calls.OnKeys(store, ALERTS, keys.alerts())
 
     async def put(self, id: str, value: bytes, most: int) -> bool:
         """Keep one, in place of what had this id. False if there are `most` already."""
@@ -29,6 +26,3 @@ class Wanted:
         """All of them."""
         reply = await self._call("alerts_all")
         return {id.decode(): value for id, value in zip(reply[::2], reply[1::2], strict=True)}
-
-    async def _call(self, name: str, *args: str | bytes | int) -> Any:
-        return await self._store.ask(ALERTS, calls.encode(name, self._keys, *args))

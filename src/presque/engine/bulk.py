@@ -148,9 +148,8 @@ class Bulk:
     ) -> None:
         self.disk = disk
         self._register = register
-        self._store = store
-        self._keys = keys
-        self._own = keys.tasks()
+        self.on_queue = calls.OnQueue(store, keys)
+        self._call = calls.OnKeys(store, TASKS, keys.tasks())
         self._finding = finding
         self._access = access
         self._notes = notes
@@ -279,14 +278,14 @@ class Bulk:
         """Make a step in a queue, if it is the one of this number that is due."""
         what = task.what
         asked = {"act": what.act, "states": what.states, "filter": what.filter, "bound": task.began}
-        reply = await self.of_queue(
+        reply = await self.on_queue(
             "bulk_step", queue, task.id, number, PIECE_JOBS, PIECE_BYTES, room, codec.pack(asked)
         )
         return _progress(reply)
 
     async def left(self, task: Task, queue: str) -> tuple[Progress, bytes]:
         """How far it has come in a queue, and the batch of jobs on its way from there ("" if none)."""
-        reply, batch = await self.of_queue("bulk_left", queue, task.id, answer=ANSWER_BYTES)
+        reply, batch = await self.on_queue("bulk_left", queue, task.id, answer=ANSWER_BYTES)
         return _progress(reply), batch
 
     async def put(self, task: Task, queue: str, batch: bytes) -> None:
@@ -294,8 +293,8 @@ class Bulk:
         assert task.what.to is not None
         self.disk.spend(len(batch))
         self._register(task.what.to)
-        await self.of_queue("bulk_put", task.what.to, task.id, queue, batch)
-        await self.of_queue("bulk_drop", queue, task.id, batch.partition(b" ")[0])
+        await self.on_queue("bulk_put", task.what.to, task.id, queue, batch)
+        await self.on_queue("bulk_drop", queue, task.id, batch.partition(b" ")[0])
 
     async def take(self, task: Task, queue: str, progress: Progress, room: int) -> tuple[Progress, bytes]:
         """Take the next jobs off a queue, `room` at most: how far it has come then, and the batch."""
@@ -317,7 +316,7 @@ class Bulk:
             "refused": len(refused),
             "states": len(what.states),
         }
-        reply, batch = await self.of_queue(
+        reply, batch = await self.on_queue(
             "bulk_take", queue, task.id, progress.step, codec.pack(found), *ids, answer=ANSWER_BYTES
         )
         return _progress(reply), batch
@@ -329,12 +328,8 @@ class Bulk:
 
     async def _room(self, task: Task, *keys: str) -> list[int]:
         assert task.what.to is not None
-        found: list[int] = await self.of_queue("bulk_room", task.what.to, *keys)
+        found: list[int] = await self.on_queue("bulk_room", task.what.to, *keys)
         return found
-
-    async def of_queue(self, name: str, queue: str, *args: str | bytes | int, answer: int = 0) -> Any:
-        """Call a function of the store on a queue."""
-        return await self._store.ask(queue, calls.encode(name, self._keys.of(queue), *args), answer)
 
     async def next_queue(self, task: Task, wanted: QueueList) -> str | None:
         """The queue that comes after those that are done."""
@@ -342,9 +337,6 @@ class Bulk:
         if found is not None and found == task.what.to:  # jobs are not moved to where they are
             found = await self._finding.next_queue(wanted, task.what.states, found)
         return found
-
-    async def _call(self, name: str, *args: str | bytes | int) -> Any:
-        return await self._store.ask(TASKS, calls.encode(name, self._own, *args))
 
 
 class _Work:
@@ -468,7 +460,7 @@ class _Work:
 
     async def _forget(self, queue: str) -> None:
         try:
-            await self._bulk.of_queue("bulk_forget", queue, self._task.id)
+            await self._bulk.on_queue("bulk_forget", queue, self._task.id)
         except StoreUnavailable:
             raise
         except PresqueError:

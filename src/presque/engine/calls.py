@@ -1,4 +1,4 @@
-"""One call of a function in the store: how it is encoded, and how a call over many queues is split."""
+"""Calls of functions in the store: how one is encoded and made, and how one over many queues is split."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from functools import lru_cache
 from typing import Any
 
-from presque.engine.keys import PER_QUEUE
+from presque.engine.keys import PER_QUEUE, Keys
 from presque.engine.library import NAME
 from presque.errors import StoreError, StoreUnavailable
+from presque.store.store import Store
 
 QUEUES_A_CALL = 100  # at most: a call holds up everybody
 
@@ -28,6 +29,31 @@ def encode_args(name: str, keys: tuple[str, ...], count: int, args: bytes) -> by
 def argument(part: bytes) -> bytes:
     """One argument, encoded for the wire."""
     return b"$%d\r\n%b\r\n" % (len(part), part)
+
+
+class OnKeys:
+    """Calls functions on keys that are always the same, such as those of all recurring jobs."""
+
+    def __init__(self, store: Store, tag: str, keys: tuple[str, ...]) -> None:
+        self._store = store
+        self._tag = tag
+        self._keys = keys
+
+    async def __call__(self, name: str, *args: str | bytes | int) -> Any:
+        """The reply of a function. Raises `PresqueError`."""
+        return await self._store.ask(self._tag, encode(name, self._keys, *args))
+
+
+class OnQueue:
+    """Calls functions on a queue. `answer` is how many bytes the reply may have, if that is much."""
+
+    def __init__(self, store: Store, keys: Keys) -> None:
+        self._store = store
+        self._keys = keys
+
+    async def __call__(self, name: str, queue: str, *args: str | bytes | int, answer: int = 0) -> Any:
+        """The reply of a function. Raises `PresqueError`."""
+        return await self._store.ask(queue, encode(name, self._keys.of(queue), *args), answer)
 
 
 def split(queues: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -26,7 +26,8 @@ class Crons:
 
     def __init__(self, store: Store, keys: Keys, firing: Firing, disk: Disk) -> None:
         self._store = store
-        self._keys, self._all_keys = keys.crons(), keys
+        self._keys = keys
+        self._call = calls.OnKeys(store, CRONS, keys.crons())
         self._firing = firing
         self._disk = disk
         self.on_defined: list[Callable[[], None]] = []
@@ -50,7 +51,7 @@ class Crons:
             except Broken:
                 pass
         else:  # what jobs of a namesake came to is not for this one
-            await self._store.call(cron.queue, "HDEL", self._all_keys.recurred(cron.queue), name)
+            await self._store.call(cron.queue, "HDEL", self._keys.recurred(cron.queue), name)
         answer = await self._call(
             "cron_put", name, codec.encode(cron), body, recurring.kind(wanted), following[0], int(same)
         )
@@ -128,7 +129,7 @@ class Crons:
                 by_queue.setdefault(one.cron.queue, []).append(one.name)
         replies = await asyncio.gather(
             *(
-                self._store.call(queue, "HMGET", self._all_keys.recurred(queue), *some)
+                self._store.call(queue, "HMGET", self._keys.recurred(queue), *some)
                 for queue, some in by_queue.items()
             ),
             return_exceptions=True,
@@ -169,6 +170,3 @@ class Crons:
             if next_at is not None and wanted.steady:
                 next_at -= steady - now
         return Shown(record.name, cron, wanted, why, body, next_at, record.fired_at, record.paused_at, now)
-
-    async def _call(self, name: str, *args: str | bytes | int) -> Any:
-        return await self._store.ask(CRONS, calls.encode(name, self._keys, *args))

@@ -135,6 +135,7 @@ class Finding:
     def __init__(self, store: Store, keys: Keys, index: Index) -> None:
         self._store = store
         self._keys = keys
+        self._call = calls.OnQueue(store, keys)
         self._index = index
 
     async def search(
@@ -325,9 +326,6 @@ class Finding:
             if looked.enough:
                 looked.place = Place(after)
                 return
-
-    async def _call(self, name: str, queue: str, *args: str | bytes | int, answer: int = 0) -> Any:
-        return await self._store.ask(queue, calls.encode(name, self._keys.of(queue), *args), answer)
 
 
 def _behind(place: Place, states: Sequence[str]) -> Place:

@@ -26,7 +26,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
@@ -95,6 +94,7 @@ class Firing:
     def __init__(self, store: Store, keys: Keys, push: Push) -> None:
         self._store = store
         self._keys = keys.crons()
+        self._call = calls.OnKeys(store, CRONS, self._keys)
         self._push = push
         self._loop = asyncio.get_running_loop()
         self._ours = self._loop.time
@@ -330,6 +330,3 @@ class Firing:
         if self._told.get(name) != why:
             self._told[name] = why
             log.warning("cron.broken name=%s reason=%r", name, why)
-
-    async def _call(self, name: str, *args: str | bytes | int) -> Any:
-        return await self._store.ask(CRONS, calls.encode(name, self._keys, *args))

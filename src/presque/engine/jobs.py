@@ -40,6 +40,7 @@ class Jobs:
         self._store = store
         self._channels = channels
         self._keys = keys
+        self._call = calls.OnQueue(store, keys)
         self._ends: dict[str, _Ends] = {}
         self._stopping = False
         self._ahead_s = 0.0  # how far the store's clock was moved for a test
@@ -234,9 +235,6 @@ class Jobs:
         if not ends.waiting:
             del self._ends[queue]
             ends.hearing.end()
-
-    async def _call(self, name: str, queue: str, *args: str | bytes | int, answer: int = 0) -> Any:
-        return await self._store.ask(queue, calls.encode(name, self._keys.of(queue), *args), answer)
 
 
 class _Ends(NamedTuple):

@@ -38,6 +38,7 @@ class Queues:
         self._store = store
         self._channels = channels
         self._keys = keys
+        self._call = calls.OnQueue(store, keys)
         self._registry = keys.registry()
         # Names that need not be registered by the next push, the latest of them last: the others are once
         # more.
@@ -219,6 +220,3 @@ class Queues:
         if done < 0:
             self._send_register(queue)
         return purged
-
-    async def _call(self, name: str, queue: str, *args: str | int) -> Any:
-        return await self._store.ask(queue, calls.encode(name, self._keys.of(queue), *args))

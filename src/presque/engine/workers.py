@@ -23,6 +23,7 @@ class Workers:
     def __init__(self, store: Store, keys: Keys) -> None:
         self._store = store
         self._keys = keys.workers()
+        self._call = calls.OnKeys(store, WORKERS, self._keys)
         self._loop = asyncio.get_running_loop()
         self._counts: dict[str, list[int]] = {}
 
@@ -111,9 +112,6 @@ class Workers:
         for worker, (processed, failed) in counts.items():
             call = calls.encode("worker_count", self._keys, worker, processed, failed)
             self._store.send(WORKERS, call, _ignore)
-
-    async def _call(self, name: str, *args: str | bytes | int) -> Any:
-        return await self._store.ask(WORKERS, calls.encode(name, self._keys, *args))
 
 
 def _too_many() -> CallerError:
