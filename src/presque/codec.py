@@ -52,6 +52,9 @@ unpack = msgspec.msgpack.Decoder().decode
 """The value that `pack`, or a function in the store, wrote."""
 
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
 def unpack_map(packed: bytes) -> dict[str, Any]:
     """A map that was packed; an empty one if the bytes are damaged."""
     try:
@@ -67,12 +70,8 @@ def check(body: bytes) -> None:
         _check(body)
         if not body.isascii():
             body.decode()  # msgspec checks the syntax of a Raw, not its UTF-8
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise _not_json(error, body) from None
-    except UnicodeDecodeError as error:
-        raise NotJson(f"the body is not UTF-8: byte {error.start} cannot be read") from None
-    except RecursionError:
-        raise NotJson("the body is nested too deep") from None
 
 
 def decode(body: bytes) -> Any:
@@ -84,12 +83,8 @@ def decode(body: bytes) -> Any:
         if _place(error):
             raise CallerError("a number in the body is too large") from None
         return -math.inf if body.lstrip().startswith(b"-") else math.inf
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise _not_json(error, body) from None
-    except UnicodeDecodeError:
-        raise NotJson("the body is not UTF-8") from None
-    except RecursionError:
-        raise NotJson("the body is nested too deep") from None
 
 
 def decode_batch(body: bytes) -> list[bytes]:
@@ -108,7 +103,7 @@ def decode_lines(text: bytes) -> list[bytes] | None:
         if not text.isascii():
             text.decode()
         found = _decode_lines(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise NotJson(f"a line is not JSON: {error}") from None
     # The library takes several documents on one line, one on several lines, and spaces around them. With as
     # many line ends as belong between so many documents, and nothing besides, each line is one.
@@ -149,12 +144,8 @@ def decode_request(body: bytes, kind: type[T], field: str = "") -> T:
     except msgspec.ValidationError as error:
         check(body)  # text that is not JSON at all is reported first
         raise _refused(error, kind, field) from None
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise _not_json(error, body) from None
-    except UnicodeDecodeError:
-        raise NotJson("the body is not UTF-8") from None
-    except RecursionError:
-        raise NotJson("the body is nested too deep") from None
 
 
 def members(body: bytes, fields: Fields) -> dict[str, Any]:
@@ -249,12 +240,16 @@ _OTHER_WORDS = (b"NaN", b"Infinity", b"None", b"True", b"False", b"undefined")
 _EXCERPT = 16
 
 
-def _not_json(error: msgspec.DecodeError, body: bytes) -> NotJson:
+def _not_json(error: Exception, body: bytes) -> NotJson:
     """What is wrong with a body that is not JSON, for the person who wrote it.
 
     What often goes wrong has a sentence of its own: quotes that a shell took away, a form, words of other
     languages, half a character. No more than a few characters of the body are quoted.
     """
+    if isinstance(error, UnicodeDecodeError):
+        return NotJson(f"the body is not UTF-8: byte {error.start} cannot be read")
+    if isinstance(error, RecursionError):
+        return NotJson("the body is nested too deep")
     return NotJson(f"the body is not JSON: {_explained(str(error), body)}")
 
 

@@ -25,10 +25,10 @@ class PresqueError(Exception):
 E = TypeVar("E", bound=PresqueError)
 
 
-def longer(error: E, more: str) -> E:
-    """The same error with more in its sentence. The given one, which others may share, stays as it is."""
+def reworded(error: E, text: str) -> E:
+    """The same error with another sentence. The given one, which others may share, stays as it is."""
     kind = type(error)
-    found = kind.__new__(kind, f"{error}{more}")
+    found = kind.__new__(kind, text)
     found.__dict__.update(error.__dict__)
     return found
 

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any
 
 from presque import names, quantities
-from presque.errors import CallerError, UnknownParameter
+from presque.errors import CallerError, UnknownParameter, reworded
 
 
 class Kind(Enum):
@@ -327,8 +327,7 @@ def _list(field: Field, value: Any) -> tuple[Any, ...]:
         try:
             found.append(field.of.read(one))
         except CallerError as error:
-            error.args = (f"{field.name}[{position}]: {error}",)
-            raise
+            raise reworded(error, f"{field.name}[{position}]: {error}") from None
     return tuple(found)
 
 

@@ -183,6 +183,25 @@ def test_a_field_that_goes_with_another_names_one_that_is_there() -> None:
             assert field.instead_of is None or field.instead_of in verb.fields
 
 
+def test_what_is_wrong_in_a_list_says_where_and_an_error_that_others_share_stays_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shared = UnknownParameter("x", ["y"])
+    text = str(shared)
+
+    def refuse(_field: fields.Field, _value: Any) -> Any:
+        raise shared
+
+    monkeypatch.setitem(fields._VALUES, Kind.TEXT, refuse)
+    rule = fields.Field(name="rule", kind=Kind.TEXT, means="A rule.")
+    rules = fields.Field(name="rules", kind=Kind.LIST, means="Some rules.", of=rule, most=9)
+    for _ in range(2):
+        with pytest.raises(UnknownParameter) as raised:
+            rules.read(["a"])
+        assert str(raised.value) == f"rules[0]: {text}"
+    assert str(shared) == text
+
+
 def test_every_verb_says_what_it_means_and_who_may_ask_it() -> None:
     for verb in VERBS.values():
         assert verb.means.endswith(".")

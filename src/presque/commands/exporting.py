@@ -14,7 +14,7 @@ from presque.commands.who import Who, not_allowed
 from presque.engine.engine import Engine
 from presque.engine.finding import Place
 from presque.engine.importing import Arriving
-from presque.errors import CallerError, NotJson, PresqueError, StoreUnavailable
+from presque.errors import CallerError, NotJson, PresqueError, StoreUnavailable, reworded
 from presque.fields import check_together, of, read_values
 from presque.job import Failure, Job
 from presque.verbs.bounds import BATCH_MOST, PRIORITY
@@ -72,8 +72,7 @@ async def run_import(call: Call) -> Reply:
             try:
                 found = _read(text)
             except PresqueError as error:
-                error.args = (f"line {position}: {error}; nothing was stored",)
-                raise
+                raise reworded(error, f"line {position}: {error}; nothing was stored") from None
             if found is not None:
                 by_queue.setdefault(found[0], []).append(found[1])
     count = sum(map(len, by_queue.values()))

@@ -10,7 +10,7 @@ import msgspec
 from presque import codec
 from presque.engine.engine import Engine
 from presque.engine.pushing import Prepared
-from presque.errors import BodyTooLarge, CallerError, JobMissing, NotJson, PresqueError, longer
+from presque.errors import BodyTooLarge, CallerError, JobMissing, NotJson, PresqueError, reworded
 from presque.job import PushOptions
 
 BATCH_MOST = 1000
@@ -78,7 +78,7 @@ async def push(
             wrong = error
         await prepared.put(None)
     if (found := refused or wrong) is not None:
-        raise longer(found, f"; the {done.pushed} jobs before it were stored")
+        raise reworded(found, f"{found}; the {done.pushed} jobs before it were stored")
     if not done.pushed:
         raise JobMissing
     return done
