@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from presque.errors import PresqueError, StoreError
+from presque.errors import PresqueError, StoreError, StoreUnavailable
 from presque.store.address import Address
 from presque.store.channels import Channels
 from presque.store.greeting import Functions
@@ -289,6 +289,24 @@ async def test_a_large_call_over_a_slow_link_is_waited_for_while_the_store_reads
     finally:
         await found.close()
         server.close()
+
+
+@pytest.mark.parametrize(("size", "waited_for"), [(6, False), (64 * 1024 * 1024, True)])
+async def test_a_store_that_works_on_a_large_call_may_be_silent_for_longer(
+    store: Store, own: rig.Store, size: int, waited_for: bool
+) -> None:
+    """To copy it and to write it to a slow disk takes seconds."""
+    os.kill(own.process.pid, signal.SIGSTOP)
+    try:
+        asked = asyncio.ensure_future(store.ask("q", echo("x" * size)))
+        await asyncio.sleep(PATIENCE + 1.5)  # the silence is what is tested
+    finally:
+        os.kill(own.process.pid, signal.SIGCONT)
+    if waited_for:
+        assert len(await asyncio.wait_for(asked, rig.PATIENCE)) == size
+    else:
+        with pytest.raises(StoreUnavailable, match=r"no answer for \d s"):
+            await asyncio.wait_for(asked, rig.PATIENCE)
 
 
 # --- pauses -------------------------------------------------------------------------------------

@@ -24,6 +24,9 @@ from presque.store.trust import sentence
 log = logging.getLogger("presque.store")
 
 PATIENCE = 3.0
+"""Seconds in which a store answers, or takes more of what is sent to it. See `Wire.patience` for large calls."""
+SLOWEST = 16 * 1024 * 1024
+"""Bytes that a store copies and writes to its disk in a second, at least: it does not answer meanwhile."""
 JUDGE_S = 0.02
 UNUSABLE = "presque could not use what the store answered; see the log of presque"
 
@@ -270,15 +273,24 @@ class Wire(asyncio.Protocol):
             self._heard = now
         self._taken, self._backed_up = taken, unwritten > 0
         if self.calls:
-            if now - max(self._heard, self._asked) > PATIENCE:
+            if self._too_late(now):
                 # Timers come before the socket in a turn of the loop, so an answer may be there unread.
                 self._loop.call_later(JUDGE_S, self._judge)
         elif now - self._heard >= 1:
             self.send(Call(b"PING\r\n", ignore))
 
+    def patience(self) -> float:
+        """For how many seconds the store may be silent now: longer when it has large calls to work on."""
+        return PATIENCE + sum(len(call.command) for call in self.calls if type(call) is Call) / SLOWEST
+
+    def _too_late(self, now: float) -> bool:
+        silence = now - max(self._heard, self._asked)
+        return silence > PATIENCE and silence > self.patience()
+
     def _judge(self) -> None:
-        if self.calls and self._loop.time() - max(self._heard, self._asked) > PATIENCE:
-            self.abort(f"no answer for {PATIENCE:.0f} s")
+        now = self._loop.time()
+        if self.calls and self._too_late(now):
+            self.abort(f"no answer for {now - max(self._heard, self._asked):.0f} s")
 
     def forgive(self, seconds: float) -> None:
         """Do not count a time in which this process did not run: nothing could be read then."""
