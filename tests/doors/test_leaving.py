@@ -6,6 +6,7 @@ not wait and only closes its sending side still gets its answer.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import struct
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests import rig
+from tests.doors.sockets import speaking
 from tests.doors.test_raw_requests import Wire, wire
 
 HOST = "localhost"
@@ -187,6 +189,105 @@ def test_who_reads_events_and_leaves_leaves_no_socket(alone: rig.Server, way: Ca
         assert connection.reply().status == 200
         way(connection)
         rig.eventually(lambda: connections(alone) == 0)
+
+
+TAKING: dict[str, str] = {
+    "fetch": '{"cmd":"fetch","queue":"{q}"}',
+    "fetch with a wait": '{"cmd":"fetch","queue":"{q}","wait":5}',
+    "fetch many": '{"cmd":"fetch_many","queue":"{q}","batch_size":2}',
+    "lease": '{"cmd":"lease","queue":"{q}","count":2}',
+    "take": '{"cmd":"take","queue":"{q}"}',
+    "several": '{"cmd":"fetch","queue":"{q}"},{"cmd":"take","queue":"{q}"},{"cmd":"lease","queue":"{q}"}',
+}
+
+
+@BY_EVERY_WAY
+@pytest.mark.parametrize("taking", TAKING)
+def test_what_commands_took_before_one_that_waits_goes_back_when_the_client_leaves(
+    alone: rig.Server, queue_name: str, taking: str, way: Callable[[Wire], None]
+) -> None:
+    jobs = {str(number): number for number in range(1, 4)}
+    for number in jobs.values():
+        assert alone.ask("POST", f"/q/{queue_name}", str(number)).status == 201
+    assert alone.ask("POST", f"/q/{queue_name}-other?delay=3600", "0").status == 201
+    waits = '{"cmd":"fetch","queue":"{q}-other","wait":20}'
+    body = f"[{TAKING[taking]},{waits}]".replace("{q}", queue_name)
+    with wire(alone) as connection:
+        connection.send(plain("POST", "/queue", body))
+        rig.eventually(lambda: listened_to(alone, f"{queue_name}-other"))
+        assert alone.ask("GET", f"/stats/{queue_name}").json["ready"] < 3
+        way(connection)
+        rig.eventually(lambda: alone.ask("GET", f"/stats/{queue_name}").json["ready"] == 3)
+    found = alone.ask("GET", f"/j/{queue_name}?state=ready").json["jobs"]
+    assert [(job["id"], job["body"], job["attempt"]) for job in found] == [
+        (name, number, 0) for name, number in jobs.items()
+    ]
+    stats = alone.ask("GET", f"/stats/{queue_name}").json
+    assert (stats["leased"], stats["processed"], stats["failed"]) == (0, 0, 0)
+
+
+LARGE = 24 * 1024 * 1024  # more than the sockets of a connection hold
+LARGE_ANSWERS: dict[str, tuple[str, str, str]] = {
+    "fetch": ("GET", "/q/{q}", ""),
+    "fetch that waits": ("GET", "/q/{q}?wait=20", ""),
+    "fetch from a list": ("GET", "/q/{q},other-*?wait=20", ""),
+    "many": ("GET", "/qb/{q}", ""),
+    "lease": ("POST", "/q/{q}/lease", '{"count":5}'),
+    "command fetch": ("POST", "/queue", '{"cmd":"fetch","queue":"{q}"}'),
+    "command lease": ("POST", "/queue", '{"cmd":"lease","queue":"{q}"}'),
+    "an array of commands": ("POST", "/queue", '[{"cmd":"stats"},{"cmd":"take","queue":"{q}"}]'),
+    "lines": ("GET", "/c/{q}", ""),
+}
+
+
+@pytest.fixture(scope="module", params=["http", "https"])
+def roomy(request: pytest.FixtureRequest, pem: Path) -> Iterator[rig.Server]:
+    """A server that takes large jobs."""
+    options = ("--memory", "--max-body", "32MiB")
+    with rig.server(*options) if request.param == "http" else rig.tls_server(pem, *options) as found:
+        yield found
+
+
+@pytest.mark.parametrize("way", ["FIN", "RST"])
+@pytest.mark.parametrize("verb", LARGE_ANSWERS)
+def test_a_large_job_goes_back_if_its_client_leaves_in_the_midst_of_it(
+    roomy: rig.Server, queue_name: str, verb: str, way: str
+) -> None:
+    method, target, body = (part.replace("{q}", queue_name) for part in LARGE_ANSWERS[verb])
+    assert roomy.ask("POST", f"/q/{queue_name}", b'"%b"' % (b"x" * LARGE)).status == 201
+    with wire(roomy) as connection:
+        connection.send(plain(method, target, body))
+        assert b" 200 " in connection.socket.recv(1000)
+        rig.eventually(lambda: roomy.ask("GET", f"/stats/{queue_name}").json["ready"] == 0)
+        WAYS[way](connection)
+        rig.eventually(lambda: roomy.ask("GET", f"/stats/{queue_name}").json["ready"] == 1)
+    stats = roomy.ask("GET", f"/stats/{queue_name}").json
+    assert (stats["leased"], stats["processed"], stats["failed"]) == (0, 0, 0)
+    # Whoever reads it all has it for good, and is served by the same connection afterwards.
+    with wire(roomy) as connection:
+        for size in (LARGE + 2, len("1")):
+            found = connection.send(plain("GET", f"/q/{queue_name}", "")).reply()
+            assert (found.status, len(found.body)) == (200, size)
+            assert roomy.ask("POST", f"/q/{queue_name}", "1").status == 201
+    assert roomy.ask("GET", f"/stats/{queue_name}").json["ready"] == 1
+
+
+async def test_a_large_job_goes_back_if_its_socket_ends_in_the_midst_of_it(
+    roomy: rig.Server, queue_name: str
+) -> None:
+    if roomy.context is not None:
+        pytest.skip("the socket is the same inside of TLS")
+    assert roomy.ask("POST", f"/q/{queue_name}", b'"%b"' % (b"x" * LARGE)).status == 201
+    async with speaking(roomy, max_size=None, max_queue=1) as on:
+        on.transport.pause_reading()
+        await on.send(json.dumps({"cmd": "fetch", "queue": queue_name}))
+        await asyncio.to_thread(
+            rig.eventually, lambda: roomy.ask("GET", f"/stats/{queue_name}").json["ready"] == 0
+        )
+        on.transport.abort()
+    await asyncio.to_thread(
+        rig.eventually, lambda: roomy.ask("GET", f"/stats/{queue_name}").json["ready"] == 1
+    )
 
 
 NOT_WAITING: dict[str, tuple[str, str, str, int]] = {

@@ -150,6 +150,9 @@ class Call(msgspec.Struct):
         return self.fields.get(name, otherwise)
 
 
+Undo = Callable[[], object]
+
+
 class Reply(msgspec.Struct, frozen=True):
     """The answer: a JSON object as bytes.
 
@@ -164,6 +167,8 @@ class Reply(msgspec.Struct, frozen=True):
     within: bytes = b""
     kind: str = ""
     """The media type of a body that is not JSON."""
+    undo: Undo | None = None
+    """Puts back the jobs that the answer hands out: for a client that leaves before it has the answer."""
 
     @property
     def object(self) -> bytes:

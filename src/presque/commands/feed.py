@@ -76,7 +76,11 @@ async def lines(
         except PresqueError:
             return
         if found is not None:
-            yield _line(found)
+            try:
+                yield _line(found)
+            except GeneratorExit:  # the client has left before all of it had been sent
+                engine.give_back((found,))
+                raise
 
 
 class _Box:

@@ -55,7 +55,7 @@ async def run_push_many(call: Call) -> Reply:
 async def run_fetch(call: Call) -> Reply:
     """Take one job for good."""
     found = await fetched(call.engine, call.queues, call.get("wait", 0) / 1000, call.worker)
-    return Reply(fetched_answer(found))
+    return Reply(fetched_answer(found), undo=functools.partial(call.engine.give_back, (found,)))
 
 
 async def run_fetch_many(call: Call) -> Reply:
@@ -65,7 +65,8 @@ async def run_fetch_many(call: Call) -> Reply:
     if not found:
         raise NoJob
     texts = [codec.text(job.body) for job in found]
-    return Reply(codec.encode(texts), within=b'{"queue":"%b","jobs":' % call.queue.encode())
+    within = b'{"queue":"%b","jobs":' % call.queue.encode()
+    return Reply(codec.encode(texts), within=within, undo=functools.partial(call.engine.give_back, found))
 
 
 def push_options(fields: Mapping[str, Any]) -> PushOptions:

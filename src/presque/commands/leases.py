@@ -95,7 +95,8 @@ async def run_lease(call: Call) -> Reply:
     ask, wait = lease_ask(call.fields, call.worker), call.get("wait", 0) / 1000
     begin = functools.partial(lease, call.engine, call.queues, ask, wait)
     found: list[Leased] | None = await awaited(call.engine, begin)
-    return Reply(lease_answer(found or (), settled))
+    undo = functools.partial(call.engine.give_back, found) if found else None
+    return Reply(lease_answer(found or (), settled), undo=undo)
 
 
 async def run_settle(call: Call) -> Reply:

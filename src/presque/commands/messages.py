@@ -7,14 +7,16 @@ can tell the answers apart. Where a verb takes a queue list, `queue` says it.
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
 from presque import codec
-from presque.commands.call import Call, Service
+from presque.commands.call import Call, Service, Undo
 from presque.commands.carrying import carry_out
 from presque.commands.trace_context import trace_context
 from presque.commands.who import ANYBODY, Who
@@ -65,8 +67,17 @@ class Message(msgspec.Struct, frozen=True):
     ref: bytes
 
 
-async def run_all(asker: Asker, body: bytes) -> bytes:
+class Said(NamedTuple):
+    """The answer to one command, or to an array of them, and what puts back the jobs in it, if any are."""
+
+    text: bytes
+    undo: Undo | None = None
+
+
+async def run_all(asker: Asker, body: bytes) -> Said:
     """Carry out one command, or an array of them in their order. Returns the answer or the array of answers.
+
+    If the client leaves while one of them waits, the jobs that those before it have taken are put back.
 
     A single command that cannot be carried out raises why; in an array it is answered with its error, and
     those behind it are carried out nevertheless, until the answers are ANSWER_BYTES long.
@@ -74,26 +85,44 @@ async def run_all(asker: Asker, body: bytes) -> bytes:
     codec.check(body)
     if not body.lstrip(b" \t\r\n").startswith(b"["):
         message = read(asker, body)
-        return with_ref((await carry_out(message.call)).object, message.ref)
+        return await _carry_out(message)
     answers: list[bytes] = []
+    undos: list[Undo] = []
     size = 0
-    for one in split(body):
-        answers.append(await outcome(asker, one) if size < ANSWER_BYTES else refusal(one, AnswerTooLarge()))
-        size += len(answers[-1])
-    return b"[%b]" % b",".join(answers)
+    try:
+        for one in split(body):
+            said = await _outcome(asker, one) if size < ANSWER_BYTES else Said(refusal(one, AnswerTooLarge()))
+            answers.append(said.text)
+            size += len(said.text)
+            if said.undo is not None:
+                undos.append(said.undo)
+    except asyncio.CancelledError:
+        _undo_all(undos)
+        raise
+    return Said(b"[%b]" % b",".join(answers), functools.partial(_undo_all, undos) if undos else None)
 
 
-async def outcome(asker: Asker, text: bytes) -> bytes:
+def _undo_all(undos: Sequence[Undo]) -> None:
+    """The last one first, so that jobs of one queue are in their order again."""
+    for undo in reversed(undos):
+        undo()
+
+
+async def _carry_out(message: Message) -> Said:
+    reply = await carry_out(message.call)
+    return Said(with_ref(reply.object, message.ref), reply.undo)
+
+
+async def _outcome(asker: Asker, text: bytes) -> Said:
     """Carry out one command and return its answer, or its error as one."""
     try:
-        message = read(asker, text)
-        return with_ref((await carry_out(message.call)).object, message.ref)
+        return await _carry_out(read(asker, text))
     except PresqueError as error:
         if isinstance(error, Refused):
             asker.service.audit.refused(error, asker.source)
-        return refusal(text, error)
+        return Said(refusal(text, error))
     except Exception:  # noqa: BLE001  (the last resort)
-        return broken(text)
+        return Said(broken(text))
 
 
 def broken(text: bytes) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from presque import codec, names
 from presque.commands import job, jobs
 from presque.commands.call import Call, Reply
@@ -20,7 +22,8 @@ async def run_take(call: Call) -> Reply:
     """Fetch the next job."""
     wanted = names.queue_list(call.queue)
     found = await jobs.fetched(call.engine, wanted, 0, call.worker)
-    return Reply(_told(found.queue, found.id, found.body))
+    undo = functools.partial(call.engine.give_back, (found,))
+    return Reply(_told(found.queue, found.id, found.body), undo=undo)
 
 
 async def run_get(call: Call) -> Reply:

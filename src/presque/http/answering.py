@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import contextlib
 import functools
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from time import perf_counter
 from typing import Any, Protocol, cast
 
@@ -61,8 +62,8 @@ class Answering(asyncio.Protocol, abc.ABC):
     """A connection, as far as plans see it."""
 
     __slots__ = (
-        "_began", "_buffer", "_cancel", "_proxied", "_served", "_stuck", "_usual", "_waits", "asking",
-        "closing", "deadline", "direct", "door", "state", "transport",
+        "_began", "_buffer", "_cancel", "_proxied", "_served", "_stuck", "_undo", "_usual", "_waits",
+        "asking", "closing", "deadline", "direct", "door", "state", "transport",
     )  # fmt: skip
 
     def __init__(self, door: Door) -> None:
@@ -79,6 +80,7 @@ class Answering(asyncio.Protocol, abc.ABC):
         self._began = 0.0  # when it was there whole, and those before it were answered
         self.closing = b""  # the header that says so if the connection ends after the current answer
         self._stuck: Stuck | None = None  # what the client has not taken, while it does not read
+        self._undo: Callable[[], object] | None = None  # what the end of the connection puts back meanwhile
         self._cancel: Callable[[], object] | None = None  # what the end of the connection cancels
         self._waits: Callable[[], bool] | None = None
 
@@ -164,7 +166,22 @@ class Answering(asyncio.Protocol, abc.ABC):
             self.closing = CLOSE
         head = answers.head(answer, self.door.date, close=bool(self.closing))
         message = head if self._served.method == "HEAD" else head + cast(bytes, answer.body)
-        return self.answer_bytes(b"%d" % answer.status, message)
+        given = self.answer_bytes(b"%d" % answer.status, message)
+        if answer.undo is not None:
+            if given:
+                self.unless_taken(answer.undo)
+            else:
+                answer.undo()
+        return given
+
+    def unless_taken(self, undo: Callable[[], object]) -> None:
+        """Call `undo` if the client leaves before it has taken the answer that was just written.
+
+        What the kernel has taken counts as taken, since nobody can tell: with what it holds for the client
+        besides, that may be some megabytes.
+        """
+        if self._stuck is not None:
+            self._undo = undo
 
     def answer_error(self, error: PresqueError) -> bool:
         """Answer with an error, written as the route writes them. Returns False if the client has
@@ -209,7 +226,7 @@ class Answering(asyncio.Protocol, abc.ABC):
         iterator, or politely when the server stops."""
         if self.transport.is_closing():
             return
-        parts = cast(AsyncIterator[bytes], answer.body)
+        parts = cast(AsyncGenerator[bytes, None], answer.body)
         chunked = not self._served.version_1_0
         self.closing = self.closing if chunked else CLOSE
         self._usual = None
@@ -222,10 +239,11 @@ class Answering(asyncio.Protocol, abc.ABC):
         self.transport.write(answers.with_lines(head, self._served.cors))
         self._waits = always
         try:
-            async for part in parts:
-                if self.transport.is_closing():
-                    return
-                await out.send(part)
+            async with contextlib.aclosing(parts):
+                async for part in parts:
+                    if self.transport.is_closing():
+                        return
+                    await out.send(part)
         except asyncio.CancelledError:
             if not self.closing or self.transport.is_closing():
                 raise

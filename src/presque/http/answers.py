@@ -6,7 +6,7 @@ continues until one side ends it. This file turns an answer, or an error, into t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
 
 import msgspec
@@ -36,6 +36,8 @@ class Answer(msgspec.Struct, frozen=True):
     kind: str = JSON
     sparing: bool = False
     """Whether a part that is not read is lost, so that as few as possible are on their way at once."""
+    undo: Callable[[], object] | None = None
+    """Puts back what the answer hands out, if the client leaves before it has it."""
 
 
 def start(status: int, date: bytes) -> bytes:

@@ -141,6 +141,9 @@ class Connection(Answering):
         if self.state is not LOST:
             self._go(LOST)
         self._release()
+        undo, self._undo = self._undo, None
+        if undo is not None:
+            undo()
         self._unstick()
         self.door.leave(self._counted)
         if self._namespace is not None:
@@ -240,7 +243,7 @@ class Connection(Answering):
 
     def _unstick(self) -> None:
         """The client has taken what it had not, or will not."""
-        stuck, self._stuck = self._stuck, None
+        stuck, self._stuck, self._undo = self._stuck, None, None
         if stuck is not None:
             self.door.unpin(stuck)
             stuck.end()

@@ -34,6 +34,7 @@ from presque.names import QueueList
 REPLAYED = b"Idempotent-Replayed: true\r\n"
 NO_JOB = NoJob()
 PAUSED_MOST = 32  # names of up to 128 bytes: 4 KiB of a head, where many clients end at 8
+UNTAKEN_LEAST = 16 * 1024  # bytes of an answer that may wait for its client to read
 GET_TAKES = "a GET takes a job; push with POST"
 
 
@@ -145,11 +146,14 @@ class Fetch(msgspec.Struct, frozen=True):
                 extra = b"%btraceparent: %b\r\n" % (extra, trace[0].encode())
                 if trace[1]:
                     extra = b"%btracestate: %b\r\n" % (extra, trace[1].encode())
-            return connection.answer_bytes(
+            given = connection.answer_bytes(
                 b"200",
                 b"%b%b%bPresque-Job-Id: %b\r\nContent-Length: %d\r\n\r\n%b"
                 % (connection.door.ok, connection.closing, extra, job_id.encode(), len(body), body),
             )
+            if given and len(body) > UNTAKEN_LEAST:
+                connection.unless_taken(functools.partial(self.request.service.engine.give_back, (found,)))
+            return given
         except Exception:  # noqa: BLE001  (the last resort)
             connection.broken()
             return False
@@ -223,6 +227,9 @@ class Lease(msgspec.Struct, frozen=True):
                 connection.answer_error(found)
             elif found or settled:
                 answer_json(connection, leases.lease_answer(found or (), settled))
+                if found:
+                    give_back = self.request.service.engine.give_back
+                    connection.unless_taken(functools.partial(give_back, found))
             else:
                 connection.spawn(self.answer_nothing(connection, queues))
         except Exception:  # noqa: BLE001  (the last resort)

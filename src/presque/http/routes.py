@@ -442,8 +442,8 @@ async def _commands(request: Request, body: bytes, source: str) -> Answer:
     """POST /queue"""
     request.service.counts[request.verb.name] += 1
     asker = Asker(request.service, request.who, request.worker, source=source)
-    answers = await messages.run_all(asker, body)
-    return Answer(answers + b"\n")
+    said = await messages.run_all(asker, body)
+    return Answer(said.text + b"\n", undo=said.undo)
 
 
 def answer_of(verb: Verb, reply: Reply) -> Answer:
@@ -453,7 +453,7 @@ def answer_of(verb: Verb, reply: Reply) -> Answer:
         return Answer(status=status, headers=reply.headers)
     if reply.kind:
         return Answer(reply.body, status, reply.headers, reply.kind)
-    return Answer(reply.body + b"\n", status, reply.headers)
+    return Answer(reply.body + b"\n", status, reply.headers, undo=reply.undo)
 
 
 class _Wait(codec.Struct):

@@ -24,7 +24,7 @@ from presque.store.trust import sentence
 log = logging.getLogger("presque.store")
 
 PATIENCE = 3.0
-"""Seconds in which a store answers, or takes more of what is sent to it. See `Wire.patience` for large calls."""
+"""Seconds in which a store answers, or takes more of what is sent. See `Wire.patience` for large calls."""
 SLOWEST = 16 * 1024 * 1024
 """Bytes that a store copies and writes to its disk in a second, at least: it does not answer meanwhile."""
 JUDGE_S = 0.02

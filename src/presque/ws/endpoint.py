@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import cast
 
 from presque import frames, names
-from presque.commands.call import Service
+from presque.commands.call import Service, Undo
 from presque.commands.messages import Asker, Handshake
 from presque.errors import CallerError, TokenMissing
 from presque.frames import FrameError, Message
@@ -63,6 +63,7 @@ class Socket(asyncio.Protocol):
         self._reader = frames.Reader(masked=True, most=most)
         self._session = Session(asker, self._send, self._too_slow, self._count)
         self._out: list[bytes] = []
+        self._untaken: list[Undo] = []  # what puts back the jobs in answers that have not left
         self._heard = True
         self._kept = 0  # bytes of a message that has not come whole, and of commands under way
         self._closing = False
@@ -81,6 +82,7 @@ class Socket(asyncio.Protocol):
         self._hello.cancel()  # it would keep all of this until then
         self._session.end(lost=not self._closing)
         self._closing = True
+        self._put_back()
         self.lost()
 
     def reconsider(self) -> None:
@@ -105,6 +107,8 @@ class Socket(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._stuck = False
+        if not self._out:  # all of them had been written
+            self._untaken.clear()
         self._session.resume()
         self._transport.resume_reading()
 
@@ -192,8 +196,10 @@ class Socket(asyncio.Protocol):
         self._write(frames.frame(frames.PING, b""))
         self._beat = self._loop.call_later(HEARTBEAT_S, self._heartbeat)
 
-    def _send(self, text: bytes) -> None:
+    def _send(self, text: bytes, undo: Undo | None = None) -> None:
         self._write(frames.frame(frames.TEXT, text))
+        if undo is not None:
+            self._untaken.append(undo)
 
     def _write(self, frame: bytes) -> None:
         """Write at the end of this turn, all frames of a turn at once."""
@@ -205,6 +211,16 @@ class Socket(asyncio.Protocol):
         out, self._out = self._out, []
         if out and not self._transport.is_closing():
             self._transport.write(b"".join(out))
+            if not self._stuck:
+                self._untaken.clear()
+        elif out:
+            self._put_back()
+
+    def _put_back(self) -> None:
+        """The client has left: what it has not taken goes back."""
+        untaken, self._untaken = self._untaken, []
+        for undo in reversed(untaken):
+            undo()
 
 
 def _any_number(_count: int) -> bool:

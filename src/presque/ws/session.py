@@ -10,12 +10,13 @@ import asyncio
 import functools
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from presque import codec
 from presque.commands import jobs, leases, messages
+from presque.commands.call import Undo
 from presque.commands.carrying import BROKEN, Ended, admit, begun, carry_out, untraced
 from presque.commands.consuming import Consumer
 from presque.commands.messages import Asker, Message
@@ -28,14 +29,19 @@ LOOKS_MOST = 4  # commands under way at once whose answers may have 4 MiB
 SETTLING = ("ack", "fail", "release", "extend")
 
 
+class Send(Protocol):
+    """Sends the text of a message; `undo` is called if the client leaves before it has taken that."""
+
+    def __call__(self, text: bytes, undo: Undo | None = None) -> None: ...
+
+
 class Session:
-    """What one client has asked for and holds. `send` takes the text of a message, `freed` is called when
-    `kept` has become less."""
+    """What one client has asked for and holds. `freed` is called when `kept` has become less."""
 
     def __init__(
         self,
         asker: Asker,
-        send: Callable[[bytes], None],
+        send: Send,
         cut: Callable[[], None],
         freed: Callable[[], None],
     ) -> None:
@@ -171,15 +177,15 @@ class Session:
             if (verb.reads or verb.takes) and not verb.waits:  # its answer may be large
                 async with self._looks:
                     await self._readable.wait()
-                    reply = (await carry_out(message.call)).object
+                    reply = await carry_out(message.call)
             else:
-                reply = (await carry_out(message.call)).object
+                reply = await carry_out(message.call)
         except PresqueError as error:
             self._refuse(text, error)
         except Exception:  # noqa: BLE001  (the last resort)
             self._send(messages.broken(text))
         else:
-            self._send(messages.with_ref(reply, message.ref))
+            self._send(messages.with_ref(reply.object, message.ref), reply.undo)
 
     async def _lease(self, message: Message, text: bytes) -> None:
         """Grant credits, or listen."""

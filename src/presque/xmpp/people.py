@@ -108,7 +108,7 @@ class People:
     async def _command_typed(self, stanza: Element, asker: Asker, said: bytes) -> None:
         """Carry out JSON that was sent to presque itself: commands as for `POST /queue`."""
         try:
-            self.reply(stanza, (await messages.run_all(asker, said)).decode())
+            self.reply(stanza, (await messages.run_all(asker, said)).text.decode())
         except PresqueError as error:
             self._not_done(stanza, error)
         else:

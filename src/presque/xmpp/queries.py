@@ -144,7 +144,7 @@ class Queries:
         """Carry out commands as `POST /queue` does. A single one that cannot be is answered with an error."""
         said = document.encode()
         try:
-            reply = await messages.run_all(asker, said)
+            reply = (await messages.run_all(asker, said)).text
         except PresqueError as error:
             self._desk.note(stanza, error)
             told = stanzas.payload(messages.refusal(said, error))
