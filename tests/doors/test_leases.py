@@ -398,6 +398,24 @@ def test_a_failed_job_is_scheduled_by_the_backoff_or_as_it_asks(door: Door, queu
     assert job_of(door, queue_name)["run_at"] == told["run_at"]
 
 
+@pytest.mark.parametrize("how", ["release", "fail", "the lease ends"])
+@pytest.mark.parametrize("group", [None, "acme"])
+def test_jobs_that_go_back_together_keep_their_order(
+    door: Door, queue_name: str, how: str, group: str | None
+) -> None:
+    for number in range(5):
+        push(door, queue_name, number, f"?group={group}" if group else "")
+    jobs = lease(door, queue_name, "?count=4" + ("&seconds=1" if how == "the lease ends" else ""))
+    each = [{"queue": queue_name, "id": job["id"], "lease": job["lease"]} for job in jobs]
+    if how == "fail":
+        each = [one | {"retry_in": 0} for one in each]
+    if how != "the lease ends":
+        settled = door.ask("POST", "/settle", json.dumps({how: each})).json["settled"]
+        assert [one["state"] for one in settled] == ["ready"] * 4
+    eventually(lambda: counts(door, queue_name) == {"ready": 5})
+    assert [job["body"] for job in lease(door, queue_name, "?count=5")] == list(range(5))
+
+
 def test_a_release_is_no_failure(door: Door, queue_name: str) -> None:
     push(door, queue_name, "a")
     push(door, queue_name, "b")

@@ -146,11 +146,14 @@ class Taking:
 
         A lease that a repeated request has also received is not given back: its answer may have been read.
         """
+        leased = []
         for job in jobs:
             if isinstance(job, Leased):
-                self._settling.settle(Settle("give_back", job.queue, job.id, job.token), _ignore)
+                leased.append(Settle("give_back", job.queue, job.id, job.token))
             else:
                 self._spawn(self._unfetch, job)
+        if leased:
+            self._settling.settle_all(leased, _ignore)  # together, so that they keep their order
 
     def stop(self) -> None:
         """Answer all waiters with "nothing", and let nobody wait from now on."""

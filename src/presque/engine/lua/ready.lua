@@ -43,7 +43,13 @@ end
 local function put_ready(q, priority, group, entries, at_head)
   if #entries == 0 then return end
   local list = list_for(q, priority, group)
-  if at_head then redis.call('LPUSH', list, unpack(entries)) else redis.call('RPUSH', list, unpack(entries)) end
+  if at_head then
+    local count, turned = #entries, {}
+    for i = 1, count do turned[i] = entries[count + 1 - i] end  -- the last that is pushed to a head comes first
+    redis.call('LPUSH', list, unpack(turned))
+  else
+    redis.call('RPUSH', list, unpack(entries))
+  end
   if q.grouped then join_ring(q, priority, group or '') end
 end
 
@@ -208,7 +214,7 @@ end
 -- Put the entries from `first` on back to where they came from, in their order.
 local function unpop(q, priority, entries, groups, first)
   local lists = {}
-  for i = #entries, first, -1 do collect(q, lists, priority, groups and groups[i], entries[i]) end
+  for i = first, #entries do collect(q, lists, priority, groups and groups[i], entries[i]) end
   for _, list in ipairs(lists) do put_ready(q, priority, list.group, list.entries, true) end
 end
 
