@@ -143,8 +143,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if not _too_old:
         config.stash[_SERVER] = _Server()
         controls = config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
-        if not controls and any(map(_file_asks, itertools.islice(_files(config), LOOK_MOST))):
-            _begin(config)
+        with contextlib.suppress(OSError):  # pytest will say what is wrong with a path
+            if not controls and any(map(_file_asks, itertools.islice(_files(config), LOOK_MOST))):
+                _begin(config)
 
 
 def pytest_collectstart(collector: pytest.Collector) -> None:

@@ -352,6 +352,13 @@ def test_no_server_runs_that_no_test_wants(
     assert expected in said, said
 
 
+@pytest.mark.parametrize("of", ["gone", "x" * 300, "gone.py::test_it", "--pyargs gone"])
+def test_pytest_itself_says_that_there_is_no_such_file(tmp_path: Path, of: str) -> None:
+    said = run(tmp_path, "def test_it(presque): pass", *of.split()[:-1], of=of.split()[-1])
+    assert "not found" in said
+    assert "presque" not in said.replace(str(tmp_path), "")
+
+
 def test_a_fixture_that_is_asked_for_by_name_has_a_server_too(tmp_path: Path) -> None:
     tests = """
 def test_it(request):
