@@ -174,6 +174,7 @@ async def test_the_bytes_of_requests_under_way_are_counted_with_the_bodies_of_al
 
     await push(engine, "none0")  # one of those that wait is answered, and there is room again
     await talk.heard('id="w0"')
+    await soon(lambda: talk.bodies._held < 2 * LARGE + 1000)  # a moment after its answer
     talk.say(CHAT.format('"' + "x" * (LARGE - 1000) + '"', "again"))
     assert "not done" not in await talk.heard('id="re-again"')
     talk.say(f"<presence type='unavailable' from='{WORKER}' to='{at('mail')}'/>")
