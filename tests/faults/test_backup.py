@@ -194,6 +194,27 @@ def test_a_damaged_backup_is_not_restored(tmp_path: Path, harm: str) -> None:
     assert not fresh.exists() or not (fresh / "appendonlydir").exists()
 
 
+@pytest.mark.parametrize("harm", ["altered", "cut", "gone"])
+@pytest.mark.parametrize("name", ["appendonlydir/appendonly.aof.manifest", "presque.json"])
+def test_what_has_no_checksum_in_a_backup_is_not_needed(tmp_path: Path, name: str, harm: str) -> None:
+    data, backup, fresh = tmp_path / "data", tmp_path / "backup", tmp_path / "fresh"
+    with rig.server("--data", str(data)) as server:
+        server.ask("POST", "/q/a", "1")
+        assert presque("backup", backup, "--data", data).returncode == 0
+    file = backup / name
+    if harm == "altered":
+        file.write_bytes(file.read_bytes().replace(b"base", b"X"))
+    elif harm == "cut":
+        os.truncate(file, 10)
+    else:
+        file.unlink()
+
+    assert presque("restore", backup, "--data", fresh).returncode == 0
+
+    with rig.server("--data", str(fresh)) as server:
+        assert server.ask("GET", "/q/a").body == b"1"
+
+
 def killed_until_done(command: Callable[[int], Result], look: Callable[[], None]) -> int:
     """Run a command again and again, killed one act later each time, until it is not killed any more."""
     for at in range(100):

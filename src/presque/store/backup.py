@@ -40,6 +40,8 @@ from presque.store.directory import lock, open_private, prepare, reason_of
 
 PAGE = "backup.json"
 BASE = "appendonly.aof.1.base.rdb"
+LISTED = f"file {BASE} seq 1 type b\n"
+"""The manifest of a backup."""
 PATIENCE_S = 60.0
 MARK = 40
 PIECE = 1024 * 1024
@@ -101,7 +103,7 @@ def take(
             at=int(time.time()), presque=presque, store=version, layout=layout, jobs=jobs, queues=queues,
             size=path.stat().st_size, sha256=digest,
         )  # fmt: skip
-        _write(new / FOLDER / MANIFEST, f"file {BASE} seq 1 type b\n")
+        _write(new / FOLDER / MANIFEST, LISTED)
         write_note(new, Note(layout, version, {BASE: page.size}))
         _write(new / PAGE, json.dumps(asdict(page), indent=2) + "\n")
         for directory in (new / FOLDER, new):
@@ -263,16 +265,20 @@ def _put_back(backup: Path, page: Backup, directory: Path, *, replace: bool, tel
     shutil.rmtree(restoring, ignore_errors=True)
     (restoring / FOLDER).mkdir(parents=True, mode=0o700)
     sync_directory(directory)
-    for name in (BASE, MANIFEST):
-        with (
-            (backup / FOLDER / name).open("rb") as source,
-            open_private(restoring / FOLDER / name, os.O_WRONLY, "wb") as copy,
-        ):
-            while part := source.read(PIECE):
-                copy.write(part)
-                tell(len(part))
-            copy.flush()
-            os.fsync(copy.fileno())
+    with (
+        (backup / FOLDER / BASE).open("rb") as source,
+        open_private(restoring / FOLDER / BASE, os.O_WRONLY, "wb") as copy,
+    ):
+        digest = hashlib.sha256()
+        while part := source.read(PIECE):
+            digest.update(part)
+            copy.write(part)
+            tell(len(part))
+        copy.flush()
+        os.fsync(copy.fileno())
+    if digest.hexdigest() != page.sha256:
+        raise SetupError(f"{backup} has changed while it was restored; run `presque restore` again")
+    _write(restoring / FOLDER / MANIFEST, LISTED)  # that of the backup has no checksum
     sync_directory(restoring / FOLDER)
     aside = None
     if data.exists():
