@@ -129,6 +129,36 @@ def test_a_job_that_would_end_its_worker_has_failed_and_the_worker_goes_on(
     assert worker.wait() == 0
 
 
+@pytest.mark.parametrize("mode", ["inline", "threads"])
+def test_a_second_term_ends_a_worker_whose_interpreter_a_job_has_broken(
+    work: Work, client: Client, queue_name: str, mode: str
+) -> None:
+    worker = work(*WILD[mode], "--grace", "600", module="wild")
+    client.push(queue_name, "breaks_the_interpreter")
+    worker.noted("broken")
+
+    def is_ended() -> bool:
+        """By the second, or by itself before that: the lease loop may break first."""
+        if worker.process.poll() is None:
+            worker.signal(signal.SIGTERM)
+            time.sleep(0.1)
+        return worker.process.poll() is not None
+
+    rig.eventually(is_ended)
+    assert worker.wait() != 0
+
+
+@pytest.mark.parametrize("mode", ["inline", "threads", "async"])
+def test_a_worker_in_which_c_code_raises_an_exit_does_not_seem_to_have_ended_well(
+    work: Work, client: Client, queue_name: str, mode: str
+) -> None:
+    worker = work(*WILD[mode], "--grace", "1", module="wild")
+    client.push(queue_name, "exits_everywhere")
+    worker.noted("exits")
+    client.push(queue_name, "fine")  # its answer wakes the lease loop
+    assert worker.wait() == 1, worker.said()
+
+
 @pytest.mark.parametrize("mode", ["fork", "fork and async"])
 def test_a_forked_job_that_signals_the_group_of_its_worker_has_failed(
     work: Work, client: Client, queue_name: str, mode: str

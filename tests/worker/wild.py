@@ -11,6 +11,7 @@ import _signal  # type: ignore[import-not-found]
 import _thread
 import asyncio
 import atexit
+import builtins
 import contextlib
 import contextvars
 import ctypes
@@ -682,6 +683,23 @@ def ends_its_worker(job: Any) -> None:
 def sends_a_signal_by_its_group(job: Any) -> None:
     """Of a fork: its worker is in another one."""
     os.killpg(os.getpgid(os.getppid()), job["number"])
+
+
+@job
+def breaks_the_interpreter(_job: Any) -> None:
+    """Not for good: that would hit the test, too, where it says what it has done."""
+    note("broken")
+    builtins.len = explode
+
+
+@job
+def exits_everywhere(_job: Any) -> None:
+    """As C code can, in all threads but its own."""
+    note("exits")
+    for thread in sys._current_frames():
+        if thread != threading.get_ident():
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(SystemExit))
+    time.sleep(10)
 
 
 @job

@@ -38,8 +38,8 @@ STUCK_S = 2.0
 SIGNALLED = "the job sent its own worker a signal that stopped it"
 TICK_S = 0.25
 FLUSH_S = 10.0
-GIVEN_UP_S = 0.2
-"""The executor ends what it can when the grace is over: it is given a moment for that."""
+GIVEN_UP_S = 1.0
+"""The executor ends what it can at the first tick after the grace: it is given a moment for that."""
 
 
 class Runner:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
 import logging
@@ -9,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -47,6 +49,9 @@ ALARMS = ("SIGALRM", "SIGPROF", "SIGXCPU")
 """What a job may have sent to itself, to come later: it would end the worker."""
 SIGNALS = {getattr(signal, name): what for name, what in _MEANING.items() if hasattr(signal, name)}
 
+
+_exit = os._exit
+"""Itself: whatever a job has done to the interpreter, a second TERM ends the worker."""
 
 OnCrew = Callable[[Crew], None]
 
@@ -228,8 +233,11 @@ def run_beside(crew: Crew) -> None:
         except BaseException as error:  # noqa: BLE001  (raised again below)
             raised.append(error)
         finally:
-            for one in crew.executors:
-                one.close()
+            try:
+                for one in crew.executors:
+                    one.close()
+            except BaseException:  # noqa: BLE001  (a job has broken Python, and nobody could wake the others)
+                end_at_once(crew, 1)
         if crew.left:
             end_under(crew)
 
@@ -243,11 +251,21 @@ def run_beside(crew: Crew) -> None:
         )  # a job may have left less than a log line needs
         log.exception("worker.broke worker=%s", crew.settings.worker_id)
         crew.broke(error)
+        if crew.signals is not None:
+            _raise_loudly(error)
         raise
     finally:
         thread.join()
     if raised:
-        raise raised[0]
+        _raise_loudly(raised[0])
+
+
+def _raise_loudly(error: BaseException) -> NoReturn:
+    """Raise what has ended a worker. C code of a job may raise `SystemExit` in any thread, and a worker that
+    ends with it would seem to have ended as it should."""
+    if isinstance(error, SystemExit):
+        raise RuntimeError("something has raised SystemExit in the worker itself") from error
+    raise error
 
 
 def _run_loop(crew: Crew) -> None:
@@ -300,12 +318,11 @@ class Orders:
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
         self._asked: str | None = None
-        self._late: threading.Timer | None = None
+        self._is_late = self._is_over = False
 
     def over(self) -> None:
         """The worker has ended. A program that continues is not ended with it."""
-        if self._late is not None:
-            self._late.cancel()
+        self._is_over = True
 
     def obey(self, number: int) -> None:
         """Do what a signal asks for: from any thread."""
@@ -318,26 +335,36 @@ class Orders:
         if number == signal.SIGTERM and self._asked is None:
             what = self._crew.settings.term
         if what == "stop":
-            if self._asked == "stop":
+            again, self._asked = self._asked == "stop", "stop"
+            if again:
                 self._end(128 + number)
             after = self._crew.settings.grace + FLUSH_S + LEAVE_S
-            if self._late is None:
-                self._late = end_after(after, self._end, 1)
-        if what in ("stop", "finish"):
+            if not self._is_late:
+                self._is_late = True
+                end_after(after, self._end_late)
+        elif what == "finish":
             self._asked = what
         self._crew.ask(what)
 
+    def _end_late(self) -> None:
+        if not self._is_over:
+            self._end(1)
+
     def _end(self, code: int) -> NoReturn:
-        self._crew.kill()
-        end_at_once(self._crew, code)
+        try:
+            self._crew.kill()
+        finally:
+            end_at_once(self._crew, code)
 
 
-def end_after(seconds: float, end: Callable[[int], object], code: int) -> threading.Timer:
-    """Call `end` then, if this process is still there and nobody cancels it."""
-    late = threading.Timer(seconds, end, (code,))
-    late.daemon = True
-    late.start()
-    return late
+def end_after(seconds: float, end: Callable[[], object]) -> None:
+    """Call `end` then, if this process is still there."""
+
+    def wait() -> None:
+        time.sleep(seconds)
+        end()
+
+    _thread.start_new_thread(wait, ())  # `Thread` waits until it runs: for ever, if a job has broken Python
 
 
 def end_command(crew: Crew) -> None:
@@ -346,14 +373,16 @@ def end_command(crew: Crew) -> None:
     Python waits for them at the end of a program, however long that takes.
     """
     if crew.was_stopped:
-        end_after(crew.settings.grace, os._exit, 0)
+        end_after(crew.settings.grace, lambda: _exit(0))
 
 
 def end_at_once(crew: Crew, code: int) -> NoReturn:
     """End the process where it stands."""
-    log.flush(0.2)
-    forget_pid_file(crew.settings.pidfile)
-    os._exit(code)
+    try:
+        log.flush(0.2)
+        forget_pid_file(crew.settings.pidfile)
+    finally:
+        _exit(code)
 
 
 def end_under(crew: Crew) -> NoReturn:
