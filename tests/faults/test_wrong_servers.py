@@ -241,6 +241,23 @@ def test_memory_is_bounded_unless_more_is_allowed(serve: Serve, kind: str, what:
     assert int(megabytes) < 200
 
 
+DEEP = {"lists": b"[" * (24 << 20), "objects": b'{"a":' * (5 << 20)}
+
+
+@pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
+@pytest.mark.parametrize("what", DEEP)
+def test_what_is_nested_without_end_is_refused_before_it_takes_all_memory(
+    serve: Serve, kind: str, what: str
+) -> None:
+    """A list takes a byte in the answer, and a hundred in memory."""
+    answer = HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(DEEP[what]), DEEP[what])
+    command = [sys.executable, "-c", MEMORY, kind, serve(answers(answer))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    said, megabytes = done.stdout.splitlines()
+    assert said == "the answer (200) cannot be read: is there a presque at this address?"
+    assert int(megabytes) < 400
+
+
 WRONG = {
     "no HTTP": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
     "HTTP/2": b"HTTP/2 200\r\n\r\n",

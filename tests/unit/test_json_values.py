@@ -11,10 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from presque.client import Client, ClientError
+from presque.client import Client, ClientError, json_values
 from presque.client.call import Answer, Call
 from presque.client.calls.taking import Job
-from presque.client.json_values import DIGITS_MOST, _read_deep, checked, decoded, encoded
+from presque.client.json_values import (
+    DIGITS_MOST,
+    _read_deep,
+    checked,
+    decoded,
+    encoded,
+)
 from presque.client.leased import Leased, leased
 
 LONG = "9" * 5000
@@ -214,3 +220,17 @@ def test_what_a_newer_server_adds_is_let_through() -> None:
     assert isinstance(found, Leased)
     record = Told('{"queue":"q","id":"1","state":"asleep","new":[1]}').job("q", "1")
     assert dict(record)["state"] == "asleep"
+
+
+def test_a_document_that_no_server_stores_is_refused_and_one_that_it_might_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(json_values, "LEVELS_READ_MOST", 5000)
+    monkeypatch.setattr(json_values, "VALUES_READ_MOST", 10_000)
+    value = decoded("[" * 5000 + "]" * 5000)
+    for _ in range(4999):
+        [value] = value
+    assert value == []
+    for endless in ("[" * 5001, "[" * 2000 + "1," * 10_000):
+        with pytest.raises(ValueError, match="nested too deep"):
+            decoded(endless)

@@ -200,7 +200,7 @@ def test_leases_are_renewed_and_log_lines_come_while_a_job_holds_the_locks_of_lo
     until = tmp_path / "until"
     worker = work(*WILD[mode], "--grace", "1", module="wild")
     job = {"do": "holds_the_locks_of_logging", "until": str(until), "thread": thread}
-    holding = client.push(queue_name, job)
+    holding = client.push(queue_name, job, keep=60)
     worker.noted("holding")
     if mode == "threads":
         for _ in range(5):

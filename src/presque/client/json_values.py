@@ -17,6 +17,11 @@ from typing import Any, NoReturn
 DIGITS_MOST = 100_000
 """Digits of an integer that is read as one. One that is longer stays a text: reading it takes seconds."""
 
+LEVELS_READ_MOST = 100_000
+"""How deep a document may be nested that is read: many times what a server stores, and a moment's work."""
+VALUES_READ_MOST = 5_000_000
+"""How many values a document may have that is read the slow way: some seconds' work."""
+
 TOO_DEEP = "the value is nested too deep for Python, or holds itself; push it as a text"
 
 _PIECE = 600  # digits that Python reads, however its limit is set
@@ -29,7 +34,8 @@ _WORDS = {"true": True, "false": False, "null": None}
 def decoded(text: str | bytes) -> Any:
     """The value of a JSON document. Raises `ValueError` if it is not one.
 
-    An integer of more than `DIGITS_MOST` digits becomes a `str` of them.
+    An integer of more than `DIGITS_MOST` digits becomes a `str` of them. A document that no server stores,
+    nested without end, is refused before it has taken all memory.
     """
     try:
         return json.loads(text)
@@ -161,11 +167,11 @@ def _without_long_integers(value: Any, found: dict[str, int], token: str) -> Any
 
 
 def _read_deep(text: str) -> Any:
-    """Read a document of any depth, without recursion."""
+    """Read a document that is nested deeper than Python's stack, without recursion."""
     containers: list[list[Any] | dict[str, Any]] = []
     keys: list[str] = []
     at = _skip(text, 0)
-    while True:
+    for _ in range(VALUES_READ_MOST):
         first = text[at : at + 1]
         value: Any
         if first in ("[", "{"):
@@ -173,6 +179,8 @@ def _read_deep(text: str) -> Any:
             at = _skip(text, at + 1)
             if text[at : at + 1] != ("]" if first == "[" else "}"):
                 containers.append(value)
+                if len(containers) > LEVELS_READ_MOST:
+                    break
                 if first == "{":
                     at = _read_key(text, at, keys)
                 continue
@@ -202,6 +210,7 @@ def _read_deep(text: str) -> Any:
                 raise json.JSONDecodeError(f"Expecting ',' or '{closing}'", text, at)
             value = containers.pop()
             at += 1
+    raise ValueError("it is nested too deep")
 
 
 def _read_key(text: str, at: int, keys: list[str]) -> int:
