@@ -272,11 +272,10 @@ def test_a_large_job_goes_back_if_its_client_leaves_in_the_midst_of_it(
     assert roomy.ask("GET", f"/stats/{queue_name}").json["ready"] == 1
 
 
+@pytest.mark.parametrize("roomy", ["http"], indirect=True)
 async def test_a_large_job_goes_back_if_its_socket_ends_in_the_midst_of_it(
     roomy: rig.Server, queue_name: str
 ) -> None:
-    if roomy.context is not None:
-        pytest.skip("the socket is the same inside of TLS")
     assert roomy.ask("POST", f"/q/{queue_name}", b'"%b"' % (b"x" * LARGE)).status == 201
     async with speaking(roomy, max_size=None, max_queue=1) as on:
         on.transport.pause_reading()
