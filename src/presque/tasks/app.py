@@ -105,7 +105,7 @@ class App:
         decode: Decode | None = None,
         **said: Unpack[Options],
     ) -> None:
-        options.check("App", said, (*options.OF_A_PUSH, *options.OF_A_WORKER))
+        options.check_declared("App", said)
         self.base_url, self.token = base_url, token
         self._request_timeout = request_timeout
         self._said: dict[str, Any] = {"queue": "default", **said}
@@ -227,7 +227,7 @@ class App:
             raise WrongTask(f"`name` should be a text, not {quoted(name)}")
         if isinstance(aliases, str) or not all(isinstance(one, str) for one in aliases):
             raise WrongTask(f"`{called}`: `aliases` should be a list of names")
-        options.check(called, said, (*options.OF_A_PUSH, *options.OF_A_WORKER))
+        options.check_declared(called, said)
         merged = {**self._said, **said}
         is_async = _is_async(function)
         if merged.get("timeout") is not None and not is_async and not merged.get("fork"):
@@ -376,7 +376,7 @@ def _checked(function: Any) -> Callable[..., Any]:
             " needs no decorator"
         )
     if not callable(function):
-        raise WrongTask(f"a task is a function, not a `{type(function).__name__}`")
+        raise WrongTask(f"a task is a function, not of type `{type(function).__name__}`")
     found: Callable[..., Any] = function
     return found
 

@@ -113,6 +113,16 @@ def check(name: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
         raise WrongTask(f"`{name}`: `concurrency` should be 1 to 10000, not {quantities.quoted(concurrency)}")
 
 
+def check_declared(name: str, options: Mapping[str, Any]) -> None:
+    """The same for what is said where a task is declared, so for all of its jobs."""
+    check(name, options, (*OF_A_PUSH, *OF_A_WORKER))
+    if options.get("idempotency_key") is not None:
+        raise WrongTask(
+            f"`{name}`: an `idempotency_key` is that of one job, and all others would be taken for it: "
+            "give it to `.options(…)` with each push"
+        )
+
+
 def _is_of_task(option: str, value: Any) -> bool:
     """Whether an option says how to make what a push takes."""
     return (callable(value) and option in ("uniq", "group")) or (isinstance(value, bool) and option == "uniq")
