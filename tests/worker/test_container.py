@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,49 @@ def test_a_job_still_hears_how_its_own_child_ended(container: Any, client: Clien
     container("worker", "tests.worker.wild:Wild", "--queues", queue_name)
     client.push(queue_name, "waits_for_its_child", keep=60)
     assert client.job(queue_name, "1", wait=rig.PATIENCE)["result"] == 7
+
+
+MODES = {
+    "inline": ("Wild",),
+    "threads": ("Wild", "--concurrency", "2"),
+    "async": ("CleansUpAsync",),
+    "fork": ("Wild", "--fork"),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_term_to_all_of_a_container_counts_once(
+    container: Any, client: Client, queue_name: str, mode: str
+) -> None:
+    kind, *flags = MODES[mode]
+    process = container("worker", f"tests.worker.wild:{kind}", "--queues", queue_name, *flags)
+    client.push(queue_name, {"do": "cleans_up", "clean": 1})
+    rig.eventually(lambda: counts(client, queue_name)["leased"] == 1)
+    first, worker = sorted(inside(process))[:2]
+    for pid in (first, worker):
+        os.kill(pid, signal.SIGTERM)
+    assert process.wait(rig.PATIENCE) == 0
+    assert client.job(queue_name, "1")["state"] == "ready"
+    assert client.job(queue_name, "1")["attempt"] == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_second_term_ends_a_container(container: Any, client: Client, queue_name: str, mode: str) -> None:
+    kind, *flags = MODES[mode]
+    long = ("--grace", "600", *flags)
+    process = container("worker", f"tests.worker.wild:{kind}", "--queues", queue_name, *long)
+    client.push(queue_name, {"do": "cleans_up", "clean": 600})
+    rig.eventually(lambda: counts(client, queue_name)["leased"] == 1)
+    first = min(inside(process))
+
+    def is_ended() -> bool:
+        if process.poll() is None:
+            os.kill(first, signal.SIGHUP)
+            time.sleep(0.7)
+        return process.poll() is not None
+
+    rig.eventually(is_ended)
+    assert process.wait() == 128 + signal.SIGHUP
 
 
 @pytest.mark.parametrize("flags", [(), ("--fork",)], ids=["inline", "fork"])

@@ -19,8 +19,8 @@ DIGITS_MOST = 100_000
 
 LEVELS_READ_MOST = 100_000
 """How deep a document may be nested that is read: many times what a server stores, and a moment's work."""
-VALUES_READ_MOST = 5_000_000
-"""How many values a document may have that is read the slow way: some seconds' work."""
+VALUES_READ_MOST = 2_500_000
+"""How many values a document may have that is read the slow way: more than the 4 MiB of an answer hold."""
 
 TOO_DEEP = "the value is nested too deep for Python, or holds itself; push it as a text"
 

@@ -22,10 +22,15 @@ _NOT_PASSED_ON = (
     "SIGKILL", "SIGSTOP", "SIGCHLD", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGABRT", "SIGSYS",
     "SIGTTIN", "SIGTTOU", "SIGPROF", "SIGVTALRM",
 )  # fmt: skip
+TWICE_S = 0.5
+"""What is sent to all processes of a container comes to the worker itself, too, and then from process 1."""
+is_aside = False
+"""Whether process 1 passes signals on to this process."""
 
 
 def step_aside() -> None:
     """Go on as a child, if this is process 1. Returns in the child only."""
+    global is_aside
     if os.getpid() != 1 or not hasattr(os, "fork"):
         return
     if threading.active_count() > 1:
@@ -40,6 +45,7 @@ def step_aside() -> None:
     child = os.fork()
     if child:
         _be_first(child, heard)
+    is_aside = True
     watch.workers.add(1)  # it passes on what is sent to it
     _take_the_terminal()
     signal.pthread_sigmask(signal.SIG_SETMASK, before)

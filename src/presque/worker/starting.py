@@ -319,6 +319,8 @@ class Orders:
         self._crew = crew
         self._asked: str | None = None
         self._is_late = self._is_over = False
+        self._counts_from = 0.0
+        """From when on another one to stop is a second one, and not the same again."""
 
     def over(self) -> None:
         """The worker has ended. A program that continues is not ended with it."""
@@ -335,9 +337,12 @@ class Orders:
         if number == signal.SIGTERM and self._asked is None:
             what = self._crew.settings.term
         if what == "stop":
-            again, self._asked = self._asked == "stop", "stop"
-            if again:
+            now = time.monotonic()
+            if self._asked == "stop" and now > self._counts_from:
                 self._end(128 + number)
+            if self._asked != "stop" and first_process.is_aside:
+                self._counts_from = now + first_process.TWICE_S
+            self._asked = "stop"
             after = self._crew.settings.grace + FLUSH_S + LEAVE_S
             if not self._is_late:
                 self._is_late = True
