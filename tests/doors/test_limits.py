@@ -282,7 +282,7 @@ def test_who_finishes_what_is_refused_is_told_so_and_may_go_on(tmp_path: Path) -
         assert connection.closed()
         login = guarded_.ask(None, "POST", "/login", {"token": "x" * 20_000})
         assert (login.status, login.json["error"]) == (413, "the body is larger than 16384 bytes")
-        assert (login.json["code"], login.json["status"]) == ("bad-request", 413)
+        assert (login.json["code"], login.json["status"]) == ("body-too-large", 413)
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,7 @@ def test_what_cannot_be_read_is_refused_and_what_follows_is_never_a_request(
         reply = connection.reply()
         assert reply.status == status, reply
         assert list(reply.json) == ["error"]
+        assert reply.headers["presque-error"] == ("body-too-large" if status == 413 else "bad-request")
         assert reply.headers["connection"] == "close"
         assert reply.headers["content-type"] == "application/json"
         # More of it, while the server still listens to what it throws away.

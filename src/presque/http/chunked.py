@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from presque.http.head import BadHead
+from presque.http.head import BadHead, LargeBody
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[\x20-\x7e\t]*)?\Z").match
 _TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\Z").match
@@ -37,7 +37,7 @@ class Framing:
         Raises `BadHead` for a framing error, and with status 413 when the body is longer than `most`.
         """
         if len(data) - self._start > _OVERHEAD_MOST * most:
-            raise BadHead("the chunks of the body are too small for what they carry", 413)
+            raise LargeBody("the chunks of the body are too small for what they carry")
         while self.end is None:
             line_end = data.find(b"\r\n", self._at)
             if line_end < 0:
@@ -54,7 +54,7 @@ class Framing:
                 self._at = line_end + 2
                 continue
             if len(self.body) + size > most:
-                raise BadHead(f"the body is larger than {most} bytes", 413)
+                raise LargeBody(f"the body is larger than {most} bytes")
             after = line_end + 2 + size
             if len(data) < after + 2:
                 return False

@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 import httptools
 import msgspec
 
-from presque.errors import CallerError
+from presque.errors import BodyTooLarge, CallerError
 
 MOST_BYTES = 16 * 1024
 MOST_HEADERS = 64
@@ -35,6 +35,13 @@ class BadHead(CallerError):
         self.status = status
         self.cors = cors
         self.classic = classic
+
+
+class LargeBody(BodyTooLarge, BadHead):
+    """The head says that the body is larger than this server takes, or its chunks turn out to be."""
+
+    def __init__(self, message: str, cors: bytes = b"", *, classic: bool = True) -> None:
+        BadHead.__init__(self, message, 413, cors, classic=classic)
 
 
 class Head(msgspec.Struct, frozen=True):

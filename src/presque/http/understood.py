@@ -10,7 +10,7 @@ from presque.http import head as heads
 from presque.http import problems
 from presque.http.answering import Answering, Asked
 from presque.http.door import BODY_FREE_BYTES, Door
-from presque.http.head import BadHead, Head
+from presque.http.head import BadHead, Head, LargeBody
 from presque.http.parts import Parts
 from presque.http.plan import Namespace, Plan, Upload
 from presque.http.proxies import Client
@@ -140,7 +140,7 @@ def understand(
     cors, most = planner.cors(head), planner.body_most(plan)
     if head.length > most and not isinstance(plan, Upload):
         classic = problems.is_classic(head.path)
-        raise BadHead(f"the body is larger than {most} bytes", 413, cors, classic=classic)
+        raise LargeBody(f"the body is larger than {most} bytes", cors, classic=classic)
     tally = door.tallies.of(planner.name(plan))
     if door.traced is not None:
         tally = door.traced(tally, head)
