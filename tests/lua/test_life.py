@@ -88,6 +88,7 @@ class Model:
     rated: int = 0
     memo_at: int = 0
     died: bool = False
+    back: list[Job] = field(default_factory=list)
     memo: dict[tuple[int, str], Any] = field(default_factory=dict)
     memo_old: dict[tuple[int, str], Any] = field(default_factory=dict)
     jobs: dict[int, Job] = field(default_factory=dict)
@@ -145,8 +146,19 @@ class Model:
 
     def put(self, job: Job, *, head: bool = False) -> None:
         job.state, job.due = "waiting", None
-        line = self.lists.setdefault((job.priority, job.group), [])
-        line.insert(0 if head else len(line), job.id)
+        if head:
+            self.back.append(job)
+        else:
+            self.line_of(job).append(job.id)
+
+    def line_of(self, job: Job) -> list[int]:
+        return self.lists.setdefault((job.priority, job.group), [])
+
+    def put_back(self) -> None:
+        """All that go back to a head in a call keep their order."""
+        for job in reversed(self.back):
+            self.line_of(job).insert(0, job.id)
+        self.back.clear()
 
     def drop(self, job: Job) -> None:
         del self.jobs[job.id]
@@ -189,6 +201,7 @@ class Model:
             else:
                 job.token = ""
                 self.put(job, head=True)
+        self.put_back()
         self.trim()
         for job in self.in_state("done"):
             if job.moment <= self.now:
@@ -455,6 +468,7 @@ class Life(RuleBasedStateMachine):
             got *= len(picked)
         for answer, (verb, job_id, token) in zip(got, picked, strict=True):
             assert answer == self.settled(verb, job_id, token, remembered), (verb, job_id, token)
+        self.model.put_back()
         self.model.trim()
         if remembered:
             model = self.model

@@ -351,7 +351,9 @@ def test_no_server_runs_that_no_test_wants(
 def test_pytest_itself_says_that_there_is_no_such_file(tmp_path: Path, of: str) -> None:
     said = run(tmp_path, "def test_it(presque): pass", *of.split()[:-1], of=of.split()[-1])
     assert "not found" in said
-    assert "presque" not in said.replace(str(tmp_path), "")
+    for where in (str(tmp_path), sys.prefix, str(Path(__file__).parents[2])):
+        said = said.replace(where, "")
+    assert "presque" not in said
 
 
 def test_a_fixture_that_is_asked_for_by_name_has_a_server_too(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ class Consumer:
         self._loop = asyncio.get_running_loop()
         self._grants: dict[QueueList, Grant] = {}
         self._held: dict[tuple[str, str, str], Grant] = {}
+        self._ending: set[tuple[str, str, str]] = set()  # of those, whose end is on its way to the store
         self._hungry: set[Grant] = set()
         self._listeners: dict[str, Listener] = {}
         self._behind = 0  # bytes that were sent to it as a listener since it stopped reading
@@ -101,26 +102,30 @@ class Consumer:
             self._leave(grant)
         for listener in self._listeners.values():
             self._engine.deliveries.leave(listener)
-        for queue, job, token in reversed(self._held):  # each goes to the head
-            self._engine.settle(leases.given_back(queue, job, token, lost=lost), _ignore)
+        back = [leases.given_back(*held, lost=lost) for held in self._held if held not in self._ending]
+        self._engine.settle_all(back, _ignore)  # together, so that they keep their order
         self._held.clear()
 
     # --- settling -------------------------------------------------------------------------------
 
     def settle(self, lease: Settle, done: Callable[[Settled | PresqueError], None]) -> None:
         """End or extend a lease, whether it came from here or not; one that ends gives its credit back."""
+        if lease.verb != "extend":
+            self._ending.add((lease.queue, lease.id, lease.token))
         self._engine.settle(lease, functools.partial(self._settled, lease, done))
 
     def _settled(
         self, lease: Settle, done: Callable[[Settled | PresqueError], None], result: Settled | PresqueError
     ) -> None:
+        held = (lease.queue, lease.id, lease.token)
+        self._ending.discard(held)
         if self.ended:
             return
         if isinstance(result, Settled):
             if self._worker is not None:
                 leases.count(self._engine, self._worker, [lease], [result])
             if lease.verb != "extend" or result.status != 200:
-                grant = self._held.pop((lease.queue, lease.id, lease.token), None)
+                grant = self._held.pop(held, None)
                 if grant is not None:
                     grant.held -= 1
                     self._feed_soon(grant)
