@@ -16,7 +16,13 @@ Owed: nothing worse than before. A tenth is left for noise.
 
 run:          python bench/before.py                       # against f51ab5d, about six minutes
               python bench/before.py --revision v0.1.0     # against another revision
-last result:  2026-11-30, 2 cores, quiet, against f51ab5d, two runs:
+last result:  2026-11-30, 2 cores, quiet, against f51ab5d, since a request that nobody joins goes out at once:
+              push: one connection 0.96 x of the rate, 64 connections 0.91 x (server 1.1 x), 16 at once 0.91
+              and 1.07 x; fetch: one connection 0.88 x (server 1.11 x, store 1.15 x), 64 connections 0.96 x
+              (server 0.97 x, store 1.10 x), 16 at once 0.98 and 0.83 x; push many 1.34 x; p50 1.05 x, p99
+              0.95 x; memory 1.02 x and 0.42 x. MISS for fetches on one connection, 16 at once, and where
+              the server is at 1.1 x
+              earlier that day, two runs:
               memory after the start 1.02 x, for each waiter 0.4 x, PASS
               push many: 1.05 and 1.15 x of the rate, server 0.65 x, store 1.07 x, PASS
               latency at 1,000 pushes a second: p50 1.10 and 1.05 x, p99 1.0 and 1.1 x

@@ -10,7 +10,8 @@ during the run, divided by the answers that wrk got. Which processes:
 Owed: server at most 1.5 x nginx.
 
 run:          python bench/cpu.py
-last result:  2026-11-30, 2 cores, quiet: 1.82 x, MISS; f51ab5d on the same machine in the same hour 1.76 x.
+last result:  2026-11-30, 2 cores, quiet: 1.87 x, MISS; earlier that day 1.82 x, and f51ab5d in the same hour
+              1.76 x.
               More than half of what a push costs the server is the kernel's, for its sockets
               2026-11-24, another machine: 1.37 x; with the store 1.65 x
 """

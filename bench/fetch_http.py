@@ -8,8 +8,8 @@ an error, or a list that ran empty, ends the script.
 Owed: at least 1.25 x webdis.
 
 run:          python bench/fetch_http.py
-last result:  2026-11-30, 2 cores, quiet: 0.87 to 0.92 x, MISS; f51ab5d on the same machine in the same hour
-              1.06 x. Since then a fetch costs the server and the store less, see before.py
+last result:  2026-11-30, 2 cores, quiet: 0.88 x, MISS; earlier that day 0.87 to 0.92 x, and f51ab5d in that
+              hour 1.06 x. Since then a fetch costs the server and the store less, see before.py
               2026-11-24, another machine, 11 rounds: 1.24 x and 1.22 x; tuned by hand 1.17 x and 1.14 x
               before calls waited for half of the callers (decision 2): 1.13 x, 1.06 x
 """

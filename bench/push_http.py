@@ -11,7 +11,7 @@ socket, one connection a thread, the command in the body, raw answers; see rig.p
 Owed: at least 1.25 x webdis.
 
 run:          python bench/push_http.py
-last result:  2026-11-30, 2 cores, quiet: 1.04 x, MISS; earlier that day 1.00 x, and f51ab5d 1.06 x
+last result:  2026-11-30, 2 cores, quiet: 1.01 x, MISS; earlier that day 1.04 and 1.00 x, and f51ab5d 1.06 x
               2026-11-24, another machine, 9 rounds: 1.26 x and 1.27 x; tuned by hand 1.18 x and 1.22 x
               before calls waited for half of the callers (decision 2): 1.12 x, 1.07 x
 """

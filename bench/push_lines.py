@@ -16,8 +16,8 @@ up. A chunk of lines is checked by one call of the JSON library, is not encoded 
 in one go. Tried without gain: one argument a job in the call instead of two (0.99 x CPU of the store).
 
 run:          python bench/push_lines.py
-last result:  2026-11-30, 2 cores, quiet: 1.21 x, MISS; before two calls were prepared ahead 0.94 x. The CPU
-              of the server for a job is 1.12 x
+last result:  2026-11-30, 2 cores, quiet: 1.27 x, MISS; earlier that day 1.21 x, and before two calls were
+              prepared ahead 0.94 x. The CPU of the server for a job is 1.00 x
 """
 
 from __future__ import annotations
