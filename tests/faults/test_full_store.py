@@ -50,6 +50,28 @@ def test_a_full_store_can_be_drained_and_then_takes_jobs_again() -> None:
         assert server.ask("POST", "/q/full", BODY).status == 201
 
 
+def test_a_bulk_task_that_deletes_frees_a_full_store_and_another_is_refused() -> None:
+    with rig.server("--memory", "--maxmemory", "8MiB") as server:
+        fill(server, "full")
+
+        def refused() -> bool:
+            """What the store itself needs changes a little, so that a small job may fit in again."""
+            while server.ask("POST", "/q/full", "1").status == 201:
+                pass
+            answer = server.ask("POST", "/tasks", '{"act": "retry", "queues": "full", "state": "dead"}')
+            return (answer.status, answer.headers.get("presque-error")) == (507, "store-full")
+
+        rig.eventually(refused)
+
+        begun = server.ask("POST", "/tasks", '{"act": "delete", "queues": "full", "state": "ready"}')
+
+        assert begun.status == 201, begun
+        path = f"/tasks/{begun.json['id']}"
+        rig.eventually(lambda: server.ask("GET", path).json["ended_at"])
+        assert server.ask("GET", "/j/full").json["job_count"] == 0
+        assert server.ask("POST", "/q/full", BODY).status == 201
+
+
 def used_memory(server: rig.Server, data: Path) -> int:
     socket = (data / "store.address").read_text().split()[1]
     with redis.Redis(unix_socket_path=socket) as client:

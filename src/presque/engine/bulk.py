@@ -164,7 +164,8 @@ class Bulk:
 
     async def begin(self, what: What) -> Task:
         """Begin a task. Raises `CallerError` if there are too many."""
-        reply = await self._call("task_put", codec.encode(what), codec.encode(How()))
+        put = "task_put_freeing" if what.act == "delete" else "task_put"  # also when the store is full
+        reply = await self._call(put, codec.encode(what), codec.encode(How()))
         if reply == b"full":
             raise CallerError("there are 100 tasks that have not ended, the maximum; cancel some")
         self.look_soon()

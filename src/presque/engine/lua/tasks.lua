@@ -161,6 +161,7 @@ local function task_list(keys, args)
 end
 
 offer('task_put', task_put, {})
+offer('task_put_freeing', task_put, {'allow-oom'})  -- a task that deletes; there are few at once
 offer('task_claim', task_claim, {'allow-oom'})
 offer('task_save', task_save, {'allow-oom'})
 offer('task_steer', task_steer, {'allow-oom'})
