@@ -46,11 +46,12 @@ GROWING = ("processed", "failed", "expired", "dead")
 
 
 async def lines(
-    engine: Engine, wanted: QueueList, life: float | None, worker: str | None
+    engine: Engine, wanted: QueueList, life: float | None, worker: str | None, sending: list[Fetched]
 ) -> AsyncIterator[bytes]:
     """Jobs taken for good, each as a line of JSON, as they come: for `life` seconds, or until it is over.
 
-    A job is taken when the one before has been sent. It ends when the server stops or has no store.
+    A job is taken when the one before has been sent. Until then that is in `sending`, to be put back if the
+    client leaves. It ends when the server stops or has no store.
     """
     loop = asyncio.get_running_loop()
     ends = None if life is None else loop.time() + life
@@ -76,11 +77,9 @@ async def lines(
         except PresqueError:
             return
         if found is not None:
-            try:
-                yield _line(found)
-            except GeneratorExit:  # the client has left before all of it had been sent
-                engine.give_back((found,))
-                raise
+            sending.append(found)
+            yield _line(found)
+            sending.clear()
 
 
 class _Box:

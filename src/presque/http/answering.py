@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import abc
 import asyncio
-import contextlib
 import functools
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from time import perf_counter
 from typing import Any, Protocol, cast
 
@@ -226,7 +225,7 @@ class Answering(asyncio.Protocol, abc.ABC):
         iterator, or politely when the server stops."""
         if self.transport.is_closing():
             return
-        parts = cast(AsyncGenerator[bytes, None], answer.body)
+        parts = cast(AsyncIterator[bytes], answer.body)
         chunked = not self._served.version_1_0
         self.closing = self.closing if chunked else CLOSE
         self._usual = None
@@ -239,14 +238,16 @@ class Answering(asyncio.Protocol, abc.ABC):
         self.transport.write(answers.with_lines(head, self._served.cors))
         self._waits = always
         try:
-            async with contextlib.aclosing(parts):
-                async for part in parts:
-                    if self.transport.is_closing():
-                        return
-                    await out.send(part)
+            async for part in parts:
+                if self.transport.is_closing():
+                    return
+                await out.send(part)
         except asyncio.CancelledError:
             if not self.closing or self.transport.is_closing():
                 raise
+        finally:
+            if answer.undo is not None and self.transport.is_closing():
+                answer.undo()
         if not self.transport.is_closing():
             out.end()
             self._began = perf_counter()

@@ -36,6 +36,7 @@ from presque.http.plan import Namespace, Plan, Upload
 from presque.http.problems import MethodNotAllowed, NoName, NoRoute
 from presque.http.proxies import Client
 from presque.http.request import Request
+from presque.job import Fetched
 from presque.verbs import VERBS
 from presque.verbs.bounds import WAIT_MOST
 from presque.verbs.verb import Verb
@@ -258,7 +259,9 @@ class Planner:
         wait = fields.get("wait")
         life = None if wait is None else wait / 1000
         engine = request.service.engine
-        return streams.lines(feed.lines(engine, fields["queues"], life, request.worker))
+        sending: list[Fetched] = []
+        parts = feed.lines(engine, fields["queues"], life, request.worker, sending)
+        return streams.lines(parts, functools.partial(engine.give_back, sending))
 
     def _feed_of(self, service: Service) -> feed.Feed:
         """The events of a namespace, sent to all who listen here."""

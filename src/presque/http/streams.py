@@ -5,7 +5,7 @@ A proxy should pass each part on as it comes and gather none: nginx does so when
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from presque.http.answers import Answer
 
@@ -14,9 +14,9 @@ EVENTS = "text/event-stream"
 UNBUFFERED = {"X-Accel-Buffering": "no"}
 
 
-def lines(parts: AsyncIterator[bytes]) -> Answer:
+def lines(parts: AsyncIterator[bytes], undo: Callable[[], object]) -> Answer:
     """One job a line (NDJSON)."""
-    return Answer(parts, headers=UNBUFFERED, kind=LINES, sparing=True)
+    return Answer(parts, headers=UNBUFFERED, kind=LINES, sparing=True, undo=undo)
 
 
 def exported(parts: AsyncIterator[bytes]) -> Answer:
