@@ -34,6 +34,7 @@ def _memory(most: int) -> int:
 
 def _files() -> int | None:
     try:
-        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208  (as above)
+        # Linux 6.2 and later tell the number at once. A list of 20,000 connections takes 10 ms.
+        return os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))  # noqa: PTH116, PTH208  (as above)
     except OSError:
         return None
