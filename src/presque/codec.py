@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
+from presque import misfits
 from presque.errors import CallerError, NotJson, UnknownParameter, shown
 from presque.fields import Fields
 
@@ -80,7 +81,7 @@ def decode(body: bytes) -> Any:
     try:
         return _decode(body)
     except msgspec.ValidationError as error:
-        if _place(error):
+        if misfits.place(str(error)):
             raise CallerError("a number in the body is too large") from None
         return -math.inf if body.lstrip().startswith(b"-") else math.inf
     except _UNREADABLE as error:
@@ -157,54 +158,33 @@ def members(body: bytes, fields: Fields) -> dict[str, Any]:
     return found
 
 
-_EXPECTED = re.compile(r"Expected `(.+?)(?: \| null)?`, got `(.+?)`").match
-_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*?)`").match
-_KINDS = {
-    "object": "an object",
-    "array": "a list",
-    "str": "a text",
-    "int": "a whole number",
-    "float": "a number",
-    "float | str": "a number or a text",
-    "bool": "true or false",
-    "null": "null",
-}
-
-
 def _refused(error: msgspec.ValidationError, kind: Any, field: str) -> CallerError:
     """Why a body of this shape is refused."""
-    unknown = _FIELD(str(error))
-    if unknown is None or unknown[1] != "contains unknown":
+    unknown = misfits.unknown_field(str(error))
+    if unknown is None:
         return CallerError(_wrong(error, field))
-    place = _place(error)
+    place = misfits.place(str(error))
     for name in re.findall(r"[a-z_]+", place):
         kind = get_type_hints(kind)[name]
         kind = next(iter(get_args(kind)), kind)
-    return UnknownParameter(unknown[2], kind.__struct_fields__, "field", (field + place).lstrip("."))
+    return UnknownParameter(unknown, kind.__struct_fields__, "field", (field + place).lstrip("."))
 
 
 def _wrong(error: msgspec.ValidationError, field: str = "") -> str:
-    """What is wrong with a body, or a field of one, in a sentence. The library says: Expected `int`, got
-    `str` - at `$.x`."""
-    text = str(error).partition(" - at `$")[0]
-    place = (field + _place(error)).lstrip(".")
-    if match := _EXPECTED(text):
-        wanted, got = (_KINDS.get(kind, kind) for kind in match.groups())
-        return (
-            f"`{place}` should be {wanted}, not {got}" if place else f"the body should be {wanted}, not {got}"
-        )
-    if match := _FIELD(text):
-        where = f" in `{place}`" if place else ""
-        if match[1] == "contains unknown":
-            return f"unknown field `{shown(match[2])}`{where}"
-        return f"`{match[2]}` is missing{where}"
+    """What is wrong with a body, or a field of one, in a sentence."""
+    text = str(error)
+    place = (field + misfits.place(text)).lstrip(".")
+    where = f" in `{place}`" if place else ""
+    if said := misfits.should_be(text):
+        return f"`{place}` {said}" if place else f"the body {said}"
+    if unknown := misfits.unknown_field(text):
+        return f"unknown field `{shown(unknown)}`{where}"
+    if missing := misfits.missing_field(text):
+        return f"`{missing}` is missing{where}"
     if "out of range" in text:
         return f"`{place}` holds a number that is too large" if place else "the number is too large"
-    return f"invalid body: {text[:1].lower()}{text[1:]}" + (f", at `{place}`" if place else "")
-
-
-def _place(error: msgspec.ValidationError) -> str:
-    return str(error).partition(" - at `$")[2].removesuffix("`").replace("[...]", "[…]")
+    reason = misfits.reason(text)
+    return f"invalid body: {reason[:1].lower()}{reason[1:]}" + (f", at `{place}`" if place else "")
 
 
 def encode(value: Any) -> bytes:

@@ -166,6 +166,11 @@ def yes_or_no(value: object) -> bool:
     raise should_be("true or false", value)
 
 
+def counted(count: int, what: str) -> str:
+    """`1 job`, `2 jobs`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def should_be(wanted: str, value: object) -> ValueError:
     """What a reader raises: the second half of the sentence."""
     return ValueError(f"should be {wanted}, not {quoted(value)}")

@@ -193,8 +193,8 @@ def test_it_is_for_any_platform_needs_nothing_and_has_no_part_of_the_server(whee
     parts = {name.split("/")[1] for name in names if name.startswith("presque/")}
     assert parts == {
         "__init__.py", "py.typed", "client", "tasks", "testing", "traces", "verbs", "worker",
-        "errors.py", "exits.py", "fields.py", "frames.py", "globs.py", "log.py", "masking.py", "names.py",
-        "periods.py", "quantities.py", "tokens.py", "version.py",
+        "errors.py", "exits.py", "fields.py", "frames.py", "globs.py", "log.py", "masking.py", "misfits.py",
+            "names.py",        "periods.py", "quantities.py", "tokens.py", "version.py",
     }  # fmt: skip
 
 

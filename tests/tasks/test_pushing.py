@@ -191,7 +191,7 @@ def test_arguments_that_do_not_fit_are_refused_where_they_are_pushed(app: App, c
         (lambda: wrong.push("a", "2"), ValueError, "should be a whole number, not the text `2`"),
         (lambda: wrong.push("a", 2, "3"), ValueError, "`more` of `t.send` should be a whole number"),
         (lambda: wrong.push("a", 2, when=5.5j), TypeError, "`when` of `t.send`: JSON cannot represent"),
-        (lambda: wrong.push("a", 2, when="x"), ValueError, "`when` of `t.send` should be datetime or null"),
+        (lambda: wrong.push("a", 2, when="x"), ValueError, "`when` of `t.send` should be a date and time"),
         (lambda: wrong.push("a", 2, size="x"), ValueError, "`size` of `t.send` should be a number, not `x`"),
     ):  # fmt: skip
         refused: Any = call

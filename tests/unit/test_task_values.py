@@ -18,7 +18,8 @@ from uuid import UUID
 import pytest
 
 from presque.tasks.plain import plain
-from presque.tasks.reading import Readers, Unfit
+from presque.tasks.reading import Readers
+from presque.tasks.unfit import Unfit
 
 T = TypeVar("T")
 
@@ -35,6 +36,11 @@ class Level(enum.IntEnum):
 class Point(NamedTuple):
     x: int
     when: date = date(2031, 1, 1)
+
+
+class Defaults(NamedTuple):
+    a: int = 1
+    b: int = 2
 
 
 class Settings(TypedDict, total=False):
@@ -156,6 +162,7 @@ def test_a_value_becomes_json_and_comes_back(annotation: Any, value: Any, said: 
         (int, 5.0, 5),
         (Decimal, 12.5, Decimal("12.5")),
         (Point, {"x": 1}, Point(1)),
+        (Defaults, {"b": 5}, Defaults(1, 5)),
         (Node, {"name": "a"}, Node("a")),
     ],
 )
@@ -184,22 +191,28 @@ def test_what_other_languages_say_is_understood(annotation: Any, said: Any, valu
         (Decimal, "x", "should be a decimal number such as 12.50, not `x`"),
         (Decimal, [], "should be a decimal number, not a list"),
         (bytes, "?", "should be bytes in Base64, not `?`"),
-        (Colour, "green", "should be red or ['b', 1], not `green`"),
-        (Literal["a", "b"], "c", "should be a or b, not `c`"),
+        (Colour, "green", "should be `red` or a list, not `green`"),
+        (Literal["a", "b"], "c", "should be `a` or `b`, not `c`"),
         (list[int], {}, "should be a list, not an object"),
-        (set[Any], [[1]], "should be a list of what a set can hold, not a list"),
-        (tuple[int, int], [1], "should be a list of 2, not a list"),
+        (set[Any], [[1]], "should be a list without lists or objects in it, not a list"),
+        (tuple[int, int], [1], "should be a list of 2 values, not a list of 1 value"),
+        (tuple[int, int], 5, "should be a list of 2 values, not `5`"),
         (dict[str, int], [], "should be an object, not a list"),
-        (int | date, "x", "should be a whole number or date, not `x`"),
-        (Node, 5, "should be an object, a `Node`, not `5`"),
-        (Node, {"nam": 1}, "has a field `nam`, which a `Node` does not have"),
-        (
-            Node,
-            {},
-            "should be a `Node`, not an object: Node.__init__() missing 1 required positional argument",
-        ),
-        (Point, [1, "2031-01-01", 3], "should be a list of 2, a `Point`, not a list"),
-        (Settings, {}, "has no `when`, which a `Settings` needs"),
+        (int | date, "x", "should be a whole number or a date such as 2031-05-07, not `x`"),
+        (Node, 5, "should be an object with `name`, `children`, `parent`, not `5`"),
+        (Node, {"nam": 1}, "has an unknown field `nam`, did you mean `name`?"),
+        (Node, {}, "has no `name`, which it needs"),
+        (bool | None, "x", "should be true or false or null, not `x`"),
+        (list[int] | dict[str, int], "x", "should be a list or an object, not `x`"),
+        (UUID | None, "x", "should be a UUID or null, not `x`"),
+        (Node | None, {}, "has no `name`, which it needs"),
+        (Literal[True, None, 3], 4, "should be `true` or null or `3`, not `4`"),
+        (dict[int, int], {"x": 1}, "has the key `x`, which should be a whole number, not `x`"),
+        (Point, 5, "should be a list of 2 values, not `5`"),
+        (Point, [], "has no `x`, which it needs"),
+        (Point, {"x": 1, "wen": "2031-01-01"}, "has an unknown field `wen`, did you mean `when`?"),
+        (Point, [1, "2031-01-01", 3], "should be a list of 2 values, not a list of 3 values"),
+        (Settings, {}, "has no `when`, which it needs"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_a_sentence(annotation: Any, value: Any, said: str) -> None:
@@ -213,12 +226,13 @@ def test_what_does_not_fit_is_refused_with_a_sentence(annotation: Any, value: An
 @pytest.mark.parametrize(
     ("annotation", "value", "path"),
     [
-        (list[dict[str, date]], [{}, {"a": "x"}], "[1]['a']"),
+        (list[dict[str, date]], [{}, {"a": "x"}], "[1].a"),
         (Node, {"name": "a", "children": [{"name": 1}]}, ".children[0].name"),
         (Node | None, {"name": "a", "children": [{"name": 1}]}, ".children[0].name"),
         (tuple[int, int], [1, "x"], "[1]"),
-        (dict[int, int], {"x": 1}, " key 'x'"),
-        (Settings, {"when": 5, "ids": ["x"]}, "['ids'][0]"),
+        (dict[str, int], {"a b": "x"}, '["a b"]'),
+        (dict[int, int], {"x": 1}, ""),
+        (Settings, {"when": 5, "ids": ["x"]}, ".ids[0]"),
         (Point, [1, "x"], ".when"),
     ],
 )
@@ -390,7 +404,7 @@ def test_one_pair_of_hooks_is_asked_for_what_is_not_known() -> None:
     reader = Readers(decode).reader_of(list[kind])  # type: ignore[valid-type]
     assert reader is not None
     assert reader(["10.0.0.1"]) == [address]
-    with pytest.raises(Unfit, match=r"should be a `IPv4Address`, not `x`: Expected"):
+    with pytest.raises(Unfit, match=r"should be a valid `IPv4Address`, not `x`: Expected"):
         reader(["x"])
     with pytest.raises(TypeError, match="not a Other"):
         plain(Other(), encode)
@@ -410,8 +424,9 @@ def test_models_of_pydantic_are_said_and_read() -> None:
     reader = Readers().reader_of(list[User])
     assert reader is not None
     assert reader(said) == [user]
-    with pytest.raises(Unfit, match="should be a `User`"):
+    with pytest.raises(Unfit, match=r"^does not fit: field required$") as raised:
         reader([{"name": "ana"}])
+    assert raised.value.path == "[0].born"
 
 
 def test_structs_of_msgspec_are_said_and_read() -> None:
@@ -422,8 +437,11 @@ def test_structs_of_msgspec_are_said_and_read() -> None:
     reader = Readers().reader_of(kind)
     assert reader is not None
     assert reader(plain(value)) == value
-    with pytest.raises(Unfit, match="should be a `Kind`"):
+    with pytest.raises(Unfit, match=r"^should be a text, not a whole number$") as raised:
         reader({"name": 5})
+    assert raised.value.path == ".name"
+    with pytest.raises(Unfit, match=r"^has no `born`, which it needs$"):
+        reader({"name": "ana"})
 
 
 def test_classes_of_attrs_are_said_and_read() -> None:

@@ -6,42 +6,28 @@ not fit with `Unfit`, a sentence that says where and what was expected.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import collections
 import collections.abc
 import datetime as dt
 import functools
+import inspect
 import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
 from enum import Enum
 from pathlib import PurePath
 from typing import Any, Literal, Union
-from uuid import UUID
 
-from presque import quantities
 from presque.client.json_values import encoded
+from presque.errors import nearest, shown
 from presque.quantities import quoted
-from presque.tasks.plain import fields_of, plain
+from presque.tasks.plain import fields_of
+from presque.tasks.single import SIMPLE, enum, literal, null
+from presque.tasks.unfit import Reader, Unfit, at, list_of, made_by, member, number, object_with, wrong
 
-Reader = Callable[[Any], Any]
 Decode = Callable[[type, Any], Any]
 """A hook: makes a value of a type that presque does not know, of what `Encode` has made of it."""
-
-
-class Unfit(ValueError):
-    """A value does not fit its annotation. `path` says where it is, the text what is wrong with it."""
-
-    def __init__(self, text: str, path: str = "") -> None:
-        self.path = path
-        super().__init__(text)
-
-    def within(self, piece: str) -> Unfit:
-        """The same, seen from one level further out."""
-        return Unfit(str(self), f"{piece}{self.path}")
 
 
 class Readers:
@@ -69,14 +55,14 @@ class Readers:
         if isinstance(annotation, typing.TypeVar):
             return None if annotation.__bound__ is None else self.reader_of(annotation.__bound__)
         if origin is Literal:
-            return _literal(arguments)
+            return literal(arguments)
         if origin is Union or origin is types.UnionType:
             return self._union(arguments)
         kind = annotation if origin is None else origin
         if not isinstance(kind, type) or kind is object:
             return None
-        if kind in _SIMPLE:
-            return _SIMPLE[kind]
+        if kind in SIMPLE:
+            return SIMPLE[kind]
         if issubclass(kind, tuple) and not hasattr(kind, "_fields"):
             return self._tuple(arguments)
         if kind in _LISTS:
@@ -113,13 +99,13 @@ class Readers:
         reader = self.reader_of(item)
 
         def read(value: Any) -> Any:
-            found = value if type(value) is list else _wrong("a list", value)
+            found = value if type(value) is list else wrong("a list", value)
             if reader is not None:
-                found = [_at(reader, one, f"[{number}]") for number, one in enumerate(found)]
+                found = [at(reader, one, f"[{number}]") for number, one in enumerate(found)]
             try:
                 return found if kind is list else kind(found)
             except TypeError:
-                return _wrong("a list of what a set can hold", value)
+                return wrong("a list without lists or objects in it", value)
 
         return read
 
@@ -130,9 +116,9 @@ class Readers:
 
         def read(value: Any) -> Any:
             if type(value) is not list or len(value) != len(readers):
-                return _wrong(f"a list of {len(readers)}", value)
+                return wrong(list_of(len(readers)), value)
             return tuple(
-                one if reader is None else _at(reader, one, f"[{number}]")
+                one if reader is None else at(reader, one, f"[{number}]")
                 for number, (reader, one) in enumerate(zip(readers, value, strict=True))
             )
 
@@ -146,15 +132,16 @@ class Readers:
         def read_key(text: str) -> Any:
             if of_keys is None:
                 return text
-            return of_keys(_number(text) if by_number else text)
+            try:
+                return of_keys(number(text) if by_number else text)
+            except Unfit as error:
+                raise Unfit(f"has the key {quoted(text)}, which {error}") from None
 
         def read(value: Any) -> Any:
             if type(value) is not dict:
-                return _wrong("an object", value)
+                return wrong("an object", value)
             found = {
-                _at(read_key, name, f" key {name!r}"): one
-                if reader is None
-                else _at(reader, one, f"[{name!r}]")
+                read_key(name): one if reader is None else at(reader, one, member(name))
                 for name, one in value.items()
             }
             return found if kind is dict else kind(found)
@@ -163,22 +150,24 @@ class Readers:
 
     def _union(self, arguments: Sequence[Any]) -> Reader | None:
         """The first that fits. What JSON has itself goes first, text last: any other text may be more."""
-        readers = [self.reader_of(one) for one in sorted(arguments, key=_rank)]
-        sure = [one for one in readers if one is not None]
+        readers = [(place, self.reader_of(arguments[place])) for place in _by_rank(arguments)]
+        sure = [(place, one) for place, one in readers if one is not None]
 
         def read(value: Any) -> Any:
-            deepest: Unfit | None = None
-            for reader in sure:
+            refusals: dict[int, Unfit] = {}
+            for place, reader in sure:
                 try:
                     return reader(value)
                 except Unfit as error:
-                    if deepest is None or len(error.path) > len(deepest.path):
-                        deepest = error
+                    refusals[place] = error
             if len(sure) < len(readers):
                 return value
-            if deepest is not None and deepest.path:
-                raise deepest
-            return _wrong(" or ".join(_named(one) for one in arguments), value)
+            nearest = max(refusals.values(), key=lambda one: (len(one.path), not one.wanted))
+            if not nearest.wanted:
+                raise nearest
+            return wrong(
+                " or ".join(dict.fromkeys(refusals[place].wanted for place in sorted(refusals))), value
+            )
 
         return read
 
@@ -187,9 +176,9 @@ class Readers:
     def _class(self, kind: type, named: Any, arguments: Sequence[Any]) -> Reader | None:
         """The reader of a class; `named` is how an annotation names it, with `arguments` in brackets."""
         if issubclass(kind, Enum):
-            return _enum(kind)
+            return enum(kind)
         if issubclass(kind, PurePath):
-            return lambda value: kind(value) if type(value) is str else _wrong("a path", value)
+            return lambda value: kind(value) if type(value) is str else wrong("a path", value)
         if typing.is_typeddict(kind):
             return self._typed_dict(kind, arguments)
         if issubclass(kind, tuple):
@@ -198,13 +187,13 @@ class Readers:
             return self._of_fields(kind, arguments)
         if hasattr(kind, "__pydantic_validator__") and hasattr(kind, "model_validate_json"):
             validate = kind.model_validate_json
-            return lambda value: _by(kind, lambda: validate(encoded(value)), value)
+            return lambda value: made_by(kind, lambda: validate(encoded(value)), value)
         if hasattr(kind, "__struct_fields__") and "msgspec" in sys.modules:
             convert = sys.modules["msgspec"].convert
-            return lambda value: _by(kind, lambda: convert(value, named, dec_hook=self._decode), value)
+            return lambda value: made_by(kind, lambda: convert(value, named, dec_hook=self._decode), value)
         if self._decode is not None and not _is_abstract(kind):
             decode = self._decode
-            return lambda value: _by(kind, lambda: decode(kind, value), value)
+            return lambda value: made_by(kind, lambda: decode(kind, value), value)
         return None
 
     def _of_fields(self, kind: type, arguments: Sequence[Any]) -> Reader:
@@ -214,17 +203,16 @@ class Readers:
         aliases = {
             one.name: one.alias for one in getattr(kind, "__attrs_attrs__", ()) if hasattr(one, "alias")
         }
+        needed = _needed(kind)
 
         def read(value: Any) -> Any:
-            if type(value) is not dict:
-                return _wrong(f"an object, a `{kind.__name__}`", value)
-            found: dict[str, Any] = {}
-            for name, one in value.items():
-                if name not in names:
-                    raise Unfit(f"has a field `{name}`, which a `{kind.__name__}` does not have")
-                reader = readers.get(name)
-                found[str(aliases.get(name, name))] = one if reader is None else _at(reader, one, f".{name}")
-            return _by(kind, lambda: kind(**found), value)
+            found = _fields(value, names, readers)
+            for name in names:
+                if name not in found and aliases.get(name, name) in needed:
+                    raise Unfit(f"has no `{name}`, which it needs")
+            return made_by(
+                kind, lambda: kind(**{aliases.get(name, name): one for name, one in found.items()}), value
+            )
 
         return read
 
@@ -238,33 +226,60 @@ class Readers:
 
         def read(value: Any) -> Any:
             if type(value) is not dict:
-                return _wrong("an object", value)
+                return wrong(object_with(list(hints)), value)
             for name in required:
                 if name not in value:
-                    raise Unfit(f"has no `{name}`, which a `{kind.__name__}` needs")
+                    raise Unfit(f"has no `{name}`, which it needs")
             return {
-                name: one if (reader := readers.get(name)) is None else _at(reader, one, f"[{name!r}]")
+                name: one if (reader := readers.get(name)) is None else at(reader, one, member(name))
                 for name, one in value.items()
             }
 
         return read
 
     def _named_tuple(self, kind: Any, arguments: Sequence[Any]) -> Reader:
+        """A named tuple: a list of its fields in their order, or an object with them."""
         hints = hints_of(kind, arguments)
-        readers = [self.reader_of(hints.get(name, Any)) for name in kind._fields]
+        names = kind._fields
+        readers = {name: self.reader_of(hints.get(name, Any)) for name in names}
 
         def read(value: Any) -> Any:
-            if type(value) is dict:
-                value = [value[name] for name in kind._fields if name in value]
-            if type(value) is not list or len(value) > len(readers):
-                return _wrong(f"a list of {len(readers)}, a `{kind.__name__}`", value)
-            found = [
-                one if reader is None else _at(reader, one, f".{name}")
-                for name, reader, one in zip(kind._fields, readers, value, strict=False)
-            ]
-            return _by(kind, lambda: kind(*found), value)
+            if type(value) is list and len(value) <= len(names):
+                value = dict(zip(names, value, strict=False))
+            elif type(value) is not dict:
+                return wrong(list_of(len(names)), value)
+            found = _fields(value, names, readers)
+            for name in names:
+                if name not in found and name not in kind._field_defaults:
+                    raise Unfit(f"has no `{name}`, which it needs")
+            return made_by(kind, lambda: kind(**found), value)
 
         return read
+
+
+def _fields(value: Any, names: Sequence[str], readers: Mapping[str, Reader | None]) -> dict[str, Any]:
+    """The fields that an object gives, each of them read."""
+    if type(value) is not dict:
+        return wrong(object_with(names), value)  # type: ignore[no-any-return]  # it raises
+    for name in value:
+        if name not in names:
+            raise Unfit(f"has an unknown field `{shown(name)}`, {nearest(name, names)}")
+    return {
+        name: one if (reader := readers.get(name)) is None else at(reader, one, member(name))
+        for name, one in value.items()
+    }
+
+
+def _needed(kind: type) -> set[str]:
+    """What the constructor of a class cannot do without."""
+    try:
+        parameters = inspect.signature(kind).parameters.values()
+    except (TypeError, ValueError):
+        return set()
+    return {one.name for one in parameters if one.default is one.empty and one.kind in _NAMED}
+
+
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 def hints_of(kind: Any, arguments: Sequence[Any] = ()) -> dict[str, Any]:
@@ -294,134 +309,6 @@ def _filled(hint: Any, meant: Mapping[Any, Any]) -> Any:
     return hint[tuple(meant.get(one, one) for one in parameters)]
 
 
-# --- single values
-
-
-def _wrong(wanted: str, value: Any) -> Any:
-    kind = "the text " if isinstance(value, str) and _looks_like_another(value) else ""
-    raise Unfit(f"should be {wanted}, not {kind}{quoted(value)}")
-
-
-def _looks_like_another(text: str) -> bool:
-    """Whether a text, written as it is, would be taken for a number or the like."""
-    return type(_number(text)) is not str or text == "null"
-
-
-def _at(reader: Reader, value: Any, piece: str) -> Any:
-    try:
-        return reader(value)
-    except Unfit as error:
-        raise error.within(piece) from None
-
-
-def _by(kind: type, make: Callable[[], Any], value: Any) -> Any:
-    """What a class, or a hook, makes of a value: whatever it raises, the value does not fit."""
-    try:
-        return make()
-    except Unfit:
-        raise
-    except Exception as error:  # noqa: BLE001  (a class of the job's own may raise anything)
-        said = " ".join(str(error).split())[:300]
-        raise Unfit(f"should be a `{kind.__name__}`, not {quoted(value)}: {said}") from None
-
-
-def null(value: Any) -> None:
-    """Nothing else than null."""
-    if value is not None:
-        _wrong("null", value)
-
-
-def _text(value: Any) -> Any:
-    return value if type(value) is str else _wrong("a text", value)
-
-
-def _whole(value: Any) -> Any:
-    if type(value) is int or type(value) is bool:
-        return value
-    if type(value) is float and value.is_integer():
-        return int(value)
-    return _wrong("a whole number", value)
-
-
-def _real(value: Any) -> Any:
-    if type(value) is float:
-        return value
-    return float(value) if type(value) is int or type(value) is bool else _wrong("a number", value)
-
-
-def _switch(value: Any) -> Any:
-    return value if type(value) is bool else _wrong("true or false", value)
-
-
-def _bytes(value: Any) -> Any:
-    try:
-        return base64.b64decode(_text(value), validate=True)
-    except (binascii.Error, ValueError):
-        return _wrong("bytes in Base64", value)
-
-
-def _datetime(value: Any) -> Any:
-    try:
-        if type(value) is int or type(value) is float:
-            return dt.datetime.fromtimestamp(value, dt.UTC)
-        return dt.datetime.fromisoformat(_text(value))
-    except (ValueError, OverflowError, OSError):
-        return _wrong("a date and time such as 2031-05-07T09:30:00Z", value)
-
-
-def _date(value: Any) -> Any:
-    try:
-        return dt.date.fromisoformat(_text(value))
-    except ValueError:
-        return _wrong("a date such as 2031-05-07", value)
-
-
-def _time(value: Any) -> Any:
-    try:
-        return dt.time.fromisoformat(_text(value))
-    except ValueError:
-        return _wrong("a time such as 09:30:00", value)
-
-
-def _timedelta(value: Any) -> Any:
-    try:
-        if type(value) is int or type(value) is float:
-            return dt.timedelta(seconds=value)
-        return dt.timedelta(milliseconds=quantities.milliseconds(_text(value)))
-    except (ValueError, OverflowError):
-        return _wrong("a number of seconds, or a duration such as 90s or 1h30m", value)
-
-
-def _uuid(value: Any) -> Any:
-    try:
-        return UUID(_text(value))
-    except ValueError:
-        return _wrong("a UUID", value)
-
-
-def _decimal(value: Any) -> Any:
-    try:
-        if type(value) is int or type(value) is str:
-            return Decimal(value)
-        return Decimal(repr(value)) if type(value) is float else _wrong("a decimal number", value)
-    except InvalidOperation:
-        return _wrong("a decimal number such as 12.50", value)
-
-
-_SIMPLE: dict[type, Reader] = {
-    str: _text,
-    int: _whole,
-    float: _real,
-    bool: _switch,
-    bytes: _bytes,
-    bytearray: lambda value: bytearray(_bytes(value)),
-    dt.datetime: _datetime,
-    dt.date: _date,
-    dt.time: _time,
-    dt.timedelta: _timedelta,
-    UUID: _uuid,
-    Decimal: _decimal,
-}
 _LISTS: dict[type, Callable[[list[Any]], Any]] = {
     list: list,
     set: set,
@@ -455,54 +342,9 @@ _WRAPPERS = {
 _RANKS = {type(None): 0, bool: 1, int: 2, float: 3, dt.date: 4, str: 9}
 
 
-def _rank(annotation: Any) -> int:
-    return _RANKS.get(annotation, 5)
-
-
-def _named(annotation: Any) -> str:
-    return {type(None): "null", str: "a text", int: "a whole number", float: "a number"}.get(
-        annotation, getattr(annotation, "__name__", str(annotation))
-    )
-
-
-def _number(text: str) -> Any:
-    """A key that stands for a number or a switch."""
-    if text in ("true", "false"):
-        return text == "true"
-    try:
-        return int(text)
-    except ValueError:
-        try:
-            return float(text)
-        except ValueError:
-            return text
-
-
-def _literal(options: Sequence[Any]) -> Reader:
-    known = [(plain(one), one) for one in options]
-
-    def read(value: Any) -> Any:
-        for said, option in known:
-            if said == value and type(said) is type(value):
-                return option
-        return _wrong(" or ".join(str(said) for said, _ in known), value)
-
-    return read
-
-
-def _enum(kind: type[Enum]) -> Reader:
-    known = [(plain(one.value, lambda value: value), one) for one in kind]
-
-    def read(value: Any) -> Any:
-        for said, member in known:
-            if said == value:
-                return member
-        try:
-            return kind(value)
-        except ValueError:
-            return _wrong(" or ".join(str(said) for said, _ in known[:10]), value)
-
-    return read
+def _by_rank(annotations: Sequence[Any]) -> list[int]:
+    """The places of some annotations, in the order in which they are tried."""
+    return sorted(range(len(annotations)), key=lambda place: _RANKS.get(annotations[place], 5))
 
 
 def _is_abstract(kind: type) -> bool:

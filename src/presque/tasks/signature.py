@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
 from typing import Any, NamedTuple
 
-from presque.tasks import reading
 from presque.tasks.errors import WrongTask
 from presque.tasks.plain import Encode, plain
-from presque.tasks.reading import Reader, Readers, Unfit
+from presque.tasks.reading import Readers
+from presque.tasks.single import null
+from presque.tasks.unfit import Reader, Unfit
 
 _Place = tuple[str, Reader | None]
 _ANYTHING: _Place = ("", None)
@@ -104,7 +105,7 @@ class Signature:
     @property
     def returns_nothing(self) -> bool:
         """Whether its annotation says that it returns nothing."""
-        return self._places.result is reading.null
+        return self._places.result is null
 
     def resolve(self) -> None:
         """Resolve the annotations now. Raises `WrongTask` for one that cannot be."""
