@@ -8,14 +8,17 @@ import functools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from presque.server import about
+from presque.store.backup import running_at
 from tests import rig
 
 BODY = b'"' + b"x" * 50_000 + b'"'
@@ -173,6 +176,26 @@ def test_a_store_that_dies_of_a_full_disk_says_why_and_comes_back(disk: Path) ->
         rig.eventually(lambda: server.ask("POST", "/q/a", "1").status == 201)
         found = [server.ask("GET", "/q/kept").body for _ in range(20)]
         assert found == [b"%d" % number for number in range(20)]
+
+
+def test_a_store_that_dies_while_it_rewrites_its_log_leaves_none_of_it_on_the_disk(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with rig.server("--data", str(data)) as server:
+        for number in range(30):
+            assert server.ask("POST", f"/q/q{number}", BODY).status == 201
+        socket = running_at(data)
+        assert socket is not None
+        with redis.Redis(unix_socket_path=str(socket)) as client:
+            client.config_set("rdb-key-save-delay", 200_000)  # microseconds for each key
+            client.bgrewriteaof()
+        rig.eventually(lambda: list(data.glob("temp-rewriteaof-*")))
+        os.kill(int((data / "store.address").read_text().split()[0]), signal.SIGKILL)
+        rig.eventually(lambda: any("store.died" in line for line in server.everything))
+
+        rig.eventually(lambda: not list(data.glob("temp-*")))
+        rig.eventually(lambda: server.ask("POST", "/q/q0", "1").status == 201)
+        assert server.ask("GET", "/q/q29").body == BODY
+        assert not list(data.glob("appendonlydir/temp-*"))
 
 
 def test_the_jobs_that_a_start_found_are_told(tmp_path: Path) -> None:

@@ -168,6 +168,22 @@ def rotate(log_file: Path) -> None:
             log_file.replace(log_file.with_suffix(".log.1"))
 
 
+def remove_unfinished(directory: Path) -> int:
+    """Remove what a store left that died while it copied itself, which no store removes. Returns the bytes.
+
+    No store may use the directory. The copy that a dead one had begun may still be written; it ends when it
+    finds its file gone.
+    """
+    freed = 0
+    for pattern in ("temp-rewriteaof-*.aof", "temp-*.rdb"):
+        for path in directory.glob(pattern):
+            with contextlib.suppress(OSError):  # it costs room, and nothing else
+                size = path.stat().st_size
+                path.unlink()
+                freed += size
+    return freed
+
+
 def last_lines(log_file: Path, said_before: int) -> str:
     """The end of what the store has logged since the file had `said_before` bytes: why it stopped."""
     try:

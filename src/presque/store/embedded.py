@@ -52,6 +52,7 @@ from presque.store.directory import (
     private_directory,
     reason_of,
     remove_private,
+    remove_unfinished,
     rotate,
 )
 from presque.store.disk import LOOK_EVERY_S, Disk
@@ -295,6 +296,9 @@ class EmbeddedStore:
         kept = self.settings.directory is not None
         if kept:
             check(self._directory, self.settings.layout)
+            freed = remove_unfinished(self._directory)
+            if freed:
+                log.info("store.unfinished_removed dir=%s bytes=%d", self._directory, freed)
             self.disk.look()
         try:
             await self._launch_once(binary)
