@@ -1,5 +1,35 @@
-"""`python -m presque` is `presque`."""
+"""`presque`, also called as `python -m presque`.
 
-from presque.cli.main import main
+Ctrl-C never makes a traceback: while the modules are imported, and after the last line of a command, it ends
+the process as it ends other programs.
+"""
 
-main()
+from __future__ import annotations
+
+import signal
+import sys
+from typing import NoReturn
+
+from presque.exits import INTERRUPTED
+
+
+def main() -> NoReturn:
+    """The entry point."""
+    heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else it is to be ignored
+    if heeded:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from presque.cli.main import main as carry_out
+
+    try:
+        if heeded:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        carry_out()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    finally:
+        if heeded:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+if __name__ == "__main__":
+    main()

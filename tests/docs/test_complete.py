@@ -244,6 +244,7 @@ MODULES = {
     for file in SOURCE.rglob("*.py")
 }
 LOADED_LATER = {
+    ("presque.__main__", "presque.cli.main"),  # Ctrl-C may come meanwhile
     ("presque.cli.serve", "presque.server.serving"),  # others start without the libraries of the server
     ("presque.cli.xmpp", "presque.server.serving"),
     ("presque.server.serving", "presque.server.server"),  # while the store starts, a process of its own

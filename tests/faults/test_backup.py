@@ -21,18 +21,18 @@ from tests import rig
 from tests.doors.tokens import Guarded, guarded
 from tests.screens import screen
 
-# A command of presque that is killed at its nth act that changes a disk.
+# A command of presque that gets a signal at its nth act that changes a disk.
 KILLED = """
 import os, pathlib, shutil, signal, sys
 
-left = int(sys.argv.pop(1))
+left, number = int(sys.argv.pop(1)), getattr(signal, sys.argv.pop(1))
 
 def counted(act):
     def count(*args, **options):
         global left
         left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if left == -1:
+            os.kill(os.getpid(), number)
         return act(*args, **options)
     return count
 
@@ -48,8 +48,8 @@ main()
 Result = subprocess.CompletedProcess[str]
 
 
-def presque(*arguments: str | Path, killed_at: int | None = None) -> Result:
-    program = ["-m", "presque"] if killed_at is None else ["-c", KILLED, str(killed_at)]
+def presque(*arguments: str | Path, killed_at: int | None = None, signal_name: str = "SIGKILL") -> Result:
+    program = ["-m", "presque"] if killed_at is None else ["-c", KILLED, str(killed_at), signal_name]
     return subprocess.run(
         [sys.executable, *program, *map(str, arguments)],
         capture_output=True, text=True, timeout=60, check=False, cwd="/",
@@ -295,6 +295,64 @@ def test_a_restore_that_is_killed_is_refused_until_it_was_done_again(tmp_path: P
     if replace:
         olds = [path for path in target.glob("replaced-*") if b"old" in _content(path)]
         assert olds, "the data of before is kept"
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_restore_that_finds_no_room_leaves_everything_as_it_was(tmp_path: Path, replace: bool) -> None:
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    with rig.server("--data", str(data)) as server:
+        for _ in range(40):
+            server.ask("POST", "/q/a", b'"' + os.urandom(250_000).hex().encode() + b'"')
+        assert presque("backup", backup, "--data", data).returncode == 0
+    with rig.small_disk("12m") as disk:
+        target = disk / "target"
+        if replace:
+            with rig.server("--data", str(target), "--min-free-disk", "1MiB") as server:
+                assert server.ask("POST", "/q/old", "1").status == 201
+        free = os.statvfs(disk).f_bavail
+
+        done = presque("restore", backup, "--data", target, *(["--replace"] if replace else []))
+
+        assert done.returncode == 1
+        assert f"cannot restore into {target}: no space left on device; nothing was changed" in done.stderr
+        assert os.statvfs(disk).f_bavail >= free - 2, "what was copied takes no room"
+        with rig.server("--data", str(target), "--min-free-disk", "1MiB") as server:
+            assert server.ask("GET", "/q/old").status == (200 if replace else 404)
+
+
+def test_ctrl_c_ends_a_restore_and_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    data, backup, target = tmp_path / "data", tmp_path / "backup", tmp_path / "target"
+    with rig.server("--data", str(data)) as server:
+        server.ask("POST", "/q/a", "1")
+        assert presque("backup", backup, "--data", data).returncode == 0
+    with rig.server("--data", str(target)) as server:
+        server.ask("POST", "/q/old", "1")
+    before = _content(target / "appendonlydir")
+    unchanged = unfinished = 0
+    restore = ["restore", str(backup), "--data", str(target), "--replace"]
+
+    for at in range(100):
+        done = presque(*restore, killed_at=at, signal_name="SIGINT")
+        if done.returncode == 0:
+            break
+        assert done.returncode == exits.INTERRUPTED, done.stderr
+        assert "Traceback" not in done.stderr
+        if "nothing was changed" in done.stderr:
+            assert _content(target / "appendonlydir") == before
+            unchanged += 1
+        elif "holds the backup" in done.stderr:
+            assert presque("restore", backup, "--data", target).returncode == exits.CONFLICT
+            before = _content(target / "appendonlydir")
+        else:
+            assert "call it again before you start presque" in done.stderr
+            assert "run `presque restore` again" in refused_start(target)
+            unfinished += 1
+            assert presque(*restore).returncode == 0
+            before = _content(target / "appendonlydir")
+    assert unchanged > 3
+    assert unfinished > 3
+    with rig.server("--data", str(target)) as server:
+        assert server.ask("GET", "/q/a").body == b"1"
 
 
 def _content(directory: Path) -> bytes:

@@ -69,6 +69,26 @@ WAITING = {
 }
 
 
+def test_a_stop_while_a_server_process_dies_is_a_stop_as_any_other() -> None:
+    for _ in range(3):
+        with rig.server("--memory", "--workers", "2") as server:
+            rig.eventually(lambda: len(children(server)) == 3)
+            parent = server.process
+            parent.send_signal(signal.SIGSTOP)  # so that it hears of everything at once
+            for pid in children(server):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            parent.send_signal(signal.SIGTERM)
+            parent.send_signal(signal.SIGCONT)
+            assert parent.wait(rig.PATIENCE) == 0, server.everything
+            assert "Traceback" not in "".join(server.everything)
+
+
+def children(server: rig.Server) -> list[int]:
+    pid = server.process.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def test_every_waiting_request_is_answered_within_a_second_of_sigterm(new_data: Callable[[], str]) -> None:
     with rig.server("--data", new_data()) as server:
         assert server.ask("POST", "/q/kept", "1").status == 201

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -267,7 +270,7 @@ def test_ctrl_c_among_named_jobs_says_with_which_one_to_go_on() -> None:
         (
             "restore",
             "presque.cli.backup.backups.restore",
-            "stopped: 0.0 MiB read; call it again before you start presque: nothing is lost",
+            "stopped: 0.0 MiB read; nothing was changed",
         ),
     ],
 )
@@ -289,3 +292,38 @@ def test_ctrl_c_in_a_backup_says_what_there_is(
     directory = tmp_path / ("new" if command == "backup" else "old")
     assert run([command, str(directory), "--data", str(tmp_path / "data")]) == INTERRUPTED
     assert capfd.readouterr().err == f"presque: {sentence}\n"
+
+
+# `presque config show`, which gets a SIGINT when it imports a module, or when Python ends.
+AT_A_MOMENT = """
+import atexit, os, runpy, signal, sys
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == moment:
+            os.kill(os.getpid(), signal.SIGINT)
+
+moment = sys.argv.pop(1)
+sys.meta_path.insert(0, Interrupts())
+if moment == "the end":
+    atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
+sys.argv[1:] = ["config", "show"]
+runpy.run_module("presque", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "code"),
+    [
+        ("click", -signal.SIGINT),
+        ("presque.cli.main", -signal.SIGINT),
+        ("presque.cli.config", INTERRUPTED),
+        ("the end", -signal.SIGINT),
+    ],
+)
+def test_ctrl_c_makes_no_traceback_at_any_moment(moment: str, code: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AT_A_MOMENT, moment],
+        capture_output=True, text=True, timeout=rig.PATIENCE, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, "")

@@ -80,7 +80,12 @@ def restore(source: Path, data: str | None, config: str | None, replace: bool, a
         )
     except KeyboardInterrupt:
         counter.clear()
-        told = "call it again before you start presque: nothing is lost"
+        if backups.is_unfinished(directory):
+            told = "call it again before you start presque: nothing is lost"
+        elif backups.is_restored(source, directory):
+            told = f"{directory} holds the backup"
+        else:
+            told = "nothing was changed"
         raise Failure(f"stopped: {counter.far()}; {told}", INTERRUPTED) from None
     finally:
         counter.clear()

@@ -7,6 +7,7 @@ even if it was killed, since each watches the pipe that it got its settings thro
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import sys
@@ -72,7 +73,8 @@ class Fleet:
         for keeper in self._keepers:
             keeper.cancel()
         for process in self._processes:
-            process.terminate()
+            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                process.terminate()
         await asyncio.gather(*(process.wait() for process in self._processes))
         self._board.close()
 

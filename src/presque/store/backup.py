@@ -6,7 +6,8 @@ reads it through. A backup is a directory that a store could start on, with a pa
 made under another name and renamed when all of it is on disk, so a backup that is there is whole.
 
 A restore copies a backup beside the data under the name `restoring`, and renames when all of it is on disk.
-A start refuses a directory that holds an unfinished one. What was there before is kept.
+What was there before is kept. One that fails while it copies removes the copy: nothing was changed then. A
+start refuses a directory that holds an unfinished one, as a kill leaves it.
 """
 
 from __future__ import annotations
@@ -251,9 +252,10 @@ def restore(
         try:
             return page, _put_back(backup, page, directory, replace=replace, tell=tell)
         except OSError as error:
-            raise SetupError(
-                f"cannot restore into {directory}: {reason_of(error)}; run it again before you start presque"
-            ) from None
+            told = (
+                "run it again before you start presque" if is_unfinished(directory) else "nothing was changed"
+            )
+            raise SetupError(f"cannot restore into {directory}: {reason_of(error)}; {told}") from None
 
 
 def _put_back(backup: Path, page: Backup, directory: Path, *, replace: bool, tell: Tell) -> Path | None:
@@ -262,9 +264,32 @@ def _put_back(backup: Path, page: Backup, directory: Path, *, replace: bool, tel
         raise InTheWay(
             f"{directory} holds data already; pass --replace to move it aside, or name another with --data"
         )
+    anew = not restoring.exists()  # else the data may be between its two places
+    try:
+        _copy_beside(backup, page, restoring, tell)
+    except BaseException:
+        if anew:
+            shutil.rmtree(restoring, ignore_errors=True)
+        raise
+    aside = None
+    if data.exists():
+        aside = directory / f"replaced-{time.time_ns() // 1_000_000}"
+        aside.mkdir(mode=0o700)
+        data.rename(aside / FOLDER)
+    with contextlib.suppress(FileNotFoundError):
+        (directory / NOTE).rename((aside or restoring) / NOTE)
+    (restoring / FOLDER).rename(data)
+    write_note(directory, Note(page.layout, page.store, {BASE: page.size}))
+    sync_directory(directory)
+    shutil.rmtree(restoring)
+    sync_directory(directory)
+    return aside
+
+
+def _copy_beside(backup: Path, page: Backup, restoring: Path, tell: Tell) -> None:
     shutil.rmtree(restoring, ignore_errors=True)
     (restoring / FOLDER).mkdir(parents=True, mode=0o700)
-    sync_directory(directory)
+    sync_directory(restoring.parent)
     with (
         (backup / FOLDER / BASE).open("rb") as source,
         open_private(restoring / FOLDER / BASE, os.O_WRONLY, "wb") as copy,
@@ -280,19 +305,21 @@ def _put_back(backup: Path, page: Backup, directory: Path, *, replace: bool, tel
         raise SetupError(f"{backup} has changed while it was restored; run `presque restore` again")
     _write(restoring / FOLDER / MANIFEST, LISTED)  # that of the backup has no checksum
     sync_directory(restoring / FOLDER)
-    aside = None
-    if data.exists():
-        aside = directory / f"replaced-{time.time_ns() // 1_000_000}"
-        aside.mkdir(mode=0o700)
-        data.rename(aside / FOLDER)
-    with contextlib.suppress(FileNotFoundError):
-        (directory / NOTE).rename((aside or restoring) / NOTE)
-    (restoring / FOLDER).rename(data)
-    write_note(directory, Note(page.layout, page.store, {BASE: page.size}))
-    sync_directory(directory)
-    shutil.rmtree(restoring)
-    sync_directory(directory)
-    return aside
+
+
+def is_unfinished(directory: Path) -> bool:
+    """Whether a restore into a directory has to be run again."""
+    return (directory / RESTORING).exists()
+
+
+def is_restored(backup: Path, directory: Path) -> bool:
+    """Whether a directory holds just what a restore of this backup makes, before a store is started on it."""
+    folder = directory / FOLDER
+    try:
+        listed, size = (folder / MANIFEST).read_text(), (folder / BASE).stat().st_size
+    except OSError:
+        return False
+    return listed == LISTED and size == size_of_snapshot(backup)
 
 
 def running_at(directory: Path) -> Path | None:
