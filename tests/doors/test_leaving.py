@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from presque import frames
 from tests import rig
 from tests.doors.sockets import speaking
 from tests.doors.test_raw_requests import Wire, wire
@@ -287,6 +288,33 @@ async def test_a_large_job_goes_back_if_its_socket_ends_in_the_midst_of_it(
     await asyncio.to_thread(
         rig.eventually, lambda: roomy.ask("GET", f"/stats/{queue_name}").json["ready"] == 1
     )
+
+
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("roomy", ["http"], indirect=True)
+def test_what_a_socket_has_taken_is_its_own_though_the_next_answer_goes_back(
+    roomy: rig.Server, queue_name: str
+) -> None:
+    """Both answers leave in one turn, so that the second waits behind the first."""
+    for number in (1, 2):
+        assert roomy.ask("POST", f"/q/{queue_name}", b'"%d%b"' % (number, b"x" * LARGE)).status == 201
+    commands = json.dumps([{"cmd": "fetch", "queue": queue_name}] * 2).encode()
+    with wire(roomy) as connection:
+        connection.send(HANDSHAKE, frames.frame(frames.TEXT, commands, b"1234"))
+        rig.eventually(lambda: roomy.ask("GET", f"/stats/{queue_name}").json["ready"] == 0)
+        received = bytearray()
+        while len(received) < LARGE + 1000 or b'"}' not in received[LARGE:]:
+            received += connection.socket.recv(65536)
+        rst(connection)
+        rig.eventually(lambda: roomy.ask("GET", f"/stats/{queue_name}").json["ready"] == 1)
+    assert b'"1xxx' in received
+    assert roomy.ask("GET", f"/q/{queue_name}").body.startswith(b'"2xxx')
+    assert roomy.ask("GET", f"/stats/{queue_name}").json["ready"] == 0
 
 
 NOT_WAITING: dict[str, tuple[str, str, str, int]] = {

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from presque import names
 from presque.engine.engine import Engine
 from presque.errors import PresqueError
 from presque.job import PLAIN, Ask, Fetched, Leased, Settle
+from tests import rig
+from tests.asking import Fetching, push
 
 
 async def test_jobs_given_back_one_after_the_other_keep_their_order(engine: Engine, queue_name: str) -> None:
@@ -81,3 +85,21 @@ async def test_a_lease_that_nobody_could_be_told_is_given_back_unless_it_was_tol
     assert (told.token, again.attempt, lost.attempt) == (again.token, 1, 1)
     [settled] = await engine.settle_many([Settle("ack", queue_name, told.id, told.token)])
     assert (settled.status, settled.state) == (200, "done")
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+async def test_more_bytes_than_may_be_on_their_way_at_once_go_back_and_hold_nobody_up(
+    engine: Engine, queue_name: str, stopping: bool
+) -> None:
+    body = b'"%b"' % (b"x" * 9_000_000)
+    for _ in range(9):
+        await push(engine, queue_name, body)
+    found = [await Fetching(engine, queue_name).result() for _ in range(9)]
+    if stopping:
+        engine.stop_waiting()
+
+    engine.give_back([job for job in found if isinstance(job, Fetched)])
+
+    await asyncio.wait_for(engine.put_back(rig.PATIENCE), rig.PATIENCE)
+    [stats] = await engine.stats([queue_name])
+    assert (stats.ready, stats.processed) == (9, 0)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests import rig
+from tests.doors.sockets import speaking
 from tests.faults.load import Load, store_of
 
 
@@ -144,3 +148,105 @@ def _listens(server: rig.Server) -> bool:
         socket.create_connection(("127.0.0.1", server.port), timeout=rig.PATIENCE).close()
         return True
     return False
+
+
+LARGE = b'"%b"' % (b"x" * 12_000_000)  # more than the sockets of a connection hold if the client's is small
+TAKING = {
+    "fetch": (b"GET /q/{q}", b""),
+    "fetch that waits": (b"GET /q/{q}?wait=5", b""),
+    "fetch from a list": (b"GET /q/{q},other-*", b""),
+    "many": (b"GET /qb/{q}", b""),
+    "lease": (b"POST /q/{q}/lease", b""),
+    "command": (b"POST /queue", b'{"cmd":"fetch","queue":"{q}"}'),
+    "commands": (b"POST /queue", b'[{"cmd":"stats"},{"cmd":"lease","queue":"{q}"}]'),
+    "lines": (b"GET /c/{q}", b""),
+    "lines of 1.0": (b"GET /c/{q}", b""),
+}
+QUEUES = {name: name.replace(" ", "-") for name in TAKING}
+
+
+def asking(server: rig.Server, name: str) -> Any:
+    """A connection with a small socket that asks for the large job of the queue called so, and has begun to
+    read it."""
+    plain = socket.socket()
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    plain.settimeout(rig.PATIENCE)
+    plain.connect(("127.0.0.1", server.port))
+    one = plain if server.context is None else rig.Encrypted(plain, server.context)
+    line, body = (part.replace(b"{q}", QUEUES[name].encode()) for part in TAKING[name])
+    version = b"1.0" if name.endswith("1.0") else b"1.1"
+    one.sendall(
+        b"%b HTTP/%b\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (line, version, len(body)) + body
+    )
+    assert b" 200 " in one.recv(100)
+    return one
+
+
+def none_is_ready(server: rig.Server, queues: list[str]) -> bool:
+    return not any(server.ask("GET", f"/stats/{queue}").json["ready"] for queue in queues)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_what_a_client_has_not_taken_when_the_server_stops_is_there_afterwards(
+    new_data: Callable[[], str], pem: Path, scheme: str
+) -> None:
+    flags = ("--data", new_data(), "--max-body", "16MiB")
+    queues = [*QUEUES.values(), "socket"]
+    with rig.server(*flags) if scheme == "http" else rig.tls_server(pem, *flags) as server:
+        for queue in queues[:-1]:
+            assert server.ask("POST", f"/q/{queue}", LARGE).status == 201
+        stuck = [asking(server, name) for name in TAKING]
+        rig.eventually(lambda: none_is_ready(server, queues[:-1]))
+        assert server.stop() == 0
+        for one in stuck:
+            one.close()
+    with rig.server(*flags) as server:
+        stats = {queue: server.ask("GET", f"/stats/{queue}").json for queue in queues[:-1]}
+        found = {
+            queue: (one["ready"], one["leased"], one["processed"], one["failed"])
+            for queue, one in stats.items()
+        }
+        assert found == dict.fromkeys(queues[:-1], (1, 0, 0, 0))
+
+
+def test_what_a_client_reads_on_while_the_server_stops_is_its_own(new_data: Callable[[], str]) -> None:
+    flags = ("--data", new_data(), "--max-body", "16MiB")
+    reading = {name: QUEUES[name] for name in ("fetch", "lines", "lines of 1.0")}
+    with rig.server(*flags) as server:
+        for queue in reading.values():
+            assert server.ask("POST", f"/q/{queue}", LARGE).status == 201
+        slow = {name: asking(server, name) for name in reading}
+        rig.eventually(lambda: none_is_ready(server, list(reading.values())))
+        server.process.send_signal(signal.SIGTERM)
+        rig.eventually(lambda: not _listens(server))
+        for one in slow.values():
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)  # it has to be done within 8 s
+        answers = {name: everything(one) for name, one in slow.items()}
+        assert server.process.wait(rig.PATIENCE) == 0
+    for name, answer in answers.items():
+        assert LARGE in answer, name
+    assert answers["lines"].endswith(b"}\n\r\n0\r\n\r\n")
+    with rig.server(*flags) as server:
+        for queue in reading.values():
+            stats = server.ask("GET", f"/stats/{queue}").json
+            assert (stats["ready"], stats["processed"]) == (0, 1), queue
+
+
+async def test_what_a_socket_has_not_taken_when_the_server_stops_is_there_afterwards(
+    new_data: Callable[[], str],
+) -> None:
+    flags = ("--data", new_data(), "--max-body", "16MiB")
+    with rig.server(*flags) as server:
+        for queue, body in (("large", LARGE), ("small", b"1"), ("held", LARGE)):
+            assert (await asyncio.to_thread(server.ask, "POST", f"/q/{queue}", body)).status == 201
+        async with speaking(server, max_size=None, max_queue=1) as on:
+            on.transport.pause_reading()
+            await on.send(json.dumps([{"cmd": "fetch", "queue": queue} for queue in ("large", "small")]))
+            await on.send(json.dumps({"cmd": "lease", "queue": "held"}))
+            await asyncio.to_thread(rig.eventually, lambda: none_is_ready(server, ["large", "small"]))
+            assert await asyncio.to_thread(server.stop) == 0
+            on.transport.abort()
+    with rig.server(*flags) as server:
+        for queue in ("large", "small", "held"):
+            stats = (await asyncio.to_thread(server.ask, "GET", f"/stats/{queue}")).json
+            assert (stats["ready"], stats["leased"], stats["processed"]) == (1, 0, 0), queue

@@ -7,6 +7,8 @@ another turn of the event loop for each request.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -32,7 +34,7 @@ from presque.engine.settling import Settling
 from presque.engine.sweeper import Sweeper
 from presque.engine.taking import Taking
 from presque.engine.workers import Workers
-from presque.errors import SetupError
+from presque.errors import PresqueError, SetupError
 from presque.job import Fetched
 from presque.names import QueueList, has_glob
 from presque.store.address import Address
@@ -166,6 +168,14 @@ class Engine:
         self._stopping = True
         self.taking.stop()
         self.jobs.stop_waiting()
+
+    async def put_back(self, within: float) -> None:
+        """Return when the store has what was given back, or has not answered in time."""
+        with contextlib.suppress(PresqueError, TimeoutError):
+            async with asyncio.timeout(within):
+                while not self.taking.at_rest:
+                    await asyncio.sleep(0.005)
+                await self.store.call("", "PING")  # replies come in order: what was asked before is answered
 
     async def stop(self) -> None:
         """End what runs in the background, then the connection."""

@@ -248,10 +248,14 @@ class Namespaces:
         """Learn how many connections other servers have in a namespace, and go on to learn it each turn."""
         self._engine.spawn(_calmly(one.usage))
 
+    def running(self) -> list[Engine]:
+        """The engines of the namespaces that are used."""
+        return [one.sleeping for one in self.awake.values()]
+
     def stop_waiting(self) -> None:
         """Answer all waiters with "nothing"."""
-        for one in list(self.awake.values()):
-            one.sleeping.stop_waiting()
+        for engine in self.running():
+            engine.stop_waiting()
 
     def _changed(self) -> None:
         for name, one in list(self._known.items()):

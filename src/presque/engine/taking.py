@@ -49,6 +49,7 @@ SERVE_MOST = 500
 TIMER_MOST_S = 3600.0
 MOVED_S = 1.0  # how long a moved clock gives to the looks that are under way
 LOOKS_AT_ONCE = 8  # for patterns: each may go through many queues
+AGAIN_S = 0.05  # after which a job is put back again that could not be sent to the store
 CHECKS_A_TURN = 250  # comparisons of a queue with patterns, in a turn of the event loop
 
 DAMAGED = "the body in the store is not what was pushed: its checksum is wrong"
@@ -226,9 +227,11 @@ class Taking:
                 await self._store.ask(job.queue, call)
             except PresqueError as error:
                 # Unsent, it is sent again; with its outcome unknown it must not be.
-                if self._stopping or not isinstance(error, StoreUnavailable) or error.sent:
+                unsent = isinstance(error, StoreUnavailable) and not error.sent
+                if not unsent or (self._stopping and not self._store.connected):
                     log.error("job.not_put_back id=%s reason=%s", job.id, error)
                     return
+                await asyncio.sleep(AGAIN_S)
             else:
                 return
 

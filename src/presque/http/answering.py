@@ -249,7 +249,9 @@ class Answering(asyncio.Protocol, abc.ABC):
             if answer.undo is not None and self.transport.is_closing():
                 answer.undo()
         if not self.transport.is_closing():
-            out.end()
+            out.end(kept=not self.closing)
+            if answer.undo is not None:
+                self.unless_taken(answer.undo)
             self._began = perf_counter()
             self.finish()
 

@@ -7,6 +7,7 @@ has passed. When access tokens change, and when the server stops, it tells all o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import functools
 import logging
@@ -32,6 +33,7 @@ STUCK_S = 0.25  # who takes nothing for so long is a slow reader, if there are t
 BODY_FREE_BYTES = 16 * 1024  # as much of a body as each connection may have whatever the others have
 CLIENTS_MOST = 64  # kinds of clients for which heads are remembered apart
 OUT_OF_FILES_S = 60.0  # so long without trouble ends a spell
+CUT_OFF_S = 1.0  # how long those that are cut off may take to end
 
 
 class Member(Protocol):
@@ -277,15 +279,18 @@ class Door:
             other.shutdown()
 
     async def drained(self, within: float) -> None:
-        """Wait until all connections have ended, then cut off those that have not."""
+        """Wait until all connections have ended, then cut off those that have not: what their clients have
+        not taken is on its way back when this returns."""
         self._empty = asyncio.Event()
         self.ended()
         try:
             await asyncio.wait_for(self._empty.wait(), within)
         except TimeoutError:
             log.warning("server.cut_off connections=%d", len(self.connections))
-        for connection in list(self.connections):
-            connection.transport.abort()
+            for connection in list(self.connections):
+                connection.transport.abort()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), CUT_OFF_S)
         if self._ticker is not None:
             self._ticker.cancel()
 

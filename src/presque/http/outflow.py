@@ -68,20 +68,31 @@ class Outflow:
             self._hold_in_socket(SPARING_BYTES)
 
     async def send(self, part: bytes) -> None:
-        """Send a part, and return when it has left."""
+        """Send a part, and return when it has left. If the caller is cancelled meanwhile, all of the part is
+        written nevertheless, so that a client that reads on can make sense of what follows."""
         rest = memoryview(b"%x\r\n%b\r\n" % (len(part), part) if self._chunked else part)
         if self._sparing and len(rest) > LARGE_PART_BYTES:
             self._hold_in_socket(ROOMY_BYTES)
             self._transport.write(rest[:-SPARING_BYTES])
-            await self._sent()
-            self._hold_in_socket(SPARING_BYTES)  # before the end, which it takes only when it holds little
             rest = rest[-SPARING_BYTES:]
-        self._transport.write(rest)
+            try:
+                await self._sent()
+            except asyncio.CancelledError:
+                self._write(rest)
+                raise
+            self._hold_in_socket(SPARING_BYTES)  # before the end, which it takes only when it holds little
+        self._write(rest)
         await self._sent()
 
-    def end(self) -> None:
-        """That was the last part."""
-        self._transport.set_write_buffer_limits()
+    def _write(self, data: memoryview) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def end(self, *, kept: bool) -> None:
+        """That was the last part. Whether the connection is `kept`: if not, all counts that the client has
+        not taken."""
+        if kept:
+            self._transport.set_write_buffer_limits()
         if self._chunked:
             self._transport.write(b"0\r\n\r\n")
 

@@ -44,6 +44,8 @@ log = logging.getLogger("presque.server")
 
 
 DRAIN_S = 8
+PUT_BACK_S = 20.0
+"""How long a stop waits, at most, for the store to take back what clients did not take."""
 QUICK_S = 1.0
 """During a start up to this long, clients wait. During a longer one they get an answer."""
 TEST_CLOCK = "Presque-Test-Clock"
@@ -256,6 +258,10 @@ class Server:
         self.namespaces.stop_waiting()
         if self._door is not None:
             await self._door.drained(DRAIN_S)
+        if self.engine.store.connected:
+            await asyncio.gather(
+                *(one.put_back(PUT_BACK_S) for one in (self.engine, *self.namespaces.running()))
+            )
         await self.engine.stop()
         await asyncio.to_thread(traces.shut_down)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import cast
 
@@ -62,8 +63,8 @@ class Socket(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._reader = frames.Reader(masked=True, most=most)
         self._session = Session(asker, self._send, self._too_slow, self._count)
-        self._out: list[bytes] = []
-        self._untaken: list[Undo] = []  # what puts back the jobs in answers that have not left
+        self._out: deque[tuple[bytes, Undo | None]] = deque()  # frames, and what puts back the jobs in them
+        self._untaken: Undo | None = None  # the same of the frame that the client has begun to read
         self._heard = True
         self._kept = 0  # bytes of a message that has not come whole, and of commands under way
         self._closing = False
@@ -106,9 +107,8 @@ class Socket(asyncio.Protocol):
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        self._stuck = False
-        if not self._out:  # all of them had been written
-            self._untaken.clear()
+        self._stuck, self._untaken = False, None
+        self._flush()
         self._session.resume()
         self._transport.resume_reading()
 
@@ -179,8 +179,8 @@ class Socket(asyncio.Protocol):
         self._closing = True
         self._session.end(lost=False)
         self._beat.cancel()
+        self._write(frames.frame(frames.CLOSE, frames.close(code, reason)))
         self._flush()
-        self._transport.write(frames.frame(frames.CLOSE, frames.close(code, reason)))
         self._beat = self._loop.call_later(GOODBYE_S, self._transport.abort)
 
     def _too_slow(self) -> None:
@@ -197,30 +197,37 @@ class Socket(asyncio.Protocol):
         self._beat = self._loop.call_later(HEARTBEAT_S, self._heartbeat)
 
     def _send(self, text: bytes, undo: Undo | None = None) -> None:
-        self._write(frames.frame(frames.TEXT, text))
-        if undo is not None:
-            self._untaken.append(undo)
+        self._write(frames.frame(frames.TEXT, text), undo)
 
-    def _write(self, frame: bytes) -> None:
+    def _write(self, frame: bytes, undo: Undo | None = None) -> None:
         """Write at the end of this turn, all frames of a turn at once."""
         if not self._out:
             self._loop.call_soon(self._flush)
-        self._out.append(frame)
+        self._out.append((frame, undo))
 
     def _flush(self) -> None:
-        out, self._out = self._out, []
-        if out and not self._transport.is_closing():
-            self._transport.write(b"".join(out))
+        """Write what the client takes. Jobs that can go back come last of what is written at once: while the
+        client has not taken all of that, it has not got them."""
+        while self._out and not self._stuck and not self._transport.is_closing():
+            some: list[bytes] = []
+            while self._out and self._untaken is None:
+                frame, self._untaken = self._out.popleft()
+                some.append(frame)
+            self._transport.write(b"".join(some))
             if not self._stuck:
-                self._untaken.clear()
-        elif out:
+                self._untaken = None
+        if self._transport.is_closing():
             self._put_back()
 
     def _put_back(self) -> None:
-        """The client has left: what it has not taken goes back."""
-        untaken, self._untaken = self._untaken, []
+        """The client has left: what it has not taken goes back, the last one first, so that jobs of one queue
+        are in their order again."""
+        untaken = [self._untaken, *(undo for _, undo in self._out)]
+        self._untaken = None
+        self._out.clear()
         for undo in reversed(untaken):
-            undo()
+            if undo is not None:
+                undo()
 
 
 def _any_number(_count: int) -> bool:
