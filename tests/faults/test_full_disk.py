@@ -198,6 +198,33 @@ def test_a_store_that_dies_while_it_rewrites_its_log_leaves_none_of_it_on_the_di
         assert not list(data.glob("appendonlydir/temp-*"))
 
 
+@pytest.mark.parametrize("where", [">/dev/full 2>&1", ">&- 2>&-", "2>&1 | true"])
+@pytest.mark.parametrize("log_format", ["plain", "json"])
+def test_a_log_that_nobody_can_write_keeps_no_server_from_its_work(where: str, log_format: str) -> None:
+    door = rig.Door()
+    door.port = rig.free_port()
+    command = f"exec {sys.executable} -m presque serve --memory --port {door.port} --log-format {log_format}"
+    shell = f"{command} {where}" if "|" not in where else f"({command} {where.replace('|', ') |')}"
+    process = subprocess.Popen(["sh", "-c", shell], start_new_session=True)
+    try:
+        rig.eventually(lambda: answers(door, "/livez"))
+        assert door.ask("POST", "/q/a", "1").status == 201
+        assert door.ask("GET", "/no/such/route").status == 404  # which is logged
+        assert door.ask("GET", "/q/a").body == b"1"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(rig.PATIENCE)
+    if "|" not in where:
+        assert process.returncode == 0
+
+
+def answers(door: rig.Door, path: str) -> bool:
+    try:
+        return door.ask("GET", path).status == 200
+    except OSError:
+        return False
+
+
 def test_the_jobs_that_a_start_found_are_told(tmp_path: Path) -> None:
     data = str(tmp_path / "data")
     with rig.server("--data", data) as server:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import gc
 import logging
+import os
 import resource
 import socket
 import sys
@@ -163,7 +164,7 @@ def _tell_start(
     found, disk = about["found_at_start"], about["disk"]
     if not is_json(settings.log_format):
         tls = None if settings.tls is None else described(settings.tls)
-        print(first_screen(url, about, file, cuts, tls), flush=True)  # noqa: T201  (meant for the terminal)
+        _show(first_screen(url, about, file, cuts, tls))
     log.info(
         "server.started url=%s version=%s store=%s durability=%s jobs=%d queues=%d disk_free=%s workers=%d "
         "tokens=%s settings=%s",
@@ -178,6 +179,14 @@ def _tell_start(
         about["tokens"],
         file and str(file),
     )
+
+
+def _show(text: str) -> None:
+    """Print for people. Nobody may read it, or its file be on a full disk: presque serves all the same."""
+    try:
+        print(text, flush=True)  # noqa: T201  (meant for the terminal)
+    except OSError:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  (it stays open; the last flush fails no more)
 
 
 @contextlib.asynccontextmanager
