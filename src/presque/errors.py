@@ -82,7 +82,9 @@ class AnswerTooLarge(CallerError):
     code = "answer-too-large"
 
     def __init__(self) -> None:
-        super().__init__("the answers before this one are 4 MiB long: it was not carried out; send it again")
+        super().__init__(
+            "this command was not carried out, since the answers before it fill 4 MiB: send it again"
+        )
 
 
 class Refused(CallerError):

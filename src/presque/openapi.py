@@ -67,7 +67,7 @@ _ERRORS = {
     422: "The Idempotency-Key was used for another push.",
     429: "The queue is as long as its policy allows, or the access token has had all its requests for now.",
     431: "The head of the request is too large.",
-    500: "presque made a mistake; its log says more.",
+    500: "Internal error; see the server log.",
     501: "The body has a Transfer-Encoding other than chunked.",
     503: "The store is not there or does not answer, or the server is stopping.",
     505: "The request is not HTTP/1.1 or HTTP/1.0.",

@@ -387,13 +387,13 @@ def test_making_a_namespace_asks_nobody_for_a_token(tmp_path: Path) -> None:
 
 
 QUOTAS: list[tuple[str, dict[str, int], str]] = [
-    ("jobs", {"jobs": 1}, "the namespace holds 1 jobs, and its quota `jobs` is 1"),
+    ("jobs", {"jobs": 1}, "the namespace holds 1 job, and its quota `jobs` is 1"),
     (
         "bytes",
         {"bytes": 30},
-        "the namespace holds 13 bytes of jobs and this would add 61, and its quota `bytes` is 30",
+        "the namespace holds jobs of 13 bytes and this would add 61, and its quota `bytes` is 30",
     ),
-    ("queues", {"queues": 1}, "the namespace has 1 queues, and its quota `queues` is 1"),
+    ("queues", {"queues": 1}, "the namespace has 1 queue, and its quota `queues` is 1"),
 ]
 
 
@@ -473,7 +473,7 @@ async def test_connections_beyond_a_quota_are_refused_until_one_ends(tenants: Te
     async with speaking_as(server, mine, "hello") as on:
         refused = tenants.ask(mine, "GET", "/status/")
         assert (refused.status, refused.headers["presque-error"]) == (429, "quota-connections")
-        assert refused.json["error"].startswith("the namespace has 1 connections open, and its quota")
+        assert refused.json["error"].startswith("the namespace has 1 open connection, and its quota")
         with pytest.raises(InvalidStatus):
             async with speaking_as(server, mine, "header"):
                 pass

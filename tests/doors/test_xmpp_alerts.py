@@ -110,7 +110,7 @@ async def test_a_queue_that_is_stopped_is_told_until_it_is_started(engine: Engin
     await told.say("alert stopped mail")
     assert await told.look() == []
     await engine.stop_queue("mail")
-    assert await told.look() == ["mail is stopped; 1 jobs are ready"]
+    assert await told.look() == ["mail is stopped, with 1 ready job"]
     assert await told.look() == []
     await engine.start_queue("mail")
     assert await told.look() == []
@@ -125,7 +125,7 @@ async def test_a_job_that_waits_too_long_is_told(engine: Engine, told: Told) -> 
         while not (texts := await told.look()):
             await asyncio.sleep(0.05)
     [text] = texts
-    assert re.match(r"mail: the oldest job has waited \d+ s; 1 are ready", text)
+    assert re.match(r"mail: 1 ready job, the oldest has waited \d+ s", text)
     assert await told.look() == []
 
 
@@ -211,7 +211,7 @@ async def test_an_alert_is_asked_for_in_words_and_comes_as_a_message(xmpp: Chatt
         assert await ana.chat(at(queue_name), "stop") == f"{queue_name} is stopped"
         message = await ana.heard()
         assert message.get("from") == DOMAIN
-        assert f"{queue_name} is stopped; 0 jobs are ready" in ElementTree.tostring(
+        assert f"{queue_name} is stopped, with 0 ready jobs" in ElementTree.tostring(
             message, encoding="unicode"
         )
         assert await ana.chat(at(queue_name), "unalert") == "you have no alerts"

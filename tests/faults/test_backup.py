@@ -258,7 +258,7 @@ def test_ctrl_c_ends_a_backup_at_once_however_slow_the_store_is(tmp_path: Path) 
                 shown.type("\x03")
                 assert shown.ends() == exits.INTERRUPTED
                 took, whole = time.monotonic() - began, 2.0 * client.dbsize()
-                assert "no backup was made; call it again" in " ".join(shown.text.split())
+                assert "no backup was made; run it again" in " ".join(shown.text.split())
             client.config_set("rdb-key-save-delay", 0)
 
     assert took < whole

@@ -75,7 +75,7 @@ def test_an_import_goes_on_from_standard_input(
     said = run("import", "-", stdin=lines + '{"queue":"-x","body":1}\n', **at)
     assert said.returncode == 2
     assert "line 4: `-x` is not a valid queue name" in said.stderr
-    assert "0 jobs of the input stored; call it again with --name " in said.stderr
+    assert "0 jobs of the input stored; run it again with --name " in said.stderr
     assert run("import", stdin=lines + '{"cursor":null}\n', **at).stdout == "3 jobs imported\n"
     with Client(server.url) as client:
         assert bodies(client, queue_name) == [0, 1, 2]

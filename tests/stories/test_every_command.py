@@ -266,7 +266,7 @@ def test_ctrl_c_among_named_jobs_says_with_which_one_to_go_on() -> None:
 @pytest.mark.parametrize(
     ("command", "interrupted", "sentence"),
     [
-        ("backup", "presque.cli.backup._back_up", "stopped: 0.0 MiB read, no backup was made; call it again"),
+        ("backup", "presque.cli.backup._back_up", "stopped: 0.0 MiB read, no backup was made; run it again"),
         (
             "restore",
             "presque.cli.backup.backups.restore",

@@ -134,9 +134,9 @@ def test_keys_stop_start_and_retry_and_ask_first(at: dict[str, str], queue_name:
             shown.shows(f"{queue_name} is started")
             assert client.started(queue_name)
             shown.type("r")
-            shown.shows(f"Try the 2 dead jobs of {queue_name} again? [y/N]")
+            shown.shows(f"Retry 2 dead jobs of {queue_name}? [y/N]")
             shown.type("y")
-            shown.shows(f"2 jobs of {queue_name} tried again")
+            shown.shows(f"2 jobs of {queue_name} retried")
             assert client.stats(queue_name)["ready"] == 3
             shown.type("r")
             shown.until(lambda text: f"{queue_name} has no dead jobs" in text)
@@ -152,7 +152,7 @@ def test_keys_stop_start_and_retry_and_ask_first(at: dict[str, str], queue_name:
             assert rig.eventually(lambda: client.stats(queue_name)["dead"] == 1)
             shown.until(lambda text: "row" not in text)
             shown.type("r")
-            shown.shows("is tried again", "no dead jobs")
+            shown.shows("is retried", "no dead jobs")
             shown.type("q")
             assert shown.ends() == 0
 

@@ -157,7 +157,7 @@ def test_a_retry_that_names_no_time_is_refused_where_it_is_raised(in_: float) ->
 
     outcome = perform(does(work), 1)
     assert (outcome.state, outcome.retry_in) == ("failed", None)
-    assert "a job is tried again after 0 to 315360000 seconds" in (outcome.error or "")
+    assert "a job is retried after 0 to 315360000 seconds" in (outcome.error or "")
 
 
 @pytest.mark.parametrize("raised", [SystemExit(1), KeyboardInterrupt(), JobTimeout("too long")])

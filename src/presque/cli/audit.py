@@ -16,14 +16,18 @@ PAGE = 500
 
 @click.command(short_help="Show who changed what, and who was refused.")
 @click.option(
-    "--limit", type=click.IntRange(1, 20_000), default=100, show_default=True, metavar="N", help="How many."
+    "--limit",
+    type=click.IntRange(1, 20_000),
+    default=100,
+    metavar="N",
+    help="How many at most, up to 20000.  [default: 100]",
 )
 @json_option("Print each entry as a line of JSON.")
 @server_options
 def audit(limit: int, as_json: bool, url: str, token: str | None) -> int:
     """Show who changed what, and who was refused, newest first. Needs a token that allows `admin:*`.
 
-    Where no tokens are used only the making of tokens is noted. Exits with 7 when nothing is noted.
+    Where no tokens are used, only the making of tokens is recorded. Exits with 7 when nothing is recorded.
     """
     found: list[dict[str, Any]] = []
     with connected(url, token) as client:
@@ -40,7 +44,7 @@ def audit(limit: int, as_json: bool, url: str, token: str | None) -> int:
         header = ("at", "by", "verb", "of", "from", "outcome")
         click.echo(table(header, map(_row, found), elastic=(3, 1), first_to_go=(4, 0)))
     else:
-        click.echo("presque: nothing is noted", err=True)
+        click.echo("presque: nothing is recorded", err=True)
     return DONE if found else NOTHING_THERE
 
 

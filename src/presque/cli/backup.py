@@ -20,7 +20,8 @@ from presque.config.settings import Settings, data_directory
 from presque.engine import library
 from presque.engine.keys import Keys
 from presque.exits import INTERRUPTED, NOT_FOUND, USAGE, Failure
-from presque.server.about import counted, size_of
+from presque.quantities import counted
+from presque.server.about import size_of
 from presque.store import backup as backups
 from presque.store.asking import connected
 from presque.store.embedded import EmbeddedSettings, EmbeddedStore, find_binary
@@ -48,7 +49,7 @@ def backup(target: Path, data: str | None, config: str | None, as_json: bool) ->
     except KeyboardInterrupt:  # what was begun may have been finished all the same
         counter.clear()
         whole = (target / backups.PAGE).exists()
-        far = f"{counter.far()}, no backup was made; call it again"
+        far = f"{counter.far()}, no backup was made; run it again"
         told = f"{target} holds a whole backup" if whole else far
         raise Failure(f"stopped: {told}", INTERRUPTED) from None
     finally:
@@ -60,16 +61,16 @@ def backup(target: Path, data: str | None, config: str | None, as_json: bool) ->
     click.echo(f"{target} holds {held} ({size_of(page.size)}), checked")
 
 
-@click.command(short_help="Put a backup back.")
+@click.command(short_help="Restore a backup.")
 @click.argument("source", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--data", metavar="DIR", help="Where presque's own store keeps its data, as for serve.")
 @click.option("--config", metavar="FILE", help="Settings file, as for serve.")
-@click.option("--replace", is_flag=True, help="Move the data that is there aside.")
-@json_option("Print an object that says what was put back, and where what was there is now.")
+@click.option("--replace", is_flag=True, help="Move existing data aside.")
+@json_option("Print an object that says what was restored, and where the former data is now.")
 def restore(source: Path, data: str | None, config: str | None, replace: bool, as_json: bool) -> None:
     """Make the backup DIR the data of presque's own store. Stop presque first.
 
-    What was fetched since the backup is handed out again, and what was pushed since then is not there.
+    Jobs that were fetched since the backup are handed out again; jobs that were pushed since then are gone.
     """
     settings = loaded({"data": data}, config=config).settings
     directory = directory_of(settings, "restore it with its own tools")
@@ -81,7 +82,7 @@ def restore(source: Path, data: str | None, config: str | None, replace: bool, a
     except KeyboardInterrupt:
         counter.clear()
         if backups.is_unfinished(directory):
-            told = "call it again before you start presque: nothing is lost"
+            told = "run it again before you start presque: nothing is lost"
         elif backups.is_restored(source, directory):
             told = f"{directory} holds the backup"
         else:

@@ -18,9 +18,10 @@ import click
 from presque.cli.columns import terminal_width
 from presque.cli.connection import connected, failure, server_options
 from presque.cli.fields import json_option
-from presque.cli.terminal import Counter, counted, print_json, table
+from presque.cli.terminal import Counter, print_json, table
 from presque.client import Client, ClientError
 from presque.exits import INTERRUPTED, Failure
+from presque.quantities import counted
 
 BATCH = 500
 LEASE_S = 60
@@ -54,29 +55,29 @@ class Measured:
         return len(self.took) / self.seconds if self.seconds else 0
 
 
-@click.command(short_help="Measure how quick a server is.")
+@click.command(short_help="Measure how fast a server is.")
 @click.option(
-    "--jobs", type=click.IntRange(1, 1_000_000), default=10_000, show_default=True, metavar="N",
-    help="At most this many jobs for each verb.",
+    "--jobs", type=click.IntRange(1, 1_000_000), default=10_000, metavar="N",
+    help="At most this many jobs for each verb, up to 1000000.  [default: 10000]",
 )  # fmt: skip
 @click.option(
-    "--seconds", type=click.FloatRange(0.1, 600), default=5, show_default=True, metavar="N",
-    help="At most this long for each verb.",
+    "--seconds", type=click.FloatRange(0.1, 600), default=5, metavar="N",
+    help="At most this many seconds for each verb, 0.1 to 600.  [default: 5]",
 )  # fmt: skip
 @click.option(
-    "--clients", type=click.IntRange(1, 64), default=4, show_default=True, metavar="N",
-    help="This many clients at once, each with its own connection.",
+    "--clients", type=click.IntRange(1, 64), default=4, metavar="N",
+    help="This many clients at once, each with its own connection, up to 64.  [default: 4]",
 )  # fmt: skip
 @click.option(
-    "--size", type=click.IntRange(2, 1_000_000), default=100, show_default=True, metavar="BYTES",
-    help="The size of a job.",
+    "--size", type=click.IntRange(2, 1_000_000), default=100, metavar="BYTES",
+    help="The size of a job, 2 to 1000000.  [default: 100]",
 )  # fmt: skip
 @json_option("Print an object.")
 @server_options
 def bench(
     jobs: int, seconds: float, clients: int, size: int, as_json: bool, url: str, token: str | None
 ) -> None:
-    """Measure how quick a server is: push, fetch, and lease with ack, one job a request.
+    """Measure how fast a server is: push, fetch, and lease with ack, one job a request.
 
     It works on a queue of its own, `bench-…`, and forgets that queue afterwards. Other queues are not
     touched, but other users of the server will notice. The clients are threads of this process, which share

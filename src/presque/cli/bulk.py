@@ -14,7 +14,6 @@ from presque.cli.groups import NearestGroup
 from presque.cli.terminal import (
     Counter,
     confirmed,
-    counted,
     one_line,
     pairs,
     print_answer,
@@ -27,6 +26,7 @@ from presque.client import Client
 from presque.client.answers import DryRun, Task
 from presque.client.json_values import encoded
 from presque.exits import DONE, FAILED, INTERRUPTED, Failure
+from presque.quantities import counted
 from presque.verbs.bounds import STATES
 from presque.verbs.vocabulary import ANY_STATE
 
@@ -124,7 +124,7 @@ def _interrupted(client: Client, task: Task, *, cancel: bool) -> Failure:
     far = f"{counted(task['done'], 'job')} {DID.get(task['act'], task['act'])}"
     if cancel:
         client.cancel_task(task["id"])
-        return Failure(f"cancelled: {far}; call it again for the rest", INTERRUPTED)
+        return Failure(f"cancelled: {far}; run it again for the rest", INTERRUPTED)
     id = task["id"]
     return Failure(
         f"{far}, and the task continues on the server: `presque tasks show {id}` says how far it is, "
@@ -179,9 +179,9 @@ def move(
 # --- tasks
 
 
-@click.group(cls=NearestGroup, short_help="Show and control what the server does to many jobs.")
+@click.group(cls=NearestGroup, short_help="Show and control bulk tasks.")
 def tasks() -> None:
-    """List, watch, pause, resume or cancel what the server does to many jobs in the background."""
+    """List, watch, pause, resume or cancel bulk tasks, which do something to many jobs in the background."""
 
 
 @tasks.command("list", short_help="List the tasks.")
@@ -224,7 +224,7 @@ def _row(task: Task) -> tuple[str, ...]:
 def show(id: str, watches: bool, as_json: bool, url: str, token: str | None) -> int:
     """Show one task, and how far it is.
 
-    With --watch until it ends; then the exit code is 1 unless it did all there was to do.
+    With --watch it is shown until it ends, and the exit code is 1 unless it did all there was to do.
     """
     with connected(url, token) as client:
         task = client.task(id)

@@ -21,8 +21,8 @@ from presque.cli.worker import SILENT_S, is_silent
 from presque.client import Client, ClientError, ServerNotReached, Unavailable
 from presque.client.answers import Disk, QueueCounts
 from presque.exits import Failure
-from presque.quantities import milliseconds, size
-from presque.server.about import counted, size_of
+from presque.quantities import counted, milliseconds, size
+from presque.server.about import size_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
@@ -145,7 +145,7 @@ def check(
 ) -> None:  # fmt: skip
     """Check queues for a monitoring system, as a Nagios plugin does.
 
-    One line with numbers, and as exit code 0 for OK, 1 for WARNING, 2 for CRITICAL, 3 for UNKNOWN.
+    Prints one line with numbers. Exits with 0 for OK, 1 for WARNING, 2 for CRITICAL, 3 for UNKNOWN.
 
     QUEUES are names and patterns; without them all queues are looked at, each by itself. A server that is not
     reached, has no store or refuses pushes since its disk is full is CRITICAL. A queue that is named and not

@@ -19,7 +19,7 @@ OPTIONS = ("timezone", "missed", "overlap", "priority", "ttl", "attempts", "keep
 
 @click.group(cls=NearestGroup, short_help="Show and control recurring jobs.")
 def cron() -> None:
-    """Define, list, run, pause or delete jobs that are pushed again and again."""
+    """Define, list, run, pause or delete recurring jobs: jobs that are pushed on a schedule."""
 
 
 @cron.command("list", short_help="List the recurring jobs.")
@@ -98,9 +98,10 @@ def define(
     token: str | None,
     **options: Any,
 ) -> None:
-    """Push BODY on QUEUE again and again.
+    """Push BODY to QUEUE on a schedule, under NAME.
 
-    SCHEDULE is cron fields, `@daily` and the like, or `@every 5m`. One of that name is replaced.
+    SCHEDULE is cron fields, `@daily` and the like, or `@every 5m`. A recurring job of the same name is
+    replaced.
     """
     try:
         value = decoded(body)
@@ -111,7 +112,7 @@ def define(
     if as_json:
         print_json(made)
     else:
-        words = made["words"] or "again and again"
+        words = made["words"] or "on its schedule"
         click.echo(f"{name} is pushed {words[:1].lower()}{words[1:]}, next at {made['next'][0]}")
 
 
@@ -126,7 +127,7 @@ def run(name: str, as_json: bool, url: str, token: str | None) -> None:
     print_answer({"name": name, "id": id}, id, as_json=as_json)
 
 
-@cron.command("pause", short_help="Pause it until it is resumed.")
+@cron.command("pause", short_help="Pause a recurring job until it is resumed.")
 @click.argument("name")
 @json_option()
 @server_options
@@ -137,7 +138,7 @@ def pause(name: str, as_json: bool, url: str, token: str | None) -> None:
     print_answer(found, f"{name} is paused", as_json=as_json)
 
 
-@cron.command("resume", short_help="Resume it, from its next moment on.")
+@cron.command("resume", short_help="Resume a recurring job, from its next moment on.")
 @click.argument("name")
 @json_option()
 @server_options
@@ -149,7 +150,7 @@ def resume(name: str, as_json: bool, url: str, token: str | None) -> None:
     print_answer(found, f"{name} is resumed{following}", as_json=as_json)
 
 
-@cron.command("delete", short_help="Delete it.")
+@cron.command("delete", short_help="Delete a recurring job.")
 @click.argument("name")
 @server_options
 def delete(name: str, url: str, token: str | None) -> None:

@@ -8,11 +8,12 @@ import click
 
 from presque.cli.connection import connected, queue_names, server_options
 from presque.cli.fields import json_option, watch_option
-from presque.cli.terminal import EVERY_S, counted, print_job, table, watched
+from presque.cli.terminal import EVERY_S, print_job, table, watched
 from presque.client import Client
 from presque.client.answers import FailureKind
 from presque.client.json_values import encoded
 from presque.exits import DONE, NOTHING_THERE
+from presque.quantities import counted
 from presque.verbs import VERBS
 
 QUEUES_NAMED = 3
@@ -25,7 +26,7 @@ QUEUES_NAMED = 3
     type=click.Choice(VERBS["failures"].fields["state"].words),
     default="dead",
     show_default=True,
-    help="Errors of dead jobs, or of those that are scheduled to be tried again.",
+    help="Errors of dead jobs, or of jobs scheduled for a retry.",
 )
 @json_option("Print the kinds as an array.")
 @watch_option

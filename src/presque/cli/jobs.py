@@ -11,10 +11,11 @@ from presque.cli.connection import QUEUE, QUEUES, connected, failure, server_opt
 from presque.cli.fields import given, json_option, options_of
 from presque.cli.inputs import bytes_of, go_on, refuse_packed, source
 from presque.cli.standard_output import silence
-from presque.cli.terminal import Counter, counted, look_before_taking, one_line, print_job
+from presque.cli.terminal import Counter, look_before_taking, one_line, print_job
 from presque.client import BatchOptions, Client, ClientError, ServerNotReached, Unavailable
 from presque.client.json_values import checked, encoded
 from presque.exits import DONE, INTERRUPTED, NOTHING_THERE, USAGE, Failure
+from presque.quantities import counted
 
 OPTIONS = (
     "delay", "delayed", "priority", "ttl", "attempts", "keep", "group", "uniq", "uniq_until",
@@ -48,7 +49,7 @@ def push(
     when something is piped in. When the id is printed, the server has stored the job.
 
     With --jsonl every line is a job. They are pushed in order, up to 500 at once; a line that is not a JSON
-    document ends it, after the jobs before that line were pushed.
+    document ends the push; the jobs before it stay pushed.
     """
     options = given(options)
     if "delay" in options and "delayed" in options:

@@ -24,12 +24,13 @@ from presque.cli.inputs import bytes_of, refuse_packed
 from presque.cli.queues import note_unknown
 from presque.cli.standard_output import silence
 from presque.cli.streaming import opened
-from presque.cli.terminal import Counter, counted, print_json
+from presque.cli.terminal import Counter, print_json
 from presque.client import Client, ClientError
 from presque.client.address import Address, server, token_of
 from presque.client.exchange import reason_of
 from presque.client.json_values import checked
 from presque.exits import DONE, FAILED, INTERRUPTED, NOT_REACHED, USAGE, Failure
+from presque.quantities import counted
 from presque.verbs.bounds import STATES
 from presque.verbs.vocabulary import ANY_STATE
 
@@ -160,11 +161,11 @@ def _broken(why: str, written: int, cursor: str | None, code: int) -> Failure:
 def import_(file: str | None, name: str | None, as_json: bool, url: str, token: str | None) -> int:
     """Put jobs that were exported on their queues, as they were: with their states, attempts and errors.
 
-    A job that was leased becomes ready. Each job gets a new id. An import that broke off can be called again:
-    what is there already is not stored again. To import the same file twice, give another --name.
+    A job that was leased becomes ready. Each job gets a new id. An import that broke off can be run again:
+    what is stored already is not stored twice. To import the same file twice, give another --name.
 
-    Exits with 2 when the input is cut off: what came is stored then, and you are told how to go on. Lines of
-    your own end in the line {"cursor":null}, which says that they are whole.
+    Exits with 2 when the input is cut off: what came is stored then, and the message says how to go on. End
+    lines of your own with the line {"cursor":null}, which says that they are whole.
     """
     if file is None and sys.stdin.isatty():
         raise click.UsageError("FILE is missing: give a file, or - for standard input")
@@ -198,7 +199,7 @@ def _import(client: Client, source: BinaryIO, name: str, *, as_json: bool) -> in
                 counter.show(jobs, batch.read / size if size else None)
     except (ClientError, KeyboardInterrupt) as error:
         counter.clear()
-        far = f"{counted(jobs, 'job')} of the input stored; call it again with --name {name} for the rest"
+        far = f"{counted(jobs, 'job')} of the input stored; run it again with --name {name} for the rest"
         if isinstance(error, ClientError):
             raise failure(_of_the_input(error, batch.first), f"; {far}") from None
         raise Failure(f"stopped: {far}", INTERRUPTED) from None

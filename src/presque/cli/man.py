@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 
-from presque.cli.terminal import counted
 from presque.exits import FAILED, MEANINGS, Failure
+from presque.quantities import counted
 from presque.version import __version__
 
 OF_CHECK = ((0, "OK"), (1, "WARNING"), (2, "CRITICAL"), (3, "UNKNOWN"))

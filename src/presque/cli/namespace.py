@@ -52,7 +52,7 @@ def quota_options(command: Command) -> Command:
 @json_option()
 @server_options
 def new(name: str, as_json: bool, url: str, token: str | None, **quotas: str | None) -> None:
-    """Make the namespace NAME. What no option bounds is not bound."""
+    """Make the namespace NAME. What no option limits is unlimited."""
     wanted = _quotas(quotas)
     with connected(url, token) as client:
         made = client.new_namespace(name, wanted)

@@ -47,7 +47,7 @@ LEAST = (
 def stats(
     queue: str | None, queues: str | None, busy: bool, as_json: bool, watch: bool, url: str, token: str | None
 ) -> None:
-    """Show what the queues hold and did: one, or all of them, at most 1000."""
+    """Show what queues hold and have done: one queue, or all of them, at most 1000."""
     if queue is not None and (queues is not None or busy):
         raise click.UsageError("name one queue, or choose among all with --queues and --busy")
     with connected(url, token) as client:
@@ -176,7 +176,7 @@ def purge(queue: str, yes: bool, url: str, token: str | None) -> int:
 
 @click.group(cls=NearestGroup, short_help="List, set up or forget queues.")
 def queues() -> None:
-    """List the queues, show or change what holds for the jobs of one, or forget one."""
+    """List the queues, show or change the policy of one, or forget one."""
 
 
 @queues.command("list", short_help="Print the names of all queues.")
@@ -198,9 +198,9 @@ def list_of_queues(as_json: bool, url: str, token: str | None) -> None:
 @json_option()
 @server_options
 def policy(queue: str, changes: tuple[str, ...], as_json: bool, url: str, token: str | None) -> None:
-    """Show what holds for all jobs of a queue, after changing it.
+    """Show the policy of a queue, after changing the fields that are given.
 
-    As in `lease=5m max_leased=20 rate.count=10 rate.seconds=1m`. A value of `null` goes back to the default.
+    As in `lease=5m max_leased=20 rate.count=10 rate.seconds=1m`. A value of `null` restores the default.
     """
     wanted = assigned(FIELDS_OF_A_POLICY, changes)
     with connected(url, token) as client:

@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 
 from presque.cli.findings import Finding
 from presque.cli.remedies import remedy
-from presque.cli.terminal import age, counted
+from presque.cli.terminal import age
 from presque.cli.trouble import trouble
 from presque.cli.worker import SILENT_S, is_silent
 from presque.client import Client, ClientError, ServerNotReached
 from presque.config.settings import is_loopback
+from presque.quantities import counted
 from presque.version import __version__
 
 TIMEOUT_S = 5
@@ -56,7 +57,7 @@ def of_server(url: str, token: str | None, *, named: bool) -> Iterator[Finding]:
 def server(url: str, answer: Mapping[str, Any]) -> Finding:
     """It takes jobs, and is of this version."""
     size = answer.get("size", "?")
-    seen = f"{answer.get('version', 'unknown version')} at {url}, {size} {'queue' if size == 1 else 'queues'}"
+    seen = f"{answer.get('version', 'unknown version')} at {url}, {counted(size, 'queue')}"
     disk = answer.get("disk")
     if disk and disk.get("full"):
         return Finding("server", "fail", seen, "it refuses pushes: its disk is nearly full, so make room")

@@ -16,7 +16,7 @@ from presque.verbs import VERBS
 LINK = VERBS["link"].fields
 
 
-@click.command(short_help="Change a job that waits.")
+@click.command(short_help="Change a waiting job.")
 @QUEUE
 @click.argument("id")
 @click.argument("body", required=False, metavar="[BODY | @FILE | -]")

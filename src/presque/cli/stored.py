@@ -16,7 +16,6 @@ from presque.cli.terminal import (
     EVERY_S,
     Counter,
     confirmed,
-    counted,
     look_before_taking,
     one_line,
     pairs,
@@ -31,6 +30,7 @@ from presque.client import Client, ClientError
 from presque.client.answers import JobRecord, Settled
 from presque.client.json_values import encoded
 from presque.exits import DONE, FAILED, INTERRUPTED, NOTHING_THERE, Failure
+from presque.quantities import counted
 from presque.verbs.bounds import PAGE_MOST, STATES
 
 BY_HAND = "failed by hand"
@@ -47,7 +47,7 @@ WHEN = {"scheduled": "run_at", "leased": "lease_until", "done": "finished_at", "
 @click.option("--state", type=click.Choice(STATES), metavar="STATE", help=f"Only these: {', '.join(STATES)}.")
 @options_of("search", *FILTER, find="grep")
 @click.option(
-    "--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="How many."
+    "--limit", type=click.IntRange(1), default=100, metavar="N", help="How many at most.  [default: 100]"
 )
 @json_option("Print each job as a line of JSON.")
 @watch_option
@@ -130,7 +130,7 @@ def job(
 ) -> int:
     """Show all that is known of one job.
 
-    With --wait once it is done or dead; then the exit code is 1 unless it is done.
+    With --wait it is shown once it is done or dead, and the exit code is 1 unless it is done.
     """
     with connected(url, token) as client:
         if explain:
@@ -183,10 +183,10 @@ def retry(
     token: str | None,
     **options: Any,
 ) -> int:
-    """Let dead jobs be tried again, with all their attempts.
+    """Retry dead jobs, with all their attempts: those with these ids, or all.
 
-    Give their ids; or --all, and if you like which of them. Then QUEUE may be a list such as 'mail*,video',
-    the server does it in the background, and this command shows how far it is.
+    With --all the other options choose which of them, QUEUE may be a list such as 'mail*,video', and the
+    server retries them in the background while this command shows how far it is.
     """
     if bool(ids) == all_of_them:
         raise click.UsageError("give ids, or --all for every dead job of the queue")
@@ -199,7 +199,7 @@ def retry(
         return work(client, "retry", queue, options, as_json=as_json)
 
 
-@click.command(short_help="Take jobs away.")
+@click.command(short_help="Delete jobs.")
 @QUEUE
 @click.argument("ids", nargs=-1, metavar="[ID…]")
 @STATE
@@ -217,10 +217,11 @@ def delete(
     token: str | None,
     **options: Any,
 ) -> int:
-    """Take jobs away: those with these ids, or all in one state, and if you like which of them.
+    """Delete jobs: those with these ids, or those in one state.
 
-    With --state QUEUE may be a list such as 'mail*,video', the server does it in the background, and this
-    command shows how far it is. A leased job goes when its worker lets go of it.
+    With --state the other options choose which of them, QUEUE may be a list such as 'mail*,video', and the
+    server deletes them in the background while this command shows how far it is. A leased job is deleted when
+    its lease ends.
     """
     if bool(ids) == bool(state):
         raise click.UsageError("give ids, or --state for all jobs in one state")
@@ -355,7 +356,7 @@ def ack(client: Client, held: dict[str, str], options: dict[str, Any]) -> Settle
 def fail(client: Client, held: dict[str, str], options: dict[str, Any]) -> Settled:
     """Report that a leased job failed.
 
-    It is tried again as the policy of its queue says, or after --retry-in; after the last attempt it is dead.
+    It is retried as the policy of its queue says, or after --retry-in; after its last attempt it is dead.
     """
     retry = False if options.pop("dead", None) else None
     return client.fail(held, options.pop("error", BY_HAND), retry=retry, **options)
@@ -365,15 +366,15 @@ def fail(client: Client, held: dict[str, str], options: dict[str, Any]) -> Settl
 def release(client: Client, held: dict[str, str], options: dict[str, Any]) -> Settled:
     """Give a leased job back, which is not a failure.
 
-    It is ready again, at once or after --delay.
+    The job is ready again, at once or after --delay.
     """
     return client.release(held, **options)
 
 
 @_settles("extend", "seconds", "progress", "saved")
 def extend(client: Client, held: dict[str, str], options: dict[str, Any]) -> Settled:
-    """Hold a leased job longer.
+    """Extend the lease of a job.
 
-    For --seconds from now, else as long as at first.
+    The lease then lasts --seconds from now, or as long as it was first given for.
     """
     return client.extend(held, **options)

@@ -17,7 +17,7 @@ from presque.cli.standard_output import SILENCED, silence
 from presque.client.errors import ServerNotReached, Unavailable
 from presque.client.json_values import encoded
 from presque.exits import BROKEN_PIPE, FAILED, Failure
-from presque.quantities import MIB
+from presque.quantities import MIB, counted
 
 
 def table(
@@ -102,11 +102,6 @@ def print_job(text: str, *, taken: bool = False) -> None:
 def one_line(text: str) -> str:
     """A JSON text without its line ends, which stand between its parts and never within."""
     return text.replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
-
-
-def counted(count: int, what: str) -> str:
-    """`1 job`, `2 jobs`."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 class Counter:

@@ -71,12 +71,24 @@ def store_options(command: Command) -> Command:
 
 @token.command(short_help="Make an access token and print it, this once.")
 @click.argument("name")
-@click.option("--allow", metavar="RULE", multiple=True, required=True, help="Such as push:mail*; repeatable.")
-@click.option("--deny", metavar="RULE", multiple=True, help="Not this, whatever is allowed; repeatable.")
-@click.option("--expires", metavar="WHEN", help="After this long (`30d`), or at a moment.")
-@click.option("--source", "sources", metavar="NETWORK", multiple=True, help="Only from there; repeatable.")
-@click.option("--rate", metavar="COUNT[/TIME]", help="The most requests in a time, such as `100/1s`.")
-@click.option("--namespace", metavar="NAME", help="Valid in this namespace alone.")
+@click.option(
+    "--allow",
+    metavar="RULE",
+    multiple=True,
+    required=True,
+    help="What it allows, such as push:mail*; repeatable.",
+)
+@click.option("--deny", metavar="RULE", multiple=True, help="What it denies, whatever it allows; repeatable.")
+@click.option("--expires", metavar="WHEN", help="It expires after this long (`30d`), or at this moment.")
+@click.option(
+    "--source",
+    "sources",
+    metavar="NETWORK",
+    multiple=True,
+    help="It is valid from this network only; repeatable.",
+)
+@click.option("--rate", metavar="COUNT[/TIME]", help="How many requests at most, such as `100/1s`.")
+@click.option("--namespace", metavar="NAME", help="It is valid in this namespace only.")
 @json_option("Print all of it as JSON.")
 @store_options
 @server_options
@@ -183,11 +195,19 @@ def revoke(
 
 
 @token.command(short_help="Make a token that may do less, without asking a server.")
-@click.option("--allow", metavar="RULE", multiple=True, help="Only what one of these allows; repeatable.")
-@click.option("--deny", metavar="RULE", multiple=True, help="Not this; repeatable.")
-@click.option("--expires", metavar="WHEN", help="After this long (`1h`), or at a moment.")
-@click.option("--source", "sources", metavar="NETWORK", multiple=True, help="Only from there; repeatable.")
-@click.option("--namespace", metavar="NAME", help="Valid in this namespace alone; for a token in none.")
+@click.option("--allow", metavar="RULE", multiple=True, help="It allows nothing but this; repeatable.")
+@click.option("--deny", metavar="RULE", multiple=True, help="It denies this; repeatable.")
+@click.option("--expires", metavar="WHEN", help="It expires after this long (`1h`), or at this moment.")
+@click.option(
+    "--source",
+    "sources",
+    metavar="NETWORK",
+    multiple=True,
+    help="It is valid from this network only; repeatable.",
+)
+@click.option(
+    "--namespace", metavar="NAME", help="It is valid in this namespace only; for a token of no namespace."
+)
 @click.option(
     "--token", envvar="PRESQUE_TOKEN", metavar="TOKEN", help="The token to narrow; better in PRESQUE_TOKEN."
 )

@@ -13,12 +13,12 @@ import click
 
 from presque.cli.connection import connected, queue_names, server_options
 from presque.cli.full_screen import FullScreen
-from presque.cli.terminal import counted
 from presque.cli.top_page import PANELS, Page, Seen
 from presque.cli.trouble import ORDERS
 from presque.client import Client, ClientError
 from presque.client.answers import JobRecord, QueueCounts
 from presque.exits import DONE
+from presque.quantities import counted
 
 EVERY_S = 2.0
 PAGES_MOST = 5
@@ -32,15 +32,15 @@ ROWS_OF_A_PAGE = 10
 @click.command(short_help="Watch and control queues, workers and failures on a live screen.")
 @click.argument("queues", required=False, shell_complete=queue_names)
 @click.option(
-    "--every", type=click.FloatRange(0.2, 3600), default=EVERY_S, show_default=True, metavar="SECONDS",
-    help="How often the server is asked.",
+    "--every", type=click.FloatRange(0.2, 3600), default=EVERY_S, metavar="SECONDS",
+    help="How often the server is asked, 0.2 to 3600.  [default: 2]",
 )  # fmt: skip
 @server_options
 def top(queues: str | None, every: float, url: str, token: str | None) -> int:
     """Watch queues, workers and failures on a live screen: those in trouble first.
 
-    QUEUES are names and patterns: 'critical,mail_*'. Keys stop and start queues and workers and let dead jobs
-    be tried again; ? lists the keys, q ends it. When the server is away the screen says so and goes on by
+    QUEUES are names and patterns: 'critical,mail_*'. Keys stop and start queues and workers and retry dead
+    jobs; ? lists the keys, q ends it. When the server is away the screen says so and goes on by
     itself.
     """
     with connected(url, token) as client:  # what is wrong from the start is said in a line
@@ -228,11 +228,11 @@ class Top:
             if not dead:
                 self.page.message = f"{here} has no dead jobs"
                 return
-            question = f"Try the {dead} dead jobs of {here} again?"
+            question = f"Retry {counted(dead, 'dead job')} of {here}?"
             self._ask(question, lambda: self._retry_all(here))
         elif self.page.panel == "failures":
             queue, _, id = here.partition("/")
-            self._do(lambda: self.client.retry(queue, id), f"job {here} is tried again")
+            self._do(lambda: self.client.retry(queue, id), f"job {here} is retried")
 
     def _delete(self) -> None:
         here = self.page.here(self.seen)
@@ -242,7 +242,7 @@ class Top:
             self._ask(question, lambda: self.client.delete(queue, id), f"job {here} is deleted")
 
     def _retry_all(self, queue: str) -> str:
-        return f"{counted(self.client.retry_all(queue), 'job')} of {queue} tried again"
+        return f"{counted(self.client.retry_all(queue), 'job')} of {queue} retried"
 
     def _ask(self, question: str, act: Callable[[], object], done: str = "") -> None:
         """Ask before something that cannot be undone. `done` says what came of it, unless the act does."""

@@ -9,11 +9,12 @@ from typing import Literal
 
 from presque.cli.columns import GAP, cut, fitted, width_of, wrapped
 from presque.cli.full_screen import Line
-from presque.cli.terminal import age, counted, one_line, printable
+from presque.cli.terminal import age, one_line, printable
 from presque.cli.trouble import ordered, trouble
 from presque.cli.worker import is_silent, memory_of, works_on
 from presque.client.answers import Disk, JobRecord, QueueCounts, WorkerRecord
 from presque.client.json_values import encoded
+from presque.quantities import counted
 
 Panel = Literal["queues", "workers", "failures"]
 PANELS: tuple[Panel, ...] = ("queues", "workers", "failures")
@@ -24,7 +25,7 @@ HELP = (
     ("s", "stop the queue; let the worker finish and be quiet"),
     ("g", "start the queue, or the worker, again"),
     ("x", "let the worker finish and end"),
-    ("r", "try the dead jobs of the queue, or this job, again"),
+    ("r", "retry the dead jobs of the queue, or this job"),
     ("d", "delete this dead job"),
     ("o", "next order: trouble, name, ready, dead, oldest, done"),
     ("/", "show only names that contain a text; empty for all"),

@@ -57,7 +57,7 @@ def worker_options(*without: str, **helps: str) -> Callable[[Command], Command]:
 @click.argument("targets", metavar="TARGET...", nargs=-1, required=True)
 @click.option("--only", metavar="QUEUES", help="Of modules, take the jobs of these queues, in this order.")
 @click.option("--except", "except_", metavar="QUEUES", help="Of modules, leave out these queues.")
-@click.option("--list", "show", is_flag=True, help="Say what the modules declare, and end.")
+@click.option("--list", "show", is_flag=True, help="Print what the modules declare, and exit.")
 @click.option("--reload", is_flag=True, help="Start again when a file of the code changes.")
 @worker_options()
 @server_options
@@ -94,14 +94,14 @@ def worker(
         )  # fmt: skip
 
 
-@click.command(short_help="Make a worker of any program.")
+@click.command(short_help="Run any program for each job.")
 @click.argument("queues")
 @click.option("--exec", "command", required=True, metavar="COMMAND", help="What the shell runs for each job.")
 @worker_options(
     "queues",
     "fork",
     "prefetch",
-    concurrency="So many programs at once.",
+    concurrency="How many programs at once.",
     max_memory="Fail a program that uses more.",
 )
 @server_options
@@ -114,10 +114,10 @@ def work(
     log_level: str,
     **options: Any,
 ) -> None:
-    """Make a worker of any program.
+    """Run any program for each job.
 
     COMMAND reads the job from its standard input, as it was pushed. Exit status 0 acks the job, 65 makes it
-    dead, 75 and any other fail it: it is tried again later, until its attempts are used up. The environment
+    dead, 75 and any other fail it: it is retried later, until its attempts are used up. The environment
     names the job: PRESQUE_JOB_QUEUE, PRESQUE_JOB_ID, PRESQUE_JOB_ATTEMPT, PRESQUE_JOB_MAX_ATTEMPTS,
     PRESQUE_JOB_LEASE.
     """

@@ -335,7 +335,7 @@ class AsyncClient:
         state: Literal["dead", "scheduled"] | None = None,
         cursor: str | None = None,
     ) -> Failures:
-        """The errors of dead jobs, or of those scheduled to be tried again, grouped by their kind."""
+        """The errors of dead jobs, or of those scheduled for a retry, grouped by their kind."""
         return await self.perform(calls.many_jobs.failures(queues, state, cursor))
 
     async def import_lines(
@@ -452,7 +452,7 @@ class AsyncClient:
         return await self.perform(calls.queues.policy(queue))
 
     async def change_policy(self, queue: str, **changes: Unpack[PolicyOptions]) -> Policy:
-        """Change the fields that are given; None goes back to the default. Returns the whole policy."""
+        """Change the fields that are given; None restores the default. Returns the whole policy."""
         return await self.perform(calls.queues.change_policy(queue, changes))
 
     # --- recurring jobs
@@ -468,7 +468,7 @@ class AsyncClient:
     async def put_cron(
         self, name: str, queue: str, body: Any, schedule: str, **options: Unpack[CronOptions]
     ) -> Cron:
-        """Push `body` again and again: `schedule` is five fields of cron, `@daily` or `@every 5m`."""
+        """Push `body` on a schedule: `schedule` is five fields of cron, `@daily` or `@every 5m`."""
         fields = {"queue": queue, "body": body, "schedule": schedule, **options}
         return await self.perform(calls.crons.put_cron(name, fields))
 

@@ -313,7 +313,7 @@ class Client:
         state: Literal["dead", "scheduled"] | None = None,
         cursor: str | None = None,
     ) -> Failures:
-        """The errors of dead jobs, or of those scheduled to be tried again, grouped by their kind."""
+        """The errors of dead jobs, or of those scheduled for a retry, grouped by their kind."""
         return self.perform(calls.many_jobs.failures(queues, state, cursor))
 
     def import_lines(self, lines: bytes, import_name: str | None = None, batch: int | None = None) -> int:
@@ -426,7 +426,7 @@ class Client:
         return self.perform(calls.queues.policy(queue))
 
     def change_policy(self, queue: str, **changes: Unpack[PolicyOptions]) -> Policy:
-        """Change the fields that are given; None goes back to the default. Returns the whole policy."""
+        """Change the fields that are given; None restores the default. Returns the whole policy."""
         return self.perform(calls.queues.change_policy(queue, changes))
 
     # --- recurring jobs
@@ -442,7 +442,7 @@ class Client:
     def put_cron(
         self, name: str, queue: str, body: Any, schedule: str, **options: Unpack[CronOptions]
     ) -> Cron:
-        """Push `body` again and again: `schedule` is five fields of cron, `@daily` or `@every 5m`."""
+        """Push `body` on a schedule: `schedule` is five fields of cron, `@daily` or `@every 5m`."""
         fields = {"queue": queue, "body": body, "schedule": schedule, **options}
         return self.perform(calls.crons.put_cron(name, fields))
 

@@ -87,7 +87,7 @@ class RateOptions(TypedDict):
 
 
 class PolicyOptions(TypedDict, total=False):
-    """What can be set for all jobs of a queue. None goes back to the default."""
+    """What can be set for all jobs of a queue. None restores the default."""
 
     lease: Duration | None
     max_attempts: int | None

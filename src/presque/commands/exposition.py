@@ -22,7 +22,7 @@ COUNTED = {
     "fetched": "Jobs fetched",
     "done": "Leased jobs that were acked",
     "failed": "Jobs put back, and leases that failed or ran out",
-    "died": "Jobs that died: they will not be tried again",
+    "died": "Jobs that died: they will not be retried",
     "expired": "Jobs whose ttl ran out",
 }
 TIMED = {

@@ -17,6 +17,7 @@ from presque.engine.engine import Engine
 from presque.engine.jobs import MISSING
 from presque.errors import CallerError, NotFound
 from presque.job import Explained, Job, JobState, WorkerRecord
+from presque.quantities import counted
 from presque.verbs.bounds import PAGE
 
 log = logging.getLogger("presque.commands")
@@ -170,7 +171,7 @@ def _reasons(job: Job, why: Explained, workers: Sequence[WorkerRecord]) -> list[
     if why.state is JobState.DONE:
         return [("done", f"it has been done since {_moment(job.finished_at)}")]
     if why.state is JobState.DEAD:
-        again = f"POST /j/{job.queue}/{job.id}/retry tries it again"
+        again = f"POST /j/{job.queue}/{job.id}/retry retries it"
         return [("dead", f"it has been dead since {_moment(job.finished_at)}: {job.reason}; {again}")]
     if why.state is JobState.LEASED:
         holder = job.worker or "a worker that gave no name"
@@ -185,18 +186,20 @@ def _reasons(job: Job, why: Explained, workers: Sequence[WorkerRecord]) -> list[
     if why.stopped_at is not None:
         found.append(("stopped", f"the queue has been stopped since {_moment(why.stopped_at)}"))
     if why.max_leased and why.leased >= why.max_leased:
-        text = f"{why.leased} jobs of the queue are leased, as many as `max_leased` allows"
+        text = f"the queue has {counted(why.leased, 'leased job')}, as many as `max_leased` allows"
         found.append(("max-leased", text))
     if why.group is not None and why.group_leased and why.group_held >= why.group_leased:
-        text = f"group {why.group} has {why.group_held} jobs leased, as many as `group_leased` allows"
+        text = (
+            f"group {why.group} has {counted(why.group_held, 'leased job')}, as many as `group_leased` allows"
+        )
         found.append(("group-leased", text))
     if why.free_in_ms is not None:
-        rate = f"{why.rate_count} jobs in {why.rate_ms / 1000:g} s"
+        rate = f"{counted(why.rate_count, 'job')} in {why.rate_ms / 1000:g} s"
         found.append(
             ("rate", f"the rate of the queue, {rate}, allows the next in {why.free_in_ms / 1000:g} s")
         )
     if why.state is JobState.READY and why.ahead != 0:
-        ahead = "too many jobs to count are" if why.ahead is None else _jobs(why.ahead)
+        ahead = "too many jobs to count are" if why.ahead is None else _are(why.ahead)
         found.append(("ahead", f"{ahead} ahead of it"))
     if not why.listeners:
         found.append(_nobody(why, [one for one in workers if job.queue in one.queues]))
@@ -228,11 +231,11 @@ def _named(workers: Sequence[WorkerRecord]) -> str:
     """How many workers, and who the first of them are."""
     few = ", ".join(one.worker for one in workers[:3])
     more = f" and {len(workers) - 3} more" if len(workers) > 3 else ""
-    return f"{len(workers)} {'worker' if len(workers) == 1 else 'workers'} ({few}{more})"
+    return f"{counted(len(workers), 'worker')} ({few}{more})"
 
 
-def _jobs(count: int) -> str:
-    return "1 job is" if count == 1 else f"{count} jobs are"
+def _are(jobs: int) -> str:
+    return f"{counted(jobs, 'job')} {'is' if jobs == 1 else 'are'}"
 
 
 def _moment(milliseconds: int | None) -> str | None:

@@ -12,6 +12,7 @@ from presque.engine.engine import Engine
 from presque.engine.pushing import Prepared
 from presque.errors import BodyTooLarge, CallerError, JobMissing, NotJson, PresqueError, reworded
 from presque.job import PushOptions
+from presque.quantities import counted
 
 BATCH_MOST = 1000
 PIECE_BYTES = 64 * 1024  # a few calls, so that more is read while one is being stored
@@ -37,7 +38,9 @@ async def push(
     stored. Those stay stored.
     """
     if options.idempotency is not None:
-        raise CallerError("`Idempotency-Key` is not for a push by lines: push in batches, each with its key")
+        raise CallerError(
+            "a push by lines takes no `Idempotency-Key`: push in batches, each with its own key"
+        )
     done = Stored()
     prepared: asyncio.Queue[Prepared | None] = asyncio.Queue(PREPARED_MOST)
     wrong: PresqueError | None = None  # with a line, or with what brings them
@@ -78,7 +81,7 @@ async def push(
             wrong = error
         await prepared.put(None)
     if (found := refused or wrong) is not None:
-        raise reworded(found, f"{found}; the {done.pushed} jobs before it were stored")
+        raise reworded(found, f"{found}; {_stored(done.pushed)}")
     if not done.pushed:
         raise JobMissing
     return done
@@ -102,6 +105,12 @@ async def _whole_lines(parts: AsyncIterator[bytes], line_most: int) -> AsyncIter
             raise BodyTooLarge(f"line {number} is larger than {line_most} bytes")
     if rest.strip():
         yield bytes(rest)
+
+
+def _stored(count: int) -> str:
+    if count == 0:
+        return "nothing was stored"
+    return f"the {counted(count, 'job')} before it {'was' if count == 1 else 'were'} stored"
 
 
 def _jobs(text: bytes, number: int, line_most: int) -> tuple[list[bytes], PresqueError | None]:

@@ -238,9 +238,7 @@ class Who:
             if layer.job is not None:
                 act, queue, job, _ = layer.job
                 if (verb, fields.get("queue"), fields.get("id")) != (OF_LINKS[act], queue, job):
-                    raise NotPermitted(
-                        f"this link is good to {act} job {job} of {queue}, and for nothing else"
-                    )
+                    raise NotPermitted(f"this link allows to {act} job {job} of {queue}, and nothing else")
 
     @property
     def linked_to(self) -> int | None:
@@ -435,7 +433,7 @@ class Guard:
             if layer.sources is not None and not layer.takes_from(address):
                 raise _told_of(who, NotPermitted(f"this access token is not for clients at {address}"))
             if layer.session is not None and door != "cookie":
-                raise _told_of(who, NotPermitted("this is the cookie of a session, and good as nothing else"))
+                raise _told_of(who, NotPermitted("this is the cookie of a session, and not a token"))
         if door == "cookie" and not who.sessions:
             raise TokenUnknown
         if door == "link" and not any(layer.job is not None for layer in who.layers):

@@ -96,7 +96,7 @@ class Jobs:
         if reply == b"late" or reply.startswith(b"quota "):
             raise replies.refusal(reply)
         if reply == b"moved":
-            raise WrongState("the job was moved 255 times already; delete it and push it again")
+            raise WrongState("the job was moved 255 times, the maximum; delete it and push it again")
         if reply == b"damaged":
             raise WrongState("the stored job is damaged and cannot be changed; delete it")
         if reply != b"ok":
@@ -120,7 +120,7 @@ class Jobs:
         if reply == b"missing":
             raise NotFound(MISSING)
         if reply != b"ready":
-            raise WrongState(f"the job is {reply.decode()}; only a dead one can be tried again")
+            raise WrongState(f"the job is {reply.decode()}; only a dead one can be retried")
 
     async def retry_all(self, queue: str, limit: int | None, rate: float | None) -> int:
         """Let dead jobs be tried again, those that died first, at most `rate` a second. Returns how many."""

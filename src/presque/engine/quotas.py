@@ -12,6 +12,7 @@ import msgspec
 
 from presque import codec
 from presque.errors import InvalidName, NamespaceFull, shown
+from presque.quantities import counted
 
 KINDS = ("queues", "jobs", "bytes", "connections", "requests")
 """What may be bound. `requests` are those of a second."""
@@ -101,17 +102,19 @@ _HELP = {
     "requests": "try again later",
 }
 _SAID = {
-    "queues": "has {used} queues",
-    "jobs": "holds {used} jobs",
-    "bytes": "holds {used} bytes of jobs",
-    "connections": "has {used} connections open",
-    "requests": "has made {used} requests in a second",
+    "queues": ("has", "queue"),
+    "jobs": ("holds", "job"),
+    "bytes": ("holds jobs of", "byte"),
+    "connections": ("has", "open connection"),
+    "requests": ("has made", "request"),
 }
 
 
 def full(kind: str, used: int, most: int, retry_after: float = 1, more: str = "") -> NamespaceFull:
     """The refusal of what would be more than the quota of its kind allows; of bytes, `more` of them."""
-    said = _SAID[kind].format(used=used) + (f" and this would add {more}" if more else "")
+    verb, what = _SAID[kind]
+    said = f"{verb} {counted(used, what)}" + (" in a second" if kind == "requests" else "")
+    said += f" and this would add {more}" if more else ""
     text = f"the namespace {said}, and its quota `{kind}` is {most}: {_HELP[kind]}, or ask for a larger quota"
     return NamespaceFull(kind, text, retry_after)
 

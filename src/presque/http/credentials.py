@@ -44,7 +44,8 @@ def shown(method: str, headers: Mapping[str, str], client: Client, *, live: bool
         "origin" in headers or headers.get("sec-fetch-site") == "same-origin"
     ):
         raise NotAllowed(
-            "the cookie of a session is good only for pages of this server; send a token in the header"
+            "the cookie of a session works only for pages of this server; "
+            "send a token in the header `Authorization`"
         )
     return Shown(cookie, "cookie")
 

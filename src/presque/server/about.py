@@ -13,7 +13,7 @@ from typing import Any
 from presque.config import settings as config
 from presque.config.loading import Loaded
 from presque.config.settings import Settings
-from presque.quantities import GIB, MIB
+from presque.quantities import GIB, MIB, counted
 from presque.store.address import Address
 from presque.store.data_files import Cut
 from presque.store.disk import Disk
@@ -130,11 +130,6 @@ def command() -> str:
     if found is not None and os.path.realpath(found) == os.path.realpath(called):
         return "presque"
     return shlex.quote(str(called))
-
-
-def counted(count: int, what: str) -> str:
-    """`1 job`, `2 jobs`."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def size_of(count: int) -> str:

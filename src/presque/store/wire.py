@@ -28,7 +28,7 @@ PATIENCE = 3.0
 SLOWEST = 16 * 1024 * 1024
 """Bytes that a store copies and writes to its disk in a second, at least: it does not answer meanwhile."""
 JUDGE_S = 0.02
-UNUSABLE = "presque could not use what the store answered; see the log of presque"
+UNUSABLE = "internal error: presque could not use the answer of the store; see the server log"
 
 Receiver = Callable[[Any], None]
 """Called once, with the reply or with a `PresqueError`. If it raises, that is logged and it is called once

@@ -174,7 +174,7 @@ class App:
         overlap: Literal["allow", "skip"] | None = None,
         **said: Unpack[Options],
     ) -> Repeating:
-        """Push a task again and again: `@app.cron("0 3 * * *", timezone="Europe/Paris")`, or `every="5m"`.
+        """Push a task on a schedule: `@app.cron("0 3 * * *", timezone="Europe/Paris")`, or `every="5m"`.
 
         Makes a task of the function, or takes one: `@app.cron(…)` above `@app.task(…)`. The recurring job is
         called as the task unless a `name` is given, and calls it with `kwargs`. Workers of this code put it

@@ -67,7 +67,7 @@ _ELSEWHERE = {
             "retry_backoff min_backoff max_backoff retry_delay default_retry_delay"
         ),
         "the policy of the queue": "rate_limit",
-        "not needed: what raises is tried again, but for `Dead`": "autoretry_for retry_when throws",
+        "not needed: what raises is retried, but for `Dead`": "autoretry_for retry_when throws",
     }.items()
     for word in words.split()
 }

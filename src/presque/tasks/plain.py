@@ -100,13 +100,13 @@ def _key(key: Any, encode: Encode | None) -> Any:
         return {None: "null", True: "true", False: "false"}[found]
     if isinstance(found, str | int | float):
         return str(found)
-    raise TypeError(f"JSON cannot represent a `{type(key).__name__}` as a key")
+    raise TypeError(f"JSON cannot represent a `{type(key).__name__}` as a key: use a text")
 
 
 def _whole(value: Any) -> Any:
     """A value that JSON has itself. Raises `ValueError` for a number or a text that a server cannot store."""
     if type(value) is float and not math.isfinite(value):
-        raise ValueError(f"JSON has no {value}")
+        raise ValueError(f"JSON cannot represent {value}, only finite numbers")
     if type(value) is str and not value.isascii():
         try:
             value.encode()

@@ -111,7 +111,7 @@ def _text(body: str | bytes) -> str:
 class InlineClient(Client):
     """A `Client` for tests: each job that is pushed is done at once, `outcomes` tells how each attempt went.
 
-    A job that fails is tried again at once, as often as its `attempts` say (5 by default), and one that is
+    A job that fails is retried at once, as often as its `attempts` say (5 by default), and one that is
     snoozed comes again at once.
 
     `workers` says who does the jobs of a queue, by its name or by a queue list with patterns; a name counts

@@ -28,7 +28,7 @@ BODY_MOST = 1024 * 1024
 class Outcome:
     """How a job went.
 
-    A `failed` job would be tried again, after `retry_in` seconds if the job said so. A `released` one was
+    A `failed` job would be retried, after `retry_in` seconds if the job said so. A `released` one was
     given back, as with `JobStopped` in a job that was `cancelled`, and its attempt does not count; after
     `Snooze` it comes again after `retry_in` seconds. `progress` holds what the job showed, `saved` what it
     saved, `extended` for how many seconds it asked each time.

@@ -153,8 +153,10 @@ def rows() -> Iterator[Verb]:
         fields=of(
             QUEUE,
             ID,
-            word("allow", "What it is good for.", "read", "cancel", required=True),
-            Field(name="expires", kind=Kind.MOMENT, means="Until when; by default, a day from now."),
+            word("allow", "What the link allows.", "read", "cancel", required=True),
+            Field(
+                name="expires", kind=Kind.MOMENT, means="Until when the link works; by default, for a day."
+            ),
         ),
         body="fields",
         answers="link",

@@ -19,6 +19,7 @@ from presque.verbs.vocabulary import (
     QUEUE,
     QUEUES,
     WAIT,
+    WAIT_FOR_END,
     _of_a_job,
 )
 
@@ -91,7 +92,7 @@ def single_jobs() -> Iterator[Verb]:
         means="Everything known about a job; with `wait`, once it is done or dead.",
         scope="read",
         route="GET /j/{queue}/{id}",
-        fields=of(QUEUE, ID, WAIT),
+        fields=of(QUEUE, ID, WAIT_FOR_END),
         answers="job",
         problem=True,
         waits=True,

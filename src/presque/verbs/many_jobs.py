@@ -32,7 +32,7 @@ def rows() -> Iterator[Verb]:
             ONLY_QUEUES,
             word(
                 "state",
-                "Errors of dead jobs, or of those that are scheduled to be tried again.",
+                "Errors of dead jobs, or of jobs scheduled for a retry.",
                 "dead",
                 "scheduled",
                 default="dead",

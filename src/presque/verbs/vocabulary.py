@@ -50,6 +50,7 @@ NAME = Field(name="name", kind=Kind.NAME, means="The recurring job's name.", req
 WORKER = Field(name="worker_id", kind=Kind.WORKER, means="The worker's id.", required=True)
 JOB = value("job", "The job: any JSON value.")
 WAIT = duration("wait", "How long to wait for a job.", 0, WAIT_MOST, default=0)
+WAIT_FOR_END = duration("wait", "How long to wait for the job to be done or dead.", 0, WAIT_MOST, default=0)
 COUNT = whole("count", "How many jobs at most.", 1, BATCH_MOST, default=1)
 LIMIT = whole("limit", "How many at most.", 1, PAGE_MOST, default=PAGE)
 CURSOR = text("cursor", "The `cursor` of the previous page: continue from there.", 512, blank=True)
@@ -145,10 +146,16 @@ FILTER = (
     text("error", "Only jobs whose last error contains this text.", FIND_MOST),
     text("like", "Only jobs whose last error is of the same kind as this one.", FIND_MOST),
     duration(
-        "older", "Only jobs that ended this long ago or longer; others: that were pushed.", 0, DELAY_MOST
+        "older",
+        "Only jobs that ended this long ago or longer. Jobs that have not ended count from their push.",
+        0,
+        DELAY_MOST,
     ),
     duration(
-        "newer", "Only jobs that ended less than this long ago; others: that were pushed.", 0, DELAY_MOST
+        "newer",
+        "Only jobs that ended less than this long ago. Jobs that have not ended count from their push.",
+        0,
+        DELAY_MOST,
     ),
     text("group", "Only jobs of this group.", KEY_MOST),
     text("worker", "Only jobs that this worker had last.", 256),
@@ -213,7 +220,7 @@ BACKTRACE = text("backtrace", "Where it went wrong.", TEXT_MOST, blank=True)
 RETRY_IN = duration(
     "retry_in", "How long until the job is retried, instead of the policy's `backoff`.", 0, DELAY_MOST
 )
-RETRY = flag("retry", "`false`: the job is dead and is not tried again.", default=True)
+RETRY = flag("retry", "`false`: the job is dead and is not retried.", default=True)
 RESULT = value("result", "The job's result: any JSON value.", TEXT_MOST)
 PROGRESS = value("progress", "How far the job has got: any JSON value.", TEXT_MOST)
 SAVED = value(
@@ -257,7 +264,7 @@ SETTLEMENTS = tuple(
     for name, (means, more) in OF_A_SETTLE.items()
 )
 
-# --- the policy of a queue; null goes back to the default
+# --- the policy of a queue; null restores the default
 
 POLICY = (
     duration(

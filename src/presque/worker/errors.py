@@ -20,7 +20,7 @@ class Retry(Exception):
     MOST_S: ClassVar[float] = RETRY_MOST
 
     def __init__(self, reason: str = "", *, in_: Duration | None = None) -> None:
-        self.in_ = seconds_within(0, RETRY_MOST, "a job is tried again after", in_)
+        self.in_ = seconds_within(0, RETRY_MOST, "a job is retried after", in_)
         super().__init__(reason)
 
 

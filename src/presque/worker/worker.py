@@ -6,7 +6,7 @@
 
     Mailer(base_uri="http://localhost:5000", queue="mail").start()
 
-A job is done when `work` returns and has failed when it raises; it is then tried again as its queue's policy
+A job is done when `work` returns and has failed when it raises; it is then retried as its queue's policy
 says. Jobs are held on leases, which are renewed as long as `work` runs: when the worker dies, somebody else
 gets the job, so `work` should bear to see the same job twice.
 """

@@ -134,7 +134,7 @@ class Socket(asyncio.Protocol):
             return
         if self._session.anonymous:  # it has little room, and takes none from others
             if self._reader.kept > HELLO_MOST:
-                self._too_much(frames.TOO_BIG, "say who you are before you send as much")
+                self._too_much(frames.TOO_BIG, "log in before you send that much")
             return
         before, self._kept = self._kept, self._reader.kept + self._session.kept
         if self._kept != before and not self.hold(self._kept) and self._kept > before:

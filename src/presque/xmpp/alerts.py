@@ -28,6 +28,7 @@ from presque.errors import CallerError, PresqueError, Refused, shown
 from presque.fields import duration, of, word
 from presque.job import JobState, WorkerRecord
 from presque.names import QueueList, queue_list
+from presque.quantities import counted
 from presque.verbs import VERBS
 from presque.verbs.bounds import DELAY_MOST, QUEUES_PAGE
 from presque.verbs.verb import Verb
@@ -213,10 +214,10 @@ class Alerts:
             waited = one["oldest_seconds"] or 0
             if wish.what == "stopped" and not one["status"]:
                 holds.add(queue)
-                text = f"{queue} is stopped; {one['ready']} jobs are ready"
+                text = f"{queue} is stopped, with {counted(one['ready'], 'ready job')}"
             elif wish.what == "oldest" and waited * 1000 > wish.limit_ms:
                 holds.add(queue)
-                text = f"{queue}: the oldest job has waited {waited:.0f} s; {one['ready']} are ready"
+                text = f"{queue}: {counted(one['ready'], 'ready job')}, the oldest has waited {waited:.0f} s"
             else:
                 continue
             if queue not in wish.known:

@@ -16,6 +16,7 @@ from typing import Any
 from presque import codec
 from presque.errors import CallerError, UnknownParameter, nearest, shown
 from presque.fields import Field, Fields, Kind, check_together
+from presque.quantities import counted
 from presque.verbs import COMMANDS, CONSUME
 from presque.verbs.verb import Verb
 from presque.xmpp.alerts import OF_ALERTS
@@ -256,7 +257,7 @@ def readable(verb: str, reply: bytes) -> str:
         return "\n".join(["your alerts:", *told]) if told else "you have no alerts"
     if verb == "all_stats":
         queues = [_stats(one | {"queue": name}) for name, one in answer["by_queue"].items()]
-        return "\n".join([f"{answer['size']} queue{'' if answer['size'] == 1 else 's'}", *queues])
+        return "\n".join([counted(answer["size"], "queue"), *queues])
     lists = [name for name, value in answer.items() if isinstance(value, list)]
     if len(lists) == 1 and len(answer) <= 3:
         of = answer[lists[0]]

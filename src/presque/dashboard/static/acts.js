@@ -118,7 +118,7 @@ export function remove(job) {
   askFor({
     title: `Delete job ${job.id}`,
     body: html`<p>${job.state === "leased"
-      ? "A worker holds it. The worker is told to stop when it extends its lease, and the job is not tried again."
+      ? "A worker holds it. The worker is told to stop when it extends its lease, and the job is not retried."
       : `It is taken out of ${job.queue}.`} ${waits ? "You can push it again right after, as a new job." : "There is no way back."}</p>`,
     act: "Delete", bad: true,
     run: () => attempt(
@@ -259,7 +259,7 @@ export function retryAll(queue, dead) {
     act: `Try ${counted(dead, "job")} again`,
     run: (form) => {
       const rate = Number(form.get("rate")) || undefined;
-      return attempt(() => post(at`j/${queue}/retry`, rate ? { rate } : {}), (answer) => `${counted(answer.retried, "job")} of ${queue} will be tried again.`);
+      return attempt(() => post(at`j/${queue}/retry`, rate ? { rate } : {}), (answer) => `${counted(answer.retried, "job")} of ${queue} will be retried.`);
     },
   });
 }

@@ -79,7 +79,7 @@ export function Failures() {
       </header>
       ${!value && (found.error ? html`<${Refusal} error=${found.error} status=${found.status} again=${found.again} />` : html`<${Loading} />`)}
       ${value && !value.failures.length && html`<${Empty} title=${state === "dead" ? "No job is dead" : "No job that failed waits"}>
-        <p>${state === "dead" ? "Jobs that failed as often as they may stand here, grouped by their error." : "Jobs that failed and are tried again later stand here."}</p></${Empty}>`}
+        <p>${state === "dead" ? "Jobs that failed as often as they may stand here, grouped by their error." : "Jobs that failed and are retried later stand here."}</p></${Empty}>`}
       ${lines.length > 0 && html`<ul class="failures" onPointerEnter=${(/** @type {PointerEvent} */ event) => event.pointerType === "mouse" && setPointed(true)} onPointerLeave=${() => setPointed(false)}>
         ${lines.map((one) => html`<${FailureLine} key=${one.like} failure=${one} filter=${filter} />`)}</ul>`}
       ${value?.more && html`<div class="pager"><span>The first ${count(value.looked)} jobs were looked at.</span><button type="button" class="button small" onClick=${() => setPages(pages + PAGES)}>Look further</button></div>`}

@@ -97,7 +97,7 @@ function Headline({ job, reasons }) {
 
 /** A sentence of the server, with its moments as the viewer reads them. @param {string} text */
 export function sentence(text) {
-  const local = text.replace(/; POST \S+ tries it again/, "").replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, (at) => moment(at));
+  const local = text.replace(/; POST \S+ retries it/, "").replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, (at) => moment(at));
   return upper(local);
 }
 

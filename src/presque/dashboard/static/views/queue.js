@@ -217,8 +217,8 @@ function NoJobs({ state }) {
   const words = /** @type {Record<string, [string, string]>} */ ({
     ready: ["Nothing waits", "Jobs that can be taken now stand here."],
     leased: ["No job is being done", "Jobs that a worker holds stand here."],
-    scheduled: ["Nothing is scheduled", "Jobs with a delay, and those that failed and are tried again later, stand here."],
-    dead: ["Nothing is dead", "Jobs that failed as often as they may stand here, to be looked at and tried again."],
+    scheduled: ["Nothing is scheduled", "Jobs with a delay, and those that failed and are retried later, stand here."],
+    dead: ["Nothing is dead", "Jobs that failed as often as they may stand here, to be looked at and retried."],
     done: ["Nothing is kept", "Done jobs stand here as long as the policy's keep says; unless it is set, they are not kept."],
   });
   const [title, text] = words[state] ?? ["No job", ""];
