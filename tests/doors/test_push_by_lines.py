@@ -74,9 +74,7 @@ def test_a_bad_line_ends_it_and_is_named(
     assert answer.json["error"].startswith(f"line {before + 1}: ")
     assert says in answer.json["error"]
     said = {0: "nothing was stored", 1: "the 1 job before it was stored"}
-    assert answer.json["error"].endswith(
-        f"; {said.get(before, f'the {before} jobs before it were stored')}"
-    )
+    assert answer.json["error"].endswith(f"; {said.get(before, f'the {before} jobs before it were stored')}")
     assert answer.headers["presque-error"] == "not-json"
     assert stored(server, queue_name) == ["1"] * before
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from presque.engine import bulk
-from presque.engine.bulk import Bulk, Task, What
+from presque.engine import bulk, bulk_steps, bulk_work
+from presque.engine.bulk import Bulk
+from presque.engine.bulk_task import Task, What
 from presque.engine.engine import Engine
 from presque.engine.finding import Place
 from presque.errors import StoreUnavailable
@@ -29,8 +30,9 @@ class CutOff:
     def __init__(self, cut: Bulk, after: int) -> None:
         self.left = after
         self.done = asyncio.Event()
-        self._ask = cut._finding._store.ask
-        for one in (cut._call, cut.on_queue, cut._finding, cut._finding._call):
+        steps = cut._steps
+        self._ask = steps._finding._store.ask
+        for one in (steps.on_tasks, steps.on_queue, steps._finding, steps._finding._call):
             one._store = self  # type: ignore[assignment]
 
     async def ask(self, tag: str, command: bytes, answer: int = 0) -> Any:
@@ -48,10 +50,12 @@ class CutOff:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small steps, each of them noted, and short claims."""
-    monkeypatch.setattr(bulk, "CLAIM_S", 0.1)
     monkeypatch.setattr(bulk, "LOOK_S", 0.02)
-    monkeypatch.setattr(bulk, "SAVE_S", 0.0)
-    monkeypatch.setattr(bulk, "PIECE_JOBS", 3)
+    monkeypatch.setattr(bulk_work, "SAVE_S", 0.0)
+    for module in (bulk, bulk_steps):
+        monkeypatch.setattr(module, "CLAIM_MS", 100)
+    for module in (bulk_steps, bulk_work):
+        monkeypatch.setattr(module, "PIECE_JOBS", 3)
 
 
 async def bodies(engine: Engine, queue: str, state: str = "ready") -> list[bytes]:

@@ -10,7 +10,8 @@ from presque.commands.finding import filter_of, how_far, states_of
 from presque.commands.job import told_to as told_job
 from presque.commands.times import moment
 from presque.commands.who import Who, not_allowed
-from presque.engine.bulk import Task, What, missing, shows
+from presque.engine.bulk import missing
+from presque.engine.bulk_task import Task, What, shows
 from presque.engine.finding import Filter
 from presque.errors import CallerError
 from presque.names import QueueList
