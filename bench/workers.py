@@ -21,6 +21,9 @@ last result:  2026-11-24, 2 cores: ahead of all other peers (the next best, befo
               Since then a third less is looked at after each job: 7.7 us for one in the thread of the jobs,
               before 10.6. Nine rounds with BullMQ alone, quiet: 46,500 jobs/s, 3.22 x, from 2.4 x to 4.0 x.
               That evening, the machine a quarter slower: 2.91 x, 2.70 x and 3.04 x
+              Since then up to 1000 quick jobs are held ahead, before 500, so that a worker idles less while
+              its next request is answered. Twelve rounds in turns on a busy machine: 30,900 jobs/s where
+              500 gave 26,400; beside BullMQ in the same rounds 3.89 x and 3.20 x
 """
 
 from __future__ import annotations

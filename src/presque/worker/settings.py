@@ -66,7 +66,7 @@ OPTIONS: dict[str, Option] = {
     "max_memory": Option("bytes", None, "Fail a job whose process uses more; needs --fork.", "512M"),
     "max_jobs": Option("count", None, "End after this many jobs, to be restarted.", "N"),
     "prefetch": Option(
-        "whole", 500, "How many quick jobs may be held ahead; one a process with --fork.", "N"
+        "whole", 1000, "How many quick jobs may be held ahead; one a process with --fork.", "N"
     ),
     "grace": Option("seconds", 5.0, "How long jobs may take to stop when the worker is asked to.", "5"),
     "term": Option(
