@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -145,6 +147,52 @@ async def test_an_error_is_never_answered_and_neither_is_what_comes_from_ourselv
     talk.say(f"<iq from='{WORKER}' to='{at('mail')}' type='get' id='last'><ping xmlns='urn:xmpp:ping'/></iq>")
     assert len(talk.sent) == 1
     assert (await stats(engine)).ready == 0
+
+
+OF_A_CLIENT = (
+    "<message type='chat' id='1'{}><body>stats</body></message>",
+    "<message type='chat' id='1'{}><body>fetch wait=60</body></message>",
+    "<message type='chat' id='1'{}><json xmlns='" + OURS + '\'>{{"cmd":"stats"}}</json></message>',
+    "<message type='chat' id='1'{}><json xmlns='" + OURS + '\'>{{"cmd":"lease","count":1}}</json></message>',
+    "<iq type='set' id='1'{}><json xmlns='" + OURS + '\'>{{"cmd":"stats"}}</json></iq>',
+    "<iq type='set' id='1'{}><command xmlns='http://jabber.org/protocol/commands' node='stats'/></iq>",
+    "<iq type='get' id='1'{}><query xmlns='http://jabber.org/protocol/disco#info'/></iq>",
+    "<presence type='subscribe'{}/>",
+    "<presence{}><consume xmlns='" + OURS + "' count='5'/></presence>",
+)
+
+
+@pytest.mark.parametrize("stanza", OF_A_CLIENT)
+async def test_a_client_that_leaves_at_once_has_asked_for_nothing(
+    engine: Engine, talk: Talk, stanza: str
+) -> None:
+    await push(engine, "mail")
+    addressed = f" from='{WORKER}' to='{at('mail')}'"
+    talk.say(stanza.format(addressed) + f"<presence type='unavailable'{addressed}/>")
+    await asyncio.sleep(0)
+    gc.collect()  # a coroutine that was never awaited is told of when it goes
+    assert not [one for one in talk.sent if "<error" in one]
+    await until_leased(engine, 0)
+    found = await stats(engine)
+    assert (found.ready, found.failed) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "<body>1</body>",
+        "<body>push 1</body>",
+        f'<json xmlns="{OURS}">{{"cmd":"push","job":1}}</json>',
+    ],
+)
+async def test_what_a_client_has_pushed_before_it_left_is_kept(
+    engine: Engine, talk: Talk, inside: str
+) -> None:
+    addressed = f" from='{WORKER}' to='{at('mail')}'"
+    talk.say(f"<message type='chat' id='1'{addressed}>{inside}</message>")
+    talk.say(f"<presence type='unavailable'{addressed}/>")
+    await talk.heard('"id":"1"' if "json" in inside else "1")
+    assert (await stats(engine)).ready == 1
 
 
 WAITS = (

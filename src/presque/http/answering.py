@@ -106,6 +106,7 @@ class Answering(asyncio.Protocol, abc.ABC):
     def spawn(self, work: Coroutine[Any, Any, None], waits: Callable[[], bool] | None = None) -> None:
         """Run what cannot be done in one go; it gives the answer, and is cancelled when the client leaves."""
         task = self.door.loop.create_task(self._carried(work))
+        task.add_done_callback(lambda _task: work.close())  # it has not begun if the client left at once
         self._cancel = task.cancel
         self._waits = waits
 

@@ -56,7 +56,8 @@ class Desk:
         self.consumers = Consumers(service, domain, send, most)
         self._loop = asyncio.get_running_loop()
         self._hold = hold
-        self._under_way: dict[asyncio.Task[None], tuple[str, int]] = {}  # -> the full address, bytes
+        # -> the full address, bytes, whether it ends when that client leaves
+        self._under_way: dict[asyncio.Task[None], tuple[str, int, bool]] = {}
         self._pending: dict[str, int] = {}  # by account
 
     @property
@@ -82,8 +83,12 @@ class Desk:
         queue = queue_of(stanza.get("to", ""))
         return Asker(self.service, who, worker, queue, commands, stanza.get("from", ""))
 
-    def keep(self, stanza: Element, work: Coroutine[Any, Any, None]) -> None:
-        """Let some work go on. Raises `TooMany`."""
+    def keep(self, stanza: Element, work: Coroutine[Any, Any, None], verb: Verb | None = None) -> None:
+        """Let some work go on. Raises `TooMany`.
+
+        It ends when its client leaves, unless it is a `verb` that neither waits nor takes jobs: many send a
+        job and leave at once.
+        """
         sender = stanza.get("from", "")
         account = bare(sender)
         if self._pending.get(account, 0) >= PENDING_MOST:
@@ -96,8 +101,9 @@ class Desk:
             raise TooMany("too many bytes of requests are under way: send this again later, or less at once")
         self._pending[account] = self._pending.get(account, 0) + 1
         task = self._loop.create_task(self._guarded(stanza, work))
-        self._under_way[task] = sender, size
+        self._under_way[task] = sender, size, verb is None or verb.waits or verb.takes
         task.add_done_callback(self._done)
+        task.add_done_callback(lambda _task: work.close())  # it has not begun if the client left at once
 
     async def _guarded(self, stanza: Element, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -108,7 +114,7 @@ class Desk:
             self.broken(stanza)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        sender, size = self._under_way.pop(task)
+        sender, size, _ = self._under_way.pop(task)
         self._hold(0, size)
         account = bare(sender)
         self._pending[account] -= 1
@@ -117,8 +123,8 @@ class Desk:
 
     def forget(self, sender: str | None = None) -> None:
         """A client has disconnected, or all have: cancel what it still waits for."""
-        for task, (asked_by, _) in list(self._under_way.items()):
-            if sender is None or asked_by == sender:
+        for task, (asked_by, _, ends) in list(self._under_way.items()):
+            if sender is None or (asked_by == sender and ends):
                 task.cancel()
 
     def note(self, stanza: Element, error: PresqueError) -> None:

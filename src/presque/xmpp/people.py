@@ -38,7 +38,8 @@ class People:
                     asker = self._desk.asker(stanza, who, BY_MESSAGE)
                     self._desk.keep(stanza, self._command_typed(stanza, asker, said.encode()))
                 else:
-                    self._desk.keep(stanza, self._say(stanza, who, "push", {"job": said}, queue))
+                    work = self._say(stanza, who, "push", {"job": said}, queue)
+                    self._desk.keep(stanza, work, words.IN_WORDS["push"])
                 return
             word = said.split(None, 1)[0].lower()
             if word in words.HELP:
@@ -48,7 +49,8 @@ class People:
                 self._settle_in_words(stanza, sender, who, queue, said)
             else:
                 asked = words.read(said, queue)
-                self._desk.keep(stanza, self._say(stanza, who, asked.verb.name, asked.given, queue))
+                work = self._say(stanza, who, asked.verb.name, asked.given, queue)
+                self._desk.keep(stanza, work, asked.verb)
         except (CallerError, TooMany) as error:
             self._not_done(stanza, error)
 

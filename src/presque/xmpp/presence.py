@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Mapping
 from typing import Any
 
 from presque.commands import leases
@@ -11,6 +11,7 @@ from presque.verbs import CONSUME
 from presque.xmpp import stanzas, words
 from presque.xmpp.accounts import Account
 from presque.xmpp.addresses import bare, queue_of
+from presque.xmpp.consumers import Seat
 from presque.xmpp.desk import Desk
 from presque.xmpp.parsing import Element
 from presque.xmpp.stanzas import is_second_hand, tag
@@ -63,14 +64,12 @@ class Presence:
         seat = self._desk.consumers.sit(sender, at)
         if queue is not None:
             admitted = admit(self._desk.service, CONSUME, who, fields)
-            ask = leases.lease_ask(admitted, None)
-            self._desk.keep(
-                stanza, self._granted(seat.consumer.listen_or_grant(admitted["queues"], ask.count, ask.ms))
-            )
+            self._desk.keep(stanza, self._grant(seat, admitted))
         self._desk.keep(stanza, self._show(at, sender, queue))
 
-    async def _granted(self, grant: Coroutine[Any, Any, dict[str, Any]]) -> None:
-        await grant
+    async def _grant(self, seat: Seat, admitted: Mapping[str, Any]) -> None:
+        ask = leases.lease_ask(admitted, None)
+        await seat.consumer.listen_or_grant(admitted["queues"], ask.count, ask.ms)
 
     def _tell(self, at: str, to: str, kind: str | None, *inside: str) -> None:
         self._desk.send(tag("presence", *inside, **{"from": at}, to=to, type=kind))

@@ -56,7 +56,7 @@ class Programs:
             elif verb in OF_A_CONNECTION:
                 self._desk.keep(stanza, self._here_by_message(stanza, message, said))
             else:
-                self._desk.keep(stanza, self._run(stanza, message, said))
+                self._desk.keep(stanza, self._run(stanza, message, said), verb)
         except PresqueError as error:
             self._answer_refused(stanza, said, error)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from presque import codec
 from presque.commands import leases, messages
@@ -62,10 +61,12 @@ class Queries:
             raise Unsupported("this is not supported here")
         up = int(time.monotonic() - self._began)
         context = discovery.Asked(desk.service, who, queue, asked, desk.domain, up)
-        return desk.keep(stanza, self._answer(stanza, answer(context)))
+        return desk.keep(stanza, self._answer(stanza, answer, context))
 
-    async def _answer(self, stanza: Element, answer: Coroutine[Any, Any, str]) -> None:
-        self._desk.send(stanzas.iq_result(stanza, await answer))
+    async def _answer(
+        self, stanza: Element, answer: Callable[[discovery.Asked], Awaitable[str]], context: discovery.Asked
+    ) -> None:
+        self._desk.send(stanzas.iq_result(stanza, await answer(context)))
 
     async def _by_form(self, stanza: Element, who: Account, queue: str | None, asked: Element) -> None:
         """Show the form of a command, or carry out what it says."""
