@@ -344,7 +344,7 @@ def test_ctrl_c_ends_a_restore_and_leaves_everything_as_it_was(tmp_path: Path) -
             assert presque("restore", backup, "--data", target).returncode == exits.CONFLICT
             before = _content(target / "appendonlydir")
         else:
-            assert "call it again before you start presque" in done.stderr
+            assert "run it again before you start presque" in done.stderr
             assert "run `presque restore` again" in refused_start(target)
             unfinished += 1
             assert presque(*restore).returncode == 0

@@ -26,9 +26,10 @@ from presque.errors import SetupError
 from presque.http.certificates import Certificates
 from presque.http.connection import Connection
 from presque.http.door import Bodies, Door
+from presque.http.files import Page
 from presque.http.gate import Gate
 from presque.http.proxies import Proxies
-from presque.http.routes import Page, Planner
+from presque.http.routes import Planner
 from presque.http.secured import Secured
 from presque.http.starting import Starting
 from presque.http.tallies import Tally
