@@ -396,6 +396,33 @@ async def test_an_answer_that_is_too_long_is_cut_for_people_and_refused_for_prog
     assert (await ana.told())["code"] == "answer-too-large"
 
 
+async def test_a_job_that_is_too_large_to_be_told_is_not_taken(
+    xmpp: Chatting, ana: Friend, queue_name: str
+) -> None:
+    push(xmpp, queue_name, "x" * 300_000)
+    fetch, lease = {"cmd": "fetch", "queue": queue_name}, {"cmd": "lease", "queue": queue_name}
+
+    async def there_again() -> None:
+        await soon(lambda: counts(xmpp, queue_name)["ready"] == 1)
+        assert counts(xmpp, queue_name)["processed"] == 0
+
+    for one in (fetch, {**fetch, "cmd": "take"}, {**fetch, "cmd": "fetch_many"}):
+        ana.command(DOMAIN, **one)
+        assert (await ana.told())["code"] == "answer-too-large"
+        await there_again()
+    for some in (fetch, lease, [{"cmd": "stats"}, fetch], [lease, lease]):
+        answer = await ana.ask(DOMAIN, payload(some), "set")
+        assert "too large for XMPP" in condition_of(answer)[2]
+        await there_again()
+    filled_in = "<x xmlns='jabber:x:data' type='submit'><field var='wait'><value>0</value></field></x>"
+    form = f"<command xmlns='http://jabber.org/protocol/commands' node='fetch'>{filled_in}</command>"
+    assert "too large for XMPP" in condition_of(await ana.ask(at(queue_name), form, "set"))[2]
+    await there_again()
+    for to, said in ((at(queue_name), "fetch"), (DOMAIN, json.dumps(fetch)), (DOMAIN, json.dumps([fetch]))):
+        assert "too large for XMPP" in await ana.chat(to, said)
+        await there_again()
+
+
 async def test_a_flood_is_bounded_and_others_are_served(xmpp: Chatting, ana: Friend, queue_name: str) -> None:
     push(xmpp, queue_name)
     wait = payload({"cmd": "job", "id": "1", "wait": 30})

@@ -36,12 +36,14 @@ class Talk:
         service = serving(engine)
         alerts = Alerts(service, accounts, DOMAIN)
         self.bodies = Bodies(3 * LARGE)
-        self.session = Session(
-            service, accounts, alerts, DOMAIN, self.sent.append, 256 * 1024, self.bodies.hold
-        )
+        self.session = Session(service, accounts, alerts, DOMAIN, self._send, 256 * 1024, self.bodies.hold)
         self._parser = Parser(256 * 1024)
         self._parser.feed(HEAD)
         list(self._parser.read_events())
+
+    def _send(self, stanza: str, undo: object = None) -> None:
+        assert undo is None or callable(undo)
+        self.sent.append(stanza)
 
     def say(self, stanza: str) -> None:
         self._parser.feed(stanza.encode())

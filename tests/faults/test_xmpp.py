@@ -19,6 +19,7 @@ from presque.commands.who import Guard
 from presque.config.settings import XmppSettings
 from presque.engine.engine import Engine
 from presque.engine.namespaces import Namespaces
+from presque.job import QueueStats
 from presque.xmpp import component
 from presque.xmpp.component import Component
 from tests import chatting, rig
@@ -48,6 +49,7 @@ class FakeServer:
         self.count = 0
         self.serve: Serve = self.accept
         self.received = bytearray()
+        self.stop: Callable[[], Awaitable[None]]
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.count += 1
@@ -93,6 +95,7 @@ async def fake(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
     service = Service(engine, Guard(engine.access, Namespaces(engine)), dict, facts)
     door = Component(service, settings, lambda _size, _before: True)
+    found.stop = door.stop
     door.start()
     yield found
     await door.stop()
@@ -102,6 +105,14 @@ async def fake(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 async def leased(engine: Engine) -> int:
     [found] = await engine.stats(["mail"])
     return found.leased
+
+
+async def soon_of(engine: Engine, wanted: Callable[[QueueStats], bool]) -> None:
+    """Wait until the counts of the queue are as wanted."""
+    deadline = asyncio.get_running_loop().time() + rig.PATIENCE
+    while not wanted((found := await engine.stats(["mail"]))[0]):
+        assert asyncio.get_running_loop().time() < deadline, found
+        await asyncio.sleep(0.01)
 
 
 async def until_leased(engine: Engine, wanted: Callable[[int], bool]) -> int:
@@ -199,6 +210,67 @@ async def test_a_server_that_does_not_read_is_sent_no_more_jobs_and_all_of_them_
     reads.set()
     await soon(lambda: len(fake.received) > 200 * 200_000)  # each has it twice
     assert fake.received.count(b'id="job-') == 200
+
+
+async def test_answers_that_a_server_has_not_taken_when_it_breaks_go_back(
+    engine: Engine, fake: FakeServer
+) -> None:
+    commands = "".join(
+        f"<message from='{WORKER}' to='{at('mail')}'>{chatting.payload({'cmd': 'fetch'})}</message>"
+        for _ in range(100)
+    )
+    pushed, breaks = asyncio.Event(), asyncio.Event()
+
+    async def stuck(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await fake.greet(reader, writer)
+        await pushed.wait()
+        writer.write(commands.encode())
+        await breaks.wait()
+        fake.serve = fake.accept
+        while b"</message>" not in fake.received:
+            fake.received += await reader.read(1 << 20)
+        writer.transport.abort()
+
+    fake.serve = stuck
+    for _ in range(100):
+        await push(engine, "mail", b'"%b"' % (b"x" * 200_000))
+    pushed.set()
+    await soon_of(engine, lambda found: found.ready == 0)
+    breaks.set()
+    await soon_of(engine, lambda found: found.ready > 30)  # what the sockets held is gone
+    [found] = await engine.stats(["mail"])
+    assert found.processed + found.ready == 100
+    assert [job.id for job in await engine.fetch_many("mail", 10)] == [
+        str(number) for number in range(found.processed + 1, found.processed + 11)
+    ]
+
+
+async def test_when_presque_stops_its_answers_come_before_its_goodbye(
+    engine: Engine, fake: FakeServer
+) -> None:
+    commands = "".join(
+        f"<message from='{WORKER}' to='{at('mail')}'>{chatting.payload({'cmd': 'fetch'})}</message>"
+        for _ in range(10)
+    )
+    pushed, asked = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await fake.greet(reader, writer)
+        await pushed.wait()
+        writer.write(commands.encode())
+        await asked.wait()
+        while data := await reader.read(65536):
+            fake.received += data
+
+    fake.serve = serve
+    for _ in range(10):
+        await push(engine, "mail", b'"%b"' % (b"x" * 50_000))
+    pushed.set()
+    await soon_of(engine, lambda found: found.ready == 0)
+    asked.set()
+    await fake.stop()
+    await soon(lambda: fake.received.endswith(b"</stream:stream>"))
+    assert fake.received.count(b"<message") == 10
 
 
 async def test_what_comes_byte_by_byte_is_understood(engine: Engine, fake: FakeServer) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import cast
 
 from presque import frames, names
 from presque.commands.call import Service, Undo
 from presque.commands.messages import Asker, Handshake
+from presque.commands.outgoing import Outgoing
 from presque.errors import CallerError, TokenMissing
 from presque.frames import FrameError, Message
 from presque.verbs import LIVE_COMMANDS
@@ -63,27 +63,26 @@ class Socket(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._reader = frames.Reader(masked=True, most=most)
         self._session = Session(asker, self._send, self._too_slow, self._count)
-        self._out: deque[tuple[bytes, Undo | None]] = deque()  # frames, and what puts back the jobs in them
-        self._untaken: Undo | None = None  # the same of the frame that the client has begun to read
         self._heard = True
         self._kept = 0  # bytes of a message that has not come whole, and of commands under way
         self._closing = False
-        self._stuck = False  # the client does not read, so neither do we
         self._beat: asyncio.TimerHandle = self._loop.call_later(HEARTBEAT_S, self._heartbeat)
         self._hello = self._loop.call_later(HELLO_WITHIN_S, self._anonymous)
         self._transport: asyncio.Transport
+        self._out: Outgoing
         self.lost: Callable[[], object] = list  # told when the connection has ended
         self.hold: Callable[[int], bool] = _any_number  # told how many bytes are kept
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._out = Outgoing(self._transport.write, self._transport.is_closing)
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._beat.cancel()
         self._hello.cancel()  # it would keep all of this until then
         self._session.end(lost=not self._closing)
         self._closing = True
-        self._put_back()
+        self._out.end()
         self.lost()
 
     def reconsider(self) -> None:
@@ -102,13 +101,13 @@ class Socket(asyncio.Protocol):
         self._goodbye(frames.GOING_AWAY, "the server is stopping")
 
     def pause_writing(self) -> None:
-        self._stuck = True
+        """The client does not read, so neither do we."""
+        self._out.stick()
         self._session.pause()
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        self._stuck, self._untaken = False, None
-        self._flush()
+        self._out.unstick()
         self._session.resume()
         self._transport.resume_reading()
 
@@ -123,7 +122,7 @@ class Socket(asyncio.Protocol):
         except FrameError as error:
             self._goodbye(error.code, str(error))
         self._count()
-        if self._session.full and not self._stuck and not self._closing:
+        if self._session.full and not self._out.stuck and not self._closing:
             self._transport.pause_reading()
             self._loop.call_soon(self._read_again)
         return None
@@ -150,7 +149,7 @@ class Socket(asyncio.Protocol):
     def _read_again(self) -> None:
         if self._session.full:
             self._loop.call_later(0.005, self._read_again)
-        elif not self._stuck and not self._transport.is_closing():
+        elif not self._out.stuck and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def _message(self, message: Message) -> None:
@@ -159,7 +158,7 @@ class Socket(asyncio.Protocol):
         if message.opcode in (frames.TEXT, frames.BINARY):
             self._session.receive(message.payload)
         elif message.opcode == frames.PING:
-            self._write(frames.frame(frames.PONG, message.payload))
+            self._out.send(frames.frame(frames.PONG, message.payload))
         elif message.opcode == frames.CLOSE:
             code = frames.close_code(message.payload)
             self._goodbye(frames.NORMAL if code == frames.NO_STATUS else code)
@@ -179,8 +178,8 @@ class Socket(asyncio.Protocol):
         self._closing = True
         self._session.end(lost=False)
         self._beat.cancel()
-        self._write(frames.frame(frames.CLOSE, frames.close(code, reason)))
-        self._flush()
+        self._out.send(frames.frame(frames.CLOSE, frames.close(code, reason)))
+        self._out.flush()
         self._beat = self._loop.call_later(GOODBYE_S, self._transport.abort)
 
     def _too_slow(self) -> None:
@@ -193,41 +192,11 @@ class Socket(asyncio.Protocol):
             self._transport.abort()
             return
         self._heard = False
-        self._write(frames.frame(frames.PING, b""))
+        self._out.send(frames.frame(frames.PING, b""))
         self._beat = self._loop.call_later(HEARTBEAT_S, self._heartbeat)
 
     def _send(self, text: bytes, undo: Undo | None = None) -> None:
-        self._write(frames.frame(frames.TEXT, text), undo)
-
-    def _write(self, frame: bytes, undo: Undo | None = None) -> None:
-        """Write at the end of this turn, all frames of a turn at once."""
-        if not self._out:
-            self._loop.call_soon(self._flush)
-        self._out.append((frame, undo))
-
-    def _flush(self) -> None:
-        """Write what the client takes. Jobs that can go back come last of what is written at once: while the
-        client has not taken all of that, it has not got them."""
-        while self._out and not self._stuck and not self._transport.is_closing():
-            some: list[bytes] = []
-            while self._out and self._untaken is None:
-                frame, self._untaken = self._out.popleft()
-                some.append(frame)
-            self._transport.write(b"".join(some))
-            if not self._stuck:
-                self._untaken = None
-        if self._transport.is_closing():
-            self._put_back()
-
-    def _put_back(self) -> None:
-        """The client has left: what it has not taken goes back, the last one first, so that jobs of one queue
-        are in their order again."""
-        untaken = [self._untaken, *(undo for _, undo in self._out)]
-        self._untaken = None
-        self._out.clear()
-        for undo in reversed(untaken):
-            if undo is not None:
-                undo()
+        self._out.send(frames.frame(frames.TEXT, text), undo)
 
 
 def _any_number(_count: int) -> bool:

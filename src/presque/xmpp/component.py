@@ -18,11 +18,13 @@ from typing import Any, cast
 from slixmpp import ComponentXMPP
 from slixmpp.xmlstream import StanzaBase, tostring
 
-from presque.commands.call import Service
+from presque.commands.call import Service, Undo
+from presque.commands.outgoing import Outgoing
 from presque.config.settings import XmppSettings
 from presque.xmpp import stanzas
 from presque.xmpp.accounts import Accounts
 from presque.xmpp.alerts import Alerts
+from presque.xmpp.desk import Send
 from presque.xmpp.parsing import BadStream, Element, Parser
 from presque.xmpp.session import Session
 from presque.xmpp.stanzas import name_of, tag
@@ -48,6 +50,7 @@ class Component:
         self._alerts = Alerts(service, self._accounts, settings.jid)
         self._tasks: list[asyncio.Task[None]] = []
         self._stream: Stream | None = None
+        self._stopping = False
 
     def start(self) -> None:
         """Connect, and stay so until `stop`."""
@@ -57,11 +60,12 @@ class Component:
 
     async def stop(self) -> None:
         """Give back what consumers hold, and say goodbye."""
+        self._stopping = True
+        if self._stream is not None:
+            await self._stream.goodbye()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._stream is not None:
-            await self._stream.goodbye()
 
     async def _run(self) -> None:
         stream = self._stream = Stream(self._settings, self._session)
@@ -69,6 +73,8 @@ class Component:
         while True:
             reason = await stream.live()
             self._alerts.send = None
+            if self._stopping:
+                return
             if stream.was_open:
                 wait = FIRST_WAIT_S
             delay = wait * (0.75 + secrets.randbelow(500) / 1000)  # so that many do not come at once
@@ -79,7 +85,7 @@ class Component:
             await asyncio.sleep(delay)
             wait = min(LONGEST_WAIT_S, wait * 2)
 
-    def _session(self, send: Callable[[str], None]) -> Session:
+    def _session(self, send: Send) -> Session:
         self._alerts.send = send
         settings = self._settings
         most = settings.max_stanza
@@ -89,14 +95,14 @@ class Component:
 class Stream(ComponentXMPP):
     """One connection after the other. `begin` makes the session of each."""
 
-    def __init__(self, settings: XmppSettings, begin: Callable[[Callable[[str], None]], Session]) -> None:
+    def __init__(self, settings: XmppSettings, begin: Callable[[Send], Session]) -> None:
         super().__init__(settings.jid, settings.secret)  # type: ignore[no-untyped-call]
         self._settings = settings
         self._begin = begin
         self._session: Session | None = None
         self._ended: asyncio.Future[str] = self.loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
-        self._out: list[str] = []
+        self._out: Outgoing | None = None
         self._heard = True
         self._why = ""
         self.was_open = False
@@ -122,10 +128,15 @@ class Stream(ComponentXMPP):
             self.abort()
 
     async def goodbye(self) -> None:
-        """End the connection politely; it may be over already."""
-        if self.transport is not None and not self.transport.is_closing():
+        """End the connection politely; it may be over already. What was answered is sent before."""
+        if self._session is None or self._out is None or self.transport is None:
+            return
+        self._out.flush()
+        self._end_session()
+        if not self.transport.is_closing():
             self.transport.write(self.stream_footer.encode())
             self.transport.close()
+            await asyncio.wait((self._ended,), timeout=LINGER_S)
 
     # --- what slixmpp calls ---------------------------------------------------------------------
 
@@ -168,12 +179,14 @@ class Stream(ComponentXMPP):
 
     def pause_writing(self) -> None:
         """The server does not read."""
-        if self._session is not None:
+        if self._session is not None and self._out is not None:
+            self._out.stick()
             self._session.pause()
 
     def resume_writing(self) -> None:
         """The server reads again."""
-        if self._session is not None:
+        if self._session is not None and self._out is not None:
+            self._out.unstick()
             self._session.resume()
 
     # --- the life of a connection ---------------------------------------------------------------
@@ -189,7 +202,9 @@ class Stream(ComponentXMPP):
 
     def _opened(self, _event: Any) -> None:
         log.info("xmpp.connected server=%s domain=%s", self._settings.server, self._settings.jid)
+        assert self.transport is not None
         self.was_open = True
+        self._out = Outgoing(self.transport.write, self.transport.is_closing)
         self._session = self._begin(self._write)
         if self._timer is not None:
             self._timer.cancel()
@@ -231,18 +246,15 @@ class Stream(ComponentXMPP):
 
     def _end_session(self) -> None:
         session, self._session = self._session, None
-        if session is not None:
+        if session is not None and self._out is not None:
             session.end()
+            self._out.end()
 
     # --- writing --------------------------------------------------------------------------------
 
-    def _write(self, stanza: str) -> None:
-        """Write at the end of this turn, all stanzas of a turn at once."""
-        if not self._out:
-            self.loop.call_soon(self._flush)
-        self._out.append(stanza)
-
-    def _flush(self) -> None:
-        out, self._out = self._out, []
-        if out and self.transport is not None and not self.transport.is_closing():
-            self.transport.write("".join(out).encode())
+    def _write(self, stanza: str, undo: Undo | None = None) -> None:
+        """Write a stanza at the end of this turn. `undo` puts back the jobs in it."""
+        if self._session is not None and self._out is not None:
+            self._out.send(stanza.encode(), undo)
+        elif undo is not None:
+            undo()

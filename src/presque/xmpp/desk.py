@@ -6,10 +6,10 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from presque.commands import leases
-from presque.commands.call import Service
+from presque.commands.call import Service, Undo
 from presque.commands.carrying import admit, decide
 from presque.commands.messages import Asker
 from presque.commands.who import Who
@@ -29,9 +29,16 @@ log = logging.getLogger("presque.xmpp")
 
 PENDING_MOST = 100  # of one account
 PENDING_MOST_OF_ALL = 1000
+ANSWER_TOO_LARGE = "the answer is too large for XMPP: ask for less, or over HTTP"
 BY_MESSAGE: dict[str, Verb] = {**COMMANDS, "lease": CONSUME, **OF_ALERTS}
 OF_A_CONNECTION = (CONSUME, *OF_ALERTS.values())
 """The verbs that only this door has, or that mean something else here."""
+
+
+class Send(Protocol):
+    """Sends a stanza; `undo` is called if the connection ends before the server has taken that."""
+
+    def __call__(self, stanza: str, undo: Undo | None = None) -> None: ...
 
 
 class Desk:
@@ -43,7 +50,7 @@ class Desk:
         accounts: Accounts,
         alerts: Alerts,
         domain: str,
-        send: Callable[[str], None],
+        send: Send,
         most: int,
         hold: Callable[[int, int], bool],
     ) -> None:
@@ -156,11 +163,13 @@ class Desk:
             received = tag("received", xmlns=stanzas.RECEIPTS, id=id)
             self.send(stanzas.answer(stanza, received, type_=stanza.get("type"), id=f"rc-{id}"))
 
-    def send_bounded(self, stanza: str) -> None:
-        """Send an answer. Raises `OurFault` if it is too large."""
+    def send_bounded(self, stanza: str, undo: Undo | None = None) -> None:
+        """Send an answer. Raises `OurFault` if it is too large: then nobody gets the jobs in it."""
         if len(stanza.encode()) > self.most:
-            raise OurFault("the answer is too large for XMPP: ask for less, or over HTTP")
-        self.send(stanza)
+            if undo is not None:
+                undo()
+            raise OurFault(ANSWER_TOO_LARGE)
+        self.send(stanza, undo)
 
     async def here(self, stanza: Element, who: Who, verb: Verb, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Carry out what only this door has. Returns what to answer. Raises `PresqueError`."""

@@ -6,7 +6,7 @@ import re
 
 from presque import codec
 from presque.commands import leases, messages
-from presque.commands.call import Call
+from presque.commands.call import Call, Undo
 from presque.commands.carrying import carry_out
 from presque.commands.messages import Asker
 from presque.errors import CallerError, PresqueError, nearest
@@ -16,7 +16,7 @@ from presque.xmpp import discovery, stanzas, words
 from presque.xmpp.accounts import Account
 from presque.xmpp.addresses import queue_of
 from presque.xmpp.consumers import OF_JOB
-from presque.xmpp.desk import BY_MESSAGE, OF_A_CONNECTION, Desk
+from presque.xmpp.desk import ANSWER_TOO_LARGE, BY_MESSAGE, OF_A_CONNECTION, Desk
 from presque.xmpp.parsing import Element
 from presque.xmpp.stanzas import TooMany, child, tag, text_of
 
@@ -54,9 +54,12 @@ class People:
         except (CallerError, TooMany) as error:
             self._not_done(stanza, error)
 
-    def reply(self, stanza: Element, said: str) -> None:
-        """Answer a person."""
-        if len(said.encode()) > self._desk.most // 2:
+    def reply(self, stanza: Element, said: str, undo: Undo | None = None) -> None:
+        """Answer a person. `undo` puts back the jobs in the answer, of which no part is left out."""
+        if len(said.encode()) > self._desk.most // 2 and undo is not None:
+            undo()
+            said, undo = f"not done: {ANSWER_TOO_LARGE}", None
+        elif len(said.encode()) > self._desk.most // 2:
             said = (
                 said.encode()[: self._desk.most // 2].decode(errors="ignore")
                 + "…\n(the rest is too long: ask for less)"
@@ -64,7 +67,7 @@ class People:
         kind = stanza.get("type")
         thread = text_of(child(stanza, "thread"))
         inside = [stanzas.body(said), *([] if thread is None else [tag("thread", stanzas.text(thread))])]
-        self._desk.send(stanzas.answer(stanza, *inside, type_=kind, id=f"re-{stanza.get('id', '')}"))
+        self._desk.send(stanzas.answer(stanza, *inside, type_=kind, id=f"re-{stanza.get('id', '')}"), undo)
 
     def _not_done(self, stanza: Element, error: PresqueError, more: str = "") -> None:
         self._desk.note(stanza, error)
@@ -97,20 +100,21 @@ class People:
             if name == "push" and (key := _key_of(stanza, who)) is not None:
                 fields.setdefault("idempotency_key", key)
             call = Call(self._desk.service, verb, fields, b"", None, who, stanza.get("from", ""))
-            reply = (await carry_out(call)).object
+            reply = await carry_out(call)
         except CallerError as error:
             more = f"; {words.usage(verb, queue)}" if str(error).startswith("`") else ""
             self._not_done(stanza, error, more)
         except PresqueError as error:
             self._not_done(stanza, error)
         else:
-            self.reply(stanza, words.readable(name, reply))
+            self.reply(stanza, words.readable(name, reply.object), reply.undo)
             self._desk.receipt(stanza)
 
     async def _command_typed(self, stanza: Element, asker: Asker, said: bytes) -> None:
         """Carry out JSON that was sent to presque itself: commands as for `POST /queue`."""
         try:
-            self.reply(stanza, (await messages.run_all(asker, said)).text.decode())
+            told = await messages.run_all(asker, said)
+            self.reply(stanza, told.text.decode(), told.undo)
         except PresqueError as error:
             self._not_done(stanza, error)
         else:

@@ -6,13 +6,14 @@ import functools
 
 from presque import codec
 from presque.commands import leases, messages
+from presque.commands.call import Undo
 from presque.commands.carrying import Ended, begun, carry_out, untraced
 from presque.commands.messages import Asker, Message
-from presque.errors import CallerError, OurFault, PresqueError
+from presque.errors import CallerError, PresqueError
 from presque.job import Settle, Settled
 from presque.xmpp import stanzas, words
 from presque.xmpp.accounts import Account
-from presque.xmpp.desk import BY_MESSAGE, OF_A_CONNECTION, Desk
+from presque.xmpp.desk import ANSWER_TOO_LARGE, BY_MESSAGE, OF_A_CONNECTION, Desk
 from presque.xmpp.parsing import Element
 from presque.xmpp.stanzas import text_of
 
@@ -60,14 +61,15 @@ class Programs:
         except PresqueError as error:
             self._answer_refused(stanza, said, error)
 
-    def _answer(self, stanza: Element, document: bytes) -> None:
-        """Answer a program."""
+    def _answer(self, stanza: Element, document: bytes, undo: Undo | None = None) -> None:
+        """Answer a program. `undo` puts back the jobs in the answer."""
         said = stanzas.answer(stanza, stanzas.payload(document), stanzas.not_kept, type_=stanza.get("type"))
         if len(said.encode()) > self._desk.most:
-            error = OurFault("the answer is too large for XMPP: ask for less, or over HTTP")
-            document = codec.encode({"error": str(error), "code": "answer-too-large"})
+            if undo is not None:
+                undo()
+            document, undo = codec.encode({"error": ANSWER_TOO_LARGE, "code": "answer-too-large"}), None
             said = stanzas.answer(stanza, stanzas.payload(document), type_=stanza.get("type"))
-        self._desk.send(said)
+        self._desk.send(said, undo)
 
     def _answer_refused(self, stanza: Element, said: bytes, error: PresqueError) -> None:
         self._desk.note(stanza, error)
@@ -75,13 +77,13 @@ class Programs:
 
     async def _run(self, stanza: Element, message: Message, said: bytes) -> None:
         try:
-            reply = (await carry_out(message.call)).object
+            reply = await carry_out(message.call)
         except PresqueError as error:
             self._answer_refused(stanza, said, error)
         except Exception:  # noqa: BLE001  (the last resort)
             self._answer(stanza, messages.broken(said))
         else:
-            self._answer(stanza, messages.with_ref(reply, message.ref))
+            self._answer(stanza, messages.with_ref(reply.object, message.ref), reply.undo)
             self._desk.receipt(stanza)
 
     async def _here_by_message(self, stanza: Element, message: Message, said: bytes) -> None:

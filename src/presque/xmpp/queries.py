@@ -11,7 +11,7 @@ from presque import codec
 from presque.commands import leases, messages
 from presque.commands.call import Call
 from presque.commands.carrying import carry_out
-from presque.commands.messages import Asker
+from presque.commands.messages import Asker, Said
 from presque.errors import BodyTooLarge, CallerError, NotFound, PresqueError, Refused, shown
 from presque.job import Settle, Settled
 from presque.verbs import COMMANDS, VERBS
@@ -93,8 +93,8 @@ class Queries:
             except CallerError as wrong:
                 error = wrong
             else:
-                told = stanzas.iq_result(stanza, forms.completed(verb, session, reply))
-                return self._desk.send_bounded(told)
+                told = stanzas.iq_result(stanza, forms.completed(verb, session, reply.text))
+                return self._desk.send_bounded(told, reply.undo)
         known = given if given is not None else await self._known(who, verb, queue)
         form = forms.form(verb, queue, known)
         return self._desk.send(stanzas.iq_result(stanza, forms.asks(verb, session, form, error)))
@@ -109,7 +109,7 @@ class Queries:
 
     async def _filled_in(
         self, stanza: Element, who: Account, verb: Verb, queue: str | None, given: dict[str, str]
-    ) -> bytes:
+    ) -> Said:
         """Carry out what a form says. Raises `PresqueError`."""
         sender = stanza.get("from", "")
         if verb.name in words.OF_A_JOB_HELD:
@@ -125,9 +125,10 @@ class Queries:
             verb = words.IN_WORDS[verb.without[1]]
         fields = words.fields_of(verb, given, queue)
         if verb in OF_A_CONNECTION:
-            return codec.encode(await self._desk.here(stanza, who, verb, fields))
+            return Said(codec.encode(await self._desk.here(stanza, who, verb, fields)))
         if verb.name not in words.OF_A_JOB_HELD:
-            return (await carry_out(Call(self._desk.service, verb, fields, b"", None, who, sender))).object
+            reply = await carry_out(Call(self._desk.service, verb, fields, b"", None, who, sender))
+            return Said(reply.object, reply.undo)
         settled: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
         def done(lease: Settle, result: Settled | PresqueError) -> None:
@@ -139,16 +140,16 @@ class Queries:
                 settled.set_result(codec.encode(leases.told(lease, result)))
 
         self._desk.settle(sender, who, verb, fields, done)
-        return await settled
+        return Said(await settled)
 
     async def _commands(self, stanza: Element, asker: Asker, document: str) -> None:
         """Carry out commands as `POST /queue` does. A single one that cannot be is answered with an error."""
         said = document.encode()
         try:
-            reply = (await messages.run_all(asker, said)).text
+            reply = await messages.run_all(asker, said)
         except PresqueError as error:
             self._desk.note(stanza, error)
             told = stanzas.payload(messages.refusal(said, error))
             self._desk.send(stanzas.answer(stanza, told, stanzas.error_of(error), type_="error"))
             return
-        self._desk.send_bounded(stanzas.iq_result(stanza, stanzas.payload(reply)))
+        self._desk.send_bounded(stanzas.iq_result(stanza, stanzas.payload(reply.text)), reply.undo)

@@ -19,7 +19,7 @@ from presque.xmpp import stanzas
 from presque.xmpp.accounts import Accounts
 from presque.xmpp.addresses import domain_of
 from presque.xmpp.alerts import Alerts
-from presque.xmpp.desk import Desk
+from presque.xmpp.desk import Desk, Send
 from presque.xmpp.parsing import TOO_LARGE, Element
 from presque.xmpp.people import People
 from presque.xmpp.presence import Presence
@@ -39,7 +39,7 @@ class Session:
         accounts: Accounts,
         alerts: Alerts,
         domain: str,
-        send: Callable[[str], None],
+        send: Send,
         most: int,
         hold: Callable[[int, int], bool] = lambda _size, _before: True,
     ) -> None:
