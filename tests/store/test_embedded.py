@@ -354,7 +354,7 @@ def _children(parent: int) -> list[int]:
 async def test_an_orphan_on_the_directory_is_stopped_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, stopped: bool
 ) -> None:
-    monkeypatch.setattr("presque.store.embedded.WAKE_S", 0.5)
+    monkeypatch.setattr("presque.store.ending.WAKE_S", 0.5)
     directory, socket = tmp_path / "data", tmp_path / "s"
     directory.mkdir(mode=0o700)
     orphan = subprocess.Popen(  # noqa: ASYNC220 (a few ms)

@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from presque.errors import SetupError
-from presque.store import directory, embedded, process
+from presque.store import directory, embedded, ending, process
 from presque.store.embedded import EmbeddedSettings, EmbeddedStore, find_binary
 from tests import rig
 
@@ -175,7 +175,7 @@ async def test_stop_works_while_the_store_is_being_started_again(
 async def test_stop_waits_for_a_store_that_needs_long_and_says_so(
     data: Path, monkeypatch: pytest.MonkeyPatch, said: Callable[[str], list[str]]
 ) -> None:
-    monkeypatch.setattr(embedded, "TELL_EVERY_S", 0.05)
+    monkeypatch.setattr(ending, "TELL_EVERY_S", 0.05)
     async with running(data) as store:
         pid = store.pid
         assert pid is not None
@@ -261,7 +261,7 @@ async def test_start_waits_until_the_data_is_read_and_says_so(
             redis_.bgrewriteaof()
             await until(lambda: redis_.info("persistence")["aof_rewrites"] == 1)
             await until(lambda: not redis_.info("persistence")["aof_rewrite_in_progress"])
-    monkeypatch.setattr(embedded, "TELL_EVERY_S", 0.05)
+    monkeypatch.setattr(ending, "TELL_EVERY_S", 0.05)
     slow = tmp_path / "slow"
     delays = "--key-load-delay 1500 --loading-process-events-interval-bytes 1024"
     write_program(slow, f'exec "{find_binary(None)}" "$@" {delays}')
@@ -300,7 +300,7 @@ async def test_a_parent_killed_under_load_can_be_replaced_at_once(data: Path) ->
 async def test_a_store_that_outlived_its_presque_and_hangs_is_waited_for(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Callable[[str], list[str]]
 ) -> None:
-    monkeypatch.setattr(embedded, "TELL_EVERY_S", 0.05)
+    monkeypatch.setattr(ending, "TELL_EVERY_S", 0.05)
     with store_by_hand(data, tmp_path, find_binary(None)) as (orphan, _socket):
         orphan.send_signal(signal.SIGSTOP)
         store = EmbeddedStore(EmbeddedSettings(directory=data))

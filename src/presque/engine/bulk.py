@@ -11,20 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
 
 from presque import codec
-from presque.engine.access import Access
 from presque.engine.background import Background
 from presque.engine.bulk_steps import CLAIM_MS, Steps
 from presque.engine.bulk_task import How, Task, What, read_task
 from presque.engine.bulk_work import Work
-from presque.engine.finding import Finding
-from presque.engine.keys import Keys
-from presque.engine.notes import Notes
 from presque.errors import CallerError, NotFound, PresqueError, StoreUnavailable, shown
-from presque.store.disk import Disk
-from presque.store.store import Store
 
 log = logging.getLogger("presque.engine")
 
@@ -35,19 +28,9 @@ AT_ONCE = 4  # tasks that one server works on
 class Bulk:
     """The bulk tasks of one namespace."""
 
-    def __init__(
-        self,
-        store: Store,
-        keys: Keys,
-        finding: Finding,
-        access: Access,
-        notes: Notes,
-        background: Background,
-        register: Callable[[str], None],
-        disk: Disk,
-    ) -> None:
-        self._steps = Steps(store, keys, finding, access, notes, register, disk)
-        self._call = self._steps.on_tasks
+    def __init__(self, steps: Steps, background: Background) -> None:
+        self._steps = steps
+        self._call = steps.on_tasks
         self._background = background
         self._runs = False
         self._working: set[str] = set()

@@ -18,6 +18,7 @@ from presque.engine.access import Access
 from presque.engine.alerts import Wanted
 from presque.engine.background import Background
 from presque.engine.bulk import Bulk
+from presque.engine.bulk_steps import Steps
 from presque.engine.clock import Clock
 from presque.engine.crons import Crons
 from presque.engine.deliveries import Deliveries, Listener
@@ -96,16 +97,10 @@ class Engine:
         self.crons = Crons(self.store, self.keys, self.firing, self.disk)
         self.finding = Finding(self.store, self.keys, self.queues.index)
         self.importing = Importing(self.store, self.keys, self.queues.register, self.disk)
-        self.bulk = Bulk(
-            self.store,
-            self.keys,
-            self.finding,
-            self.access,
-            self.notes,
-            self.background,
-            self.queues.register,
-            self.disk,
+        steps = Steps(
+            self.store, self.keys, self.finding, self.access, self.notes, self.queues.register, self.disk
         )
+        self.bulk = Bulk(steps, self.background)
         self.wanted = Wanted(self.store, self.keys)
         self.deliveries = Deliveries(self.store, self.channels, self.keys)
         self.events = Events(self.store, self.channels, self.keys, self.queues.index, self.background)

@@ -32,17 +32,15 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
-import hiredis
 import msgspec
 
 from presque.errors import SetupError
 from presque.store.address import Address
-from presque.store.asking import Call, connected, is_busy
+from presque.store.asking import connected, is_busy
 from presque.store.data_files import Cut, Note, check, mend_end, read_note, sizes, write_note
 from presque.store.directory import (
     free_bytes,
     is_private,
-    is_same,
     last_lines,
     last_warnings,
     lock,
@@ -51,12 +49,12 @@ from presque.store.directory import (
     prepare,
     private_directory,
     reason_of,
-    remove_private,
     remove_unfinished,
     rotate,
 )
 from presque.store.disk import LOOK_EVERY_S, Disk
-from presque.store.process import END_S, WAKE_S, die_with_parent, end, ended, environment, status
+from presque.store.ending import end_ours, stop_orphan, telling
+from presque.store.process import die_with_parent, ended, environment, status
 from presque.store.rewriting import Rewrites
 
 log = logging.getLogger("presque.store")
@@ -64,7 +62,6 @@ log = logging.getLogger("presque.store")
 BACKOFF_FIRST, BACKOFF_MOST = 0.05, 5.0
 STEADY_S = 10.0
 POLL_S = 0.005
-TELL_EVERY_S = 5.0
 PING_EVERY_S = 5.0
 HUNG_S = 30.0
 NOTE_EVERY_S = 10.0
@@ -156,7 +153,7 @@ class EmbeddedStore:
                 self._directory = self.settings.directory.absolute()
                 prepare(self._directory)
                 self._lock = lock(self._directory)
-                await _stop_orphan(self._directory)
+                await stop_orphan(self._directory)
                 if make_private(self._directory):
                     log.warning("store.made_private dir=%s", self._directory)
             await self._launch(binary)
@@ -186,7 +183,7 @@ class EmbeddedStore:
         if process is not None and process.poll() is None:
             if self.settings.directory is None:
                 process.kill()  # it has nothing to write, and hears of a TERM only ten times a second
-            if not await _end(process):
+            if not await end_ours(process):
                 log.info("store.stopped pid=%d", process.pid)
             if self._version and process.returncode == 0:
                 self._write_note(sizes(self._directory))
@@ -231,7 +228,7 @@ class EmbeddedStore:
             reason = await self._unreachable()
             if reason and process.poll() is None:
                 log.error("store.unreachable pid=%d reason=%s", process.pid, reason)
-                await _end(process)
+                await end_ours(process)
 
     async def _unreachable(self) -> str:
         """Why the store cannot be reached, empty if it can. A store that reads its data or is busy can be."""
@@ -369,7 +366,7 @@ class EmbeddedStore:
 
     async def _answers(self, process: subprocess.Popen[bytes], log_file: Path) -> None:
         """Wait until the store answers and is not LOADING. Raises `SetupError` if it dies first."""
-        async with _telling(lambda: log.info("store.loading pid=%d", process.pid)):
+        async with telling(lambda: log.info("store.loading pid=%d", process.pid)):
             while process.poll() is None:
                 await asyncio.sleep(POLL_S)  # it never listens at once
                 with contextlib.suppress(OSError):
@@ -491,105 +488,6 @@ def _version(said: Any) -> str:
 
 def _is_program(path: Path) -> bool:
     return path.is_file() and os.access(path, os.X_OK)
-
-
-async def _stop_orphan(directory: Path) -> None:
-    """Stop a store that outlived its presque, so that two never write the same files. Waits for its end.
-
-    Raises `SetupError` if it does not stop.
-    """
-    try:
-        pid_text, _, path = (directory / "store.address").read_bytes().strip().partition(b" ")
-        pid, socket = int(pid_text), Path(os.fsdecode(path))
-    except (OSError, ValueError):
-        return
-    if not is_private(socket.parent):
-        return
-    try:
-        # The socket tells who runs there. The pid may by now be that of any process.
-        async with connected(socket) as call, _telling(lambda: log.info("store.stopping pid=%d", pid)):
-            try:
-                await _shut_down(call, directory, pid, WAKE_S)
-            except TimeoutError:
-                await _wake_and_shut_down(socket, directory, call.pid or pid)
-    except OSError:  # nobody listens there, or not any more
-        with contextlib.suppress(OSError):
-            remove_private(socket)
-
-
-async def _wake_and_shut_down(socket: Path, directory: Path, pid: int) -> None:
-    """The same for a store that does not answer: it may have been stopped (SIGSTOP), so it gets a SIGCONT.
-
-    One that does not end within a minute is killed, if the kernel says that it works in this directory.
-    """
-    if not _works_in(pid, directory):
-        raise SetupError(
-            f"the store of an earlier presque (pid {pid}) does not answer, and may use the data in "
-            f"{directory}; stop it, or choose another directory with --data"
-        )
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGCONT)
-        try:
-            async with connected(socket) as call:
-                await _shut_down(call, directory, pid, END_S)
-        except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
-            log.error("store.killed pid=%d seconds=%d", pid, END_S)
-        except OSError:
-            pass  # it has ended
-    while _works_in(pid, directory):
-        await asyncio.sleep(POLL_S)
-
-
-def _works_in(pid: int, directory: Path) -> bool:
-    """Whether a process has its working directory there, as a store has in its data. False without /proc."""
-    try:
-        return is_same(Path(f"/proc/{pid}/cwd").resolve(strict=True), directory)
-    except OSError:
-        return False
-
-
-async def _end(process: subprocess.Popen[bytes]) -> bool:
-    """End our store. Returns whether it had to be killed, which the log says."""
-    async with _telling(lambda: log.info("store.stopping pid=%d", process.pid)):
-        killed = await end(process)
-    if killed:
-        log.error("store.killed pid=%d seconds=%d", process.pid, END_S)
-    return killed
-
-
-async def _shut_down(call: Call, directory: Path, pid: int, patience: float) -> None:
-    """Return if the store that answers here runs on another directory. Otherwise shut it down; the caller
-    sees the connection fail with `OSError`. Raises `TimeoutError` if it does not answer for `patience`
-    seconds, or has not ended END_S after it was asked to."""
-    while is_busy(found := await asyncio.wait_for(call("CONFIG GET dir"), patience)):
-        await asyncio.sleep(POLL_S)
-    refused = found
-    if not isinstance(found, hiredis.ReplyError):
-        if not is_same(Path(found[1]), directory):  # as in a copy of a directory that is in use
-            return
-        log.warning("store.orphan_stopped pid=%d", pid)
-        refused = await asyncio.wait_for(call("SHUTDOWN"), END_S)
-    raise SetupError(
-        f"the store of an earlier presque (pid {pid}) still uses the data in {directory} and does not stop: "
-        f"{refused}; stop it, or choose another directory with --data"
-    )
-
-
-@contextlib.asynccontextmanager
-async def _telling(say: Callable[[], None]) -> AsyncIterator[None]:
-    """Call `say` every few seconds while inside, so that nobody takes a long wait for a hang."""
-
-    async def tell() -> None:
-        while True:
-            await asyncio.sleep(TELL_EVERY_S)
-            say()
-
-    teller = asyncio.create_task(tell())
-    try:
-        yield
-    finally:
-        teller.cancel()
 
 
 def _quoted(path: Path) -> str:
