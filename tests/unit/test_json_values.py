@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from presque.client.json_values import (
     decoded,
     encoded,
 )
-from presque.client.leased import Leased, leased
+from presque.client.leased import Leased, _end_of_value, leased
 
 LONG = "9" * 5000
 DEEP = "[" * 5000 + "]" * 5000
@@ -133,6 +134,37 @@ def test_a_job_that_python_alone_would_not_read_costs_no_other(odd: str, texts: 
     assert type(values[1]) is type(decoded(odd))
     assert found.jobs[1].text == (odd if texts else None)
     assert found.settled == [{"queue": "q", "id": "0", "status": 200}]
+
+
+@given(st.lists(values, max_size=5), st.booleans(), st.booleans())
+def test_jobs_are_found_in_an_answer_as_they_were_pushed(
+    pushed: list[Any], spaced: bool, plain: bool
+) -> None:
+    bodies = [json.dumps(one, indent=1 if spaced else None, ensure_ascii=not plain) for one in pushed]
+    found = leased(answer(*bodies), texts=True)
+    assert [job.text for job in found.jobs] == bodies
+    assert [job.value for job in found.jobs] == [json.loads(one) for one in bodies]
+
+
+@pytest.mark.parametrize(
+    "body", [f'"{"x" * 3_000_000}"', '"' + "\\n" * 1_000_000 + '"', f"[{'[],' * 700_000}1]"]
+)
+def test_a_job_that_is_long_or_wide_takes_no_memory_to_be_found(body: str) -> None:
+    text = answer(body).decode()
+    tracemalloc.start()
+    try:
+        at = text.index('"body":') + len('"body":')
+        assert _end_of_value(text, at) == at + len(body)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 100_000
+
+
+@pytest.mark.parametrize("cut", ['"a', '["a', "[1", "{", '{"a":[]', "", "[[[1]]"])
+def test_a_job_that_does_not_end_is_no_leased_job(cut: str) -> None:
+    with pytest.raises((ValueError, LookupError)):
+        leased(f'{{"jobs":[{{"queue":"q","id":"1","body":{cut}'.encode(), texts=True)
 
 
 # --- answers of another shape

@@ -90,7 +90,7 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_strings_and_brackets = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]').finditer
+_strings_and_brackets = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{}]').finditer
 
 
 def is_deeper(text: str, levels: int) -> bool:
