@@ -239,9 +239,13 @@ class Door:
     def tick(self) -> None:
         """Once a second: the date of the answers, and the deadlines of all connections."""
         self._ticker = self.loop.call_later(1, self.tick)
-        self.now = self.loop.time()
+        before, self.now = self.now, self.loop.time()
+        late = self.now - before - 1
         self.idle_until = self.now + self.limits.idle
         self._date_answers()
+        if late > 1:  # presque itself did not run: what has come meanwhile was not read
+            for connection in self.connections:
+                connection.deadline += late if connection.deadline else 0
         for connection in [c for c in self.connections if 0 < c.deadline <= self.now]:
             connection.time_is_up()
         self._look_at_files()

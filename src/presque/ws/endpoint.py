@@ -18,6 +18,8 @@ from presque.ws.session import Session
 HEARTBEAT_S = 20.0
 GOODBYE_S = 2.0
 HELLO_WITHIN_S = 10.0
+JUDGE_S = 0.1
+"""Timers may come before sockets: if presque itself did not run, what its client has sent is read first."""
 HELLO_MOST = 16 * 1024  # bytes of a message of somebody who has not said yet who it is
 TOO_MANY_BYTES = "this server is receiving as many bytes as it allows; try again later"
 FRAME_SPARE = 64 * 1024  # what a command may have around a job of the largest size
@@ -67,7 +69,7 @@ class Socket(asyncio.Protocol):
         self._kept = 0  # bytes of a message that has not come whole, and of commands under way
         self._closing = False
         self._beat: asyncio.TimerHandle = self._loop.call_later(HEARTBEAT_S, self._heartbeat)
-        self._hello = self._loop.call_later(HELLO_WITHIN_S, self._anonymous)
+        self._hello = self._loop.call_later(HELLO_WITHIN_S, self._no_hello)
         self._transport: asyncio.Transport
         self._out: Outgoing
         self.lost: Callable[[], object] = list  # told when the connection has ended
@@ -90,6 +92,9 @@ class Socket(asyncio.Protocol):
         error = self._session.error
         if error is not None:
             self._goodbye(frames.POLICY, str(error))
+
+    def _no_hello(self) -> None:
+        self._hello = self._loop.call_later(JUDGE_S, self._anonymous)
 
     def _anonymous(self) -> None:
         """The client has not said who it is in time."""
@@ -189,11 +194,17 @@ class Socket(asyncio.Protocol):
     def _heartbeat(self) -> None:
         """Every HEARTBEAT_S: a ping; a client that has sent nothing since the last one has gone."""
         if not self._heard:
-            self._transport.abort()
+            self._beat = self._loop.call_later(JUDGE_S, self._judge)
             return
         self._heard = False
         self._out.send(frames.frame(frames.PING, b""))
         self._beat = self._loop.call_later(HEARTBEAT_S, self._heartbeat)
+
+    def _judge(self) -> None:
+        if self._heard:
+            self._heartbeat()
+        else:
+            self._transport.abort()
 
     def _send(self, text: bytes, undo: Undo | None = None) -> None:
         self._out.send(frames.frame(frames.TEXT, text), undo)

@@ -34,6 +34,7 @@ log = logging.getLogger("presque.xmpp")
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
 OPEN_WITHIN_S = 10.0
 HEARTBEAT_S = 20.0
+JUDGE_S = 0.1
 UNREAD_MOST = 1024 * 1024  # bytes that the server has not taken, beyond which no more jobs are asked for
 SPARE = 64 * 1024  # what a stanza may have around a job of the largest size
 LINGER_S = 2.0
@@ -216,8 +217,8 @@ class Stream(ComponentXMPP):
     def _beat(self) -> None:
         """Every HEARTBEAT_S: if nothing has come since the last one, not even our ping to ourselves, the
         server has gone."""
-        if not self._heard:
-            self._over("the server does not answer")
+        if not self._heard:  # timers may come before the socket: if presque did not run, read first
+            self._timer = self.loop.call_later(JUDGE_S, self._judge)
             return
         self._heard = False
         domain = self._settings.jid
@@ -226,6 +227,12 @@ class Stream(ComponentXMPP):
         if self._session is not None:
             self._session.beat()
         self._timer = self.loop.call_later(HEARTBEAT_S, self._beat)
+
+    def _judge(self) -> None:
+        if self._heard:
+            self._beat()
+        else:
+            self._over("the server does not answer")
 
     def _stream_error(self, error: Any) -> None:
         condition, words = error["condition"], error["text"]
