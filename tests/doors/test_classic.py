@@ -258,6 +258,16 @@ def test_a_parameter_out_of_bounds_is_refused_and_nothing_is_stored(
     assert push(door, queue_name, 1) == ["1"]
 
 
+@pytest.mark.parametrize("kind", ["application/json", "application/x-ndjson"])
+def test_parameters_of_many_jobs_go_together_as_those_of_one_do(
+    door: Door, queue_name: str, kind: str
+) -> None:
+    body = b"1\n" if kind.endswith("ndjson") else b'{"jobs":[1]}'
+    answer = door.ask("POST", f"/qb/{queue_name}?delay=1&delayed=1", body, Content_Type=kind)
+    refused(answer, 400, "give `delay` or `delayed`, not both")
+    assert push(door, queue_name, 1) == ["1"]
+
+
 def test_jobs_come_by_priority_and_in_order_inside_one(door: Door, queue_name: str) -> None:
     for number, priority in enumerate([5, 1, 9, 5, 2, 9, 1, 7]):
         push(door, queue_name, [priority, number], query=f"?priority={priority}")

@@ -86,7 +86,10 @@ def ask(
     """
     verb, parts, nullable = _row(name)
     left = {field: value for field, value in given.items() if value is not None or field in nullable}
-    path = "".join([part if text else quote(left.pop(part), safe=",*!:@~+") for part, text in parts])
+    try:
+        path = "".join([part if text else quote(left.pop(part), safe=",*!:@~+") for part, text in parts])
+    except KeyError as error:
+        raise ValueError(f"`{error.args[0]}` is missing") from None
     wait = seconds_of("wait", left.get("wait")) or 0
     if verb.body == "fields":
         headers = _of_headers(verb, left)

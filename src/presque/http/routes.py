@@ -104,6 +104,11 @@ class Planner:
 
     def _plan(self, request: Request, head: Head, client: Client) -> Plan:
         verb = request.verb
+        if verb.body == "raw":  # what must be given stands in the body, which is read later
+            given = request.fields
+            check_together(
+                {name: one for name, one in verb.fields.items() if name in given or not one.required}, given
+            )
         if verb.name == "push_many" and _kind_of(head) == streams.LINES:
             return plans.PushLines(request, self._max_body)
         hot = _HOT.get(verb.name)

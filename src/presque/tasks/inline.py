@@ -14,7 +14,7 @@ from presque.client.leased import LeasedJob
 from presque.tasks.calling import Handlers
 from presque.tasks.task import Task
 from presque.worker import execution
-from presque.worker.alone import Turns, done, done_async
+from presque.worker.alone import Turns, check_bodies, done, done_async
 from presque.worker.job import Job
 from presque.worker.settings import read
 from presque.worker.work import Work
@@ -70,9 +70,12 @@ class Inline:
     # --- what the App asks for
 
     def send(self, queue: str, values: Iterable[Mapping[str, Any]], options: Mapping[str, Any]) -> list[str]:
-        """Run jobs, one after the other. Async tasks run in a loop of their own."""
+        """Run jobs, one after the other. Async tasks run in a loop of their own.
+
+        Raises, before any runs, the `ClientError` of a server that refuses them.
+        """
         ids = []
-        for value in values:
+        for value in _taken(values):
             for job, went in self._turns(queue, value, options):
                 went.append(done(self._work, job))
             ids.append(job.id)
@@ -83,7 +86,7 @@ class Inline:
     ) -> list[str]:
         """The same in the loop that runs."""
         ids = []
-        for value in values:
+        for value in _taken(values):
             for job, went in self._turns(queue, value, options):
                 went.append(await done_async(self._work, job))
             ids.append(job.id)
@@ -148,3 +151,9 @@ class Inline:
         if "progress" in wish:
             self._progress[job.id] = wish["progress"]
         job.stored.count = wish.get("save", job.stored.count)
+
+
+def _taken(values: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    found = list(values)
+    check_bodies([encoded(value) for value in found], many=len(found) != 1)
+    return found

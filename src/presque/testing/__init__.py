@@ -20,7 +20,8 @@ the plugin for pytest is one.
 
 from presque.testing.inline import AsyncInlineClient, InlineClient
 from presque.testing.kit import Clock, Presque, Pushed, Run
-from presque.testing.trying import BODY_MOST, Outcome, Works, perform, perform_async
+from presque.testing.trying import Outcome, Works, perform, perform_async
+from presque.worker.alone import BODY_MOST
 
 __all__ = [
     "BODY_MOST",

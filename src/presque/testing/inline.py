@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar, Unpack
 
 from presque import names
-from presque.client import AsyncClient, Client, ClientError
+from presque.client import AsyncClient, Client, ClientError, NotFound
+from presque.client.address import server
 from presque.client.call import Call, parameters_of
+from presque.client.calls import pushing
+from presque.client.exchange import Request
 from presque.client.json_values import checked, decoded, encoded
 from presque.client.options import BatchOptions, PushOptions
 from presque.errors import CallerError, PresqueError
 from presque.fields import check_together, read_texts
-from presque.testing.trying import BODY_MOST, Outcome, Works, perform, perform_async
+from presque.testing.trying import Outcome, Works, perform, perform_async
 from presque.verbs import VERBS
-from presque.verbs.bounds import BATCH_MOST
-from presque.worker.alone import Turns
+from presque.worker.alone import Turns, check_bodies
 
 T = TypeVar("T")
+
+_REQUEST = Request(server("http://inline"), None)
 
 
 class _Inline:
@@ -30,22 +35,26 @@ class _Inline:
         self.outcomes: list[Outcome] = []
         self._ids = itertools.count(1)
 
-    def take(self, verb: str, queue: str, texts: list[str], options: Mapping[str, Any]) -> list[_Taken]:
+    def take(self, verb: str, queue: str, texts: list[str], options: Any) -> list[_Taken]:
         """The jobs of a push, each with who does it. Raises what a push to a server raises."""
+        many = verb == "push_many"
+        call = pushing.push_many(queue, texts, options) if many else _push(queue, texts[0], options)
+        _REQUEST.of(call)
         parameters, headers = parameters_of(verb, options)
         row = VERBS[verb]
+        if not queue:
+            raise NotFound("queue name is missing", status=404, code="name-missing")
         try:
             names.queue(queue)
             given = read_texts(row.parameters, parameters)
             for name, value in headers.items():
                 row.headers[name.lower()].read_text(value)
             check_together(row.parameters, given)
-            if len(texts) > BATCH_MOST:
-                raise CallerError(f"jobs should be at most {BATCH_MOST} at once, not {len(texts)}")
+            if _ends_before_it_is_due(given):
+                raise CallerError("`ttl` ends before the job is due: nobody could ever take it")
         except PresqueError as error:
             raise ClientError(str(error), status=400, code=error.code) from None
-        for text in texts:
-            self._check(text)
+        check_bodies(texts, many=many)
         works = self._works(queue)
         attempts = given.get("attempts")
         return [_Taken(works, queue, decoded(text), str(next(self._ids)), attempts) for text in texts]
@@ -63,16 +72,6 @@ class _Inline:
             saved = went.saved[-1] if went.saved else saved
             if not turns.again(went.state, f"job {job.id} of `{job.queue}`"):
                 return
-
-    def _check(self, text: str) -> None:
-        if not text.strip():
-            raise ClientError("job is missing", status=400, code="job-missing")
-        try:
-            size = len(checked(text).encode())
-        except ValueError as error:
-            raise ClientError(f"the body is not JSON: {error}", status=400, code="not-json") from None
-        if size > BODY_MOST:
-            raise ClientError(f"the body is larger than {BODY_MOST} bytes", status=413, code="body-too-large")
 
     def _works(self, queue: str) -> Works:
         found = self.workers.get(queue)
@@ -97,6 +96,15 @@ def _no_server(call: Call[Any]) -> NoReturn:
     raise NotImplementedError(
         f"this client does what is pushed and has no server to ask for {call.method} {call.path}"
     )
+
+
+def _ends_before_it_is_due(given: Mapping[str, Any]) -> bool:
+    delay = given.get("delay") or given.get("delayed", 0) - time.time() * 1000
+    return "ttl" in given and 0 < delay >= given["ttl"]
+
+
+def _push(queue: str, text: str, options: Any) -> Call[str]:
+    return pushing.push(queue, text.encode(), options)
 
 
 def _text(body: str | bytes) -> str:

@@ -20,9 +20,6 @@ T = TypeVar("T")
 Works = Worker | type[Worker] | Callable[[Any], Any]
 """What does jobs: a worker, its class, or anything to call with the value of a job."""
 
-BODY_MOST = 1024 * 1024
-"""Bytes of a job that a server takes by default."""
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

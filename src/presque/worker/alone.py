@@ -6,9 +6,14 @@ Whoever pushes for that has no server that brings a job again, so `Turns` does, 
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
+from collections.abc import Sequence
 from contextvars import copy_context
 
+from presque.client.errors import ClientError
+from presque.client.json_values import checked, is_deeper
+from presque.verbs.bounds import BATCH_MOST
 from presque.worker import execution
 from presque.worker.job import Job
 from presque.worker.work import Work
@@ -16,6 +21,42 @@ from presque.worker.work import Work
 ATTEMPTS = 5
 """How often a job is tried for which nobody says it, as with a server whose policies nobody has changed."""
 RELEASES_MOST = 1000
+BODY_MOST = 1024 * 1024
+"""Bytes of a request that a server takes by default."""
+LEVELS_MOST = 970
+"""How deep a job may be nested: from about here on a server refuses it."""
+
+
+def check_bodies(texts: Sequence[str], *, many: bool) -> None:
+    """Raise the `ClientError` of a server that does not take these jobs in one request."""
+    size = sum(len(text.encode()) for text in texts)
+    if many:
+        size += len('{"jobs":[]}') + max(len(texts) - 1, 0)
+    if size > BODY_MOST:
+        raise ClientError(f"the body is larger than {BODY_MOST} bytes", status=413, code="body-too-large")
+    if len(texts) > BATCH_MOST:
+        said = f"jobs should be at most {BATCH_MOST} at once, not {len(texts)}"
+        raise ClientError(said, status=400, code="invalid-request")
+    for text in texts:
+        if not text.strip():
+            raise ClientError("job is missing", status=400, code="job-missing")
+        if (trouble := _not_a_job(text)) is not None:
+            raise ClientError(trouble, status=400, code="not-json")
+
+
+def _not_a_job(text: str) -> str | None:
+    try:
+        checked(text)
+    except ValueError as error:
+        return f"the body is not JSON: {error}"
+    if is_deeper(text, LEVELS_MOST):
+        return "the body is nested too deep"
+    try:
+        if "\\ud" in text.lower():
+            json.dumps(json.loads(text, parse_int=len), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "the body is not JSON: it has half a character (a lone surrogate)"
+    return None
 
 
 class Turns:
