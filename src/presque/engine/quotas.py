@@ -111,7 +111,7 @@ _SAID = {
 
 
 def full(kind: str, used: int, most: int, retry_after: float = 1, more: str = "") -> NamespaceFull:
-    """The refusal of what would be more than the quota of its kind allows; of bytes, `more` of them."""
+    """The refusal of what would be more than the quota of its kind allows: `more` of it, if that is said."""
     verb, what = _SAID[kind]
     said = f"{verb} {counted(used, what)}" + (" in a second" if kind == "requests" else "")
     said += f" and this would add {more}" if more else ""
@@ -120,7 +120,7 @@ def full(kind: str, used: int, most: int, retry_after: float = 1, more: str = ""
 
 
 def full_of(word: str) -> NamespaceFull:
-    """The refusal that a function of the store tells as `quota <kind> <used> <most>`, and of bytes how many
-    more."""
+    """The refusal that a function of the store tells as `quota <kind> <used> <most>`, and perhaps how much
+    would be added."""
     _, kind, used, most, *more = word.split(" ")
     return full(kind, int(used), int(most), more=" ".join(more))

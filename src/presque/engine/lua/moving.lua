@@ -253,7 +253,7 @@ local function import(keys, args)
   end
   local q = open_for_batch(keys, args[1], mark)
   if not q then return 0 end
-  local room, quotas, waiting = room_for(q), quotas_of(q), 0
+  local room, quotas, waiting = room_for(q), quotas_of(q, true), 0
   for _, one in ipairs(batch) do
     if one[3] ~= 'done' and one[3] ~= 'dead' then waiting = waiting + 1 end
     local refused = quotas and refused_by(quotas, #one[1])

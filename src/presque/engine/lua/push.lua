@@ -181,7 +181,7 @@ local function push(keys, args)
   if #args > 2 * MOST + 2 then return redis.error_reply('ERR too many jobs in one push') end
   local room, default_ttl = math.huge, false
   if q.policy then room, default_ttl = room_of(q), policy_of(q).ttl > 0 end
-  local quotas, next_job = quotas_of(q), 3
+  local quotas, next_job = quotas_of(q, together), 3
   if not (default_ttl or quotas) and room == math.huge then
     -- The jobs without options at the beginning, mostly all: nothing can be wrong with them.
     while args[next_job] == '' do

@@ -15,13 +15,15 @@
 -- The bytes are those of records: the body, 12 bytes, and the extras. What is kept of a leased or finished job beside
 -- its record, such as its result, is bounded for each job and not counted.
 
--- What the namespace of a queue holds and may hold; nil if it has no limits.
-local function quotas_of(q)
+-- What the namespace of a queue holds and may hold; nil if it has no limits. Of jobs that are stored `together` or not at
+-- all, a refusal says what there is without them.
+local function quotas_of(q, together)
   if not q.inside then return nil end
   local found = used_of(q)
   if not found or not (found[3] or found[4] or found[5]) then return nil end
   local quotas = {jobs = tonumber(found[1] or 0), bytes = tonumber(found[2] or 0),
     jobs_most = tonumber(found[4] or math.huge), bytes_most = tonumber(found[5] or math.huge)}
+  if together then quotas.held_jobs, quotas.held_bytes = quotas.jobs, quotas.bytes end
   if found[3] and q.seq == 0 and not redis.call('ZSCORE', q.registry, q.name) then
     local queues = redis.call('ZCARD', q.registry)
     if queues >= tonumber(found[3]) then quotas.refused = string.format('quota queues %d %s', queues, found[3]) end
@@ -29,16 +31,19 @@ local function quotas_of(q)
   return quotas
 end
 
--- Why another job of so many bytes, or `grown` bytes more of a stored one, would exceed a quota. If none is exceeded, it
--- is counted.
+-- Why another job of so many bytes, or `grown` bytes more of a stored one, would exceed a quota: `quota <kind> <what there
+-- is> <what there may be>`, and what would be added, if that is not one job. If none is exceeded, it is counted.
 local function refused_by(quotas, bytes, grown)
   if quotas.refused then return quotas.refused end
   local jobs, size = quotas.jobs + (grown and 0 or 1), quotas.bytes + bytes
+  local held_jobs, held_bytes = quotas.held_jobs or quotas.jobs, quotas.held_bytes or quotas.bytes
+  local or_more = held_jobs < quotas.jobs and ' or more' or ''
   if jobs > quotas.jobs_most and not grown then
-    return string.format('quota jobs %.0f %.0f', quotas.jobs, quotas.jobs_most)
+    local added = or_more ~= '' and string.format(' %.0f or more', jobs - held_jobs) or ''
+    return string.format('quota jobs %.0f %.0f%s', held_jobs, quotas.jobs_most, added)
   end
   if size > quotas.bytes_most then
-    return string.format('quota bytes %.0f %.0f %d', quotas.bytes, quotas.bytes_most, bytes)
+    return string.format('quota bytes %.0f %.0f %.0f%s', held_bytes, quotas.bytes_most, size - held_bytes, or_more)
   end
   quotas.jobs, quotas.bytes = jobs, size
 end
