@@ -132,16 +132,19 @@ class Client:
     # --- pushing and fetching
 
     def push(self, queue: str, job: Any, **options: Unpack[PushOptions]) -> str:
-        """Put a JSON value on a queue and return its id. When this returns, the server has stored it."""
+        """Put a JSON value on a queue and return its id. When this returns, the server has stored it.
+
+        Raises `Conflict` while another job has its `uniq` key, and `Full` when there is no room for it.
+        """
         return self.push_text(queue, encoded(job), **options)
 
     def push_text(self, queue: str, text: str | bytes, **options: Unpack[PushOptions]) -> str:
-        """Put a JSON document on a queue, byte for byte as given, and return its id."""
+        """Put a JSON document on a queue, byte for byte as given, and return its id. Raises as `push`."""
         body = text.encode() if isinstance(text, str) else text
         return self.perform(calls.pushing.push(queue, body, options))
 
     def push_many(self, queue: str, jobs: Iterable[Any], **options: Unpack[BatchOptions]) -> list[str]:
-        """Put all of `jobs` on a queue, or none, and return their ids in the same order."""
+        """Put all of `jobs`, 1000 at most, on a queue, or none: their ids in this order. Raises `Full`."""
         return self.perform(calls.pushing.push_many(queue, [encoded(job) for job in jobs], options))
 
     def push_texts(self, queue: str, texts: Iterable[str], **options: Unpack[BatchOptions]) -> list[str]:
@@ -157,7 +160,10 @@ class Client:
         return self.perform(calls.taking.fetch(queues, wait, self.worker))
 
     def fetch_many(self, queue: str, count: int = 10) -> list[str]:
-        """Take up to `count` jobs (1000 at most) of one queue for good: their texts, as they were pushed."""
+        """Take up to `count` jobs (1000 at most) of one queue for good: their texts, as they were pushed.
+
+        An empty list when there is none. Raises `QueueClosed` when the queue is stopped.
+        """
         return self.perform(calls.taking.fetch_many(queue, count, self.worker))
 
     def put_back(
@@ -181,8 +187,9 @@ class Client:
     ) -> list[LeasedJob]:
         """Take up to `count` jobs for `seconds`, else for as long as the policy of their queue says.
 
-        Waits up to `wait` seconds for the first. Each is yours until you settle it or its lease ends; then
-        it goes to somebody else. The same `attempt_id` again, within a minute, gets the same jobs.
+        Waits up to `wait` seconds (60 at most) for the first; an empty list when there is none. Each is yours
+        until you settle it or its lease ends; then it goes to somebody else. The same `attempt_id` again,
+        within a minute, gets the same jobs.
         """
         call = calls.taking.lease(
             queues, count=count, seconds=seconds, wait=wait, attempt_id=attempt_id, worker=self.worker
@@ -208,13 +215,17 @@ class Client:
         )  # fmt: skip
 
     def settle(self, settlements: Settlements) -> list[Settled]:
-        """Settle up to 1000 leases: what became of each, acks first, then fails, releases, extensions."""
+        """Settle up to 1000 leases: what became of each, acks first, then fails, releases, extensions.
+
+        A lease that was lost raises nothing: each answer has the `status` that its own call would have.
+        """
         return self.perform(calls.taking.settle(settlements, self.worker))
 
     def ack(self, job: Holder, result: Any = None, progress: Any = None) -> Settled:
-        """The job is done. Raises `Conflict` when the lease was lost and `Gone` when the job is finished.
+        """The job is done. Repeated within a minute it answers the same, so it may be sent again.
 
-        Repeated within a minute it answers the same, so it may be sent again after a lost answer.
+        Raises `Conflict` when the lease was lost, `Gone` when the job is finished, and `NotFound` when there
+        never was one.
         """
         fields = {"result": result, "progress": progress}
         return self.perform(calls.taking.settle_one("ack", job, fields, self.worker))
@@ -233,6 +244,7 @@ class Client:
         """The job failed: it is retried, after `retry_in` seconds if given, or dead at its last attempt.
 
         `saved` is for the next attempt, which gets it with its lease; a dead job that is retried, too.
+        Raises as `ack` does.
         """
         fields = {
             "error": error, "backtrace": backtrace, "retry": retry, "retry_in": retry_in,
@@ -243,7 +255,8 @@ class Client:
     def release(
         self, job: Holder, delay: Duration | None = None, *, progress: Any = None, saved: Any = None
     ) -> Settled:
-        """Give the job back. This is not a failure, and the attempt does not count."""
+        """Give the job back, to be ready again after `delay`. This is not a failure, and the attempt does not
+        count. Raises as `ack` does."""
         fields = {"delay": delay, "progress": progress, "saved": saved}
         return self.perform(calls.taking.settle_one("release", job, fields, self.worker))
 
@@ -254,7 +267,7 @@ class Client:
         is true, the job should stop.
 
         `progress` is for people who look at the job. `saved` is for the next attempt if this one does not end
-        well.
+        well. Raises as `ack` does.
         """
         fields = {"seconds": seconds, "progress": progress, "saved": saved}
         return self.perform(calls.taking.settle_one("extend", job, fields, self.worker))
@@ -262,31 +275,44 @@ class Client:
     # --- single jobs
 
     def job(self, queue: str, id: str, wait: Duration | None = None) -> JobRecord:
-        """All that is known of a job. With `wait`, as soon as it is done or dead. Raises `NotFound`."""
+        """All that is known of a job. With `wait`, as soon as it is done or dead, or after so many seconds.
+
+        Raises `NotFound` if it was never pushed, or is finished and was not kept.
+        """
         return self.perform(calls.jobs.job(queue, id, wait))
 
     def jobs(self, queue: str, state: State, limit: int | None = None, cursor: str | None = None) -> JobPage:
-        """A page of the jobs in one state, newest first. A page may be short and still have a `cursor`."""
+        """A page of the jobs in one state: ready ones as they will be handed out, others newest first.
+
+        A page may be short and still have a `cursor`.
+        """
         return self.perform(calls.jobs.jobs(queue, state, limit, cursor))
 
     def change(self, queue: str, id: str, **changes: Unpack[Changes]) -> JobRecord:
-        """Change `priority`, `delay`, `delayed` or `body` of a job that waits. Raises `Conflict`."""
+        """Change `priority`, `delay`, `delayed` or `body` of a waiting job.
+
+        Raises `NotFound`, and `Conflict` if it is leased, done or dead.
+        """
         return self.perform(calls.jobs.change(queue, id, changes))
 
     def delete(self, queue: str, id: str) -> bool:
-        """Delete a job. False: it is leased; its holder is notified, and the job goes when the lease ends."""
+        """Delete a job. False: it is leased; its holder is notified, and the job goes when the lease ends.
+
+        Raises `NotFound`.
+        """
         return self.perform(calls.jobs.delete(queue, id))
 
     def retry(self, queue: str, id: str) -> JobRecord:
-        """Retry a dead job; its attempts count from 0. Raises `Conflict` if it is not dead."""
+        """Retry a dead job; its attempts count from 0. Raises `NotFound`, `Conflict` if it is not dead."""
         return self.perform(calls.jobs.retry(queue, id))
 
     def retry_all(self, queue: str, limit: int | None = None, rate: float | None = None) -> int:
-        """Retry all dead jobs, at most `limit`, at most `rate` a second. Returns how many."""
+        """Retry all dead jobs of a queue: those that died first, at most `limit`, at most `rate` a second.
+        Returns how many."""
         return self.perform(calls.jobs.retry_all(queue, limit, rate))
 
     def explain(self, queue: str, id: str) -> list[Reason]:
-        """Why the job does not run."""
+        """Why the job does not run: the reasons in order. Raises `NotFound`."""
         return self.perform(calls.jobs.explain(queue, id))
 
     # --- many jobs
@@ -346,15 +372,15 @@ class Client:
         return self.perform(calls.many_jobs.task("task", id))
 
     def pause_task(self, id: str) -> Task:
-        """Pause a bulk task until it is resumed."""
+        """Pause a bulk task until it is resumed. Raises `NotFound`."""
         return self.perform(calls.many_jobs.task("pause_task", id))
 
     def resume_task(self, id: str) -> Task:
-        """Resume a bulk task where it was paused."""
+        """Resume a bulk task where it was paused. Raises `NotFound`."""
         return self.perform(calls.many_jobs.task("resume_task", id))
 
     def cancel_task(self, id: str) -> Task:
-        """Cancel a bulk task. What it has done stays done."""
+        """Cancel a bulk task. What it has done stays done. Raises `NotFound`."""
         return self.perform(calls.many_jobs.task("cancel_task", id))
 
     # --- queues
@@ -447,19 +473,20 @@ class Client:
         return self.perform(calls.crons.put_cron(name, fields))
 
     def run_cron(self, name: str) -> str:
-        """Push the job of a recurring job now, in addition to its moments. Returns the id of the job."""
+        """Push the job of a recurring job now, in addition to its moments. Returns the id of the job. Raises
+        `NotFound`."""
         return self.perform(calls.crons.run_cron(name))
 
     def pause_cron(self, name: str) -> Cron:
-        """Pause a recurring job until it is resumed."""
+        """Pause a recurring job until it is resumed. Raises `NotFound`."""
         return self.perform(calls.crons.pause_cron(name))
 
     def resume_cron(self, name: str) -> Cron:
-        """Resume a recurring job, from its next moment on."""
+        """Resume a recurring job, from its next moment on. Raises `NotFound`, `Conflict` if it is broken."""
         return self.perform(calls.crons.resume_cron(name))
 
     def delete_cron(self, name: str) -> None:
-        """Delete a recurring job. The jobs that it has pushed stay."""
+        """Delete a recurring job. The jobs that it has pushed stay. Raises `NotFound`."""
         self.perform(calls.crons.delete_cron(name))
 
     # --- the clock of a server for tests
@@ -542,7 +569,8 @@ class Client:
     def link(
         self, queue: str, id: str, allow: Literal["read", "cancel"], expires: datetime | float | None = None
     ) -> Link:
-        """Make a URL with which anyone who has it can read or cancel one job, until a moment."""
+        """Make a URL with which anyone who has it can read or cancel one job, until a moment; by default, for
+        a day. Raises `NotFound`."""
         return self.perform(calls.access.link(queue, id, allow, expires))
 
     def server(self) -> ServerFacts:

@@ -51,11 +51,13 @@ class Gone(ClientError):
 
 
 class Full(ClientError):
-    """429 or 507: the queue is as long as its policy allows, or the store has no memory left."""
+    """429 or 507: there is no room in the queue, the namespace, the store or on its disk, or the caller asks
+    too often. `code` says which."""
 
 
 class Unavailable(ClientError):
-    """503: the server has no store right now. The outcome of a request that changes something is unknown."""
+    """503: the server has no store now, or is starting or stopping. The outcome of a request that changes
+    something is unknown."""
 
 
 NO_JOB = "no-job"
