@@ -19,18 +19,20 @@ from tests.doors.sockets import heard, speaking
 KIB = 1024
 MIB = 1024 * KIB
 LARGE = 40 * MIB
+PATIENT = "import presque.store.wire as wire; wire.PATIENCE = 60.0; from presque.cli.main import main; main()"
+"""A server that takes no store for dead that is only slow: what is tested are sizes."""
 
 
 @pytest.fixture(scope="module", params=["embedded", "valkey", "redis-7.0"])
 def server(request: pytest.FixtureRequest) -> Iterator[rig.Server]:
     """A server on a store of each kind, with the limits that the store has by itself."""
     if request.param == "embedded":
-        with rig.server("--memory", "--max-body", "64MiB") as found:
+        with rig.server("--memory", "--max-body", "64MiB", program=("-c", PATIENT)) as found:
             yield found
         return
     with (
         rig.store(request.param) as store,
-        rig.server("--redis", store.url, "--max-body", "64MiB") as found,
+        rig.server("--redis", store.url, "--max-body", "64MiB", program=("-c", PATIENT)) as found,
     ):
         yield found
 

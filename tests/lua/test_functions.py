@@ -72,12 +72,13 @@ class Functions:
             return pipeline.execute()
 
     def census(self) -> set[str]:
-        """The names of the keys that queues have, without the namespace."""
+        """The names of the keys that queues have, without the namespace, and without those of the history:
+        whether there are any depends on the time of day."""
         prefix = f"{self.keys.namespace}:"
         return {
             key.decode().removeprefix(prefix)
             for key in self.client.scan_iter(f"{prefix}*")
-            if b"{:queues}" not in key
+            if b"{:queues}" not in key and b"}:history:" not in key
         }
 
 
