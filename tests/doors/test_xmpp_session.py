@@ -197,6 +197,21 @@ async def test_what_a_client_has_pushed_before_it_left_is_kept(
     assert (await stats(engine)).ready == 1
 
 
+async def test_a_line_of_the_audit_is_short_however_long_an_address_is(
+    engine: Engine, talk: Talk, store: rig.Store
+) -> None:
+    stranger = f"{'e' * 900}@localhost/{'r' * 1000}"
+    talk.say(f"<message from='{stranger}' to='{at('mail')}' type='chat' id='1'><body>1</body></message>")
+    await talk.heard("may not use this presque")
+    while not (notes := await engine.notes.page(None, 10)):
+        await asyncio.sleep(0.01)
+    with store.client() as client:  # the audit is nobody's to clear
+        client.delete(engine.keys.access()[7])
+    [note] = notes
+    assert note.what["from"].startswith("e" * 190)
+    assert all(len(str(value)) <= 200 for value in note.what.values())
+
+
 WAITS = (
     "<iq type='set' id='{1}' from='" + WORKER + "' to='" + at("mail") + "'>"
     "<json xmlns='" + OURS + '\'>{{"cmd":"fetch","queue":"{0}","wait":60}}{2}</json></iq>'

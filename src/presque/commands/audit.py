@@ -23,7 +23,8 @@ from presque.masking import without_tokens
 log = logging.getLogger("presque.audit")
 
 REFUSALS_A_SECOND = 10
-ABOUT_MOST = 200  # characters of a note that say what something was done to
+SAID_MOST = 200
+"""Characters of each text of a note: what something was done to, and addresses of XMPP, can be long."""
 
 
 class Audit:
@@ -100,7 +101,8 @@ class Audit:
         self, kind: str, verb: str, about: str | None, token: str, name: str | None, source: str, code: str
     ) -> asyncio.Future[None] | None:
         said: dict[str, Any] = {"kind": kind, "outcome": code, "verb": verb or None, "about": about}
-        return self._add(said | {"token": token or None, "name": name or None, "from": source or None})
+        by = {"token": _cut(token) or None, "name": _cut(name or "") or None, "from": _cut(source) or None}
+        return self._add(said | by)
 
     def _add(self, what: dict[str, Any]) -> asyncio.Future[None] | None:
         try:
@@ -114,5 +116,8 @@ def _shown(about: str | None) -> str | None:
     may be long."""
     if about is None:
         return None
-    about = without_tokens(about)
-    return about if len(about) <= ABOUT_MOST else about[: ABOUT_MOST - 1] + "…"
+    return _cut(without_tokens(about))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SAID_MOST else text[: SAID_MOST - 1] + "…"
