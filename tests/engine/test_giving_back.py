@@ -103,3 +103,18 @@ async def test_more_bytes_than_may_be_on_their_way_at_once_go_back_and_hold_nobo
     await asyncio.wait_for(engine.put_back(rig.PATIENCE), rig.PATIENCE)
     [stats] = await engine.stats([queue_name])
     assert (stats.ready, stats.processed) == (9, 0)
+
+
+async def test_a_lease_that_several_looks_brought_and_nobody_took_is_given_back(
+    engine: Engine, queue_name: str
+) -> None:
+    """The same as above, but the waiter has gone: each look gives back what it has brought."""
+    wanted = names.queue_list(queue_name)
+    for number in range(200):
+        engine.lease(wanted, Ask(5, 60_000, "", f"{queue_name}-{number}"), 5, lambda _found: False)
+        await engine.push_many(queue_name, [b"1"], PLAIN)
+        await asyncio.sleep(0.001)
+
+    await asyncio.wait_for(engine.put_back(rig.PATIENCE), rig.PATIENCE)
+    [stats] = await engine.stats([queue_name])
+    assert (stats.ready, stats.leased) == (200, 0)

@@ -12,7 +12,7 @@
 --   errors    the last 10: {at, worker, error, backtrace}
 --   progress, result                                JSON from the worker, unchanged
 --   saved     what the job saved for its next attempt: JSON, unchanged; removed when the job is done
---   told_again  true once a repeated request got the same lease
+--   told_again  how many answers to repeated requests name the same lease, without those that were given back
 --   cancel    true once somebody deleted it while it was leased
 --   finished  when it was done or died (ms)         reason    why it is dead
 --

@@ -238,7 +238,7 @@ end
 --                 it is dead then), progress, saved (JSON as text)
 --        release  delay (ms), progress, saved
 --        give_back  (as release, by the server that could not answer with the lease; 409 if the same lease was
---                 told to a repeated request, whose answer may be read)
+--                 told in another answer, which may be read and was not given back)
 --        extend   ms (as long as it was given for), progress, saved
 -- reply  for each id what its job is now: 'done', 'dead', 'deleted' or 'ready', or {'scheduled', 'leased' or
 --        'cancel', until when}; or 409 the lease is another's by now, 410 the job is finished, 404 it never was.
@@ -268,7 +268,11 @@ settle = function(keys, args)
       local reply = answered[key]
       if not reply then
         local job = run and (run.plain and NOTHING or jobs[id])
-        if verb == 'give_back' and run and run.more.told_again then
+        local told = verb == 'give_back' and run and run.token == token and (fates.runs[id] or run).more.told_again
+        if told then
+          run = own_run(fates, id, run)
+          run.more.told_again = (tonumber(told) or 1) > 1 and told - 1 or nil
+          fates.runs[id] = run
           reply = 409
         elseif job and run.token == token and token ~= '' and ends_of(q, run) > logical then
           local word, moment = decide(q, fates, id, job, run, now, fields, random)

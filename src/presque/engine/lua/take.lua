@@ -203,8 +203,8 @@ local function fetch(keys, args)
 end
 
 -- The jobs that an earlier call with this attempt_id leased and that are still held under it, as many as fit into
--- `bytes`, in the form of `hand_out`; nil if there was no such call. From now on two answers name these jobs, so a
--- server that cannot deliver one of the answers must not give them back.
+-- `bytes`, in the form of `hand_out`; nil if there was no such call. From now on one more answer names these jobs, so they
+-- go back only when none of the answers could be delivered.
 local function leased_before(q, attempt_id, bytes)
   local memo = recall(q, 'lease:' .. attempt_id)
   if not memo then return nil end
@@ -226,10 +226,8 @@ local function leased_before(q, attempt_id, bytes)
       if run.more.saved then saved = with(saved, #ids, run.more.saved) end
       add(held, run.attempt, max_attempts(q, jobs[id]))
       held[#held + 1] = ends_of(q, run) - q.skew
-      if not run.more.told_again then
-        run.more.told_again = true
-        add(again, id, pack_run(run))
-      end
+      run.more.told_again = (tonumber(run.more.told_again) or 0) + 1
+      add(again, id, pack_run(run))
     end
   end
   each_record(q, ids, function(_, record, i) records[i] = record end)
