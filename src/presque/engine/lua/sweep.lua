@@ -106,6 +106,8 @@ local function pass_time(q, now)
   return ready, more, next_due
 end
 
+do  -- a library has room for 200 local names at once: those in here end with the block
+
 -- Whether a queue has been empty and unused for as long as its policy `expires` says. The notes of the counters tell when
 -- it was last used; a note is made up to SNAPSHOT_MS late. A queue that somebody stopped stays.
 local function has_expired(q, now)
@@ -136,6 +138,18 @@ local function note_work(q)
   end
 end
 
+-- Store the steady clock of a queue that waits for something, if what is stored is old. What comes first then comes at
+-- most a twentieth of its time later if TIME goes back, and a queue at rest is not written to every second.
+local function keep_clock_in_time(q, now)
+  local kept, skew = q.clock, q.skew
+  steady_clock(q, now)
+  if q.skew ~= skew then return keep_clock(q) end
+  for _, key in ipairs({q.leased, q.due, q.ttl}) do
+    local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+    if first and 20 * (q.clock - kept) >= tonumber(first) - q.clock then return keep_clock(q) end
+  end
+end
+
 -- sweep: do what is due in some queues, although nobody fetches from them.
 --
 -- keys   the keys of each queue
@@ -144,11 +158,11 @@ end
 local function sweep(keys)
   local now, more, expired, spoilt = clock(), 0, {}, {}
   each_queue(keys, spoilt, function(q)
+    if q.in_flight > 0 or q.timed then keep_clock_in_time(q, now) end
     local promoted, left = pass_time(q, now)
     if promoted > 0 then wake(q, promoted) end
     tell_ends(q)
     tell_events(q, now)
-    if q.in_flight > 0 or q.timed then keep_clock(q) end
     if left then more = 1 end
     if q.policy and has_expired(q, now) then expired[#expired + 1] = q.position end
     note_work(q)
@@ -157,3 +171,5 @@ local function sweep(keys)
 end
 
 offer('sweep', sweep, {'allow-oom'})
+
+end
