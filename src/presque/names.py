@@ -39,7 +39,7 @@ def job(job_id: str) -> str:
     """Return `job_id` if it can be a job's id, raise `InvalidName` otherwise."""
     if _job(job_id):
         return job_id
-    raise InvalidName(f"`{shown(job_id)}` is not a job id: ids are numbers")
+    raise InvalidName(f"`{shown(job_id)}` is not a job id: use one that a push returned")
 
 
 def jobs(ids: Sequence[str]) -> None:

@@ -7,21 +7,16 @@ from typing import Any
 import click
 
 from presque.cli.connection import connected, server_options
-from presque.cli.fields import json_option
+from presque.cli.fields import json_option, option_for
 from presque.cli.terminal import print_json, table
 from presque.exits import DONE, NOTHING_THERE
+from presque.fields import whole
 
 PAGE = 500
 
 
 @click.command(short_help="Show who changed what, and who was refused.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 20_000),
-    default=100,
-    metavar="N",
-    help="How many at most, up to 20000.  [default: 100]",
-)
+@option_for(whole("limit", "How many at most.", 1, 20_000, default=100))
 @json_option("Print each entry as a line of JSON.")
 @server_options
 def audit(limit: int, as_json: bool, url: str, token: str | None) -> int:

@@ -17,10 +17,11 @@ import click
 
 from presque.cli.columns import terminal_width
 from presque.cli.connection import connected, failure, server_options
-from presque.cli.fields import json_option
+from presque.cli.fields import json_option, option_for
 from presque.cli.terminal import Counter, print_json, table
 from presque.client import Client, ClientError
 from presque.exits import INTERRUPTED, Failure
+from presque.fields import duration, whole
 from presque.quantities import counted
 
 BATCH = 500
@@ -56,22 +57,10 @@ class Measured:
 
 
 @click.command(short_help="Measure how fast a server is.")
-@click.option(
-    "--jobs", type=click.IntRange(1, 1_000_000), default=10_000, metavar="N",
-    help="At most this many jobs for each verb, up to 1000000.  [default: 10000]",
-)  # fmt: skip
-@click.option(
-    "--seconds", type=click.FloatRange(0.1, 600), default=5, metavar="N",
-    help="At most this many seconds for each verb, 0.1 to 600.  [default: 5]",
-)  # fmt: skip
-@click.option(
-    "--clients", type=click.IntRange(1, 64), default=4, metavar="N",
-    help="This many clients at once, each with its own connection, up to 64.  [default: 4]",
-)  # fmt: skip
-@click.option(
-    "--size", type=click.IntRange(2, 1_000_000), default=100, metavar="BYTES",
-    help="The size of a job, 2 to 1000000.  [default: 100]",
-)  # fmt: skip
+@option_for(whole("jobs", "At most this many jobs for each verb.", 1, 1_000_000, default=10_000))
+@option_for(duration("seconds", "At most this long for each verb.", 0.1, 600, default=5))
+@option_for(whole("clients", "This many clients at once, each with its own connection.", 1, 64, default=4))
+@option_for(whole("size", "The size of a job.", 2, 1_000_000, default=100), "BYTES")
 @json_option("Print an object.")
 @server_options
 def bench(

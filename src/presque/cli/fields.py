@@ -83,6 +83,14 @@ def _option(field: Field, called: str) -> Callable[[Command], Command]:
     )
 
 
+def option_for(field: Field, metavar: str | None = None) -> Callable[[Command], Command]:
+    """Add an option that is of no verb, with the bounds and the default of this field."""
+    shown_as = metavar or METAVARS[field.kind]
+    return click.option(
+        f"--{field.name}", type=OfField(field), metavar=shown_as, default=field.default, help=help_of(field)
+    )
+
+
 def help_of(field: Field) -> str:
     """What the field means, and what holds when it is not given."""
     return field.means if field.default is None else f"{field.means}  [default: {field.default}]"

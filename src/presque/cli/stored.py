@@ -10,7 +10,7 @@ import click
 
 from presque.cli.bulk import FILTER, STATE, filter_options, work
 from presque.cli.connection import QUEUE, QUEUES, connected, failure, server_options
-from presque.cli.fields import given, json_option, options_of, watch_option
+from presque.cli.fields import given, json_option, option_for, options_of, watch_option
 from presque.cli.remedies import for_reason
 from presque.cli.terminal import (
     EVERY_S,
@@ -30,6 +30,7 @@ from presque.client import Client, ClientError
 from presque.client.answers import JobRecord, Settled
 from presque.client.json_values import encoded
 from presque.exits import DONE, FAILED, INTERRUPTED, NOTHING_THERE, Failure
+from presque.fields import whole
 from presque.quantities import counted
 from presque.verbs.bounds import PAGE_MOST, STATES
 
@@ -46,9 +47,7 @@ WHEN = {"scheduled": "run_at", "leased": "lease_until", "done": "finished_at", "
 @QUEUES
 @click.option("--state", type=click.Choice(STATES), metavar="STATE", help=f"Only these: {', '.join(STATES)}.")
 @options_of("search", *FILTER, find="grep")
-@click.option(
-    "--limit", type=click.IntRange(1), default=100, metavar="N", help="How many at most.  [default: 100]"
-)
+@option_for(whole("limit", "How many at most.", 1, 10**9, default=100))
 @json_option("Print each job as a line of JSON.")
 @watch_option
 @server_options

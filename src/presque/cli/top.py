@@ -12,15 +12,17 @@ from functools import partial
 import click
 
 from presque.cli.connection import connected, queue_names, server_options
+from presque.cli.fields import option_for
 from presque.cli.full_screen import FullScreen
 from presque.cli.top_page import PANELS, Page, Seen
 from presque.cli.trouble import ORDERS
 from presque.client import Client, ClientError
 from presque.client.answers import JobRecord, QueueCounts
 from presque.exits import DONE
+from presque.fields import duration
 from presque.quantities import counted
 
-EVERY_S = 2.0
+EVERY_S = 2
 PAGES_MOST = 5
 """Pages of 1000 queues that are asked for each time."""
 FAILURES_MOST = 50
@@ -31,10 +33,7 @@ ROWS_OF_A_PAGE = 10
 
 @click.command(short_help="Watch and control queues, workers and failures on a live screen.")
 @click.argument("queues", required=False, shell_complete=queue_names)
-@click.option(
-    "--every", type=click.FloatRange(0.2, 3600), default=EVERY_S, metavar="SECONDS",
-    help="How often the server is asked, 0.2 to 3600.  [default: 2]",
-)  # fmt: skip
+@option_for(duration("every", "How often the server is asked.", 0.2, 3600, default=EVERY_S), "SECONDS")
 @server_options
 def top(queues: str | None, every: float, url: str, token: str | None) -> int:
     """Watch queues, workers and failures on a live screen: those in trouble first.

@@ -9,6 +9,7 @@ from presque.commands import job, jobs
 from presque.commands.call import Call, Reply
 from presque.errors import CallerError, NoJob
 from presque.job import PLAIN
+from presque.quantities import quoted
 
 
 async def run_add(call: Call) -> Reply:
@@ -39,7 +40,9 @@ async def run_del(call: Call) -> Reply:
     """Delete the job that `key` names."""
     queue, _, job_id = call.fields["key"].rpartition(":")
     if queue not in ("", call.queue):
-        raise CallerError("`key` should be the queue and the id of a job, as `add` answers it")
+        raise CallerError(
+            f"`key` should be a job of this queue, such as `{call.queue}:1`, not {quoted(call.fields['key'])}"
+        )
     await job.delete(call.engine, call.queue, names.job(job_id))
     return Reply(codec.encode({"queue": call.queue, "key": call.fields["key"], "deleted": True}))
 

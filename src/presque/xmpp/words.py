@@ -58,7 +58,7 @@ def read(line: str, queue: str | None) -> Asked:
     verb = IN_WORDS.get(name)
     if verb is None:
         raise CallerError(
-            f"there is no command `{shown(word)}`: {nearest(name, [*IN_WORDS, 'help'])}; `help` lists them"
+            f"there is no command `{shown(word)}`: {nearest(name, [*IN_WORDS, 'help'])} (`help` lists them)"
         )
     given = values(verb, rest.strip(), queue)
     if verb.name == "policy" and given.keys() - {"queue"}:
