@@ -255,7 +255,7 @@ def test_an_alarm_that_a_job_does_not_hear_is_its_failure(
     client.push(queue_name, "is_rung")
     job = client.job(queue_name, "1", wait=rig.PATIENCE)
     assert job["state"] == "dead"
-    assert job["errors"][0]["error"] == "its alarm rang (SIGALRM), and nobody heard"
+    assert job["errors"][0]["error"] == "its alarm rang (SIGALRM), and it has no handler for that signal"
     assert ask(client, queue_name, "fine") is None
     assert worker.process.poll() is None
 

@@ -44,7 +44,7 @@ class Ran:
 class Inline:
     """Runs each job as it is pushed, in the same thread or task. `outcomes` tells how each attempt went.
 
-    A job that fails is tried again at once, until its attempts are used up, and one that is snoozed comes
+    A job that fails is retried at once, until its attempts are used up, and one that is snoozed comes
     again at once. Nothing waits, and options such as `delay` were checked and change nothing. `result()` of a
     push has the result; it raises `TaskFailed` for a job that is dead.
     """

@@ -61,7 +61,8 @@ class Pushed(Generic[R]):
         """Wait for the end of the job, and return what the task returned.
 
         Raises `TaskFailed` when the job is dead, `NoResult` when nobody knows the result, since the task has
-        no `keep` or it is over, and `TimeoutError` when the job has not ended within `timeout`.
+        no `keep` or it is over, and `TimeoutError` when the job has not ended within `timeout`: seconds, a
+        `timedelta` or a text such as "1h30m".
         """
         for wait in _waits(self, timeout):
             try:

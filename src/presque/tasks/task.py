@@ -168,12 +168,12 @@ class Task(Generic[P, R]):
 
     @property
     def name(self) -> str:
-        """What its jobs call it."""
+        """The name by which its jobs call it."""
         return self.definition.name
 
     @property
     def queue(self) -> str:
-        """Where its jobs go."""
+        """The queue of its jobs."""
         queue: str = self.said["queue"]
         return queue
 
@@ -183,7 +183,8 @@ class Task(Generic[P, R]):
         return self.definition.app
 
     def options(self, **said: Unpack[PushOptions]) -> Self:
-        """The same task, about whose pushes this is said, too: `send.options(delay="5m").push(…)`."""
+        """The same task with these options for its pushes: `send.options(delay="5m").push(…)`. They go before
+        its own. Raises `WrongTask`."""
         for one in said:
             if one in options.OF_A_WORKER:
                 raise WrongTask(f"`{self.name}`: `{one}` is for workers, say it in `@app.task({one}=…)`")
@@ -212,7 +213,7 @@ class Task(Generic[P, R]):
     def batches(
         self, calls: Iterable[Arguments[P] | tuple[Any, ...] | Mapping[str, Any]]
     ) -> list[tuple[list[dict[str, Any]], dict[str, Any]]]:
-        """The bodies of many jobs, as many as go in one request, and what is said about them."""
+        """The bodies of many jobs, in portions that go in one request, each with the options of its push."""
         found: list[tuple[list[dict[str, Any]], dict[str, Any]]] = []
         size = 0
         for call in calls:
@@ -229,7 +230,7 @@ class Task(Generic[P, R]):
         return found
 
     def pushed(self, id: str) -> Pushed[R]:
-        """What is returned of a push that got this id."""
+        """What a push that got this id returns."""
         one = self.definition
         return Pushed(self.queue, id, one.app, one.signature)
 

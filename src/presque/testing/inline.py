@@ -138,7 +138,7 @@ class InlineClient(Client):
         return self._inline.outcomes
 
     def perform(self, call: Call[T]) -> T:
-        """Never returns."""
+        """Refused, with `NotImplementedError`: this client has no server to ask."""
         _no_server(call)
 
     def push_text(self, queue: str, text: str | bytes, **options: Unpack[PushOptions]) -> str:
@@ -174,7 +174,7 @@ class AsyncInlineClient(AsyncClient):
         return self._inline.outcomes
 
     async def perform(self, call: Call[T]) -> T:
-        """Never returns."""
+        """Refused, with `NotImplementedError`: this client has no server to ask."""
         _no_server(call)
 
     async def push_text(self, queue: str, text: str | bytes, **options: Unpack[PushOptions]) -> str:

@@ -38,7 +38,7 @@ PAGE = 500
 class Pushed:
     """A job that waits: in which queue, since when, and when it is due, if that is later.
 
-    `args` and `kwargs` are those of a job that calls a task.
+    `attempt` is how often it was leased, 0 at first. `args` and `kwargs` are those of a call of a task.
     """
 
     queue: str
@@ -63,7 +63,8 @@ class Pushed:
 @dataclass(frozen=True, slots=True)
 class Run:
     """How a job went that was due, and what became of it: `done` and `dead` are for good, a job that is
-    `scheduled` or `ready` comes again, one that was `deleted` meanwhile does not."""
+    `scheduled` or `ready` comes again, one that was `deleted` meanwhile does not. `error` and `backtrace` are
+    what it raised."""
 
     queue: str
     id: str
@@ -83,15 +84,18 @@ class Clock:
 
     @property
     def now(self) -> datetime:
-        """What it shows."""
+        """The moment that it shows, in UTC."""
         return datetime.fromisoformat(self._client.clock()["now"])
 
     def advance(self, by: Duration) -> datetime:
-        """Move it forward. What has become due is ready when this returns."""
+        """Move it forward, by seconds, a `timedelta` or a text such as "1h30m". Returns what it shows then.
+
+        What has become due is ready when this returns.
+        """
         return datetime.fromisoformat(self._client.move_clock(by)["now"])
 
     def set(self, at: datetime | float) -> datetime:
-        """Move it to a moment."""
+        """Move it to a moment, forward or back: a `datetime` with a time zone, or seconds since the epoch."""
         return datetime.fromisoformat(self._client.move_clock(at=at)["now"])
 
 

@@ -11,7 +11,7 @@ RETRY_MOST = 10 * 365 * 86_400
 
 
 class Retry(Exception):
-    """Raise it in `work`: try this job again, after `in_` seconds, else as the queue's policy says.
+    """Raise it in `work`: retry this job, after `in_` seconds, else as the queue's policy says.
 
     It counts as a failed attempt, so a job that has none left is dead. `in_` is seconds, a `timedelta` or a
     text such as "5m". Raises `ValueError` when it is less than 0 or more than ten years.
@@ -46,7 +46,7 @@ class Snooze(Exception):
 
 
 class Dead(Exception):
-    """Raise it in `work`: this job can never succeed, do not try it again."""
+    """Raise it in `work`: this job can never succeed, do not retry it."""
 
 
 class NotDone(Exception):

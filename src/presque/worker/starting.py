@@ -75,7 +75,8 @@ def start(
     forks = [one for one in executors if isinstance(one, Forks)]
     if forks and not (in_main and handle_signals):
         raise WrongSetting(
-            "a forking worker hears of its children by signals: start it in the main thread, and let it hear"
+            "a forking worker hears of its children by signals: start it in the main thread, "
+            "with `handle_signals`"
         )
     if forker is not None and not in_main:
         raise WrongSetting(

@@ -149,9 +149,8 @@ class Threads:
         """The handler of alarms for which a job has none, in the main thread."""
         held = self._running
         if held is not None:
-            self.interrupt(
-                held, JobKilled(f"its alarm rang ({signal.Signals(number).name}), and nobody heard")
-            )
+            name = signal.Signals(number).name
+            self.interrupt(held, JobKilled(f"its alarm rang ({name}), and it has no handler for that signal"))
 
     def _prod(self, held: Held) -> None:
         """Send the signal to the thread in which the job runs, if it still does."""
