@@ -267,10 +267,16 @@ def _duration(field: Field, value: Any) -> int:
     try:
         found = quantities.milliseconds(value)
     except ValueError:
-        raise field.wrong(f"seconds{field.bounds}, or a duration such as 90s or 1h30m", value) from None
+        raise field.wrong(_seconds_of(field), value) from None
     if not field.least * 1000 <= found <= field.most * 1000:
-        raise field.wrong(f"seconds{field.bounds}, or a duration such as 90s or 1h30m", value)
+        raise field.wrong(_seconds_of(field), value)
     return found
+
+
+def _seconds_of(field: Field) -> str:
+    """What a duration should be, with examples that are within its bounds."""
+    such = "90s or 1h30m" if field.most >= 5400 else "500ms or 20s"
+    return f"seconds{field.bounds}, or a duration such as {such}"
 
 
 def _moment(field: Field, value: Any) -> int:

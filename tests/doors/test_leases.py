@@ -126,7 +126,7 @@ SECONDS = "`{}` should be seconds from {} to {}, or a duration such as 90s or 1h
         ("?count=1001", None, "`count` should be a whole number from 1 to 1000, not `1001`"),
         ("", {"count": 1001}, "`count` should be a whole number from 1 to 1000, not `1001`"),
         ("?seconds=0.5", None, SECONDS.format("seconds", 1, 43200, "0.5")),
-        ("", {"wait": 61}, SECONDS.format("wait", 0, 60, 61)),
+        ("", {"wait": 61}, SECONDS.format("wait", 0, 60, 61).replace("90s or 1h30m", "500ms or 20s")),
         ("?count=1", {"count": 1}, "`count` is given twice: give it once, in the body or outside of it"),
         ("?cuont=1", None, "unknown parameter `cuont`, did you mean `count`?"),
         ("", {"cuont": 1}, "unknown field `cuont`, did you mean `count`?"),

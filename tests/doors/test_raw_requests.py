@@ -238,6 +238,14 @@ MALFORMED_WHOLE: dict[str, tuple[bytes, int]] = {
     "a chunk that is too large": (
         b"POST /q/QUEUE HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\n100001\r\n" % HOST, 413
     ),
+    "chunks that end with LF alone": (
+        b"POST /q/QUEUE HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\n1\n1\n0\n\n" % HOST, 400
+    ),
+    "lines in chunks that end with LF alone": (
+        b"POST /qb/QUEUE HTTP/1.1\r\n%bContent-Type: application/x-ndjson\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n2\r\n1\n\r\n2\n1\n\n0\n\n" % HOST,
+        400,
+    ),
     "chunks that are too large": (
         b"POST /q/QUEUE HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\n80000\r\n%b\r\n80001\r\n"
         % (HOST, b"1" * 0x80000),

@@ -54,6 +54,7 @@ def test_a_body_ends_where_its_framing_says(data: bytes, body: bytes) -> None:
         (b"3e8\r\n%b\r\n1\r\n" % (b"x" * MOST), 413), (b"ffffffff\r\n", 413),
         (b"0\r\n" + b"A: b\r\n" * 17, 400),
         (b"0\r\nA\r\n", 400), (b"0\r\nA b: c\r\n", 400), (b"0\r\n: b\r\n", 400), (b"0\r\nA: \x00\r\n", 400),
+        (b"1\n1\n0\n\n", 400), (b"1\r\na\r\n0\n\n", 400), (b"0\r\nA: b\n", 400), (b"\n", 400),
         (b"0\r\n a: b\r\n", 400), (b"0\r\nA: b\n\r\n", 400), (b"0\r\nA: %b\r\n" % (b"b" * 300), 400),
         (b"0\r\nA: %b" % (b"b" * 300), 400), (b"1;ab\r\nx\r\n" * 1000, 413),
         (b"1;%b\r\nx\r\n" % (b"a" * 100) * 100, 413),

@@ -77,7 +77,7 @@ async def run_control(call: Call) -> Reply:
     if not call.body.strip():
         raise CallerError("content is missing")
     asked = codec.decode(call.body)
-    word = asked.get("status") if isinstance(asked, dict) else None
+    word = asked["status"] if isinstance(asked, dict) and asked.keys() == {"status"} else None
     if word == "start":
         await _start(call)
     elif word == "stop":

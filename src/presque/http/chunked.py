@@ -41,8 +41,7 @@ class Framing:
         while self.end is None:
             line_end = data.find(b"\r\n", self._at)
             if line_end < 0:
-                if len(data) - self._at > _LINE_MOST:
-                    raise BadHead("a line between the chunks of the body is too long")
+                _check_begun(data[self._at : self._at + _LINE_MOST + 1])
                 return False
             line = data[self._at : line_end]
             if self._trailers is not None:
@@ -88,8 +87,7 @@ class Framing:
                 self._closing = False
             line_end = data.find(b"\r\n")
             if line_end < 0:
-                if len(data) > _LINE_MOST:
-                    raise BadHead("a line between the chunks of the body is too long")
+                _check_begun(data[: _LINE_MOST + 1])
                 break
             line = bytes(data[:line_end])
             del data[: line_end + 2]
@@ -119,3 +117,11 @@ class Framing:
         if match is None or len(line) > _LINE_MOST:
             raise BadHead("a chunk of the body has no valid size")
         return int(match[1], 16)
+
+
+def _check_begun(line: bytes | bytearray) -> None:
+    """Raise `BadHead` if this cannot become a line."""
+    if len(line) > _LINE_MOST:
+        raise BadHead("a line between the chunks of the body is too long")
+    if b"\n" in line:
+        raise BadHead("the lines between the chunks of the body should end with CR LF")
