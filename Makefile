@@ -28,8 +28,9 @@ bench:  ## Every benchmark, each beside its reference (needs wrk, nginx, webdis)
 screenshots:  ## Make the pictures of docs/guides/dashboard.md again (needs chromium)
 	python3 dev.py run python -m tests.dashboard.screenshots
 
-faults:  ## The long fault runs: kills by the hundred, 500 of them workers', 10,000 forks, 10,000 bad jobs
+faults:  ## The long fault runs: kills by the hundred, 500 of them workers', 10,000 forks, 10,000 bad jobs, strangers
 	TEST_KILLS=100 TEST_WORKER_KILLS=500 TEST_JOBS=100000 TEST_FORKS=10200 TEST_FUZZ=10000 \
+		TEST_STRANGERS=300 TEST_SEED=$${TEST_SEED:-$$(date +%s)} \
 		python3 dev.py run pytest tests/faults tests/worker $(ARGS)
 
 clean:  ## Remove the environment and all caches
