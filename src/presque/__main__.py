@@ -1,7 +1,7 @@
 """`presque`, also called as `python -m presque`.
 
 Ctrl-C never makes a traceback: while the modules are imported, and after the last line of a command, it ends
-the process as it ends other programs.
+the process as it ends other programs. So do TERM and its like, also as process 1.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import signal
 import sys
 from typing import NoReturn
 
-from presque.exits import INTERRUPTED
+from presque.exits import INTERRUPTED, heed_signals
 
 
 def main() -> NoReturn:
@@ -18,6 +18,7 @@ def main() -> NoReturn:
     heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else it is to be ignored
     if heeded:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    heed_signals()
     from presque.cli.main import main as carry_out
 
     try:

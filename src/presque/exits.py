@@ -6,6 +6,10 @@ server did, so that the same line fails again; 1 is all else that did not work.
 
 from __future__ import annotations
 
+import os
+import signal
+from typing import NoReturn
+
 from presque.errors import CallerError, InTheWay, PresqueError
 
 DONE = 0
@@ -33,6 +37,24 @@ MEANINGS = (
     (BROKEN_PIPE, "nobody reads standard output any more"),
 )
 """What each says, in the words of the help, the manual pages and the guide."""
+
+
+def heed_signals() -> None:
+    """As process 1, end by what ends any other program, until something else hears it.
+
+    The kernel drops signals for which process 1 has no handler: it would miss them while it imports.
+    """
+    if os.getpid() != 1:
+        return
+    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"):
+        number = getattr(signal, name)
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, ended_by)
+
+
+def ended_by(number: int, _frame: object) -> NoReturn:
+    """End as a shell shows a program that this signal has ended."""
+    raise SystemExit(128 + number)
 
 
 class Failure(Exception):

@@ -252,6 +252,7 @@ LOADED_LATER = {
     ("presque.server.throw_away", "presque.config.loading"),
     ("presque.server.throw_away", "presque.config.settings"),
     ("presque.server.throw_away", "presque.log"),
+    ("presque.tasks.__main__", "presque.tasks.program"),  # signals are heard before
     # a start need not wait for what is seldom asked for
     ("presque.server.server", "presque.dashboard.pages"),
     ("presque.http.routes", "presque.openapi"),

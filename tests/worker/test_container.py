@@ -38,11 +38,11 @@ def container(server: rig.Server, namespace: list[str], tmp_path: Path) -> Itera
     """Starts `presque …` as process 1."""
     running: list[subprocess.Popen[bytes]] = []
 
-    def start(*arguments: str) -> subprocess.Popen[bytes]:
+    def start(*arguments: str, module: str = "presque", **environment: str) -> subprocess.Popen[bytes]:
         with (tmp_path / "log").open("wb") as log:
             process = subprocess.Popen(
-                [*namespace, sys.executable, "-m", "presque", *arguments, "--url", server.url],
-                env={**os.environ, "DIARY": str(tmp_path / "diary")}, stdout=log, stderr=log,
+                [*namespace, sys.executable, "-m", module, *arguments, "--url", server.url],
+                env={**os.environ, "DIARY": str(tmp_path / "diary"), **environment}, stdout=log, stderr=log,
             )  # fmt: skip
         running.append(process)
         return process
@@ -65,6 +65,10 @@ def inside(process: subprocess.Popen[bytes]) -> list[int]:
         found += children
         waiting += children
     return found
+
+
+def read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
 
 
 def zombies(process: subprocess.Popen[bytes]) -> list[int]:
@@ -106,12 +110,12 @@ MODES = {
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_term_to_all_of_a_container_counts_once(
-    container: Any, client: Client, queue_name: str, mode: str
+    container: Any, client: Client, queue_name: str, tmp_path: Path, mode: str
 ) -> None:
     kind, *flags = MODES[mode]
     process = container("worker", f"tests.worker.wild:{kind}", "--queues", queue_name, *flags)
     client.push(queue_name, {"do": "cleans_up", "clean": 1})
-    rig.eventually(lambda: counts(client, queue_name)["leased"] == 1)
+    rig.eventually(lambda: "working" in read(tmp_path / "diary"))
     first, worker = sorted(inside(process))[:2]
     for pid in (first, worker):
         os.kill(pid, signal.SIGTERM)
@@ -121,12 +125,14 @@ def test_a_term_to_all_of_a_container_counts_once(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_second_term_ends_a_container(container: Any, client: Client, queue_name: str, mode: str) -> None:
+def test_a_second_term_ends_a_container(
+    container: Any, client: Client, queue_name: str, tmp_path: Path, mode: str
+) -> None:
     kind, *flags = MODES[mode]
     long = ("--grace", "600", *flags)
     process = container("worker", f"tests.worker.wild:{kind}", "--queues", queue_name, *long)
     client.push(queue_name, {"do": "cleans_up", "clean": 600})
-    rig.eventually(lambda: counts(client, queue_name)["leased"] == 1)
+    rig.eventually(lambda: "working" in read(tmp_path / "diary"))
     first = min(inside(process))
 
     def is_ended() -> bool:
@@ -152,3 +158,19 @@ def test_process_1_passes_signals_on_and_ends_as_the_worker_does(
     assert process.wait(rig.PATIENCE) == 0
     assert client.job(queue_name, "1")["state"] == "ready"
     assert client.job(queue_name, "1")["attempt"] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
+@pytest.mark.parametrize("module", ["presque", "presque.tasks", "presque.worker"])
+def test_process_1_ends_by_a_signal_while_it_imports(
+    container: Any, tmp_path: Path, module: str, number: signal.Signals
+) -> None:
+    slow = f"import pathlib, time; pathlib.Path({str(tmp_path / 'begun')!r}).touch(); time.sleep(600)"
+    for name in ("click", "argparse"):  # what the commands import first
+        (tmp_path / f"{name}.py").write_text(slow)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = ("worker", "tasks") if module == "presque" else ("tasks",)
+    process = container(*command, module=module, PYTHONPATH=path)
+    rig.eventually((tmp_path / "begun").exists)
+    os.kill(min(inside(process)), number)
+    assert process.wait(rig.PATIENCE) == 128 + number

@@ -15,6 +15,7 @@ import sys
 import threading
 from typing import NoReturn
 
+from presque import exits
 from presque.worker.logger import log
 from presque.worker.watch import watch
 
@@ -46,6 +47,9 @@ def step_aside() -> None:
     if child:
         _be_first(child, heard)
     is_aside = True
+    for number in passed_on:
+        if signal.getsignal(number) is exits.ended_by:
+            signal.signal(number, signal.SIG_DFL)
     watch.workers.add(1)  # it passes on what is sent to it
     _take_the_terminal()
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
