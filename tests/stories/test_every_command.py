@@ -129,6 +129,13 @@ def test_what_changes_by_itself_can_be_watched() -> None:
     }  # fmt: skip
 
 
+def test_help_says_bounds_in_words() -> None:
+    for name, command in ALL.items():
+        said = command.get_help(click.Context(command, info_name=name))
+        assert "<=" not in said, name
+        assert ">=" not in said, name
+
+
 @pytest.mark.parametrize("name", sorted(ALL.keys() - {"check"}))
 def test_a_mistake_that_the_command_notices_is_exit_code_2(
     name: str, here: None, capfd: pytest.CaptureFixture[str]

@@ -94,8 +94,11 @@ export const issues = computed(() => {
   return found;
 });
 
+/** A worker that reports and has said nothing for longer is silent, as for `presque workers` and explain. */
+export const SILENT_S = 20;
+
 /** @param {any} worker */
-const holdsAndIsSilent = (worker) => worker.silent_seconds > 30 && worker.report?.jobs?.length > 0;
+const holdsAndIsSilent = (worker) => worker.silent_seconds > SILENT_S && worker.report?.jobs?.length > 0;
 
 /** The last error that killed a job of a queue. @param {string} queue */
 function lastOf(queue) {

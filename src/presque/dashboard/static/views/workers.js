@@ -7,13 +7,13 @@ import { Act, Empty, Loading, Menu, Refusal, When } from "../parts/basics.js";
 import { Icon } from "../parts/icons.js";
 import { attempt } from "../parts/notes.js";
 import { link, place, say } from "../router.js";
+import { SILENT_S } from "../triage.js";
 import { html } from "../ui.js";
 
 /** @typedef {import("../acts.js").Job} Job */
 /** @typedef {{worker_id: string, queues: string[], started_at: string, seen_at: string, silent_seconds: number, processed: number, failed: number, status: string, report: any}} Worker */
 
 const AGAIN_MS = 4000;
-const SILENT_S = 30;
 const SHOWN_MOST = 300;
 const HELD_SHOWN = 6; // jobs of one worker
 const LONG_S = 1; // what is done sooner is over when it is looked for
