@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -27,6 +28,22 @@ def test_a_forked_job_ends_as_a_program_does(work: Work, client: Client, queue_n
     exits = worker.notes("exit of the worker")
     assert [one["pid"] for one in exits] == [worker.pid], "what the worker registered is for the worker"
     assert not Path(directory["of_the_module"]).exists()
+
+
+@pytest.mark.parametrize("kind", ["Wild", "WildAsync"])
+def test_what_is_in_the_buffers_of_a_forked_job_is_written_once(
+    work: Work, client: Client, queue_name: str, tmp_path: Path, kind: str
+) -> None:
+    client.push_many(queue_name, ["leaves_files_with_buffers", "fine", "fine"])
+    file = tmp_path / "of-the-worker"
+    worker = work(kind, "--fork", "--burst", module="wild", OF_THE_WORKER=str(file))
+    assert worker.wait() == 0
+    assert counts(client, queue_name)["processed"] == 3
+    for end in ("text", "bytes", "both"):
+        assert Path(f"{worker.diary}.{end}").read_text() == "kept"
+    for end in ("gz", "text.gz"):
+        assert gzip.decompress(Path(f"{worker.diary}.{end}").read_bytes()) == b"kept"
+    assert file.read_text() == "once", "the worker's own buffer is the worker's to write"
 
 
 def test_what_the_worker_has_open_outlives_its_children(work: Work, client: Client, queue_name: str) -> None:

@@ -19,6 +19,7 @@ import decimal
 import faulthandler
 import functools
 import gc
+import gzip
 import io
 import itertools
 import locale
@@ -1043,6 +1044,27 @@ def leaves_exits(_job: Any) -> None:
     logging.getLogger("buffered").warning("in the buffer")
     kept.append(tempfile.TemporaryDirectory())
     note("directory", path=kept[0].name, of_the_module=of_the_module.name)
+
+
+files: list[Any] = []
+if "OF_THE_WORKER" in os.environ:
+    files.append(open(os.environ["OF_THE_WORKER"], "a"))  # noqa: SIM115, PTH123
+    files[0].write("once")
+    atexit.register(files[0].close)
+
+
+@job
+def leaves_files_with_buffers(_job: Any) -> None:
+    """Nobody closes them, and a cycle keeps one of them."""
+    path = os.environ["DIARY"]
+    files.append(open(f"{path}.text", "w"))  # noqa: SIM115, PTH123
+    files.append(open(f"{path}.bytes", "wb"))  # noqa: SIM115, PTH123
+    files.append(open(f"{path}.both", "w+b"))  # noqa: SIM115, PTH123
+    files.append(gzip.open(f"{path}.gz", "wb"))  # noqa: SIM115
+    files.append(gzip.open(f"{path}.text.gz", "wt"))  # noqa: SIM115
+    for file in files[-5:]:
+        file.write("kept" if isinstance(file, io.TextIOWrapper) else b"kept")
+    files.append(files)
 
 
 @job

@@ -8,6 +8,8 @@ import asyncio
 import atexit
 import contextlib
 import ctypes
+import gc
+import io
 import logging
 import mmap
 import os
@@ -52,6 +54,7 @@ def settle_in(parent: int, to_close: Iterable[int]) -> None:
         with contextlib.suppress(OSError):
             os.close(number)
     _forget_exits_of_the_parent()
+    gc.freeze()  # at the end it is known what is the child's own: see `_close_files`
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:  # Python's own generator does this by itself
         with contextlib.suppress(Exception):
@@ -75,9 +78,23 @@ def wind_up() -> None:
     steps: list[Callable[[], Any]] = [threading._shutdown]  # type: ignore[attr-defined]  # noqa: SLF001
     if multiprocessing is not None:
         steps.append(multiprocessing._exit_function)  # noqa: SLF001
-    for step in (*steps, atexit._run_exitfuncs, logging.shutdown):  # noqa: SLF001
+    for step in (*steps, atexit._run_exitfuncs, logging.shutdown, _close_files):  # noqa: SLF001
         with contextlib.suppress(BaseException):
             step()
+
+
+def _close_files() -> None:
+    """Write out what the job has left in the buffers of files. Those of the parent are not ours to write."""
+    if not gc.get_freeze_count():
+        return  # the job has taken that back: nobody knows whose files they are
+    own = [one for one in gc.get_objects() if issubclass(type(one), io.IOBase)]
+    texts = [one for one in own if issubclass(type(one), io.TextIOWrapper)]
+    buffers = [one for one in own if issubclass(type(one), io.BufferedWriter | io.BufferedRandom)]
+    below = (io.RawIOBase, io.BytesIO, io.StringIO, io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
+    others = [one for one in own if not issubclass(type(one), below)]  # compressed ones, for instance
+    for one in (*texts, *others, *buffers):
+        with contextlib.suppress(BaseException):
+            one.close()
 
 
 class Interrupting:
