@@ -82,7 +82,7 @@ def decode(body: bytes) -> Any:
         return _decode(body)
     except msgspec.ValidationError as error:
         if misfits.place(str(error)):
-            raise CallerError("a number in the body is too large") from None
+            raise CallerError("a number in the body is too large: at most 1.8e308 can be read") from None
         return -math.inf if body.lstrip().startswith(b"-") else math.inf
     except _UNREADABLE as error:
         raise _not_json(error, body) from None

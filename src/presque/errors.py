@@ -49,6 +49,13 @@ class UnknownParameter(CallerError):
         super().__init__(f"unknown {what} `{shown(name)}`{where}, {nearest(name, known)}")
 
 
+def wrong_cursor() -> CallerError:
+    """The error for a cursor that no page has answered."""
+    return CallerError(
+        "`cursor` should be the one that the previous page answered; leave it out for the first page"
+    )
+
+
 class InvalidName(CallerError):
     """A queue, worker or job is called something that it may not be called."""
 

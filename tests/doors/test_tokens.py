@@ -784,7 +784,7 @@ def test_what_is_denied_to_the_maker_is_denied_to_what_it_makes(wanting: Guarded
         ({"allow": ["push:a,b"]}, "is not a rule"),
         ({"allow": ["push:x"], "deny": ["nothing"]}, "is not a rule"),
         ({"allow": ["push:x"], "sources": ["here"]}, "`here` is not a network"),
-        ({"allow": ["push:x"], "expires": 5}, "`expires` is in the past"),
+        ({"allow": ["push:x"], "expires": 5}, "`expires` should be a moment in the future"),
         ({"allow": ["push:x"], "rate": {"count": 0}}, "`count`"),
         ({"allow": ["push:x"], "name": "no name"}, "not a valid access token name"),
         ({"allow": ["push:x"] * 65}, "at most 64"),

@@ -61,7 +61,7 @@ class Guarded:
             fields = {"name": "test", "allow": allow, "expires": time.time() + seconds}
             answer = self.ask(self.admin, "POST", "/tokens", fields)
             if answer.status == 400:  # the moment was over before the server heard of it
-                assert "`expires` is in the past" in answer.json["error"]
+                assert "`expires` should be a moment in the future" in answer.json["error"]
                 return None
             return str(answer.json["token"])
 

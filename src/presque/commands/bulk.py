@@ -13,7 +13,7 @@ from presque.commands.who import Who, not_allowed
 from presque.engine.bulk import missing
 from presque.engine.bulk_task import Task, What, shows
 from presque.engine.finding import Filter
-from presque.errors import CallerError
+from presque.errors import CallerError, wrong_cursor
 from presque.names import QueueList
 from presque.verbs.bounds import PAGE, STATES
 from presque.verbs.vocabulary import ANY_STATE
@@ -77,7 +77,7 @@ async def run_tasks(call: Call) -> Reply:
     """A page of the tasks that the caller may see, newest first."""
     before, limit = call.get("cursor", ""), call.get("limit", PAGE)
     if before and not (before.isascii() and before.isdecimal() and len(before) <= 15):
-        raise CallerError("`cursor` should be the one from the previous page")
+        raise wrong_cursor()
     found = await call.engine.bulk.page(before, limit)
     cursor = found[-1].id if len(found) == limit else None
     return Reply.of({"tasks": [told(one) for one in found if _sees(call.who, one)], "cursor": cursor})

@@ -15,7 +15,7 @@ from presque.commands.times import moment
 from presque.commands.who import Who
 from presque.engine.engine import Engine
 from presque.engine.jobs import MISSING
-from presque.errors import CallerError, NotFound
+from presque.errors import CallerError, NotFound, wrong_cursor
 from presque.job import Explained, Job, JobState, WorkerRecord
 from presque.quantities import counted
 from presque.verbs.bounds import PAGE
@@ -52,7 +52,7 @@ async def run_jobs(call: Call) -> Reply:
     """Jobs of one state, newest first, and a cursor when there are more."""
     state, limit, cursor = JobState(call.fields["state"]), call.get("limit", PAGE), call.get("cursor", "")
     if cursor and not _CURSOR(cursor):
-        raise CallerError("`cursor` should be the one from the previous page")
+        raise wrong_cursor()
     jobs, following = await call.engine.jobs.page(call.queue, state, limit, cursor)
     return Reply.of({"jobs": [told(job) for job in jobs], "cursor": following or None})
 

@@ -13,7 +13,7 @@ from presque.commands.call import Call, Reply
 from presque.commands.times import moment
 from presque.commands.who import Guard, Who, not_allowed
 from presque.engine.access import NewToken, Record
-from presque.errors import CallerError, NotFound, NotPermitted, Refused, TokenMissing, shown
+from presque.errors import CallerError, NotFound, NotPermitted, Refused, TokenMissing, shown, wrong_cursor
 from presque.tokens import NO_RULES, BadToken, Token
 from presque.verbs.bounds import PAGE
 
@@ -30,7 +30,7 @@ async def run_new_token(call: Call) -> Reply:
         raise NotPermitted("a narrowed token, a session or a link cannot make tokens: use the original token")
     expires = call.get("expires")
     if expires is not None and expires <= call.engine.access.now():
-        raise CallerError("`expires` is in the past")
+        raise CallerError("`expires` should be a moment in the future")
     rate = call.get("rate")
     maker = call.who.record
     named = call.get("namespace")
@@ -91,7 +91,7 @@ async def run_audit(call: Call) -> Reply:
     """What was done and refused, newest first."""
     before = call.get("cursor")
     if before is not None and not (before.isascii() and before.isdecimal() and len(before) <= 15):
-        raise CallerError("`cursor` should be the one from the previous page")
+        raise wrong_cursor()
     limit = call.get("limit", PAGE)
     notes = await call.engine.notes.page(None if before is None else int(before), limit)
     told = [{"at": moment(note.at), **note.what} for note in notes]
@@ -111,7 +111,7 @@ async def run_link(call: Call) -> Reply:
     now = call.engine.access.now()
     expires = call.get("expires", int(now + LINK_MS))
     if expires <= now:
-        raise CallerError("`expires` is in the past")
+        raise CallerError("`expires` should be a moment in the future")
     ends = expires if who.ends_at is None else min(expires, who.ends_at)
     job = await call.engine.jobs.show(call.queue, call.job)
     bound = [f"job={act} {call.queue} {call.job} {job.pushed_at}", f"expires={ends // 1000}"]

@@ -23,7 +23,6 @@ from presque.engine.access import Record as Record  # for the doors
 from presque.engine.namespaces import Namespace, Namespaces
 from presque.engine.quotas import name_of
 from presque.errors import (
-    CallerError,
     NoNamespace,
     NotPermitted,
     Refused,
@@ -31,6 +30,7 @@ from presque.errors import (
     TokenMissing,
     TokenUnknown,
     TooManyRequests,
+    wrong_cursor,
 )
 from presque.names import QueueList, has_glob
 from presque.tokens import BadToken, Layer, Outside, Token
@@ -185,7 +185,7 @@ class Who:
         except ValueError:
             opened = None
         if opened is None:
-            raise CallerError("`cursor` should be the one from the previous page")
+            raise wrong_cursor()
         return opened
 
     def _mark(self, text: bytes) -> bytes:

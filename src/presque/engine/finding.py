@@ -17,7 +17,7 @@ from presque import codec, names
 from presque.engine import calls, replies
 from presque.engine.index import Index
 from presque.engine.keys import Keys
-from presque.errors import CallerError, StoreError
+from presque.errors import StoreError, wrong_cursor
 from presque.job import Job
 from presque.names import QueueList
 from presque.store.store import Store
@@ -54,7 +54,7 @@ class Place(NamedTuple):
         queue, state, inner = (*cursor.split("/", 2), "", "")[:3]
         known = cursor.count("/") == 2 and names.is_queue(queue) and state in (*STATES, "")
         if not (known and _inner(inner)):
-            raise CallerError("`cursor` should be the one from the previous page")
+            raise wrong_cursor()
         return cls(queue, state, inner)
 
     @property
