@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import weakref
+from _io import _IOBase, _RawIOBase  # those of `io` are abstract, and take long to ask
 from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 from typing import Any
@@ -32,6 +33,7 @@ CHANGED_BY_US = (
 LATE, CANCELLED, STOPPED = 1, 2, 3
 """What the parent writes into the byte that it shares with a child, before it sends the signal."""
 _PR_SET_PDEATHSIG = 1
+_of_the_parent: list[object] = []
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -85,12 +87,13 @@ def wind_up() -> None:
 
 def _close_files() -> None:
     """Write out what the job has left in the buffers of files. Those of the parent are not ours to write."""
-    if not gc.get_freeze_count():
-        return  # the job has taken that back: nobody knows whose files they are
-    own = [one for one in gc.get_objects() if issubclass(type(one), io.IOBase)]
+    found = gc.get_objects()
+    if any(one is _of_the_parent for one in found):
+        return  # the job has called `gc.unfreeze`: nobody knows whose files they are
+    own = [one for one in found if issubclass(type(one), _IOBase)]
     texts = [one for one in own if issubclass(type(one), io.TextIOWrapper)]
     buffers = [one for one in own if issubclass(type(one), io.BufferedWriter | io.BufferedRandom)]
-    below = (io.RawIOBase, io.BytesIO, io.StringIO, io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
+    below = (_RawIOBase, io.BytesIO, io.StringIO, io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
     others = [one for one in own if not issubclass(type(one), below)]  # compressed ones, for instance
     for one in (*texts, *others, *buffers):
         with contextlib.suppress(BaseException):
