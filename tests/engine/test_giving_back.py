@@ -11,7 +11,7 @@ from presque.engine.engine import Engine
 from presque.errors import PresqueError
 from presque.job import PLAIN, Ask, Fetched, Leased, Settle
 from tests import rig
-from tests.asking import Fetching, push
+from tests.asking import Fetching, fetch, push
 
 
 async def test_jobs_given_back_one_after_the_other_keep_their_order(engine: Engine, queue_name: str) -> None:
@@ -118,3 +118,39 @@ async def test_a_lease_that_several_looks_brought_and_nobody_took_is_given_back(
     await asyncio.wait_for(engine.put_back(rig.PATIENCE), rig.PATIENCE)
     [stats] = await engine.stats([queue_name])
     assert (stats.ready, stats.leased) == (200, 0)
+
+
+async def leased_of(engine: Engine, queue: str, count: int, ms: int) -> list[Leased]:
+    """So many jobs, leased without a wait."""
+    found: list[Leased] = []
+    while len(found) < count:
+        some: asyncio.Future[list[Leased]] = asyncio.get_running_loop().create_future()
+
+        def take(jobs: list[Leased], some: asyncio.Future[list[Leased]] = some) -> bool:
+            some.set_result(jobs)
+            return True
+
+        engine.lease(names.queue_list(queue), Ask(count - len(found), ms), 0, take)
+        found += await some
+    return found
+
+
+@pytest.mark.parametrize("ends", ["by itself", "as its holder leaves"])
+async def test_jobs_whose_leases_end_together_keep_their_order_however_many_they_are(
+    engine: Engine, queue_name: str, ends: str
+) -> None:
+    """One call takes back a few hundred of them."""
+    jobs = [b"%d" % number for number in range(2000)]
+    for first in (0, 1000):
+        await engine.push_many(queue_name, jobs[first : first + 1000], PLAIN)
+    if ends == "by itself":
+        await leased_of(engine, queue_name, 1500, 500)
+        await asyncio.sleep(0.6)
+    else:
+        engine.give_back(await leased_of(engine, queue_name, 1500, 60_000))
+
+    found = [await fetch(engine, queue_name) for _ in range(300)]
+    found += [job.body for job in await engine.fetch_many(queue_name, 1000)]
+    found += [job.body for job in await engine.fetch_many(queue_name, 1000)]
+
+    assert found == jobs

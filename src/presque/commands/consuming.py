@@ -103,7 +103,7 @@ class Consumer:
         for listener in self._listeners.values():
             self._engine.deliveries.leave(listener)
         back = [leases.given_back(*held, lost=lost) for held in self._held if held not in self._ending]
-        self._engine.settle_all(back, _ignore)  # together, so that they keep their order
+        self._engine.settling.give_back(back)
         self._held.clear()
 
     # --- settling -------------------------------------------------------------------------------
@@ -247,7 +247,3 @@ class Consumer:
         grant.held += len(found)
         self._feed_soon(grant)
         return True
-
-
-def _ignore(_result: Any) -> None:
-    pass

@@ -78,6 +78,11 @@ class Settling:
         for queue, some in parts:
             self._ask(queue, [leases[n] for n in some], functools.partial(receive, some))
 
+    def give_back(self, leases: Sequence[Settle]) -> None:
+        """Let jobs go back to the head of their queues, where they keep their order."""
+        for first in reversed(range(0, len(leases), SETTLE_A_CALL)):
+            self.settle_all(leases[first : first + SETTLE_A_CALL], _ignore)
+
     def _ask(self, queue: str, leases: Sequence[Settle], done: Callable[[Any], None]) -> None:
         found: list[Settled] = []
 
@@ -136,3 +141,7 @@ def _args(leases: Sequence[Settle]) -> tuple[int, bytes]:
 def _group(verb: str, token: str, fields: Mapping[str, Any], ids: Sequence[str]) -> bytes:
     packed = codec.pack(dict(fields)) if fields else b""
     return b"".join(map(calls.argument, (verb.encode(), token.encode(), packed, " ".join(ids).encode())))
+
+
+def _ignore(_settled: list[Settled] | PresqueError) -> None:
+    pass

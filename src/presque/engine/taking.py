@@ -154,7 +154,7 @@ class Taking:
             else:
                 self._spawn(self._unfetch, job)
         if leased:
-            self._settling.settle_all(leased, _ignore)  # together, so that they keep their order
+            self._settling.give_back(leased)
 
     def stop(self) -> None:
         """Answer all waiters with "nothing", and let nobody wait from now on."""

@@ -333,9 +333,11 @@ local function affordable(ids, hash, other)
 end
 
 -- The members of a sorted set whose scores are due, and their ids: as many as the current call may still move, and
--- whether there are more.
-local function due_members(set, now, hash, other)
-  local members = redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, math.max(1, spare.jobs) + 1)
+-- whether there are more. The lowest first, or the highest first if they are to be the `last` of all.
+local function due_members(set, now, hash, other, last)
+  local limit = math.max(1, spare.jobs) + 1
+  local members = last and redis.call('ZREVRANGEBYSCORE', set, now, '-inf', 'LIMIT', 0, limit)
+    or redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, limit)
   local ids, some = {}, {}
   for i, member in ipairs(members) do ids[i] = unpadded(member) end
   local count = affordable(ids, hash, other)

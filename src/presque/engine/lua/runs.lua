@@ -24,6 +24,7 @@ local ERRORS_BYTES = 64 * 1024  -- of all but the last one
 local ATTEMPTS_MOST = 65535
 local RUN_HEADER = 23
 local MEMO_MS, MEMO_MOST = 60000, 250000
+local ORDERED_MOST = 100000  -- leases that have ended: about a second
 
 -- Move the steady clock of a queue forward, and return it.
 local function steady_clock(q, now)
@@ -247,16 +248,20 @@ local function jobs_of(q, ids, runs)
   return jobs
 end
 
--- Take back jobs whose lease has ended. Returns how many became ready, and whether there are more.
+-- Take back jobs whose lease has ended. Returns how many became ready, and whether there are more. Those that were to come
+-- first go back last, so that all of them stand in their order at the head in the end. Until then `q.unordered` is set, and
+-- nothing is taken, unless that would take long.
 local function reclaim(q, now)
   if q.in_flight == 0 then return 0, false end
-  local members, ids, more = due_members(q.leased, steady_clock(q, now), q.jobs, q.runs)
+  local members, ids, more = due_members(q.leased, steady_clock(q, now), q.jobs, q.runs, true)
+  q.unordered = more and redis.call('ZCOUNT', q.leased, '-inf', q.clock) < ORDERED_MOST
   if #members == 0 then return 0, more end
   begin(q, now)
   local fates, failed = new_fates(), {}
   local runs = redis.call('HMGET', q.runs, unpack(ids))
   local jobs = jobs_of(q, ids, runs)
-  for i, id in ipairs(ids) do
+  for i = #ids, 1, -1 do
+    local id = ids[i]
     local job = jobs[id]
     if job then
       local run = read_run(runs[i])

@@ -143,6 +143,7 @@ function take_from(q, act)
   if q.size > 0 then note(q, now) end
   local _, left, due_in = pass_time(q, now)
   local wanted, free_in = ending.room(q, now, act.left)
+  if q.unordered then wanted, act.left = 0, 0 end  -- what comes first is not there yet: the next call goes on
   local ready = take_ready(q, now, wanted, act.bytes, ending.holds)
   local count = #ready.ids
   act.bytes = ready.bytes
