@@ -198,6 +198,50 @@ def test_a_store_that_dies_while_it_rewrites_its_log_leaves_none_of_it_on_the_di
         assert not list(data.glob("appendonlydir/temp-*"))
 
 
+def test_data_that_is_removed_while_presque_runs_is_never_taken_for_an_empty_store(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with rig.server("--data", str(data)) as server:
+        assert server.ask("POST", "/q/a", "1").status == 201
+        store = int((data / "store.address").read_text().split()[0])
+        shutil.rmtree(data / "appendonlydir")
+        (data / "presque.json").unlink(missing_ok=True)
+        rig.eventually(lambda: any("store.data_removed" in line for line in server.everything))
+        assert server.ask("GET", "/status/a").json["size"] == 1, "it can still be saved"
+
+        os.kill(store, signal.SIGKILL)
+
+        rig.eventually(lambda: any("somebody has removed it" in line for line in server.everything))
+        assert server.ask("POST", "/q/a", "2").status == 503
+
+
+def test_two_never_share_the_data_even_if_the_lock_file_is_removed(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with rig.server("--data", str(data)) as server:
+        assert server.ask("POST", "/q/a", "1").status == 201
+        (data / "presque.lock").unlink()
+        done = subprocess.run(
+            [sys.executable, "-m", "presque", "serve", "--port", "0", "--data", str(data)],
+            capture_output=True, text=True, timeout=rig.PATIENCE, check=False, cwd="/",
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert "another presque" in done.stderr
+        assert server.ask("GET", "/q/a").body == b"1"
+        assert "store.died" not in server.said()
+
+
+def test_a_store_that_may_write_no_larger_file_says_why_it_died(tmp_path: Path) -> None:
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, -1)); "
+    program = ("-c", limited + "from presque.cli.main import main; main()")
+    with rig.server("--data", str(tmp_path / "data"), program=program) as server:
+        assert server.ask("POST", "/q/kept", "1").status == 201
+        rig.eventually(lambda: server.ask("POST", "/q/a", BODY).status == 503)
+        rig.eventually(lambda: any("store.died" in line for line in server.everything))
+        died = next(line for line in server.everything if "store.died" in line)
+        assert "a limit on the size of files was reached" in died
+    with rig.server("--data", str(tmp_path / "data")) as server:
+        assert server.ask("GET", "/q/kept").body == b"1"
+
+
 @pytest.mark.parametrize("where", [">/dev/full 2>&1", ">&- 2>&-", "2>&1 | true"])
 @pytest.mark.parametrize("log_format", ["plain", "json"])
 def test_a_log_that_nobody_can_write_keeps_no_server_from_its_work(where: str, log_format: str) -> None:

@@ -115,6 +115,23 @@ def test_every_waiting_request_is_answered_within_a_second_of_sigterm(new_data: 
             assert (chunked, answer.endswith(b"\r\n0\r\n\r\n")) == (version == b"1.1",) * 2, answer
 
 
+def test_a_hup_is_a_polite_stop_however_often_it_comes_and_nohup_keeps_it_away() -> None:
+    with rig.server("--memory") as server:
+        waits = server.send("GET", "/q/idle?wait=30")
+        server.catch_up()
+        server.process.send_signal(signal.SIGHUP)
+        server.process.send_signal(signal.SIGHUP)
+        assert waits.answer().status == 404
+        assert server.process.wait(rig.PATIENCE) == 0
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does; a child inherits it
+    try:
+        with rig.server("--memory") as server:
+            server.process.send_signal(signal.SIGHUP)
+            assert server.ask("POST", "/q/a", "1").status == 201
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_an_idle_server_stops_at_once(new_data: Callable[[], str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         with rig.server("--data", new_data()) as server:

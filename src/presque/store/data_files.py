@@ -59,10 +59,11 @@ class Cut(msgspec.Struct, frozen=True):
     kept_in: Path
 
 
-def check(directory: Path, layout: int) -> None:
+def check(directory: Path, layout: int, *, ran: bool = False) -> None:
     """Refuse data that is incomplete, shorter than it was, or of a later presque. Changes nothing.
 
-    `layout` is the number of the newest layout of keys that this presque reads. Raises `SetupError`.
+    `ran` says that a store of this process has worked on the data, so there must be some. `layout` is the
+    number of the newest layout of keys that this presque reads. Raises `SetupError`.
     """
     note = read_note(directory)
     folder = directory / FOLDER
@@ -78,6 +79,11 @@ def check(directory: Path, layout: int) -> None:
         )
     if MANIFEST not in names:
         _refuse_without_manifest(directory, names, note)
+        if ran:
+            raise SetupError(
+                f"the data in {directory} is gone: somebody has removed it while presque ran; {_PUT_BACK}, "
+                "or stop presque and start it again to start empty"
+            )
         return
     listed = _read_manifest(folder / MANIFEST)
     missing = sorted(name for name in listed if name not in names)

@@ -10,7 +10,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from presque.errors import SetupError
 
@@ -84,31 +84,66 @@ def make_private(directory: Path) -> bool:
     return changed
 
 
-def lock(directory: Path) -> IO[str]:
-    """Take the directory for this process alone. The lock is free again when the process ends, however."""
+class Lock:
+    """A directory that this process has for itself. It is free again when the process ends, however."""
+
+    def __init__(self, file: IO[str], directory: int) -> None:
+        self._file = file
+        self._directory = directory
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let others have it."""
+        self._file.close()
+        os.close(self._directory)
+
+
+def lock(directory: Path) -> Lock:
+    """Take the directory for this process alone. Raises `SetupError`.
+
+    The file says who has it. The directory itself is locked as well, where its file system can do that: the
+    file may be removed by somebody who takes it for left over.
+    """
     try:
         # Not inherited by the store, as all that Python opens.
         file = open_private(directory / "presque.lock", os.O_RDWR | os.O_APPEND, "a+")
+        descriptor = os.open(directory, os.O_RDONLY)
     except OSError as error:
         raise SetupError(f"cannot open {directory / 'presque.lock'}: {reason_of(error)}") from None
+    found = Lock(file, descriptor)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock_itself(descriptor)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
     except BlockingIOError:
         file.seek(0)
         holder = file.read().strip()
-        file.close()
+        found.close()
         raise SetupError(
             f"another presque (pid {holder or 'unknown'}) uses the data in {directory}; stop it, "
             "or choose another directory with --data"
         ) from None
     except OSError as error:
         with contextlib.suppress(OSError):  # closing tries to write once more
-            file.close()
+            found.close()
         raise SetupError(f"cannot lock {directory / 'presque.lock'}: {reason_of(error)}") from None
-    return file
+    return found
+
+
+def _lock_itself(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # NFS locks what is open for writing alone
+        pass
 
 
 def open_private(path: Path, flags: int, mode: str) -> IO[Any]:

@@ -37,8 +37,19 @@ import msgspec
 from presque.errors import SetupError
 from presque.store.address import Address
 from presque.store.asking import connected, is_busy
-from presque.store.data_files import Cut, Note, check, mend_end, read_note, sizes, write_note
+from presque.store.data_files import (
+    FOLDER,
+    MANIFEST,
+    Cut,
+    Note,
+    check,
+    mend_end,
+    read_note,
+    sizes,
+    write_note,
+)
 from presque.store.directory import (
+    Lock,
     free_bytes,
     is_private,
     last_lines,
@@ -54,7 +65,7 @@ from presque.store.directory import (
 )
 from presque.store.disk import LOOK_EVERY_S, Disk
 from presque.store.ending import end_ours, stop_orphan, telling
-from presque.store.process import die_with_parent, ended, environment, status
+from presque.store.process import cause, die_with_parent, ended, environment, status
 from presque.store.rewriting import Rewrites
 
 log = logging.getLogger("presque.store")
@@ -117,7 +128,7 @@ class EmbeddedStore:
         self._on_restart = on_restart
         self._private: Path | None = None
         self._directory = Path()
-        self._lock: IO[str] | None = None
+        self._lock: Lock | None = None
         self.disk = Disk(settings.directory, settings.min_free_disk, tell=True)
         self._rewrites = Rewrites(self.disk, asyncio.get_running_loop().time)
         self._said_before = 0
@@ -203,7 +214,7 @@ class EmbeddedStore:
                 "store.died pid=%d status=%s reason=%s",
                 self._process.pid,
                 status(code),
-                self._reason() or None,
+                cause(code) or self._reason() or None,
             )
             if loop.time() - began > STEADY_S:
                 pause = BACKOFF_FIRST
@@ -254,8 +265,12 @@ class EmbeddedStore:
 
     async def _watch_disk(self) -> None:
         """Watch the disk, and decide whether the store may rewrite its log."""
+        gone = False
         while True:
             self.disk.look()
+            before, gone = gone, not (self._directory / FOLDER / MANIFEST).exists()
+            if gone and not before:
+                log.error("store.data_removed dir=%s", self._directory)
             if self.pid is not None:
                 with contextlib.suppress(OSError):  # it has just died, or is being started
                     log_bytes = sum(sizes(self._directory).values())
@@ -292,7 +307,7 @@ class EmbeddedStore:
         `SetupError` if it ends before, or cannot be run."""
         kept = self.settings.directory is not None
         if kept:
-            check(self._directory, self.settings.layout)
+            check(self._directory, self.settings.layout, ran=bool(self._version))
             freed = remove_unfinished(self._directory)
             if freed:
                 log.info("store.unfinished_removed dir=%s bytes=%d", self._directory, freed)

@@ -81,6 +81,13 @@ def status(code: int) -> str:
     return f"exit code {code}"
 
 
+def cause(code: int) -> str:
+    """Why a process ended, where how it ended tells; else empty."""
+    if -code == signal.SIGXFSZ:
+        return "a limit on the size of files was reached: raise it (ulimit -f, LimitFSIZE of systemd)"
+    return ""
+
+
 def environment() -> dict[str, str]:
     """What the store inherits: our environment without our settings, which may hold a password."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("PRESQUE_")}
