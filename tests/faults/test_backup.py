@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,21 @@ def test_a_backup_goes_nowhere_where_something_is(tmp_path: Path) -> None:
         (target / "mine").unlink()
         assert presque("backup", target, "--data", data).returncode == 0
         assert "is not empty" in presque("backup", target, "--data", data).stderr
+
+
+def test_of_several_backups_into_one_directory_one_is_whole_and_the_others_are_refused(
+    tmp_path: Path,
+) -> None:
+    data, target = tmp_path / "data", tmp_path / "backup"
+    (tmp_path / ".backup.partial" / "appendonlydir").mkdir(parents=True)  # as a killed one leaves it
+    with rig.server("--data", str(data)) as server:
+        for number in range(20):
+            server.ask("POST", f"/q/q{number}", b'"' + os.urandom(250_000).hex().encode() + b'"')
+        with ThreadPoolExecutor(4) as pool:
+            done = list(pool.map(lambda _: presque("backup", target, "--data", data), range(4)))
+    assert sorted(one.returncode for one in done) == [0, *[exits.CONFLICT] * 3], done
+    assert presque("restore", target, "--data", tmp_path / "fresh").returncode == 0
+    assert not (tmp_path / ".backup.partial").exists()
 
 
 @pytest.mark.parametrize("harm", ["altered", "cut", "page", "no page", "later"])

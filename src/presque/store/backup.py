@@ -20,7 +20,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,7 +37,7 @@ from presque.store.data_files import (
     sync_directory,
     write_note,
 )
-from presque.store.directory import lock, open_private, prepare, reason_of
+from presque.store.directory import lock, lock_itself, open_private, prepare, reason_of
 
 PAGE = "backup.json"
 BASE = "appendonly.aof.1.base.rdb"
@@ -88,34 +88,64 @@ def take(
 
     `target` must not exist or be empty. Raises `SetupError` and leaves no backup behind.
     """
-    new = target.parent / f".{target.name}.partial"
     try:
-        if target.exists() and any(target.iterdir()):
-            raise InTheWay(f"{target} is not empty; name a directory that does not exist yet")
-        shutil.rmtree(new, ignore_errors=True)
-        (new / FOLDER).mkdir(parents=True, mode=0o700)
-        path = new / FOLDER / BASE
-        with open_private(path, os.O_WRONLY, "wb") as file:
-            version, digest = _receive(connection, listens_at, file, tell)
-            file.flush()
-            os.fsync(file.fileno())
-        _check_snapshot(binary, path)
-        page = Backup(
-            at=int(time.time()), presque=presque, store=version, layout=layout, jobs=jobs, queues=queues,
-            size=path.stat().st_size, sha256=digest,
-        )  # fmt: skip
-        _write(new / FOLDER / MANIFEST, LISTED)
-        write_note(new, Note(layout, version, {BASE: page.size}))
-        _write(new / PAGE, json.dumps(asdict(page), indent=2) + "\n")
-        for directory in (new / FOLDER, new):
-            sync_directory(directory)
-        new.rename(target)
-        sync_directory(target.parent)
+        with _alone(target) as new:
+            if target.exists() and any(target.iterdir()):
+                raise InTheWay(f"{target} is not empty; name a directory that does not exist yet")
+            (new / FOLDER).mkdir(mode=0o700)
+            path = new / FOLDER / BASE
+            with open_private(path, os.O_WRONLY, "wb") as file:
+                version, digest = _receive(connection, listens_at, file, tell)
+                file.flush()
+                os.fsync(file.fileno())
+            _check_snapshot(binary, path)
+            page = Backup(
+                at=int(time.time()), presque=presque, store=version, layout=layout, jobs=jobs, queues=queues,
+                size=path.stat().st_size, sha256=digest,
+            )  # fmt: skip
+            _write(new / FOLDER / MANIFEST, LISTED)
+            write_note(new, Note(layout, version, {BASE: page.size}))
+            _write(new / PAGE, json.dumps(asdict(page), indent=2) + "\n")
+            for directory in (new / FOLDER, new):
+                sync_directory(directory)
+            new.rename(target)
+            sync_directory(target.parent)
     except OSError as error:
         raise SetupError(f"cannot back up into {target}: {reason_of(error)}") from None
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
     return page
+
+
+@contextlib.contextmanager
+def _alone(target: Path) -> Iterator[Path]:
+    """A directory for the backup that is to become `target`, empty and this process's alone while inside. It
+    is removed at the end, if it still has its name. What a killed backup left in it is removed at the begin.
+    """
+    new = target.parent / f".{target.name}.partial"
+    new.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(new, os.O_RDONLY)
+    try:
+        lock_itself(descriptor)
+        mine = os.fstat(descriptor)
+        if not _is_at(new, mine):  # it was another's, who has just finished with it
+            raise BlockingIOError
+        try:
+            for one in list(new.iterdir()):
+                shutil.rmtree(one) if one.is_dir() else one.unlink()
+            yield new
+        finally:
+            if _is_at(new, mine):
+                shutil.rmtree(new, ignore_errors=True)
+    except BlockingIOError:
+        raise InTheWay(f"another `presque backup` writes into {target}; wait for it to end") from None
+    finally:
+        os.close(descriptor)
+
+
+def _is_at(path: Path, facts: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(path.stat(), facts)
+    except OSError:
+        return False
 
 
 def _receive(connection: socket.socket, listens_at: Path, file: IO[bytes], tell: Tell) -> tuple[str, str]:

@@ -118,7 +118,7 @@ def lock(directory: Path) -> Lock:
     found = Lock(file, descriptor)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _lock_itself(descriptor)
+        lock_itself(descriptor)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
@@ -137,7 +137,9 @@ def lock(directory: Path) -> Lock:
     return found
 
 
-def _lock_itself(descriptor: int) -> None:
+def lock_itself(descriptor: int) -> None:
+    """Take a directory that was opened, where its file system can do that. Raises `BlockingIOError` if
+    somebody else has it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
