@@ -27,6 +27,7 @@ import logging
 import logging.config
 import logging.handlers
 import multiprocessing
+import multiprocessing.pool
 import os
 import random
 import resource
@@ -39,7 +40,7 @@ import threading
 import time
 import types
 import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +279,33 @@ JOBS["returns_a_partial"] = lambda _: functools.partial(note, "ran")
 JOBS["returns_coroutines"] = lambda _: {"all": [{1: later()}]}
 JOBS["returns_a_set_of_coroutines"] = lambda _: {later(), later()}
 JOBS["returns_a_map_in_a_list"] = lambda _: [1, (map(note, ["ran"]),)]
+
+
+@contextlib.contextmanager
+def opened() -> Iterator[None]:
+    note("ran")
+    yield
+
+
+@contextlib.asynccontextmanager
+async def opened_async() -> AsyncIterator[None]:
+    note("ran")
+    yield
+
+
+pools: list[multiprocessing.pool.ThreadPool] = []
+
+
+def in_a_pool() -> Any:
+    """Its work has been asked for, and waits behind other work."""
+    pools.append(multiprocessing.pool.ThreadPool(1))
+    pools[-1].apply_async(time.sleep, (5,))
+    return pools[-1].apply_async(note, ("ran",))
+
+
+JOBS["returns_a_context"] = lambda _: opened()
+JOBS["returns_an_async_context"] = lambda _: [opened_async()]
+JOBS["returns_what_a_pool_does"] = lambda _: in_a_pool()
 
 
 def undecorated(function: Callable[..., Any]) -> Callable[..., Any]:

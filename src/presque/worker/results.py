@@ -10,6 +10,7 @@ import contextlib
 import functools
 import inspect
 import itertools
+import sys
 from types import (
     AsyncGeneratorType,
     BuiltinFunctionType,
@@ -136,6 +137,11 @@ def _not_run(result: Any) -> str | None:
         return "a function that nobody called: call it, or look at the decorators of `work`"
     if issubclass(kind, concurrent.futures.Future):
         return "a future: wait for its `result()`"
+    if issubclass(kind, contextlib._GeneratorContextManagerBase):  # noqa: SLF001  (there is no public one)
+        return "a context manager that nobody entered, so none of its code ran: use `with`"
+    pool = sys.modules.get("multiprocessing.pool")
+    if pool is not None and issubclass(kind, pool.AsyncResult):
+        return "a result that a pool has not yet: wait for it with `get()`"
     if _is_awaitable(result):
         return "something that nobody awaited: write `async def work`"
     return None
