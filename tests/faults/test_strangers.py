@@ -8,10 +8,13 @@ nothing of it all. `TEST_SEED` says which of all the runs it is, `TEST_STRANGERS
 from __future__ import annotations
 
 import contextlib
+import functools
+import http.client
 import json
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,6 +73,12 @@ def descriptors(server: rig.Server) -> int:
     return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
 
 
+def ready(server: rig.Server) -> bool:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return server.ask("GET", "/readyz").status == 200
+    return False
+
+
 def stats(server: rig.Server, queue: str) -> dict[str, Any]:
     found: dict[str, Any] = server.ask("GET", f"/stats/{queue}").json
     return found
@@ -86,10 +95,11 @@ def of_state(server: rig.Server, queue: str, state: str) -> Iterator[Any]:
         cursor = f"&cursor={page['cursor']}"
 
 
-def check(known: Known, running: Running) -> None:
-    """Hold what the clients know against what the server has."""
-    server = running.server
-    rig.eventually(lambda: server.ask("GET", "/readyz").status == 200)
+def check(known: Known, running: list[Running]) -> None:
+    """Hold what the clients know against what the servers have."""
+    server = running[0].server
+    for one in running:
+        rig.eventually(functools.partial(ready, one.server))
     rig.eventually(lambda: stats(server, LEASED)["leased"] == 0, say=lambda: stats(server, LEASED))
     for queue in (PLAIN, LEASED):
         ids = int(server.ask("POST", f"/q/{queue}", "-1").json["id"])
@@ -107,59 +117,89 @@ def check(known: Known, running: Running) -> None:
         job["body"] for state in ("ready", "scheduled", "dead") for job in of_state(server, LEASED, state)
     ]
     assert known.problems([number for number in left if number >= 0]) == []
-    told = [*running.told, *server.everything]
+    told = [line for one in running for line in (*one.told, *one.server.everything)]
     assert [line for line in told if "Traceback" in line or ".broken" in line] == []
 
 
+class World:
+    """A server on the store that it starts, or two of them on a store of their own, which outlives a kill."""
+
+    def __init__(self, stack: contextlib.ExitStack, *, data: str | None) -> None:
+        self._store: rig.Store | None = None
+        self.running: list[Running] = []
+        if data is None:
+            kept = ("--appendonly", "yes", "--appendfsync", "always")
+            self._store = stack.enter_context(rig.store("redis-7.0", *kept))
+            flags = [("--redis", self._store.url)] * 2
+        else:
+            flags = [("--data", data)]
+        for one in flags:
+            self.running.append(Running(*one))
+            stack.callback(self.running[-1].stop)
+
+    @property
+    def ports(self) -> list[int]:
+        return [one.port for one in self.running]
+
+    def freeze_store(self, seconds: float) -> None:
+        store = self._store
+        freeze(store_of(self.running[0].server) if store is None else store.process.pid, seconds)
+
+    def kill_store(self) -> None:
+        if self._store is None:
+            with contextlib.suppress(ProcessLookupError):  # it may be on its way back from the last time
+                os.kill(store_of(self.running[0].server), signal.SIGKILL)
+            return
+        command = self._store.process.args
+        self._store.process.kill()
+        self._store.process.wait()
+        self._store.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 @pytest.fixture(params=["embedded", "own"])
-def flags(request: pytest.FixtureRequest, new_data: Callable[[], str]) -> Iterator[list[str]]:
-    """How a server is told which store it has: one that it starts, or one of its own."""
-    if request.param == "embedded":
-        yield ["--data", new_data()]
-        return
-    with rig.store("redis-7.0", "--appendonly", "yes", "--appendfsync", "always") as store:
-        yield ["--redis", store.url]
+def world(request: pytest.FixtureRequest, new_data: Callable[[], str]) -> Iterator[World]:
+    with contextlib.ExitStack() as stack:
+        yield World(stack, data=new_data() if request.param == "embedded" else None)
 
 
 @pytest.mark.timeout(240 + int(2 * SECONDS))
-def test_strangers_that_leave_as_they_like_lose_nothing_and_leave_nothing(flags: list[str]) -> None:
+def test_strangers_that_leave_as_they_like_lose_nothing_and_leave_nothing(world: World) -> None:
     """Nothing else breaks, so whoever leaves holds nothing a moment later, and all is in its order."""
-    running = Running(*flags)
-    try:
-        running.server.ask("GET", "/readyz")
-        before = descriptors(running.server)
-        with strangers([running.port], SEED, CLIENTS, seconds=600) as known:
-            time.sleep(SECONDS)
-            rig.eventually(lambda: len(known.taken) > 20 and len(known.acked) > 5, within=2 * rig.PATIENCE)
-        rig.eventually(lambda: descriptors(running.server) <= before + 1)
-        check(known, running)
-    finally:
-        running.stop()
+    before = []
+    for one in world.running:
+        assert ready(one.server)
+        before.append(descriptors(one.server))
+    with strangers(world.ports, SEED, CLIENTS, seconds=600) as known:
+        time.sleep(SECONDS)
+        rig.eventually(lambda: len(known.taken) > 20 and len(known.acked) > 5, within=2 * rig.PATIENCE)
+    for one, count in zip(world.running, before, strict=True):
+        rig.eventually(lambda one=one, count=count: descriptors(one.server) <= count + 1)  # type: ignore[misc]
+    check(known, world.running)
 
 
 @pytest.mark.timeout(300 + int(3 * SECONDS))
-def test_strangers_lose_nothing_whatever_stops_freezes_or_dies(flags: list[str]) -> None:
-    running, chance = Running(*flags), random.Random(f"{SEED} {flags[0]}")
-    try:
-        with strangers([running.port], SEED, CLIENTS, seconds=2) as known:
-            ends = time.monotonic() + SECONDS
-            while time.monotonic() < ends:
-                time.sleep(chance.uniform(0.2, 1))
-                act = chance.choice(("freeze", "freeze store", "stop", "kill", "kill store"))
-                if act == "freeze":
-                    freeze(running.server.process.pid, chance.choice((0.1, 1, 3.5)))
-                elif act in ("stop", "kill"):
-                    running.again(signal.SIGTERM if act == "stop" else signal.SIGKILL)
-                elif flags[0] == "--data" and act == "freeze store":
-                    freeze(store_of(running.server), chance.choice((0.1, 1, 3.5)))
-                elif flags[0] == "--data":
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(store_of(running.server), signal.SIGKILL)
-            rig.eventually(lambda: running.server.ask("GET", "/readyz").status == 200)
-            time.sleep(1)
-        check(known, running)
-    finally:
-        running.stop()
+def test_strangers_lose_nothing_whatever_stops_freezes_or_dies(
+    world: World, request: pytest.FixtureRequest
+) -> None:
+    chance = random.Random(f"{SEED} {request.node.name}")
+    with strangers(world.ports, SEED, CLIENTS, seconds=2) as known:
+        ends = time.monotonic() + SECONDS
+        while time.monotonic() < ends:
+            time.sleep(chance.uniform(0.2, 1))
+            one, seconds = chance.choice(world.running), chance.choice((0.1, 1, 3.5))
+            act = chance.choice(("freeze", "freeze store", "stop", "kill", "kill store"))
+            if act == "freeze":
+                freeze(one.server.process.pid, seconds)
+            elif act == "freeze store":
+                world.freeze_store(seconds)
+            elif act == "kill store":
+                world.kill_store()
+            else:
+                one.again(signal.SIGTERM if act == "stop" else signal.SIGKILL)
+        for one in world.running:
+            rig.eventually(functools.partial(ready, one.server))
+        time.sleep(1)
+    check(known, world.running)
 
 
 def test_a_job_that_came_twice_would_be_noticed() -> None:
