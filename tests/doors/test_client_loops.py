@@ -7,6 +7,7 @@ import gc
 import os
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -175,3 +176,30 @@ async def test_a_call_that_is_cancelled_takes_no_job(server: rig.Server, queue_n
             return await client.fetch(queue_name) is not None
 
         assert await taken()
+
+
+def test_a_handler_of_a_signal_may_push_whatever_it_interrupts(server: rig.Server, queue_name: str) -> None:
+    code = """
+        import faulthandler, random, signal, sys, time
+        from presque import Client
+
+        client, queue, done, pushed = Client(sys.argv[1]), sys.argv[2], 0, 0
+
+        def push(*_):
+            global pushed
+            client.push(queue, 1)
+            pushed += 1
+            if pushed < 1000:
+                signal.setitimer(signal.ITIMER_REAL, 0.00002 + random.random() * 0.0008)
+
+        faulthandler.dump_traceback_later(float(sys.argv[3]), exit=True)
+        signal.signal(signal.SIGALRM, push)
+        signal.setitimer(signal.ITIMER_REAL, 0.0001)
+        while pushed < 1000:
+            client.push(queue, 1)
+            done += 1
+        print(client.size(queue) - done - pushed)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), server.url, queue_name, str(rig.PATIENCE)]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=3 * rig.PATIENCE, check=False)
+    assert found.stdout == "0\n", found.stderr

@@ -293,14 +293,10 @@ async def opened_async() -> AsyncIterator[None]:
     yield
 
 
-pools: list[multiprocessing.pool.ThreadPool] = []
-
-
 def in_a_pool() -> Any:
-    """Its work has been asked for, and waits behind other work."""
-    pools.append(multiprocessing.pool.ThreadPool(1))
-    pools[-1].apply_async(time.sleep, (5,))
-    return pools[-1].apply_async(note, ("ran",))
+    """Its work has been asked for, and the pool may have ended before it was done."""
+    with multiprocessing.pool.ThreadPool(1) as pool:
+        return pool.apply_async(time.sleep, (0,))
 
 
 JOBS["returns_a_context"] = lambda _: opened()

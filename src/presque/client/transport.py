@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import select
 import socket
-import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -67,7 +67,7 @@ class Transport:
         seconds = self.timeout + call.wait
         deadline = time.monotonic() + seconds
         own = self._of_this_process()
-        if not own.free.acquire(timeout=seconds):
+        if not own.free.acquire(seconds):
             raise exchange.busy(seconds, self.connections)
         try:
             answer = self._answer(own, call, request, deadline)
@@ -130,7 +130,7 @@ class _Own:
 
     def __init__(self, connections: int) -> None:
         self.pid = os.getpid()
-        self.free = threading.Semaphore(connections)
+        self.free = _Slots(connections)
         self._idle: list[_Connection] = []
 
     def take(self) -> _Connection | None:
@@ -144,6 +144,29 @@ class _Own:
             return False
         self._idle.append(connection)
         return True
+
+
+class _Slots:
+    """How many requests may be on their way. A handler of a signal may ask for one, too.
+
+    It interrupts the main thread anywhere, also where that asks for a slot itself. A lock that Python code
+    holds in between, as that of `threading.Semaphore` does, would never be given back.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free: queue.SimpleQueue[None] = queue.SimpleQueue()  # in C, and made for this
+        for _ in range(count):
+            self._free.put(None)
+
+    def acquire(self, within: float) -> bool:
+        try:
+            self._free.get(timeout=within)
+        except queue.Empty:
+            return False
+        return True
+
+    def release(self) -> None:
+        self._free.put(None)
 
 
 class _Connection:

@@ -113,7 +113,7 @@ class App:
         self._readers = Readers(decode)
         self._tasks: dict[tuple[str, int], Task[Any, Any]] = {}
         self._recurring: dict[str, Recurring] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._client: Client | None = None
         self._async_client: AsyncClient | None = None
         self._inline: list[Inline] = []

@@ -13,7 +13,7 @@ from presque.worker.job import LEASE_MOST, Job, Tell
 
 KEPT = ("progress", "saved")
 """What a job tells that is for later."""
-_wishing = threading.Lock()  # jobs wish in threads of their own
+_wishing = threading.RLock()  # jobs wish in threads of their own, and in handlers of signals
 
 
 class Held:
