@@ -661,10 +661,18 @@ ENDERS: dict[str, Callable[[], Any]] = {
     "interrupt_main": lambda: _thread.interrupt_main(),
     "interrupt_main by TERM": lambda: _thread.interrupt_main(signal.SIGTERM),
     "pthread_kill": lambda: signal.pthread_kill(threading.get_ident(), signal.SIGQUIT),
-    "pidfd": lambda: signal.pidfd_send_signal(os.pidfd_open(os.getpid()), signal.SIGTERM),
+    "pidfd": lambda: of_a_pidfd(),
     "a signal that a child sends": lambda: of_a_child(lambda: os.kill(os.getppid(), signal.SIGTERM)),
     "a signal that a child sends to the group": lambda: of_a_child(lambda: os.killpg(0, signal.SIGTERM)),
 }
+
+
+def of_a_pidfd() -> None:
+    file = os.pidfd_open(os.getpid())
+    try:
+        signal.pidfd_send_signal(file, signal.SIGTERM)
+    finally:
+        os.close(file)
 
 
 def of_a_child(deed: Callable[[], Any]) -> None:
