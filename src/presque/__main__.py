@@ -10,16 +10,18 @@ import signal
 import sys
 from typing import NoReturn
 
-from presque.exits import INTERRUPTED, heed_signals
-
 
 def main() -> NoReturn:
     """The entry point."""
     heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else it is to be ignored
     if heeded:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from presque.exits import INTERRUPTED, heed_signals, raise_what_is_dropped
+
     heed_signals()
     from presque.cli.main import main as carry_out
+
+    raise_what_is_dropped()
 
     try:
         if heeded:
@@ -28,6 +30,7 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         if heeded:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 

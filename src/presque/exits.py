@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import NoReturn
 
 from presque.errors import CallerError, InTheWay, PresqueError
@@ -38,6 +39,8 @@ MEANINGS = (
 )
 """What each says, in the words of the help, the manual pages and the guide."""
 
+AGAIN_S = 0.001
+
 
 def heed_signals() -> None:
     """As process 1, end by what ends any other program, until something else hears it.
@@ -54,7 +57,39 @@ def heed_signals() -> None:
 
 def ended_by(number: int, _frame: object) -> NoReturn:
     """End as a shell shows a program that this signal has ended."""
-    raise SystemExit(128 + number)
+    raise EndedAsFirst(128 + number)
+
+
+class EndedAsFirst(SystemExit):
+    """A signal asked process 1 to end."""
+
+
+class Ended(KeyboardInterrupt):
+    """A signal asked the program to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def raise_what_is_dropped() -> None:
+    """Let Ctrl-C end a command also where Python drops what is raised: in finalizers and in callbacks of weak
+    references, of which every import has some. What was dropped is raised again a moment later.
+    """
+    sys.unraisablehook = _raise_again
+
+
+def _raise_again(dropped: sys.UnraisableHookArgs) -> None:
+    error = dropped.exc_value
+    if not isinstance(error, KeyboardInterrupt | EndedAsFirst):
+        sys.__unraisablehook__(dropped)
+        return
+
+    def again(_number: int, _frame: object) -> NoReturn:
+        raise error
+
+    signal.signal(signal.SIGALRM, again)
+    signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
 
 
 class Failure(Exception):

@@ -470,7 +470,8 @@ def store_by_hand(data: Path, place: Path, binary: Path) -> Iterator[tuple[subpr
     )
     (data / "store.address").write_text(f"{orphan.pid} {socket}\n")
     try:
-        rig.eventually(socket.exists)
+        with client_of(socket) as client:  # it listens only after its socket is there
+            rig.eventually(lambda: rig._answers(client))
         yield orphan, socket
     finally:
         orphan.kill()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from presque import Client
 from tests import rig
@@ -84,7 +85,8 @@ def test_a_store_whose_clock_is_wrong_is_noticed(tmp_path: Path) -> None:
         start_new_session=True,
     )  # fmt: skip
     try:
-        rig.eventually(socket.exists)
+        with redis.Redis(unix_socket_path=str(socket)) as client:
+            rig.eventually(lambda: rig._answers(client))
         _, found = doctor("--config", settings(tmp_path, f"redis: unix://{socket}"))
     finally:
         os.killpg(process.pid, signal.SIGTERM)  # `faketime` runs the store as a child of its own

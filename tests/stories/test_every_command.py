@@ -334,3 +334,41 @@ def test_ctrl_c_makes_no_traceback_at_any_moment(moment: str, code: int) -> None
         capture_output=True, text=True, timeout=rig.PATIENCE, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (code, "")
+
+
+# A command that gets a SIGINT in a finalizer, where Python drops what is raised, while it imports its module.
+IN_A_FINALIZER = """
+import os, runpy, signal, sys
+
+class Dropping:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == moment:
+            Dropping()
+
+moment = sys.argv.pop(1)
+sys.meta_path.insert(0, Interrupts())
+runpy.run_module("presque", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "moment"),
+    [
+        ("history --watch", "presque.cli.history"),
+        ("stats --watch", "presque.cli.queues"),
+        ("workers --watch", "presque.cli.worker"),
+        ("tail", "presque.cli.streaming"),
+        ("history --watch", "encodings.idna"),
+    ],
+)
+def test_ctrl_c_ends_a_command_also_where_python_drops_it(command: str, moment: str) -> None:
+    with rig.server("--memory") as server:
+        done = subprocess.run(
+            [sys.executable, "-c", IN_A_FINALIZER, moment, *command.split(), "--url", server.url],
+            capture_output=True, text=True, timeout=rig.PATIENCE, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (INTERRUPTED, "")

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple, Self
 
 import click
 
+from presque.exits import Ended
+
 # The other screen, no cursor, no wrapping at the right edge; and back, with no colour left behind.
 _TAKE = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[H\x1b[2J"
 _GIVE_BACK = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
@@ -42,14 +44,6 @@ class Line(NamedTuple):
 
     text: str
     style: str = ""
-
-
-class Ended(BaseException):
-    """A signal asked the program to end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 class FullScreen:
