@@ -119,8 +119,8 @@ def parse(record: logging.LogRecord) -> tuple[str, dict[str, Any]] | None:
         if wants > len(left):
             return None
         taken, left = left[:wants], left[wants:]
-        if value in ("%s", "%d") and taken:
-            [value] = taken
+        if taken and (value in ("%s", "%d") or (value == "%r" and isinstance(taken[0], str))):
+            [value] = taken  # as it is: the formatter quotes what has to be quoted
         elif arguments:
             try:
                 value = value % tuple(taken)

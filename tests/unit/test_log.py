@@ -141,6 +141,16 @@ def test_a_value_that_would_be_read_wrongly_is_quoted(value: object, shown: str)
     assert stream.getvalue().endswith(f"x.y v={shown}\n")
 
 
+def test_a_text_written_with_quotes_is_a_plain_field_for_programs_and_quoted_once_for_people() -> None:
+    stream = as_json()
+    store.info("store.lost reason=%r carries=%s", "it's away: no answer", "calls")
+    [line] = lines(stream)
+    assert line["reason"] == "it's away: no answer"
+    people = plain()
+    store.info("store.lost reason=%r carries=%s", "it's away: no answer", "calls")
+    assert people.getvalue().endswith('store.lost reason="it\'s away: no answer" carries=calls\n')
+
+
 @pytest.mark.parametrize(
     ("message", "arguments", "text"),
     [
