@@ -122,20 +122,20 @@ def test_a_policy_is_changed_and_that_is_undone(window: Open, acted: rig.Server,
     assert (policy["max_attempts"], policy["backoff"]["first"], policy["keep"]) == (5, 15, 0)
 
 
-def test_a_dead_job_is_tried_again(window: Open, acted: rig.Server, client: Client) -> None:
+def test_a_dead_job_is_retried(window: Open, acted: rig.Server, client: Client) -> None:
     [id] = dead(client, "again")
     page = window(acted.url, f"#/jobs/again/{id}")
     expect(page.locator(".headline")).to_have_class(re.compile("bad"))
     page.keyboard.press("r")
     expect(page.get_by_role("dialog")).to_contain_text("attempts count from 0 again")
-    confirm(page, "Try again")
+    confirm(page, "Retry")
     expect(page.locator(".head .state")).to_have_text("ready")
 
 
-def test_a_dead_job_is_tried_again_with_another_body(window: Open, acted: rig.Server, client: Client) -> None:
+def test_a_dead_job_is_retried_with_another_body(window: Open, acted: rig.Server, client: Client) -> None:
     [id] = dead(client, "edited")
     page = window(acted.url, f"#/jobs/edited/{id}", bears=("404",))
-    press(page, "Edit, and try again…")
+    press(page, "Edit and retry…")
     body = page.get_by_role("dialog").get_by_label("Body, JSON")
     assert '"big": 9223372036854775808' in body.input_value()
     body.fill('{"n": 18446744073709551617}')
@@ -173,7 +173,7 @@ def test_a_job_that_waits_is_changed_moved_and_deleted(
     assert client.stats("elsewhere")["scheduled"] == 1
 
 
-def test_selected_jobs_are_tried_again_or_deleted_together(
+def test_selected_jobs_are_retried_or_deleted_together(
     window: Open, acted: rig.Server, client: Client
 ) -> None:
     dead(client, "some", 5)
@@ -185,8 +185,8 @@ def test_selected_jobs_are_tried_again_or_deleted_together(
     page.keyboard.press("j")
     page.keyboard.press("x")
     expect(page.locator(".selected")).to_contain_text("2 jobs selected")
-    page.locator(".selected").get_by_role("button", name="Try again").click()
-    confirm(page, "Try again")
+    page.locator(".selected").get_by_role("button", name="Retry").click()
+    confirm(page, "Retry")
     expect(page.locator(".notes")).to_contain_text("2 jobs are ready again")
     expect(boxes).to_have_count(3)
     page.get_by_label("Select all on this page").click()
@@ -197,7 +197,7 @@ def test_selected_jobs_are_tried_again_or_deleted_together(
     assert (stats["ready"], stats["dead"]) == (2, 0)
 
 
-def test_failures_of_all_queues_are_one_line_a_kind_and_tried_again_after_a_dry_run(
+def test_failures_of_all_queues_are_one_line_a_kind_and_retried_after_a_dry_run(
     window: Open, acted: rig.Server, client: Client
 ) -> None:
     for queue in ("fail-a", "fail-b"):
@@ -208,12 +208,12 @@ def test_failures_of_all_queues_are_one_line_a_kind_and_tried_again_after_a_dry_
     expect(line).to_have_count(1)
     expect(line).to_contain_text("12")
     expect(line).to_contain_text("s <b>")
-    line.get_by_role("button", name="Try again…").click()
+    line.get_by_role("button", name="Retry…").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("12 jobs match")
     expect(dialog).to_contain_text("fail-a/")
     dialog.get_by_label("At most so many in all").fill("5")
-    confirm(page, "Try again")
+    confirm(page, "Retry")
     expect(page.locator(".task")).to_contain_text("5 done")
     expect(line.locator(".many")).to_contain_text("7")
     line.get_by_role("button", name="Delete all").click()
@@ -225,9 +225,9 @@ def test_failures_of_all_queues_are_one_line_a_kind_and_tried_again_after_a_dry_
 def test_a_task_is_paused_goes_on_and_is_cancelled(window: Open, acted: rig.Server, client: Client) -> None:
     dead(client, "slow", 100)
     page = window(acted.url, "#/failures?queues=slow")
-    page.locator(".failures").get_by_role("button", name="Try again…").click()
+    page.locator(".failures").get_by_role("button", name="Retry…").click()
     page.get_by_role("dialog").get_by_label("At most so many a second").fill("1")
-    confirm(page, "Try again")
+    confirm(page, "Retry")
     task = page.locator(".task").first
     task.get_by_role("button", name="Pause").click()
     expect(task.get_by_role("button", name="Go on")).to_be_visible()

@@ -179,7 +179,7 @@ def test_somebody_who_only_has_a_keyboard_gets_a_failed_job_going_again(
     expect(page.get_by_role("heading", name="Job 1")).to_be_visible()
     page.keyboard.press("r")
     expect(page.get_by_role("dialog")).to_be_visible()
-    page.get_by_role("dialog").get_by_role("button", name="Try again").focus()
+    page.get_by_role("dialog").get_by_role("button", name="Retry").focus()
     page.keyboard.press("Enter")
     expect(page.locator(".head .state")).to_have_text("ready")
 

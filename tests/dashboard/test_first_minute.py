@@ -48,15 +48,15 @@ def test_what_is_wrong_is_said_first_and_each_part_leads_to_the_way_out(
     strip.get_by_role("link", name="video").click()  # failing jobs: why, and again
     page.locator(".jobs tbody a").first.click()
     expect(page.locator(".headline.bad")).to_contain_text("no such codec")
-    page.get_by_role("button", name="Try again…", exact=True).click()
+    page.get_by_role("button", name="Retry…", exact=True).click()
     page.get_by_role("dialog").get_by_role("button", name="Try").click()
     expect(page.locator(".head .state")).to_have_text("ready")
     expect(page.locator(".headline")).to_contain_text("presque work video")  # it waits for a worker now
 
     page.get_by_role("link", name="Failures").click()  # all others at once
-    page.get_by_role("button", name="Try again…", exact=True).click()
+    page.get_by_role("button", name="Retry…", exact=True).click()
     expect(page.get_by_role("dialog")).to_contain_text("2 jobs match")
-    page.get_by_role("dialog").get_by_role("button", name="Try again").click()
+    page.get_by_role("dialog").get_by_role("button", name="Retry").click()
     expect(page.get_by_role("heading", name="No job is dead")).to_be_visible()
 
     strip.get_by_role("link", name="reports").click()  # stopped: by one press, and back

@@ -137,13 +137,13 @@ def test_a_log_handler_that_raises_stops_no_worker(
     assert client.stats(queue_name)["failed"] == 3
 
 
-def test_a_failure_is_followed_by_when_it_is_tried_again_or_that_it_is_dead(
+def test_a_failure_is_followed_by_when_it_is_retried_or_that_it_is_dead(
     server: rig.Server, client: Client, queue_name: str, tmp_path: Path
 ) -> None:
     client.change_policy(queue_name, max_attempts=2, backoff={"first": 3600, "jitter": 0})
     job = client.push(queue_name, 1)
     said = run(server, queue_name, tmp_path, "")
     due = client.job(queue_name, job)["run_at"]
-    assert f"job.tried_again queue={queue_name} id={job} at={due}" in said
+    assert f"job.retried queue={queue_name} id={job} at={due}" in said
     client.change(queue_name, job, delay=0)
     assert f"job.dead queue={queue_name} id={job}" in run(server, queue_name, tmp_path, "")

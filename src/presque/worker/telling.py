@@ -215,7 +215,7 @@ def _log_what_follows(letter: Letter, told: Settled) -> None:
     if told.get("state") == "dead":
         log.warning("job.dead queue=%s id=%s", queue, id)
     elif told.get("state") in ("ready", "scheduled"):
-        log.info("job.tried_again queue=%s id=%s at=%s", queue, id, told.get("run_at", "once"))
+        log.info("job.retried queue=%s id=%s at=%s", queue, id, told.get("run_at", "once"))
 
 
 @contextlib.contextmanager

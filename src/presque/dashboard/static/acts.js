@@ -81,9 +81,9 @@ export function forgetQueue(name) {
 /** @param {Job} job */
 export function retry(job) {
   askFor({
-    title: `Try job ${job.id} again`,
+    title: `Retry job ${job.id}`,
     body: html`<p>It is ready at once, its attempts count from 0 again, and its errors are kept.</p>`,
-    act: "Try again",
+    act: "Retry",
     run: () => attempt(() => post(at`j/${job.queue}/${job.id}/retry`), `Job ${job.id} of ${job.queue} is ready again.`),
   });
 }
@@ -147,7 +147,7 @@ export const prioritise = (job, priority) => attempt(
 export function edit(job) {
   const waits = job.state === "ready" || job.state === "scheduled";
   askFor({
-    title: waits ? `Edit job ${job.id}` : `Try job ${job.id} again, edited`,
+    title: waits ? `Edit job ${job.id}` : `Retry job ${job.id}, edited`,
     wide: true,
     body: html`<p>${waits
       ? "The job keeps its id and its place."
@@ -253,10 +253,10 @@ export function asCurl(job) {
 /** All dead jobs of a queue. @param {string} queue @param {number} dead */
 export function retryAll(queue, dead) {
   askFor({
-    title: `Try all dead jobs of ${queue} again`,
+    title: `Retry all dead jobs of ${queue}`,
     body: html`<p>${counted(dead, "job")}, those that died first come first. Their attempts count from 0 again.</p>
       <label class="field"><span>At most so many a second (empty: all at once)</span><input name="rate" inputmode="numeric" pattern="[0-9]*" placeholder="50" /></label>`,
-    act: `Try ${counted(dead, "job")} again`,
+    act: `Retry ${counted(dead, "job")}`,
     run: (form) => {
       const rate = Number(form.get("rate")) || undefined;
       return attempt(() => post(at`j/${queue}/retry`, rate ? { rate } : {}), (answer) => `${counted(answer.retried, "job")} of ${queue} will be retried.`);

@@ -19,7 +19,7 @@ export const KEYS = [
   ["j k", "next and previous line"],
   ["Enter", "open it"],
   ["x", "select it"],
-  ["r", "try it again, after a question"],
+  ["r", "retry it, after a question"],
   ["p", "pause what moves, or go on"],
   ["t", "theme: automatic, light, dark"],
   ["Esc", "close, leave"],

@@ -56,7 +56,7 @@ export function Refusal({ error, status = 0, page = false, again }) {
   const forbidden = status === 403;
   return html`<${Empty} title=${forbidden ? "Not for this access token" : status === 404 ? "It is not there" : "No answer"} icon=${forbidden ? "lock" : "fail"} page=${page}>
     <p>${error}</p>
-    ${again && !forbidden && html`<button type="button" class="button" onClick=${again}><${Icon} name="retry" />Try again</button>`}
+    ${again && !forbidden && html`<button type="button" class="button" onClick=${again}><${Icon} name="retry" />Retry</button>`}
   </${Empty}>`;
 }
 

@@ -26,7 +26,7 @@ export function inWords(filter) {
   return `${!state || state === "any" ? "jobs" : `${state} jobs`} of ${queues === "*" ? "all queues" : queues}${more.length ? `, ${more.join(", ")}` : ""}`;
 }
 
-const VERBS = /** @type {Record<string, string>} */ ({ retry: "Try again", delete: "Delete", move: "Move" });
+const VERBS = /** @type {Record<string, string>} */ ({ retry: "Retry", delete: "Delete", move: "Move" });
 const MEANS = /** @type {Record<string, string>} */ ({
   retry: "Their attempts count from 0 again, and their errors are kept.",
   delete: "There is no way back for what is deleted.",

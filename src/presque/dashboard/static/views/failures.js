@@ -70,12 +70,12 @@ export function Failures() {
         <h1 id="failures-title" class="grow">Failures${value ? html` <span class="soft number">${count(all)}${value.more ? " or more" : ""}</span>` : ""}</h1>
         <div class="segments" role="group" aria-label="Which failures">
           <button type="button" class="button small" aria-pressed=${state === "dead"} onClick=${() => say({ state: null })}>Dead</button>
-          <button type="button" class="button small" aria-pressed=${state === "scheduled"} onClick=${() => say({ state: "scheduled" })}>Tried again later</button>
+          <button type="button" class="button small" aria-pressed=${state === "scheduled"} onClick=${() => say({ state: "scheduled" })}>Retried later</button>
         </div>
         <label class="unseen" for="of">Only these queues</label>
         <input id="of" type="search" data-hot="/" placeholder="Filter queues" title="Names and patterns, such as mail,video*" value=${queues} autocomplete="off" spellcheck=${false}
           onChange=${(/** @type {Event} */ event) => say({ queues: /** @type {HTMLInputElement} */ (event.target).value.trim() || null })} />
-        ${state === "dead" && all > 0 && html`<${Act} scope="control" queue=${queues || "*"} some icon="retry" onClick=${() => begin("retry", filter)}>Try all again…</${Act}>`}
+        ${state === "dead" && all > 0 && html`<${Act} scope="control" queue=${queues || "*"} some icon="retry" onClick=${() => begin("retry", filter)}>Retry all…</${Act}>`}
       </header>
       ${!value && (found.error ? html`<${Refusal} error=${found.error} status=${found.status} again=${found.again} />` : html`<${Loading} />`)}
       ${value && !value.failures.length && html`<${Empty} title=${state === "dead" ? "No job is dead" : "No job that failed waits"}>
@@ -102,7 +102,7 @@ function FailureLine({ failure, filter }) {
         such as <a href=${link(["jobs", failure.sample.queue, failure.sample.id])}>${failure.sample.queue}/${failure.sample.id}</a></p>
     </div>
     <div class="row acts">
-      ${filter.state === "dead" && html`<${Act} scope="control" queue=${one} some icon="retry" hot="r" onClick=${() => begin("retry", mine)}>Try again…</${Act}>`}
+      ${filter.state === "dead" && html`<${Act} scope="control" queue=${one} some icon="retry" hot="r" onClick=${() => begin("retry", mine)}>Retry…</${Act}>`}
       <${Act} scope="control" queue=${one} some icon="remove" class="bad" label=${`Delete all “${failure.like}”`} onClick=${() => begin("delete", mine)}><span class="wide-only">Delete…</span></${Act}>
       <a class="button wide-only" href=${toSearch(mine)}><${Icon} name="open" />Show</a>
     </div>

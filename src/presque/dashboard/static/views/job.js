@@ -46,8 +46,8 @@ function Shown({ job, gone, reasons }) {
     <div class="head">
       <h1>Job ${job.id}</h1>
       <${State} state=${job.state} />
-      ${!gone && job.state === "dead" && html`<${Act} scope="control" queue=${job.queue} icon="retry" class="main" hot="r" onClick=${() => retry(job)}>Try again…</${Act}>`}
-      ${!gone && job.state === "dead" && html`<${Act} scope="control" queue=${job.queue} icon="edit" onClick=${() => edit(job)}>Edit, and try again…</${Act}>`}
+      ${!gone && job.state === "dead" && html`<${Act} scope="control" queue=${job.queue} icon="retry" class="main" hot="r" onClick=${() => retry(job)}>Retry…</${Act}>`}
+      ${!gone && job.state === "dead" && html`<${Act} scope="control" queue=${job.queue} icon="edit" onClick=${() => edit(job)}>Edit and retry…</${Act}>`}
       ${!gone && job.state === "scheduled" && html`<${Act} scope="control" queue=${job.queue} icon="start" class="main" onClick=${() => runNow(job)}>Run now</${Act}>`}
       ${!gone && waits && html`<${Act} scope="control" queue=${job.queue} icon="edit" onClick=${() => edit(job)}>Edit…</${Act}>`}
       <span class="row"><${Menu} label=${`What can be done to job ${job.id}`}><${JobActs} job=${job} /></${Menu}></span>

@@ -63,7 +63,7 @@ export function QueueView({ name }) {
           <a class="button small" href=${link(["queues", name], { state: "history" })} aria-current=${state === "history" ? "true" : undefined}><${Icon} name="live" />over time</a>
         </div>
         <span class="grow"></span>
-        ${state === "dead" && known.dead > 0 && html`<${Act} scope="control" queue=${name} icon="retry" onClick=${() => retryAll(name, known.dead)}>Try all again…</${Act}>`}
+        ${state === "dead" && known.dead > 0 && html`<${Act} scope="control" queue=${name} icon="retry" onClick=${() => retryAll(name, known.dead)}>Retry all…</${Act}>`}
       </header>
       ${state === "history" ? html`<${HistoryCharts} queue=${name} />` : html`<${Jobs} key=${`${name} ${state}`} name=${name} state=${state} cursor=${said.get("cursor") ?? ""} />`}
     </section>
@@ -135,9 +135,9 @@ function Jobs({ name, state, cursor }) {
   };
   /** @param {"retry"|"delete"} cmd */
   const doAll = (cmd) => askFor({
-    title: cmd === "retry" ? `Try ${counted(picked.size, "job")} again` : `Delete ${counted(picked.size, "job")}`,
+    title: cmd === "retry" ? `Retry ${counted(picked.size, "job")}` : `Delete ${counted(picked.size, "job")}`,
     body: html`<p>${cmd === "retry" ? "Their attempts count from 0 again." : "There is no way back."}</p>`,
-    act: cmd === "retry" ? "Try again" : "Delete", bad: cmd === "delete",
+    act: cmd === "retry" ? "Retry" : "Delete", bad: cmd === "delete",
     run: () => attempt(async () => {
       const answer = await several(name, [...picked], cmd);
       setPicked(new Set());
@@ -163,7 +163,7 @@ function Jobs({ name, state, cursor }) {
     </div>
     ${picked.size > 0 && html`<div class="selected">
       <strong class="number">${counted(picked.size, "job")} selected</strong><span class="grow"></span>
-      ${state === "dead" && html`<${Act} scope="control" queue=${name} icon="retry" class="main" onClick=${() => doAll("retry")}>Try again</${Act}>`}
+      ${state === "dead" && html`<${Act} scope="control" queue=${name} icon="retry" class="main" onClick=${() => doAll("retry")}>Retry</${Act}>`}
       <${Act} scope="control" queue=${name} icon="remove" class="bad" onClick=${() => doAll("delete")}>Delete</${Act}>
       <button type="button" class="button ghost" onClick=${() => setPicked(new Set())}>Select none</button>
     </div>`}
@@ -201,10 +201,10 @@ export function JobActs({ job }) {
   const { queue, state } = job;
   const waits = state === "ready" || state === "scheduled";
   return html`
-    ${state === "dead" && html`<${Act} scope="control" queue=${queue} icon="retry" hot="r" onClick=${() => retry(job)}>Try again…</${Act}>`}
+    ${state === "dead" && html`<${Act} scope="control" queue=${queue} icon="retry" hot="r" onClick=${() => retry(job)}>Retry…</${Act}>`}
     ${state === "scheduled" && html`<${Act} scope="control" queue=${queue} icon="start" onClick=${() => runNow(job)}>Run now</${Act}>`}
     ${waits && html`<${Act} scope="control" queue=${queue} icon="edit" onClick=${() => edit(job)}>Edit body…</${Act}>`}
-    ${state === "dead" && html`<${Act} scope="control" queue=${queue} icon="edit" onClick=${() => edit(job)}>Try again, edited…</${Act}>`}
+    ${state === "dead" && html`<${Act} scope="control" queue=${queue} icon="edit" onClick=${() => edit(job)}>Retry, edited…</${Act}>`}
     ${state !== "leased" && state !== "done" && html`<${Act} scope="control" queue=${queue} icon="open" onClick=${() => move(job)}>Move to another queue…</${Act}>`}
     <${Act} scope="push" queue=${queue} icon="plus" onClick=${() => push(queue, job)}>Push it again…</${Act}>
     <${Copy} text=${() => asCurl(job)} label="Copy as curl" what="The command" />

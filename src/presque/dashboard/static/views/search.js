@@ -133,7 +133,7 @@ function Found({ filter }) {
   const task = { ...filter, queues: filter.queues || "*" };
   return html`<section class="card flush" aria-label="Jobs that match">
     <header><h2 class="grow">${upper(inWords(filter))}</h2>
-      ${dead && jobs.length > 0 && html`<${Act} scope="control" queue=${task.queues} some icon="retry" onClick=${() => begin("retry", task)}>Try all again…</${Act}>`}
+      ${dead && jobs.length > 0 && html`<${Act} scope="control" queue=${task.queues} some icon="retry" onClick=${() => begin("retry", task)}>Retry all…</${Act}>`}
       ${filter.state !== "any" && filter.state !== "leased" && jobs.length > 0 && html`<${Act} scope="control" queue=${task.queues} some icon="open" onClick=${() => begin("move", task)}>Move all…</${Act}>`}
       ${filter.state !== "any" && jobs.length > 0 && html`<${Act} scope="control" queue=${task.queues} some icon="remove" class="bad" onClick=${() => begin("delete", task)}>Delete all…</${Act}>`}
     </header>
