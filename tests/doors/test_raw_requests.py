@@ -135,6 +135,13 @@ def size(server: Server, queue: str) -> int:
 MALFORMED: dict[str, tuple[bytes, int]] = {
     "length and chunked": (b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n1", 400),
     "chunked and length": (b"Transfer-Encoding: chunked\r\nContent-Length: 6\r\n\r\n0\r\n\r\n1", 400),
+    "two idempotency keys": (b"Idempotency-Key: a\r\nIdempotency-Key: a\r\nContent-Length: 1\r\n\r\n1", 400),
+    "two lease tokens": (b"Presque-Lease: a\r\nPresque-Lease: b\r\nContent-Length: 1\r\n\r\n1", 400),
+    "two workers": (b"X-Presque-WorkerID: a\r\nX-presque-workerid: b\r\nContent-Length: 1\r\n\r\n1", 400),
+    "two access tokens": (
+        b"Authorization: Bearer a\r\nAuthorization: Bearer a\r\nContent-Length: 1\r\n\r\n1",
+        400,
+    ),
     "two equal lengths": (b"Content-Length: 1\r\nContent-Length: 1\r\n\r\n1", 400),
     "two lengths": (b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n11", 400),
     "a list of lengths": (b"Content-Length: 1, 1\r\n\r\n1", 400),
@@ -323,6 +330,33 @@ def test_a_request_before_the_malformed_one_is_answered(server: Server, queue_na
         assert connection.reply().status == 400
         assert connection.closed()
     assert size(server, queue_name) == 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "write http:// in front of the address"),
+        (b"*1\r\n$4\r\nPING\r\n", "it should begin with a method"),
+        (b"get /q/a HTTP/1.1\r\n", "it should begin with a method"),
+        (b"{", "it should begin with a method"),
+        (b"\r\n\x00", "it should begin with a method"),
+    ],
+)
+@pytest.mark.parametrize("before", [b"", get("/status/")], ids=["alone", "after a request"])
+def test_who_speaks_something_else_is_told_at_once(
+    server: Server, sent: bytes, said: str, before: bytes
+) -> None:
+    """Not after the 10 s in which a head may arrive."""
+    with wire(server) as connection:
+        began = time.monotonic()
+        connection.send(before + sent)
+        if before:
+            assert connection.reply().status == 200
+        reply = connection.reply()
+        assert reply.status == 400
+        assert said in reply.json["error"]
+        assert connection.closed()
+        assert time.monotonic() - began < 8
 
 
 # --- at the limits ----------------------------------------------------------------------------------

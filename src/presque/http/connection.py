@@ -479,6 +479,7 @@ class Connection(Answering):
         if not buffer:
             self._go(IDLE)
             return None
+        heads.check_first(buffer[0])
         end = buffer.find(b"\r\n\r\n")
         if end < 0:
             if len(buffer) > heads.MOST_BYTES:

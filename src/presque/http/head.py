@@ -22,6 +22,11 @@ MOST_HEADERS = 64
 # request line names none (RFC 9112, section 2.3).
 _LINE = re.compile(rb"[!#-'*+\-.0-9A-Z^-z|~]+ [/*h][!-~]*(?: HTTP/(\d\.\d))?\r\n").match
 _ABSOLUTE = re.compile(r"https?://([^/?#@]+)(/[^?#]*)?\Z", re.IGNORECASE).match
+_TLS = 0x16  # a handshake of TLS begins with it (RFC 8446, section 5.1)
+_A, _Z, _CR = b"AZ\r"
+
+# Headers of which the first could as well be meant as the last.
+_SINGLE = frozenset({"authorization", "idempotency-key", "presque-lease", "x-presque-workerid"})
 
 
 class BadHead(CallerError):
@@ -89,6 +94,17 @@ class _Collector:
         self.overran = True
 
 
+def check_first(byte: int) -> None:
+    """Check the first byte of a request. Raises `BadHead` for one with which none begins, so that who speaks
+    something else is told at once, and not when the time for a head is over."""
+    if byte == _TLS:
+        raise BadHead(
+            "this port speaks HTTP without TLS: write http:// in front of the address, not https://"
+        )
+    if not _A <= byte <= _Z and byte != _CR:
+        raise BadHead("the request cannot be read: it should begin with a method in capitals, such as GET")
+
+
 def read(head: bytes) -> Head:
     """Understand one head, which ends with its empty line. Raises `BadHead`."""
     line = _LINE(head)
@@ -120,10 +136,12 @@ def read(head: bytes) -> Head:
             encodings.append(value)
         elif name == b"host":
             hosts += 1
-        text = name.decode("latin-1")
-        headers[text] = (
-            f"{headers[text]}, {value.decode('latin-1')}" if text in headers else value.decode("latin-1")
-        )
+        text, told = name.decode("latin-1"), value.decode("latin-1")
+        if text in headers:
+            if text in _SINGLE:
+                raise BadHead(f"the header {text.title()} is given twice")
+            told = f"{headers[text]}, {told}"
+        headers[text] = told
     if hosts != 1:
         raise BadHead(f"the request should have exactly one Host header, not {hosts}")
     if encodings and (lengths or version == "1.0"):
