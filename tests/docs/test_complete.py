@@ -245,6 +245,7 @@ MODULES = {
 }
 LOADED_LATER = {
     ("presque.__main__", "presque.cli.main"),  # Ctrl-C may come meanwhile
+    ("presque.__main__", "presque.exits"),
     ("presque.cli.serve", "presque.server.serving"),  # others start without the libraries of the server
     ("presque.cli.xmpp", "presque.server.serving"),
     ("presque.server.serving", "presque.server.server"),  # while the store starts, a process of its own

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,7 +9,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from presque.client.json_values import decoded
+from presque.client.json_values import decoded, end_of
 
 if TYPE_CHECKING:
     from presque.client.answers import Settled
@@ -133,26 +132,18 @@ def _job(fields: Mapping[str, Any], value: Any, text: str | None = None) -> Leas
     )  # fmt: skip
 
 
-# Possessive (`++`): otherwise each step through a long text is noted, in some 100 bytes.
-_STRING = r'"(?:[^"\\]++|\\.)*+"'
-_FLAT = rf'(?:[^"\[\]{{}}]++|{_STRING})'
-_simple = re.compile(rf"{_STRING}|[^\"\[\]{{}},\s]+", re.DOTALL).match
-_within = re.compile(rf"(?:{_FLAT}|\[{_FLAT}*+\]|\{{{_FLAT}*+\}})++", re.DOTALL).match
-"""What stands between two brackets of a deeper nesting, in one step however much it is."""
-
-
 def _apart(text: str) -> tuple[list[tuple[str, str]], str]:
     """The jobs of an answer, each as its fields with a null body and the body, and the answer without jobs.
 
-    Brackets are counted, so that the depth of a job costs no stack. A body is what stands at the second
-    level of the list `jobs` under the key `body`; what comes behind it begins with the key `attempt`.
+    A body is what stands at the second level of the list `jobs` under the key `body`; what comes behind it
+    begins with the key `attempt`.
     """
     jobs: list[tuple[str, str]] = []
     begin = text.index('"jobs":[') + len('"jobs":')
     end = begin
     for start, stop in _members(text, begin):
         opening = text.index('"body":', start) + len('"body":')
-        closing = text.index(",", _end_of_value(text, opening))  # spaces around a job are part of it
+        closing = text.index(",", end_of(text, opening))  # spaces around a job are part of it
         jobs.append((f"{text[start:opening]}null{text[closing:stop]}", text[opening:closing]))
         end = stop
     end = text.index("]", end)
@@ -163,30 +154,6 @@ def _members(text: str, begin: int) -> Iterator[tuple[int, int]]:
     """Where each object of the array that begins at `begin` starts and stops."""
     at = begin + 1
     while text[at] != "]":
-        stop = _end_of_value(text, at)
+        stop = end_of(text, at)
         yield at, stop
         at = stop + 1 if text[stop] == "," else stop
-
-
-def _end_of_value(text: str, at: int) -> int:
-    """Just behind the JSON value that begins at `at`."""
-    while text[at] in " \t\r\n":
-        at += 1
-    if text[at] not in "[{":
-        found = _simple(text, at)
-        if found is None:
-            raise ValueError("a value is missing")
-        return found.end()
-    depth = 0
-    while True:
-        if text[at] in "[{":
-            depth += 1
-        elif text[at] in "]}":
-            depth -= 1
-        else:
-            raise ValueError("a text does not end")
-        at += 1
-        if depth == 0:
-            return at
-        if (found := _within(text, at)) is not None:
-            at = found.end()
