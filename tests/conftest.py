@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import re
+import signal
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,10 @@ from tests.clients import Connect, InLoop
 # A slow machine makes a test slow, never wrong.
 settings.register_profile("presque", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("presque")
+
+# A shell without job control lets what it starts in the background ignore Ctrl-C, and all that this starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
