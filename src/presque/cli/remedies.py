@@ -17,6 +17,11 @@ NOT_REACHED = (
     ("timed out", "see whether a firewall is between, or pass --url"),
 )
 """What a reason holds -> what to do, where no connection could be made."""
+ALERTS = ("ALERT_CERTIFICATE_REQUIRED", "ALERT_UNKNOWN_CA", "ALERT_CERTIFICATE_EXPIRED")
+"""What a server of TLS says that wants another certificate of the client, which it may do late."""
+SHOW_ANOTHER = (
+    "show a certificate that the server accepts: PRESQUE_CERT=client.pem, and PRESQUE_KEY for its key"
+)
 NO_SERVER = "start one with `presque serve`, or pass --url"
 CUT_OFF = "if it happens again, run `presque doctor` where the server runs, and look at its log"
 OF_CODE = {
@@ -45,9 +50,11 @@ def remedy(error: ClientError) -> str:
     """What to do about a refusal, as the end of a sentence; "" if it says so itself."""
     if not isinstance(error, ServerNotReached):
         return OF_CODE.get(error.code, "")
+    said = str(error)
+    if any(alert in said for alert in ALERTS):
+        return SHOW_ANOTHER
     if error.sent:
         return CUT_OFF
-    said = str(error)
     return next((todo for part, todo in NOT_REACHED if part in said), NO_SERVER)
 
 
