@@ -212,19 +212,18 @@ async def test_a_server_that_does_not_read_is_sent_no_more_jobs_and_all_of_them_
     assert fake.received.count(b'id="job-') == 200
 
 
+FETCH = f"<message from='{WORKER}' to='{at('mail')}'>{chatting.payload({'cmd': 'fetch'})}</message>".encode()
+
+
 async def test_answers_that_a_server_has_not_taken_when_it_breaks_go_back(
     engine: Engine, fake: FakeServer
 ) -> None:
-    commands = "".join(
-        f"<message from='{WORKER}' to='{at('mail')}'>{chatting.payload({'cmd': 'fetch'})}</message>"
-        for _ in range(100)
-    )
     pushed, breaks = asyncio.Event(), asyncio.Event()
 
     async def stuck(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await fake.greet(reader, writer)
         await pushed.wait()
-        writer.write(commands.encode())
+        writer.write(FETCH * 100)
         await breaks.wait()
         fake.serve = fake.accept
         while b"</message>" not in fake.received:
@@ -248,16 +247,12 @@ async def test_answers_that_a_server_has_not_taken_when_it_breaks_go_back(
 async def test_when_presque_stops_its_answers_come_before_its_goodbye(
     engine: Engine, fake: FakeServer
 ) -> None:
-    commands = "".join(
-        f"<message from='{WORKER}' to='{at('mail')}'>{chatting.payload({'cmd': 'fetch'})}</message>"
-        for _ in range(10)
-    )
     pushed, asked = asyncio.Event(), asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await fake.greet(reader, writer)
         await pushed.wait()
-        writer.write(commands.encode())
+        writer.write(FETCH * 10)
         await asked.wait()
         while data := await reader.read(65536):
             fake.received += data

@@ -33,6 +33,14 @@ from presque.store.address import Address
 Command = TypeVar("Command", bound=Callable[..., Any])
 T = TypeVar("T")
 
+source_option = click.option(
+    "--source",
+    "sources",
+    metavar="NETWORK",
+    multiple=True,
+    help="It is valid from this network only; repeatable.",
+)
+
 
 @click.group(cls=NearestGroup, short_help="Make, list, revoke and narrow access tokens.")
 def token() -> None:
@@ -80,13 +88,7 @@ def store_options(command: Command) -> Command:
 )
 @click.option("--deny", metavar="RULE", multiple=True, help="What it denies, whatever it allows; repeatable.")
 @click.option("--expires", metavar="WHEN", help="It expires after this long (`30d`), or at this moment.")
-@click.option(
-    "--source",
-    "sources",
-    metavar="NETWORK",
-    multiple=True,
-    help="It is valid from this network only; repeatable.",
-)
+@source_option
 @click.option("--rate", metavar="COUNT[/TIME]", help="How many requests at most, such as `100/1s`.")
 @click.option("--namespace", metavar="NAME", help="It is valid in this namespace only.")
 @json_option("Print all of it as JSON.")
@@ -198,13 +200,7 @@ def revoke(
 @click.option("--allow", metavar="RULE", multiple=True, help="It allows nothing but this; repeatable.")
 @click.option("--deny", metavar="RULE", multiple=True, help="It denies this; repeatable.")
 @click.option("--expires", metavar="WHEN", help="It expires after this long (`1h`), or at this moment.")
-@click.option(
-    "--source",
-    "sources",
-    metavar="NETWORK",
-    multiple=True,
-    help="It is valid from this network only; repeatable.",
-)
+@source_option
 @click.option(
     "--namespace", metavar="NAME", help="It is valid in this namespace only; for a token of no namespace."
 )

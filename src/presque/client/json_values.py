@@ -100,9 +100,7 @@ def end_of(text: str, at: int) -> int:
         return int(_scan(text, at)[1])
     except RecursionError:
         pass
-    depth = 0
-    for bracket in _brackets(text, at):
-        depth += 1 if text[bracket] in "[{" else -1
+    for bracket, depth in _depths(text, at):
         if depth == 0:
             return bracket + 1
     raise ValueError("a bracket is missing")
@@ -112,24 +110,24 @@ def is_deeper(text: str, levels: int) -> bool:
     """Whether a JSON document is nested deeper than that."""
     if text.count("[") + text.count("{") <= levels:
         return False
+    return any(depth > levels for _, depth in _depths(text, 0))
+
+
+def _depths(text: str, at: int) -> Iterator[tuple[int, int]]:
+    """Where the brackets stand that are not in strings, from `at` on, and how deep it is behind each.
+
+    No regular expression goes through a string: one notes each step, in some 100 bytes, and a possessive one
+    is not right before Python 3.11.5.
+    """
     depth = 0
-    for bracket in _brackets(text, 0):
-        depth += 1 if text[bracket] in "[{" else -1
-        if depth > levels:
-            return True
-    return False
-
-
-def _brackets(text: str, at: int) -> Iterator[int]:
-    """Where the brackets stand that are not in strings, from `at` on. No regular expression goes through a
-    string: one notes each step, in some 100 bytes, and a possessive one is not right before Python 3.11.5."""
     while (found := _mark(text, at)) is not None:
         at = found.start()
         if text[at] == '"':
             _, at = scanstring(text, at + 1, False)
-        else:
-            yield at
-            at += 1
+            continue
+        depth += 1 if text[at] in "[{" else -1
+        yield at, depth
+        at += 1
 
 
 def _dumped(value: Any) -> str:

@@ -100,3 +100,7 @@ def _head(name: str, keys: tuple[str, ...]) -> tuple[bytes, int]:
 
 
 _head_of_a_queue = lru_cache(maxsize=16384)(_head)
+
+
+def ignore(_reply: object) -> None:
+    """Receive the reply to a call of which nobody needs to know what came of it."""

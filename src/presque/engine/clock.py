@@ -106,7 +106,7 @@ class Clock:
         """The store was reached again. If it is another process, its clock shows the real time again."""
         if self._movable and self._access.ahead_ms:
             call = calls.encode("move_clock", (), "ahead", self._access.ahead_ms)
-            self._store.send(REGISTRY, call, _ignore)
+            self._store.send(REGISTRY, call, calls.ignore)
 
     async def _ask(self, *args: str | int) -> Time:
         if not self._movable:
@@ -135,7 +135,3 @@ class Clock:
             await one.sweeper.sweep_all()
             moments.append(await one.firing.next_moment(await one.firing.fire_due()))
         return min((moment for moment in moments if moment is not None), default=None)
-
-
-def _ignore(_reply: object) -> None:
-    pass

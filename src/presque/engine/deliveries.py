@@ -100,7 +100,7 @@ class Deliveries:
             return
         if listener.turns:
             call = calls.encode("unlisten", (self._keys.turns(listener.queue),), self._member(listener))
-            self._store.send(listener.queue, call, _ignore)
+            self._store.send(listener.queue, call, calls.ignore)
         if not here.listeners:
             del self._here[listener.queue]
             for hearing in here.hearings:
@@ -149,7 +149,7 @@ class Deliveries:
         if not job.body:
             log.error("job.damaged queue=%s id=%s", queue, job.id)
             call = calls.encode("unfetch", self._keys.of(queue), job.id, record, "damaged")
-            self._store.send(queue, call, _ignore)
+            self._store.send(queue, call, calls.ignore)
             return
         for listener in listeners:
             listener.take(job)
@@ -185,11 +185,7 @@ class Deliveries:
         if listeners:
             queue = listeners[0].queue
             call = calls.encode("listen", (self._keys.turns(queue),), *map(self._member, listeners))
-            self._store.send(queue, call, _ignore)
+            self._store.send(queue, call, calls.ignore)
 
     def _member(self, listener: Listener) -> str:
         return f"{self._server}/{listener.number}"
-
-
-def _ignore(_reply: Any) -> None:
-    pass

@@ -176,7 +176,7 @@ class Events:
         if self._any is not None:
             self._background.spawn(self._watch_again())
         for some in calls.split(sorted(self._marked)):
-            self._store.send(some[0], self._mark(some), _ignore)
+            self._store.send(some[0], self._mark(some), calls.ignore)
 
     def _missed_some(self, queue: str) -> None:
         """What happened in a queue was not heard for a while. Many queues tell that at once."""
@@ -188,7 +188,7 @@ class Events:
         missed, self._missed = self._missed & self._hearings.keys(), set()
         if self._hearer is not None:
             for some in calls.split(sorted(missed & self._marked)):
-                self._store.send(some[0], self._mark(some), _ignore)
+                self._store.send(some[0], self._mark(some), calls.ignore)
             self._hearer.missed()
 
     def _mark(self, queues: Sequence[str]) -> bytes:
@@ -206,7 +206,3 @@ class Events:
         for first in range(0, len(parts), 3):
             what, count, ids = parts[first : first + 3]
             self._hearer.heard(queue, int(at), what, int(count), ids.split(",") if ids else [])
-
-
-def _ignore(_reply: Any) -> None:
-    pass

@@ -122,7 +122,7 @@ class Namespace:
         """Let the functions know how much there may be."""
         quotas = self.record.quotas
         args = ("" if most is None else most for most in (quotas.queues, quotas.jobs, quotas.bytes))
-        engine.store.send(REGISTRY, calls.encode("quota", engine.keys.usage(), *args), _ignore)
+        engine.store.send(REGISTRY, calls.encode("quota", engine.keys.usage(), *args), calls.ignore)
 
     def bind(self) -> None:
         """Let the functions know how much there may be, before what is asked next."""
@@ -242,7 +242,7 @@ class Namespaces:
 
     def tell_used(self, name: str) -> None:
         """A namespace is about to be used: the store learns of that before it gets the call."""
-        self._engine.store.send(ACCESS, calls.encode("namespace_use", self._keys, name), _ignore)
+        self._engine.store.send(ACCESS, calls.encode("namespace_use", self._keys, name), calls.ignore)
 
     def count_soon(self, one: Namespace) -> None:
         """Learn how many connections other servers have in a namespace, and go on to learn it each turn."""
@@ -407,7 +407,3 @@ async def _all(acts: Iterable[Callable[[], Awaitable[object]]]) -> None:
 async def _calmly(act: Callable[[], Awaitable[object]]) -> None:
     with contextlib.suppress(PresqueError):  # the next turn tries again
         await act()
-
-
-def _ignore(_reply: Any) -> None:
-    pass

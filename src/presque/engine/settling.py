@@ -81,7 +81,7 @@ class Settling:
     def give_back(self, leases: Sequence[Settle]) -> None:
         """Let jobs go back to the head of their queues, where they keep their order."""
         for first in reversed(range(0, len(leases), SETTLE_A_CALL)):
-            self.settle_all(leases[first : first + SETTLE_A_CALL], _ignore)
+            self.settle_all(leases[first : first + SETTLE_A_CALL], calls.ignore)
 
     def _ask(self, queue: str, leases: Sequence[Settle], done: Callable[[Any], None]) -> None:
         found: list[Settled] = []
@@ -141,7 +141,3 @@ def _args(leases: Sequence[Settle]) -> tuple[int, bytes]:
 def _group(verb: str, token: str, fields: Mapping[str, Any], ids: Sequence[str]) -> bytes:
     packed = codec.pack(dict(fields)) if fields else b""
     return b"".join(map(calls.argument, (verb.encode(), token.encode(), packed, " ".join(ids).encode())))
-
-
-def _ignore(_settled: list[Settled] | PresqueError) -> None:
-    pass

@@ -102,7 +102,7 @@ class Taking:
             self._fetches.add(single, take)
             return None
         waiter = Waiter(queues, take, ONE_FOR_GOOD)
-        hearing = self._channels.hear(self._keys.wake(single), _ignore)
+        hearing = self._channels.hear(self._keys.wake(single), calls.ignore)
         hearing.then(functools.partial(self._look_first, single, waiter, wait, hearing))
         return waiter
 
@@ -209,7 +209,7 @@ class Taking:
             log.error("job.damaged queue=%s id=%s", job.queue, job.id)
             if isinstance(job, Leased):
                 fields = {"error": DAMAGED, "retry": False, "reason": "damaged"}
-                self._settling.settle(Settle("fail", job.queue, job.id, job.token, fields), _ignore)
+                self._settling.settle(Settle("fail", job.queue, job.id, job.token, fields), calls.ignore)
             else:
                 self._spawn(self._unfetch, job, "damaged")
         return taken
@@ -567,7 +567,3 @@ def _handed(ask: Ask, jobs: list[Any]) -> Any:
 
 
 _BYTES = calls.argument(b"%d" % ANSWER_BYTES)
-
-
-def _ignore(_payload: Any) -> None:
-    pass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
 
 from presque.engine import calls, replies
 from presque.engine.keys import WORKERS, Keys
@@ -111,12 +110,8 @@ class Workers:
         counts, self._counts = self._counts, {}
         for worker, (processed, failed) in counts.items():
             call = calls.encode("worker_count", self._keys, worker, processed, failed)
-            self._store.send(WORKERS, call, _ignore)
+            self._store.send(WORKERS, call, calls.ignore)
 
 
 def _too_many() -> CallerError:
     return CallerError(f"a worker may register for at most {QUEUES_MOST} queues: unregister it from some")
-
-
-def _ignore(_reply: Any) -> None:
-    pass

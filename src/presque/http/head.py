@@ -95,8 +95,8 @@ class _Collector:
 
 
 def check_first(byte: int) -> None:
-    """Check the first byte of a request. Raises `BadHead` for one with which none begins, so that who speaks
-    something else is told at once, and not when the time for a head is over."""
+    """Check the first byte of a request. Raises `BadHead` if no request begins with it, so that a client of
+    another protocol is told at once, and not when the time for a head is over."""
     if byte == _TLS:
         raise BadHead(
             "this port speaks HTTP without TLS: write http:// in front of the address, not https://"
